@@ -1,0 +1,382 @@
+//! The validated world, pure: what a profile means once every complaint about it is settled.
+//!
+//! Nothing here does I/O and nothing here imports another part of the house. A [`Cluster`]
+//! that exists is sound: names are DNS labels, addresses are unique and inside the subnet, every
+//! node's Proxmox host is known. [`crate::profile`] makes one out of what a person typed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+mod version;
+
+pub use version::{KubeadmApi, Version};
+
+/// The identity of a VM on a Proxmox VE host or cluster: 100 to 999999999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VmId(pub u32);
+
+impl fmt::Display for VmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of a Proxmox VE node, such as `pve1`. The house calls it a *host*.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostName(pub String);
+
+impl HostName {
+    /// The name as Proxmox spells it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The short name of a node of the table, such as `k8s1master1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeName(pub String);
+
+impl NodeName {
+    /// The name without its domain.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A Kubernetes cluster and the machines it lives on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cluster {
+    /// The cluster's name: kubeadm's `clusterName` and the name in our mark on every VM.
+    pub name: String,
+    /// How clients reach the API servers.
+    pub api: Api,
+    /// The network that the nodes share.
+    pub network: Network,
+    /// What kubeadm is asked for.
+    pub kubernetes: Kubernetes,
+    /// Where the cluster's state lives.
+    pub etcd: Etcd,
+    /// Settings of the two load balancers.
+    pub balancer: Balancer,
+    /// Who may log in to the nodes.
+    pub access: Access,
+    /// The Proxmox VE hosts and what is used of them.
+    pub proxmox: Proxmox,
+    /// Operating systems by the name that the node table uses.
+    pub images: BTreeMap<String, Image>,
+    /// The node table, in the order of the profile.
+    pub nodes: Vec<Node>,
+}
+
+/// The API endpoint: a name, a virtual address and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Api {
+    /// The short name, such as `k8s1api`.
+    pub name: String,
+    /// The name with the host domain, such as `k8s1api.kloud.lan`; kubeadm's `controlPlaneEndpoint`.
+    pub fqdn: String,
+    /// The virtual address that keepalived holds on exactly one load balancer.
+    pub vip: Ipv4Addr,
+    /// The port on the VIP and on every API server.
+    pub port: u16,
+}
+
+/// The nodes' layer-2 network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Network {
+    /// The subnet of every node and of the VIP.
+    pub subnet: Ipv4Net,
+    /// The default gateway, inside the subnet.
+    pub gateway: Ipv4Addr,
+    /// The domain of the hosts, such as `kloud.lan`; not the cluster's DNS domain.
+    pub domain: String,
+    /// DNS servers, each of which must give the right answers.
+    pub nameservers: Vec<Ipv4Addr>,
+    /// NTP servers; empty means the distribution's own.
+    pub ntp: Vec<String>,
+    /// The Proxmox bridge of every NIC, such as `vmbr0`.
+    pub bridge: String,
+    /// The VLAN tag of every NIC.
+    pub vlan: Option<u16>,
+}
+
+/// What kubeadm is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kubernetes {
+    /// The exact version, such as 1.28.4.
+    pub version: Version,
+    /// The pod network.
+    pub pods: Ipv4Net,
+    /// The prefix length of each node's slice of the pod network.
+    pub node_mask: u8,
+    /// The service network.
+    pub services: Ipv4Net,
+    /// Addresses for services of type LoadBalancer; kept free of overlap, used by nobody else.
+    pub external: Option<Ipv4Net>,
+    /// The cluster's DNS domain, such as `k8s1-prod.lan`.
+    pub dns_domain: String,
+    /// Who implements services.
+    pub proxy: ProxyMode,
+    /// The pod network implementation to install.
+    pub cni: Cni,
+    /// How long kubeadm waits for the control plane.
+    pub control_plane_timeout: Duration,
+}
+
+/// Who implements Kubernetes services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// No kube-proxy: the CNI does its work.
+    None,
+    /// kube-proxy with iptables.
+    Iptables,
+    /// kube-proxy with nftables (1.31 and later).
+    Nftables,
+    /// kube-proxy with IPVS (deprecated since 1.35).
+    Ipvs,
+}
+
+/// The pod network implementation to install after the bootstrap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cni {
+    /// None: the nodes stay NotReady until somebody installs one.
+    None,
+    /// Cilium, installed by its own command-line tool on the first master.
+    Cilium {
+        /// Cilium's version, such as 1.18.4.
+        version: String,
+        /// The version of `cilium-cli`, such as 0.18.9.
+        cli_version: String,
+    },
+}
+
+/// Where the cluster's state lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Etcd {
+    /// One etcd member on every master, made by kubeadm.
+    Stacked,
+    /// Somebody else's etcd, reached with the operator's files.
+    External {
+        /// `https://ADDRESS:PORT` of every member.
+        endpoints: Vec<String>,
+        /// The CA that signed the members' certificates (`etcd-ca.crt`), on the operator's machine.
+        ca_file: PathBuf,
+        /// The API servers' client certificate (`apiserver-etcd-client.crt`).
+        cert_file: PathBuf,
+        /// Its key (`apiserver-etcd-client.key`).
+        key_file: PathBuf,
+        /// Which Proxmox host each endpoint lives on, where known; for the failure-domain warning.
+        hosts: BTreeMap<String, HostName>,
+    },
+}
+
+/// Settings of keepalived on the load balancers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Balancer {
+    /// The VRRP virtual router id, unique on the segment: 1 to 255.
+    pub vrid: u8,
+    /// The time between two VRRP advertisements.
+    pub advert: Duration,
+}
+
+/// Who may log in to the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// The login user that cloud-init makes, with sudo and no password.
+    pub user: String,
+    /// The operator's own public keys, besides the one that we generate.
+    pub authorized_keys: Vec<String>,
+}
+
+/// The Proxmox VE side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Proxmox {
+    /// The hosts by name.
+    pub hosts: BTreeMap<HostName, Host>,
+    /// The pool that our VMs join.
+    pub pool: Option<String>,
+    /// How a VM's disk is made from the template's.
+    pub clone: CloneMode,
+    /// The QEMU CPU type of every VM, such as `x86-64-v2-AES`.
+    pub cpu: String,
+    /// How many clones may run at once per (host, storage).
+    pub parallel_clones: usize,
+}
+
+/// One Proxmox VE host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// The API's base address, such as `https://pve1.kloud.lan:8006`.
+    pub endpoint: String,
+    /// How its certificate is known.
+    pub trust: Option<Trust>,
+    /// The storage of VM disks, such as `local-lvm`.
+    pub storage: String,
+    /// The storage of ISO images (content type `iso`), such as `local`.
+    pub iso_storage: String,
+    /// The storage that cloud images are downloaded to (content type `import`), such as `local`.
+    pub import_storage: String,
+    /// The VMID of this host's template, per operating system.
+    pub templates: BTreeMap<String, TemplateSource>,
+}
+
+/// How a Proxmox VE certificate is known. There is no third way: nothing is trusted unverified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// The SHA-256 of the leaf certificate.
+    Fingerprint([u8; 32]),
+    /// A PEM file with the signing CA, such as a copy of `/etc/pve/pve-root-ca.pem`.
+    CaFile(PathBuf),
+}
+
+/// Where the template of an operating system on a host comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateSource {
+    /// We make it from the image, on this VMID.
+    Ours(VmId),
+    /// The operator made it; we only clone it.
+    Theirs(VmId),
+}
+
+impl TemplateSource {
+    /// The template's VMID, whoever made it.
+    pub fn vmid(self) -> VmId {
+        match self {
+            TemplateSource::Ours(id) | TemplateSource::Theirs(id) => id,
+        }
+    }
+}
+
+/// How a VM's disk is made from the template's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloneMode {
+    /// Copy on write over the template's disk: fast, and ties the template to its clones.
+    Linked,
+    /// A copy of the whole disk.
+    Full,
+}
+
+/// A cloud image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// Where the host downloads it from.
+    pub url: String,
+    /// Its SHA-256, as 64 hex digits.
+    pub sha256: String,
+}
+
+/// What a node does in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// HAProxy and keepalived.
+    LoadBalancer,
+    /// A control-plane node.
+    Master,
+    /// A worker node.
+    Worker,
+}
+
+impl Role {
+    /// Whether kubelet runs on it.
+    pub fn is_kubernetes(self) -> bool {
+        !matches!(self, Role::LoadBalancer)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::LoadBalancer => "load-balancer",
+            Role::Master => "master",
+            Role::Worker => "worker",
+        })
+    }
+}
+
+/// Which kernel a node runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// The image's own.
+    Stock,
+    /// Ubuntu's hardware-enablement kernel.
+    Hwe,
+    /// A mainline build of kernel.ubuntu.com, such as 6.6.1.
+    Mainline(Version),
+}
+
+/// A row of the node table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// What it does.
+    pub role: Role,
+    /// The short host name.
+    pub name: NodeName,
+    /// The name with the host domain.
+    pub fqdn: String,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The operating system: a key of [`Cluster::images`].
+    pub os: String,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Memory in MiB.
+    pub ram_mib: u32,
+    /// Virtual CPUs.
+    pub vcpu: u32,
+    /// Root disk in GiB.
+    pub disk_gib: u32,
+    /// The Proxmox host it lives on.
+    pub host: HostName,
+    /// Its VMID.
+    pub vmid: VmId,
+    /// Whether the image already holds the packages of its role.
+    pub preinstalled: bool,
+}
+
+impl Cluster {
+    /// The nodes of a role, in table order.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.role == role)
+    }
+
+    /// The master that runs `kubeadm init`: the first of the table.
+    pub fn first_master(&self) -> &Node {
+        self.with_role(Role::Master)
+            .next()
+            .unwrap_or_else(|| unreachable!("a validated cluster has a master"))
+    }
+
+    /// The node of that short name.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+}

@@ -1,0 +1,3 @@
+//! What a person or a program sees of a run.
+
+pub mod event;

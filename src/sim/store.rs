@@ -1,0 +1,116 @@
+//! Where a world is kept: in a folder, written whole and atomically at each change, or in memory.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::world::{Folder, World};
+
+const WORLD: &str = "world.json";
+const BLOBS: &str = "blobs";
+
+/// Keeps a world and its large objects (uploaded ISO images).
+#[derive(Debug)]
+pub struct Store {
+    folder: Folder,
+    blobs: Mutex<HashMap<String, Arc<[u8]>>>,
+    failed: Mutex<Option<String>>,
+}
+
+impl Store {
+    /// A store in a folder (made if absent, mode 0700), or in memory.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(folder: Folder) -> io::Result<Self> {
+        if let Some(folder) = &folder {
+            use std::os::unix::fs::DirBuilderExt;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(BLOBS))?;
+        }
+        Ok(Self { folder, blobs: Mutex::default(), failed: Mutex::default() })
+    }
+
+    /// The world that the folder holds, if it holds one.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not a world.
+    pub fn load(&self) -> io::Result<Option<World>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        match fs::read(folder.join(WORLD)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the world down. A failure is kept for [`Store::failure`]: the servers must not panic.
+    pub fn save(&self, world: &World) {
+        let Some(folder) = &self.folder else { return };
+        let write = || -> io::Result<()> {
+            write_atomically(&folder.join(WORLD), &serde_json::to_vec(world)?)
+        };
+        if let Err(error) = write() {
+            let text = format!("cannot write `{}`: {error}", folder.join(WORLD).display());
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        }
+    }
+
+    /// Why the world could not be written down, if it could not.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a large object and gives its id (its SHA-256 in hex).
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, bytes: &[u8]) -> io::Result<String> {
+        let id: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        match &self.folder {
+            Some(folder) => write_atomically(&folder.join(BLOBS).join(&id), bytes)?,
+            None => {
+                let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+                blobs.insert(id.clone(), bytes.into());
+            }
+        }
+        Ok(id)
+    }
+
+    /// A large object by its id.
+    pub fn blob(&self, id: &str) -> Option<Arc<[u8]>> {
+        match &self.folder {
+            Some(folder) => fs::read(folder.join(BLOBS).join(id)).ok().map(Into::into),
+            None => self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned(),
+        }
+    }
+
+    /// Drops a large object.
+    pub fn forget(&self, id: &str) {
+        match &self.folder {
+            Some(folder) => drop(fs::remove_file(folder.join(BLOBS).join(id))),
+            None => {
+                self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            }
+        }
+    }
+
+    /// The folder, if there is one.
+    pub fn folder(&self) -> Option<&PathBuf> {
+        self.folder.as_ref()
+    }
+}
+
+/// Writes beside the target and renames, so that a crash leaves the old file or the new one.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let beside = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    drop(file);
+    fs::rename(&beside, path)
+}

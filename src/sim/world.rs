@@ -1,0 +1,170 @@
+//! The simulated world's state, its clock, and the one door to both.
+//!
+//! The state is plain data. Whatever takes time (a task, a boot, a `kubeadm init`) is stored with
+//! the instant at which it ends and takes effect when somebody looks after that instant
+//! ([`World::advance`]). So a world that was put away in the middle of something goes on where it
+//! was, and the same requests at the same instants give the same world.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::lab::Lab;
+use super::pve::Pve;
+use super::site::Site;
+use super::store::Store;
+
+/// Milliseconds of simulated time since the world was made.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SimTime(pub u64);
+
+impl SimTime {
+    /// This instant plus a simulated duration.
+    pub fn after(self, seconds: f64) -> SimTime {
+        SimTime(self.0 + (seconds * 1000.0).round() as u64)
+    }
+
+    /// Seconds since the world was made.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+}
+
+/// Everything that is simulated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct World {
+    /// What the site was described as.
+    pub site: Site,
+    /// The Unix time, in seconds, at which the world was made: what its machines' clocks start at.
+    pub epoch: i64,
+    /// The latest instant at which somebody looked.
+    pub now: SimTime,
+    /// The Proxmox VE side: hosts, VMs, storages, users, tasks.
+    pub pve: Pve,
+    /// Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
+    pub lab: Lab,
+}
+
+/// Real time turned into simulated time.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    started: Instant,
+    from: SimTime,
+    speed: f64,
+}
+
+impl Clock {
+    /// A clock that shows `from` now and runs `speed` times as fast as the real one.
+    pub fn new(from: SimTime, speed: f64) -> Self {
+        Self { started: Instant::now(), from, speed }
+    }
+
+    /// The simulated instant.
+    pub fn now(&self) -> SimTime {
+        self.from.after(self.started.elapsed().as_secs_f64() * self.speed)
+    }
+
+    /// How long to wait, in real time, until a simulated instant.
+    pub fn until(&self, at: SimTime) -> Duration {
+        let left = at.seconds() - self.now().seconds();
+        Duration::from_secs_f64((left / self.speed).max(0.0))
+    }
+
+    /// How long a simulated duration lasts in real time.
+    pub fn real(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64((seconds / self.speed).max(0.0))
+    }
+}
+
+/// The one door to a world: every server of the simulator holds a copy of it.
+#[derive(Clone)]
+pub struct Shared {
+    world: Arc<Mutex<World>>,
+    /// The world's clock.
+    pub clock: Clock,
+    /// Where the world and its large objects are kept.
+    pub store: Arc<Store>,
+}
+
+impl Shared {
+    /// Opens the door to a world.
+    pub fn new(world: World, clock: Clock, store: Store) -> Self {
+        Self { world: Arc::new(Mutex::new(world)), clock, store: Arc::new(store) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        // A panic in one request must not take the world from the others.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the world as it is now.
+    pub fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        let mut world = self.lock();
+        let now = self.clock.now();
+        world.advance(now, &self.store);
+        look(&world)
+    }
+
+    /// Changes the world and writes it down before anybody is told.
+    pub fn act<R>(&self, act: impl FnOnce(&mut World, &Store) -> R) -> R {
+        let mut world = self.lock();
+        let now = self.clock.now();
+        world.advance(now, &self.store);
+        let result = act(&mut world, &self.store);
+        self.store.save(&world);
+        result
+    }
+}
+
+impl World {
+    /// Lets everything take effect that ends by `now`.
+    pub fn advance(&mut self, now: SimTime, store: &Store) {
+        if now > self.now {
+            self.now = now;
+        }
+        let now = self.now;
+        // Tasks first: a VM that a task starts boots from that task's end on.
+        Pve::advance(self, now, store);
+        self.lab.advance(now);
+    }
+
+    /// The Unix time, in seconds, that the world's machines show.
+    pub fn unix(&self) -> i64 {
+        self.epoch + (self.now.0 / 1000) as i64
+    }
+}
+
+/// What a VM shows a guest when it is switched on. Made by the Proxmox side, used by the lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Identifies the VM in the whole site: `vmid@datacenter`.
+    pub key: String,
+    /// The VMID.
+    pub vmid: u32,
+    /// Its Proxmox node, such as `pve1`.
+    pub host: String,
+    /// The VM's name in Proxmox.
+    pub name: String,
+    /// Virtual CPUs.
+    pub vcpu: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// The boot disk's size in GiB; `None` when there is no disk to boot from.
+    pub disk_gib: Option<f64>,
+    /// Whether the boot disk holds an operating system (it comes from an imported image).
+    pub bootable: bool,
+    /// Network cards: (MAC address, bridge, VLAN tag).
+    pub nics: Vec<(String, String, Option<u16>)>,
+    /// The blob ids ([`Store::blob`]) of the ISO images in its CD-ROM drives.
+    pub cdroms: Vec<String>,
+    /// Whether the guest agent's device is there.
+    pub agent: bool,
+}
+
+/// A folder for a world, or `None` for a world that lives in memory.
+pub type Folder = Option<PathBuf>;
