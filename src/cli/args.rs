@@ -1,0 +1,156 @@
+//! What a person can type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// From bare Proxmox VE hosts to a highly available kubeadm Kubernetes cluster.
+///
+/// `k8sha up --simulate` runs the whole job against an embedded, simulated Proxmox VE: nothing but
+/// this machine is touched.
+#[derive(Debug, Parser)]
+#[command(name = "k8sha", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Settings that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The profile: an embedded one by name, or a file.
+    #[arg(long, short, global = true, default_value = "k8s1", value_name = "NAME|FILE")]
+    pub profile: String,
+    /// Print data as JSON on stdout, and progress as JSON lines on stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show each step's progress and what the machines print; twice, for our own debugging too.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// The folder that remembers this cluster (keys, logs, kubeconfig) [default:
+    /// $XDG_STATE_HOME/k8sha/CLUSTER].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// A folder whose files replace ours under `cloudinit/`, file by file.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub templates: Option<PathBuf>,
+    /// Where the world is.
+    #[command(flatten)]
+    pub world: WorldArgs,
+}
+
+/// Where the world is: real unless one of these is given.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Simulation")]
+pub struct WorldArgs {
+    /// Simulate Proxmox VE, the network and the machines; with DIR, keep that world in a folder.
+    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, conflicts_with = "endpoints")]
+    #[expect(clippy::option_option, reason = "absent, without a folder, with a folder")]
+    pub simulate: Option<Option<PathBuf>>,
+    /// Use the simulator that `k8sha sim` serves: a file with the JSON that it printed.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub endpoints: Option<PathBuf>,
+    /// How many times faster than life the simulated world is.
+    #[arg(long, global = true, value_name = "FACTOR", default_value_t = 20.0)]
+    pub speed: f64,
+    /// Let something go wrong in the simulated world: FAULT@TARGET; may be given several times.
+    #[arg(long, global = true, value_name = "FAULT@TARGET")]
+    pub inject: Vec<String>,
+    /// How the simulated Proxmox VE hosts belong together.
+    #[arg(long, global = true, value_enum, default_value_t = Topology::Cluster)]
+    pub topology: Topology,
+}
+
+/// How simulated Proxmox VE hosts belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Topology {
+    /// One Proxmox VE cluster.
+    Cluster,
+    /// Standalone hosts.
+    Standalone,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the VMs and the cluster: provision and bootstrap in one run.
+    Up(UpArgs),
+    /// Make the VMs: templates, clones, cloud-init, start, DNS.
+    Provision {
+        /// The Proxmox nodes acted on; the others' rows stay untouched [default: all].
+        #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+        pve: Vec<String>,
+    },
+    /// Make the cluster on provisioned VMs: kubeadm init, joins, labels, kubeconfig, CNI.
+    Bootstrap(UpArgs),
+    /// Destroy the cluster and make it again.
+    Rebuild {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Settings of the bootstrap.
+        #[command(flatten)]
+        up: UpArgs,
+    },
+    /// Remove the cluster's VMs, seeds, templates and etcd keys: all that carries our mark.
+    Destroy {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Leave our templates and images for the next cluster.
+        #[arg(long)]
+        keep_templates: bool,
+        /// Leave our keys in the external etcd.
+        #[arg(long)]
+        keep_etcd: bool,
+    },
+    /// Show what `up` would do; changes nothing.
+    Plan,
+    /// Show the cluster as it is.
+    Status,
+    /// Ask every name server for every name.
+    Dns,
+    /// Show the cloud-init documents and the kubeadm configuration of a node, secrets masked.
+    Render {
+        /// The node's name, as in the profile.
+        node: String,
+    },
+    /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
+    Sim,
+    /// Print what other programs read about this one.
+    Generate {
+        /// What to print.
+        #[arg(value_enum)]
+        what: Generated,
+        /// The shell, for completions.
+        #[arg(long, value_enum, default_value_t = clap_complete::Shell::Bash)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Settings of the bootstrap.
+#[derive(Clone, Debug, Default, Args)]
+pub struct UpArgs {
+    /// Where to write the admin kubeconfig [default: `kubeconfig` in the state folder].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Wipe the `/registry` keys that another cluster left in the external etcd.
+    #[arg(long)]
+    pub wipe_etcd: bool,
+}
+
+/// What `generate` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// The JSON Schema of a profile.
+    Schema,
+    /// Shell completions.
+    Completions,
+}

@@ -1,0 +1,182 @@
+//! What every command that looks at a cluster puts on the desk first: the profile, the world, the
+//! state folder, the log, the reporter.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::args::Common;
+use super::world::World;
+use super::{log, world};
+use crate::cluster::Cluster;
+use crate::error::{Exit, Failure};
+use crate::report::{Reporter, Style};
+use crate::run::context::{Context, Options};
+use crate::state::State;
+use crate::{profile, settings};
+
+/// The desk of one command.
+pub(super) struct Desk {
+    pub(super) started: Instant,
+    pub(super) common: Common,
+    pub(super) cluster: Cluster,
+    pub(super) state: State,
+    pub(super) world: World,
+    pub(super) log: PathBuf,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Desk {
+    /// Puts everything there.
+    ///
+    /// # Errors
+    /// A profile that is wrong, a world that cannot be reached, a folder that cannot be written.
+    pub(super) async fn lay(
+        common: &Common,
+        started: Instant,
+        command: &str,
+    ) -> Result<Self, Failure> {
+        let mut cluster = load(common)?;
+        let world = world::open(common, &mut cluster).await?;
+        let state = State::open(state_folder(common, &world, &cluster)?)?;
+        world.adopt(&mut cluster, &state)?;
+        let log = state.log(command)?;
+        log::start(&log, common.verbose)?;
+        let cancel = CancellationToken::new();
+        tokio::spawn(on_interrupt(cancel.clone()));
+        Ok(Self { started, common: common.clone(), cluster, state, world, log, cancel })
+    }
+
+    /// The reporter for this command's progress.
+    pub(super) fn reporter(&self) -> Reporter {
+        Reporter::start(style(&self.common))
+    }
+
+    /// What the steps need.
+    ///
+    /// # Errors
+    /// Templates that do not render, keys that cannot be kept, a login that is not given.
+    pub(super) fn context(&self, options: Options) -> Result<Arc<Context>, Failure> {
+        let auth = |host: &_| match self.world.auth(host) {
+            Some(auth) => Ok(auth),
+            None => settings::auth(host),
+        };
+        let templates = templates(&self.common)?;
+        let world = crate::run::context::World {
+            auth: &auth,
+            dialer: self.world.dialer(),
+            tempo: self.world.tempo(),
+        };
+        Context::new(self.cluster.clone(), &self.state, &templates, world, options).map(Arc::new)
+    }
+
+    /// Whether a file outlives this command: a world without a folder takes all with it.
+    pub(super) fn is_lasting(&self, path: &Path) -> bool {
+        !self.world.is_passing() || !path.starts_with(self.state.folder())
+    }
+
+    /// The log, if it outlives this command.
+    pub(super) fn lasting_log(&self) -> Option<PathBuf> {
+        self.is_lasting(&self.log).then(|| self.log.clone())
+    }
+
+    /// The flags that lead another command to the same cluster.
+    pub(super) fn flags(&self) -> String {
+        let mut flags = String::new();
+        if self.common.profile != "k8s1" {
+            flags.push_str(&format!(" --profile {}", self.common.profile));
+        }
+        if let Some(folder) = self.world.folder() {
+            flags.push_str(&format!(" --simulate {}", folder.display()));
+        } else if self.world.is_passing() {
+            flags.push_str(" --simulate");
+        }
+        if let Some(file) = &self.common.world.endpoints {
+            flags.push_str(&format!(" --endpoints {}", file.display()));
+        }
+        if let Some(state) = &self.common.state {
+            flags.push_str(&format!(" --state {}", state.display()));
+        }
+        flags
+    }
+
+    /// The options that hold unless the command has its own.
+    pub(super) fn options(&self) -> Options {
+        Options {
+            kubeconfig: self.state.kubeconfig(),
+            wipe_etcd: false,
+            parallel_clones: self.cluster.proxmox.parallel_clones,
+        }
+    }
+}
+
+/// The profile, or its complaints on stderr.
+pub(super) fn load(common: &Common) -> Result<Cluster, Failure> {
+    let colour = io::stderr().is_terminal() && !settings::no_color();
+    let mut screen = io::stderr();
+    match profile::load(&common.profile) {
+        Ok(loaded) => {
+            if !common.quiet && !common.json {
+                for warning in &loaded.warnings {
+                    let _ = writeln!(screen, "{}", loaded.render(warning, colour));
+                }
+            }
+            Ok(loaded.cluster)
+        }
+        Err(rejected) => {
+            let _ = writeln!(screen, "{}", rejected.render(colour));
+            Err(Failure::new(Exit::Usage, format!("use profile `{}`", common.profile), rejected.count()))
+        }
+    }
+}
+
+/// Our cloud-init templates, with the person's own over them.
+pub(super) fn templates(common: &Common) -> Result<crate::cloudinit::Templates, Failure> {
+    use crate::cloudinit::Templates;
+    let made = match &common.templates {
+        None => Templates::builtin(),
+        Some(folder) => Templates::with_overrides(folder),
+    };
+    made.map_err(|error| Failure::new(Exit::Usage, "read the cloud-init templates", error))
+}
+
+fn state_folder(common: &Common, world: &World, cluster: &Cluster) -> Result<PathBuf, Failure> {
+    if let Some(folder) = &common.state {
+        return Ok(folder.clone());
+    }
+    match world.operator() {
+        Some(folder) => Ok(folder),
+        None => Ok(settings::state_home()?.join(&cluster.name)),
+    }
+}
+
+fn style(common: &Common) -> Style {
+    if common.quiet {
+        Style::Quiet
+    } else if common.json {
+        Style::Json
+    } else if common.verbose == 0 && io::stderr().is_terminal() {
+        Style::Rows
+    } else {
+        Style::Lines { output: common.verbose > 0 }
+    }
+}
+
+/// The first interruption ends the run in order; the second ends the program.
+async fn on_interrupt(cancel: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        if cancel.is_cancelled() {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+        cancel.cancel();
+    }
+}

@@ -1,0 +1,21 @@
+//! `k8sha dns`: every name at every name server.
+
+use std::time::Instant;
+
+use super::args::Common;
+use super::desk::Desk;
+use crate::dns;
+use crate::error::{Exit, Failure};
+
+pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failure> {
+    let desk = Desk::lay(common, started, "dns").await?;
+    let report = dns::check(&desk.cluster, &desk.world.dialer())
+        .await
+        .map_err(|error| Failure::new(Exit::Dns, "ask the name servers", error))?;
+    if common.json {
+        super::print_json(&report)?;
+    } else {
+        super::print(&report.text())?;
+    }
+    Ok(if report.is_good() { Exit::Ok } else { Exit::Dns })
+}

@@ -1,0 +1,66 @@
+//! From a profile to the site that a simulator needs to hold it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
+use super::args::Topology;
+use crate::cluster::{Cluster, Etcd};
+use crate::sim::site::{self, Site, SiteHost, SiteStorage};
+
+/// The world in which this cluster could be made: its hosts, with room enough, the storages and
+/// bridges that it names, name servers that know its names, and its external etcd.
+pub fn site(cluster: &Cluster, topology: Topology) -> Site {
+    let mut records: Vec<_> = vec![(cluster.api.fqdn.clone(), cluster.api.vip)];
+    records.extend(cluster.nodes.iter().map(|node| (node.fqdn.clone(), node.ip)));
+    let hosts = cluster.proxmox.hosts.iter().map(|(name, host)| SiteHost {
+        name: name.to_string(),
+        storages: storages(host),
+        bridges: vec![cluster.network.bridge.clone()],
+        memory_mib: 64 * 1024,
+        cpus: 16,
+    });
+    Site {
+        topology: match topology {
+            Topology::Cluster => site::Topology::Cluster,
+            Topology::Standalone => site::Topology::Standalone,
+        },
+        hosts: hosts.collect(),
+        domain: cluster.network.domain.clone(),
+        nameservers: cluster.network.nameservers.clone(),
+        records,
+        gateway: cluster.network.gateway,
+        etcd: etcd(cluster),
+    }
+}
+
+/// One storage for each name, with all the content that the profile expects there.
+fn storages(host: &crate::cluster::Host) -> Vec<SiteStorage> {
+    let mut content: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    content.entry(&host.storage).or_default().extend(["images", "rootdir"]);
+    content.entry(&host.iso_storage).or_default().push("iso");
+    content.entry(&host.import_storage).or_default().push("import");
+    // Every Proxmox VE has these two.
+    content.entry("local").or_default().extend(["vztmpl", "backup"]);
+    let kind = |name: &str, content: &[&str]| match name {
+        "local" => "dir",
+        "local-zfs" => "zfspool",
+        _ if content.iter().any(|kind| ["iso", "import"].contains(kind)) => "dir",
+        _ => "lvmthin",
+    };
+    content
+        .into_iter()
+        .map(|(name, content)| SiteStorage {
+            name: name.to_owned(),
+            kind: kind(name, &content).to_owned(),
+            content: content.into_iter().map(str::to_owned).collect(),
+            shared: false,
+            size_gib: 800,
+        })
+        .collect()
+}
+
+fn etcd(cluster: &Cluster) -> Vec<SocketAddrV4> {
+    let Etcd::External { endpoints, .. } = &cluster.etcd else { return Vec::new() };
+    let address = |url: &String| url.strip_prefix("https://")?.trim_end_matches('/').parse().ok();
+    endpoints.iter().filter_map(address).collect()
+}

@@ -1,0 +1,132 @@
+//! What exists, as data: the planner's second input. Taken with GET requests and read-only
+//! commands only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::cluster::{HostName, NodeName, VmId};
+
+/// What exists of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Inventory {
+    /// How the hosts belong together, as a phrase.
+    pub topology: String,
+    /// Whether the hosts form one Proxmox VE cluster, with one VMID space.
+    pub one_cluster: bool,
+    /// What each host holds.
+    pub hosts: BTreeMap<HostName, HostState>,
+    /// The VM on each node's VMID.
+    pub vms: BTreeMap<NodeName, VmState>,
+    /// What the running nodes say of themselves.
+    pub nodes: BTreeMap<NodeName, NodeState>,
+    /// The Kubernetes cluster, if the first master has one.
+    pub kubernetes: Option<KubernetesState>,
+    /// Whether the operator has this cluster's kubeconfig.
+    pub kubeconfig: bool,
+}
+
+/// What a host holds of ours or of what we need.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct HostState {
+    /// Volume ids on the image storage.
+    pub images: BTreeSet<String>,
+    /// Volume ids on the ISO storage.
+    pub isos: BTreeSet<String>,
+    /// The VM on each template's VMID, per operating system.
+    pub templates: BTreeMap<String, TemplateState>,
+    /// VMIDs of clones (ours or others') whose disks hang on a template, by the template's VMID.
+    pub linked: BTreeMap<VmId, BTreeSet<VmId>>,
+}
+
+/// The VM on a template's VMID.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateState {
+    /// None.
+    Absent,
+    /// A template without our mark.
+    Theirs {
+        /// Its name.
+        name: String,
+    },
+    /// A VM without our mark that is no template.
+    Foreign {
+        /// Its name.
+        name: String,
+    },
+    /// Ours.
+    Ours {
+        /// The hash of what it was made from.
+        spec: String,
+        /// Whether it has been made a template already.
+        template: bool,
+        /// The lock that Proxmox holds on it.
+        lock: Option<String>,
+    },
+}
+
+/// The VM on a node's VMID.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmState {
+    /// None.
+    Absent,
+    /// One without our mark, or with the mark of another cluster.
+    Foreign {
+        /// Where it is.
+        host: HostName,
+        /// Its name.
+        name: String,
+        /// Why it is not ours.
+        why: String,
+    },
+    /// Ours.
+    Ours(Box<OurVm>),
+}
+
+/// A VM with our mark.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OurVm {
+    /// Where it is.
+    pub host: String,
+    /// Its configuration, as Proxmox prints it.
+    pub config: BTreeMap<String, String>,
+    /// The size of its boot disk in bytes.
+    pub disk_bytes: Option<u64>,
+    /// Whether it runs.
+    pub running: bool,
+    /// The lock that Proxmox holds on it.
+    pub lock: Option<String>,
+    /// The creation id in its mark.
+    pub creation: String,
+    /// The spec hash in its mark.
+    pub spec: String,
+}
+
+/// What a running node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NodeState {
+    /// Whether it has finished its first boot: cloud-init is done and the kernel is right.
+    pub booted: bool,
+    /// `uname -r`.
+    pub kernel: String,
+}
+
+/// The Kubernetes cluster that the first master has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct KubernetesState {
+    /// Whether `kubeadm init` has run to its end.
+    pub initialised: bool,
+    /// Registered nodes by their names in Kubernetes.
+    pub nodes: BTreeMap<String, KubeNode>,
+}
+
+/// A node as the API server lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KubeNode {
+    /// Its roles, such as `control-plane`.
+    pub roles: BTreeSet<String>,
+    /// Whether it is Ready.
+    pub ready: bool,
+}

@@ -1,0 +1,179 @@
+//! What steps need at hand: the cluster, what its VMs are to look like, and the ways to the hosts
+//! and the nodes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::cloudinit::{NodeSecrets, SeedImage, Templates, render};
+use crate::cluster::{Cluster, HostName, Node, NodeName, Role};
+use crate::error::{Exit, Failure};
+use crate::net::Dialer;
+use crate::plan::planner::Specs;
+use crate::plan::spec;
+use crate::proxmox::{Auth, Client, Fleet};
+use crate::ssh::{HostKey, Identity, Remote, Target};
+use crate::state::State;
+use crate::tempo::Tempo;
+
+const SSH_PORT: u16 = 22;
+
+/// What a person chose for this run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the admin kubeconfig goes.
+    pub kubeconfig: PathBuf,
+    /// Whether another cluster's keys in the external etcd may be wiped.
+    pub wipe_etcd: bool,
+    /// How many clones may run at once per (host, storage).
+    pub parallel_clones: usize,
+}
+
+/// How the world is reached.
+pub struct World<'a> {
+    /// How to log in to a host.
+    pub auth: &'a dyn Fn(&HostName) -> Result<Auth, Failure>,
+    /// How addresses are reached.
+    pub dialer: Dialer,
+    /// The pace of waiting.
+    pub tempo: Tempo,
+}
+
+/// What steps need at hand.
+pub struct Context {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// What each node's VM is to look like.
+    pub specs: Specs,
+    /// Each node's seed.
+    pub seeds: BTreeMap<NodeName, SeedImage>,
+    /// The Proxmox hosts.
+    pub fleet: Fleet,
+    /// The nodes, by SSH.
+    pub remotes: BTreeMap<NodeName, Remote>,
+    /// How addresses are reached.
+    pub dialer: Dialer,
+    /// The pace of waiting.
+    pub tempo: Tempo,
+    /// The creation id in our marks.
+    pub creation: String,
+    /// What a person chose.
+    pub options: Options,
+}
+
+impl Context {
+    /// Renders every seed and sets up every way; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A template that does not render, a key that cannot be kept, a host without trust or login.
+    pub fn new(
+        cluster: Cluster,
+        state: &State,
+        templates: &Templates,
+        world: World<'_>,
+        options: Options,
+    ) -> Result<Self, Failure> {
+        let creation = state.creation()?;
+        let operator = state.operator_key()?;
+        let identity = Identity::from_openssh(&operator.private)
+            .map_err(|error| Failure::new(Exit::Local, "read our SSH key", error))?;
+        let (mut specs, mut seeds, mut remotes) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for node in &cluster.nodes {
+            let host_key = state.host_key(&node.name)?;
+            let known = HostKey::parse(&host_key.public)
+                .map_err(|error| Failure::new(Exit::Local, "read a host key", error).on(&node.name))?;
+            let secrets = NodeSecrets {
+                host_key_private: host_key.private,
+                host_key_public: host_key.public,
+                operator_public: operator.public.clone(),
+            };
+            let instance = instance_id(&cluster, node, &creation);
+            let seed = render(templates, &cluster, node, &secrets, &instance)
+                .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?
+                .image(&cluster, &node.name);
+            specs.insert(
+                node.name.clone(),
+                spec::node_spec(&cluster, node, &seed.file_name, &creation),
+            );
+            seeds.insert(node.name.clone(), seed);
+            remotes.insert(
+                node.name.clone(),
+                Remote::new(Target {
+                    node: node.name.to_string(),
+                    address: SocketAddr::new(IpAddr::V4(node.ip), SSH_PORT),
+                    user: cluster.access.user.clone(),
+                    host_key: known,
+                    identity: identity.clone(),
+                    dialer: world.dialer.clone(),
+                }),
+            );
+        }
+        let fleet = fleet(&cluster, &world)?;
+        let (dialer, tempo) = (world.dialer, world.tempo);
+        Ok(Self { cluster, specs, seeds, fleet, remotes, dialer, tempo, creation, options })
+    }
+
+    /// The client of a host.
+    ///
+    /// # Errors
+    /// When the profile has no such host.
+    pub fn client(&self, host: &HostName) -> Result<&Client, Failure> {
+        self.fleet
+            .client(host)
+            .map_err(|error| Failure::new(Exit::Usage, "find the host", error).on(host))
+    }
+
+    /// A node of the table.
+    pub fn node(&self, name: &NodeName) -> &Node {
+        self.cluster
+            .node(name)
+            .unwrap_or_else(|| unreachable!("plans name nodes of the table only"))
+    }
+
+    /// The SSH way to a node.
+    pub fn remote(&self, name: &NodeName) -> &Remote {
+        &self.remotes[name]
+    }
+
+    /// The SSH way to the first master.
+    pub fn first(&self) -> &Remote {
+        self.remote(&self.cluster.first_master().name)
+    }
+
+    /// The SSH ways to the load balancers.
+    pub fn balancers(&self) -> Vec<Remote> {
+        let balancers = self.cluster.with_role(Role::LoadBalancer);
+        balancers.map(|node| self.remote(&node.name).clone()).collect()
+    }
+}
+
+/// cloud-init's instance id: it stays the same as long as the VM lives.
+pub fn instance_id(cluster: &Cluster, node: &Node, creation: &str) -> String {
+    format!("{}-{}-{creation}", cluster.name, node.name)
+}
+
+fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
+    let mut clients = Vec::new();
+    for (name, host) in &cluster.proxmox.hosts {
+        let Some(trust) = &host.trust else {
+            return Err(Failure::new(
+                Exit::Usage,
+                "trust the host's certificate",
+                "the profile has neither `fingerprint` nor `ca_file` for it",
+            )
+            .on(name)
+            .hint(format!(
+                "read the fingerprint on {name} itself (`pvenode cert info`) or copy its \
+                 /etc/pve/pve-root-ca.pem,\nand name it in the profile; k8sha trusts nothing \
+                 unverified. `--simulate` needs neither"
+            )));
+        };
+        let auth = (world.auth)(name)?;
+        let pace = world.tempo.speed();
+        clients.push(Client::new(name.clone(), &host.endpoint, trust, auth, pace).map_err(
+            |error| Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint()),
+        )?);
+    }
+    Ok(Fleet::new(clients))
+}

@@ -1,0 +1,367 @@
+//! Walks a plan: a step starts as soon as what it needs is done, and never twice.
+//!
+//! A step that fails holds up only what needs it; the others go on, so that one failure does not
+//! hide another. The engine knows nothing of what steps do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Exit, Failure};
+use crate::plan::{Plan, Step};
+use crate::report::event::{Event, Scope};
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum End {
+    /// As asked.
+    Done {
+        /// Whether anything was changed.
+        changed: bool,
+    },
+    /// With a failure.
+    Failed {
+        /// The failure.
+        failure: Box<Failure>,
+    },
+    /// It never began, because a step that it needs did not end well.
+    Blocked {
+        /// That step.
+        by: String,
+    },
+    /// The person interrupted it, or it had not begun by then.
+    Interrupted,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// How each step ended.
+    pub ends: BTreeMap<String, End>,
+    /// How long each step took, in seconds; without the time it stood in a queue.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Outcome {
+    /// The failures, in the order of the plan.
+    pub fn failures<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (&'a str, &'a Failure)> {
+        plan.steps.iter().filter_map(|step| match self.ends.get(&step.id) {
+            Some(End::Failed { failure }) => Some((step.id.as_str(), &**failure)),
+            _ => None,
+        })
+    }
+
+    /// Whether the person interrupted the run.
+    pub fn interrupted(&self) -> bool {
+        self.ends.values().any(|end| *end == End::Interrupted)
+    }
+}
+
+/// Runs a plan's steps with `perform`, at most `queue_length` at once in each queue.
+pub async fn run<F, Fut>(
+    plan: &Plan,
+    queue_length: usize,
+    events: &UnboundedSender<Event>,
+    cancel: &CancellationToken,
+    perform: F,
+) -> Outcome
+where
+    F: Fn(Step) -> Fut,
+    Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
+{
+    let mut walk = Walk {
+        plan,
+        outcome: Outcome::default(),
+        waiting: plan.steps.iter().collect(),
+        running: JoinSet::new(),
+        aborts: BTreeMap::new(),
+        queues: HashMap::new(),
+        queue_length,
+        events,
+    };
+    loop {
+        if !cancel.is_cancelled() {
+            walk.start_what_can(&perform);
+        }
+        if walk.running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            ended = walk.running.join_next() => match ended {
+                Some(Ok(ended)) => walk.note(ended),
+                Some(Err(error)) => walk.lost(&error),
+                None => break,
+            },
+            () = cancel.cancelled(), if !walk.running.is_empty() => {
+                // Each step looks before it acts, so one that is cut off is taken up by a re-run.
+                walk.running.shutdown().await;
+            }
+        }
+    }
+    walk.finish()
+}
+
+struct Ended {
+    id: String,
+    result: Result<bool, Failure>,
+    took: Duration,
+}
+
+struct Walk<'a> {
+    plan: &'a Plan,
+    outcome: Outcome,
+    waiting: Vec<&'a Step>,
+    running: JoinSet<Ended>,
+    aborts: BTreeMap<String, AbortHandle>,
+    queues: HashMap<(crate::cluster::HostName, String), Arc<Semaphore>>,
+    queue_length: usize,
+    events: &'a UnboundedSender<Event>,
+}
+
+impl<'a> Walk<'a> {
+    fn start_what_can<F, Fut>(&mut self, perform: &F)
+    where
+        F: Fn(Step) -> Fut,
+        Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
+    {
+        // Blocked steps block others, and those may stand anywhere behind them.
+        for step in std::mem::take(&mut self.waiting) {
+            match self.readiness(step) {
+                Readiness::Ready => self.start(step, perform),
+                Readiness::Waits => self.waiting.push(step),
+                Readiness::Blocked(by) => {
+                    self.outcome.ends.insert(step.id.clone(), End::Blocked { by });
+                }
+            }
+        }
+    }
+
+    fn readiness(&self, step: &Step) -> Readiness {
+        for id in &step.needs {
+            match self.outcome.ends.get(id) {
+                Some(End::Done { .. }) => {}
+                None => return Readiness::Waits,
+                Some(End::Blocked { by }) => return Readiness::Blocked(by.clone()),
+                Some(_) => return Readiness::Blocked(id.clone()),
+            }
+        }
+        Readiness::Ready
+    }
+
+    fn start<F, Fut>(&mut self, step: &Step, perform: &F)
+    where
+        F: Fn(Step) -> Fut,
+        Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
+    {
+        let queue = step.action.queue().map(|queue| {
+            let length = self.queue_length;
+            Arc::clone(self.queues.entry(queue).or_insert_with(|| Arc::new(Semaphore::new(length))))
+        });
+        let scope = Scope { step: step.id.clone(), events: self.events.clone() };
+        let work = perform(step.clone());
+        let (id, on, what) = (step.id.clone(), step.on.clone(), step.action.to_string());
+        let events = self.events.clone();
+        let handle = self.running.spawn(async move {
+            let _turn = match &queue {
+                Some(queue) => queue.acquire().await.ok(),
+                None => None,
+            };
+            let started = Instant::now();
+            let _ = events.send(Event::Started { step: id.clone(), on, what });
+            let result = scope.run(work).await;
+            let took = started.elapsed();
+            let seconds = took.as_secs_f64();
+            let _ = events.send(match &result {
+                Ok(changed) => Event::Finished { step: id.clone(), changed: *changed, seconds },
+                Err(failure) => Event::Failed {
+                    step: id.clone(),
+                    error: failure.said.lines().next().unwrap_or(&failure.doing).to_owned(),
+                    seconds,
+                },
+            });
+            Ended { id, result, took }
+        });
+        self.aborts.insert(step.id.clone(), handle);
+    }
+
+    fn note(&mut self, ended: Ended) {
+        self.aborts.remove(&ended.id);
+        self.outcome.seconds.insert(ended.id.clone(), ended.took.as_secs_f64());
+        let end = match ended.result {
+            Ok(changed) => End::Done { changed },
+            Err(failure) => End::Failed { failure: Box::new(failure) },
+        };
+        self.outcome.ends.insert(ended.id, end);
+    }
+
+    /// A step's task panicked: a fault of ours, and the step's failure.
+    fn lost(&mut self, error: &tokio::task::JoinError) {
+        let id = self.aborts.iter().find(|(_, task)| task.id() == error.id());
+        let Some(id) = id.map(|(id, _)| id.clone()) else { return };
+        self.aborts.remove(&id);
+        let failure = Failure::new(Exit::NotAsAsked, format!("finish step `{id}`"), error)
+            .hint("this is a fault in k8sha itself: please report it with the log".to_owned());
+        self.outcome.ends.insert(id, End::Failed { failure: Box::new(failure) });
+    }
+
+    fn finish(mut self) -> Outcome {
+        for step in &self.plan.steps {
+            self.outcome.ends.entry(step.id.clone()).or_insert(End::Interrupted);
+        }
+        self.outcome
+    }
+}
+
+enum Readiness {
+    Ready,
+    Waits,
+    Blocked(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{HostName, NodeName, VmId};
+    use crate::plan::Action;
+    use std::sync::Mutex;
+    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::time::sleep;
+
+    fn step(id: &str, needs: &[&str]) -> Step {
+        Step {
+            id: id.to_owned(),
+            on: id.to_owned(),
+            action: Action::Vip,
+            needs: needs.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn clone(id: &str) -> Step {
+        let host = HostName("pve1".to_owned());
+        Step {
+            action: Action::Clone {
+                node: NodeName(id.to_owned()),
+                host: host.clone(),
+                home: host,
+                source: VmId(9001),
+                vmid: VmId(101),
+                full: false,
+                storage: "local-lvm".to_owned(),
+            },
+            ..step(id, &[])
+        }
+    }
+
+    fn plan(steps: Vec<Step>) -> Plan {
+        Plan {
+            cluster: "c".to_owned(),
+            topology: String::new(),
+            vms: Vec::new(),
+            steps,
+            notices: Vec::new(),
+        }
+    }
+
+    async fn run_with<F, Fut>(plan: &Plan, cancel: &CancellationToken, perform: F) -> Outcome
+    where
+        F: Fn(Step) -> Fut,
+        Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
+    {
+        let (events, _receiver) = unbounded_channel();
+        run(plan, 2, &events, cancel, perform).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_starts_as_soon_as_what_it_needs_is_done() {
+        let plan = plan(vec![
+            step("a", &[]),
+            step("slow", &[]),
+            step("b", &["a"]),
+            step("end", &["b", "slow"]),
+        ]);
+        let started = Instant::now();
+        let outcome = run_with(&plan, &CancellationToken::new(), |step| async move {
+            sleep(Duration::from_secs(if step.id == "slow" { 25 } else { 10 })).await;
+            Ok(true)
+        })
+        .await;
+        assert_eq!(started.elapsed().as_secs(), 35);
+        let (chain, seconds) = plan.critical_path(&outcome.seconds);
+        assert_eq!((chain, seconds.round()), (vec!["slow".to_owned(), "end".to_owned()], 35.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_blocks_what_needs_it_and_nothing_else() {
+        let plan = plan(vec![
+            step("bad", &[]),
+            step("after", &["bad"]),
+            step("later", &["after"]),
+            step("good", &[]),
+        ]);
+        let outcome = run_with(&plan, &CancellationToken::new(), |step| async move {
+            sleep(Duration::from_secs(1)).await;
+            if step.id == "bad" {
+                return Err(Failure::new(Exit::Proxmox, "do it", "no"));
+            }
+            Ok(false)
+        })
+        .await;
+        assert!(matches!(outcome.ends["bad"], End::Failed { .. }));
+        assert_eq!(outcome.ends["after"], End::Blocked { by: "bad".to_owned() });
+        assert_eq!(outcome.ends["later"], End::Blocked { by: "bad".to_owned() });
+        assert_eq!(outcome.ends["good"], End::Done { changed: false });
+        assert_eq!(outcome.failures(&plan).count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_lets_only_so_many_in_at_once() {
+        let plan = plan((0..6).map(|n| clone(&format!("c{n}"))).collect());
+        let inside = Arc::new(Mutex::new((0, 0)));
+        let outcome = run_with(&plan, &CancellationToken::new(), |_| {
+            let inside = Arc::clone(&inside);
+            async move {
+                {
+                    let mut count = inside.lock().unwrap();
+                    count.0 += 1;
+                    count.1 = count.0.max(count.1);
+                }
+                sleep(Duration::from_secs(1)).await;
+                inside.lock().unwrap().0 -= 1;
+                Ok(true)
+            }
+        })
+        .await;
+        assert_eq!(outcome.ends.len(), 6);
+        assert_eq!(inside.lock().unwrap().1, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_ends_the_run_at_once_and_says_what_was_not_done() {
+        let plan = plan(vec![step("a", &[]), step("b", &["a"]), step("c", &["b"])]);
+        let cancel = CancellationToken::new();
+        let stop = cancel.clone();
+        let outcome = run_with(&plan, &cancel, move |step| {
+            let stop = stop.clone();
+            async move {
+                if step.id == "b" {
+                    stop.cancel();
+                    sleep(Duration::from_secs(3600)).await;
+                }
+                Ok(true)
+            }
+        })
+        .await;
+        assert_eq!(outcome.ends["a"], End::Done { changed: true });
+        assert_eq!(outcome.ends["b"], End::Interrupted);
+        assert_eq!(outcome.ends["c"], End::Interrupted);
+    }
+}

@@ -1,0 +1,89 @@
+//! What a node says of its first boot: cloud-init's state, its kernel, whose seed it has read.
+
+use serde::Deserialize;
+
+use crate::cloudinit::mainline_release;
+use crate::cluster::{Kernel, Node};
+use crate::ssh::{Command, Error, Remote};
+
+/// What a node says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FirstBoot {
+    /// cloud-init's word: `running`, `done`, `error`, `disabled`, `not run`.
+    pub(super) status: String,
+    /// What cloud-init is about, or what it complains of.
+    pub(super) detail: Vec<String>,
+    /// `uname -r`.
+    pub(super) kernel: String,
+    /// Changes at each boot.
+    pub(super) boot_id: String,
+    /// The instance id of the seed that it has read; empty when it has read none of ours.
+    pub(super) instance: String,
+}
+
+/// `cloud-init status --format json`; what is absent in older versions may be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    status: String,
+    detail: String,
+    errors: Vec<String>,
+}
+
+/// `/etc/k8sha/node.json`: its `seed` is the instance id.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Identity {
+    seed: String,
+}
+
+impl FirstBoot {
+    /// Asks a node.
+    pub(super) async fn ask(remote: &Remote) -> Result<Self, Error> {
+        let status = Command::new("cloud-init").args(["status", "--format", "json"]);
+        let boot_id = Command::new("cat").arg("/proc/sys/kernel/random/boot_id");
+        let identity = Command::new("cat").arg("/etc/k8sha/node.json");
+        let kernel = Command::new("uname").arg("-r");
+        let (status, boot_id, identity, kernel) = tokio::try_join!(
+            remote.run(&status),
+            remote.run_ok(&boot_id),
+            remote.run(&identity),
+            remote.run_ok(&kernel),
+        )?;
+        // Exit status 1 stands for `error`, 2 for `done` with complaints; the text says the same.
+        let said: Status = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        let identity: Identity = serde_json::from_slice(&identity.stdout).unwrap_or_default();
+        let mut detail: Vec<String> = said.errors;
+        if detail.is_empty() && !said.detail.is_empty() {
+            detail.push(said.detail);
+        }
+        if said.status.is_empty() {
+            detail.push(status.stderr_text().trim().to_owned());
+        }
+        Ok(Self {
+            status: said.status,
+            detail,
+            kernel: kernel.stdout_text().trim().to_owned(),
+            boot_id: boot_id.stdout_text().trim().to_owned(),
+            instance: identity.seed,
+        })
+    }
+
+    /// Whether the kernel is the one that the row asks for.
+    pub(super) fn has_kernel(&self, node: &Node) -> bool {
+        if node.preinstalled {
+            return true;
+        }
+        match &node.kernel {
+            Kernel::Stock => true,
+            // Jammy's own is 5.15; whatever the enablement stack brings is newer.
+            Kernel::Hwe => !self.kernel.starts_with("5.15."),
+            Kernel::Mainline(version) => self.kernel == mainline_release(*version),
+        }
+    }
+
+    /// Whether the first boot is over and all is as the row asks.
+    pub(super) fn is_over(&self, node: &Node, instance: &str) -> bool {
+        self.status == "done" && self.has_kernel(node) && self.instance == instance
+    }
+}

@@ -1,0 +1,112 @@
+//! Waiting for a node's first boot: SSH with the planted host key, cloud-init's end, the kernel.
+
+use std::time::Duration;
+
+use crate::cluster::NodeName;
+use crate::error::{Exit, Failure};
+use crate::report::event;
+use crate::run::context::{Context, instance_id};
+use crate::run::first_boot::FirstBoot;
+use crate::ssh::{Command, Error, Remote};
+
+/// How long a VM may take from being switched on to its first login.
+const SSH_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long cloud-init may take, packages and a restart into another kernel included.
+const BOOT_PATIENCE: Duration = Duration::from_secs(40 * 60);
+const PAUSE: Duration = Duration::from_secs(3);
+const LOG: &str = "/var/log/cloud-init-output.log";
+
+/// Waits until a node has finished its first boot as asked. Only looks.
+pub(super) async fn boot(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+    let node = context.node(name);
+    let remote = context.remote(name);
+    let instance = instance_id(&context.cluster, node, &context.creation);
+    let deadline = context.tempo.deadline(BOOT_PATIENCE);
+    let mut first: Option<FirstBoot> = None;
+    event::progress("waiting for SSH");
+    remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| ssh(name, &error))?;
+    loop {
+        let seen = match FirstBoot::ask(remote).await {
+            Ok(seen) => seen,
+            // A restart into another kernel cuts the connection.
+            Err(error) if error.is_transient() && !deadline.passed() => {
+                event::progress("restarting");
+                remote.forget().await;
+                context.tempo.pause(PAUSE).await;
+                remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|e| ssh(name, &e))?;
+                continue;
+            }
+            Err(error) => return Err(ssh(name, &error)),
+        };
+        if seen.is_over(node, &instance) {
+            return restarted(name, first.as_ref(), &seen).map(|()| false);
+        }
+        match seen.status.as_str() {
+            "error" | "disabled" => return Err(failed(name, remote, &seen).await),
+            "done" if seen.instance != instance => return Err(other_seed(name, &seen, &instance)),
+            "done" => event::progress(format!("kernel {}, waiting for its restart", seen.kernel)),
+            _ => event::progress(format!("cloud-init {}", seen.detail.join("; "))),
+        }
+        if deadline.passed() {
+            let said = format!(
+                "cloud-init: {} ({}); kernel {}",
+                seen.status,
+                seen.detail.join("; "),
+                seen.kernel
+            );
+            let doing = format!("finish the first boot within {} s", deadline.limit().as_secs());
+            return Err(Failure::new(Exit::Node, doing, said)
+                .on(name)
+                .hint(format!("look into {LOG} and `cloud-init status --long` on the node")));
+        }
+        if first.is_none() && !seen.has_kernel(node) {
+            first = Some(seen);
+        }
+        context.tempo.pause(PAUSE).await;
+    }
+}
+
+/// A kernel that was not there before can only run after a restart.
+fn restarted(name: &NodeName, before: Option<&FirstBoot>, now: &FirstBoot) -> Result<(), Failure> {
+    match before {
+        Some(before) if before.boot_id == now.boot_id => Err(Failure::new(
+            Exit::Node,
+            "see the new kernel run",
+            format!(
+                "`uname -r` went from {} to {} within one boot ({})",
+                before.kernel, now.kernel, now.boot_id
+            ),
+        )
+        .on(name)),
+        _ => Ok(()),
+    }
+}
+
+async fn failed(name: &NodeName, remote: &Remote, seen: &FirstBoot) -> Failure {
+    let tail = Command::sudo("tail").args(["-n", "60", LOG]);
+    if let Ok(output) = remote.run(&tail).await {
+        for line in crate::ssh::mask::mask(&output.stdout_text()).lines() {
+            event::output(line);
+        }
+    }
+    let complaints: Vec<&str> =
+        seen.detail.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    let said = format!("cloud-init ended with status `{}`\n{}", seen.status, complaints.join("\n"));
+    Failure::new(Exit::Node, "prepare the node", said).on(name).hint(format!(
+        "mend the cause (a package, a mirror, a command in `cloudinit/`), then `k8sha rebuild`: \
+         cloud-init does not run twice.\nThe whole log is {LOG} on the node"
+    ))
+}
+
+fn other_seed(name: &NodeName, seen: &FirstBoot, instance: &str) -> Failure {
+    let found = if seen.instance.is_empty() { "none of ours" } else { &seen.instance };
+    let said = format!("it has read the seed of `{found}`, not of `{instance}`");
+    Failure::new(Exit::Node, "recognise the node", said)
+        .on(name)
+        .hint("`k8sha rebuild` makes it anew".to_owned())
+}
+
+/// An SSH fault as a failure.
+pub(super) fn ssh(name: &NodeName, error: &Error) -> Failure {
+    Failure::new(Exit::Node, "reach the node by SSH", error).on(name).hint(error.hint())
+}

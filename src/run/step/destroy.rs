@@ -1,0 +1,68 @@
+//! Steps that remove what carries our mark, and nothing else.
+
+use crate::cluster::{HostName, NodeName, VmId};
+use crate::error::{Exit, Failure};
+use crate::run::context::Context;
+use crate::run::look::proxmox;
+
+/// Stops and removes a node's VM.
+pub(super) async fn vm(
+    context: &Context,
+    node: &NodeName,
+    host: &HostName,
+    vmid: VmId,
+) -> Result<bool, Failure> {
+    let client = context.client(host)?;
+    let doing = format!("remove VM {vmid}");
+    let on = format!("{node} on {host}");
+    let fault = |error| proxmox(&doing, &error).on(&on);
+    let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
+    let mark = config.mark();
+    let ours = mark.is_some_and(|mark| {
+        mark.cluster == context.cluster.name && mark.node.as_ref() == Some(node)
+    });
+    if !ours {
+        let found = config.name().unwrap_or("without a name");
+        let said = format!("it is `{found}`, which does not carry our mark; left alone");
+        return Err(Failure::new(Exit::NotAsAsked, doing, said).on(on));
+    }
+    if client.vm_status(vmid).await.map_err(fault)?.is_running() {
+        // What is removed with its disks needs no farewell.
+        client.stop_vm(vmid).await.map_err(fault)?;
+    }
+    client.destroy_vm(vmid).await.map_err(fault)?;
+    Ok(true)
+}
+
+/// Removes a file of ours; its name says whose it is.
+pub(super) async fn volume(
+    context: &Context,
+    host: &HostName,
+    volume: &str,
+) -> Result<bool, Failure> {
+    let client = context.client(host)?;
+    client
+        .delete_volume(volume)
+        .await
+        .map_err(|error| proxmox(&format!("remove `{volume}`"), &error).on(host))?;
+    Ok(true)
+}
+
+/// Removes a template of ours.
+pub(super) async fn template(
+    context: &Context,
+    host: &HostName,
+    vmid: VmId,
+) -> Result<bool, Failure> {
+    let client = context.client(host)?;
+    let doing = format!("remove template {vmid}");
+    let fault = |error| proxmox(&doing, &error).on(host);
+    let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
+    if !config.mark().is_some_and(|mark| mark.node.is_none()) {
+        let found = config.name().unwrap_or("without a name");
+        let said = format!("it is `{found}`, which does not carry our mark; left alone");
+        return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));
+    }
+    client.destroy_vm(vmid).await.map_err(fault)?;
+    Ok(true)
+}

@@ -1,0 +1,111 @@
+//! Steps that give a host its template: the image, the VM around it, the conversion.
+
+use crate::cluster::{HostName, VmId};
+use crate::error::{Exit, Failure};
+use crate::plan::spec;
+use crate::proxmox::{CreateRequest, Mark, Params, TAG};
+use crate::run::context::Context;
+use crate::run::look::proxmox;
+
+/// Has the host download a cloud image.
+pub(super) async fn image(
+    context: &Context,
+    host: &HostName,
+    storage: &str,
+    file: &str,
+    url: &str,
+    sha256: &str,
+) -> Result<bool, Failure> {
+    let client = context.client(host)?;
+    let doing = format!("download {url} to `{storage}`");
+    let fault = |error| proxmox(&doing, &error).on(host);
+    if client.find_file(storage, "import", file).await.map_err(fault)?.is_some() {
+        return Ok(false);
+    }
+    client.download(storage, "import", file, url, sha256).await.map_err(|error| {
+        let gone = error.to_string().contains("exit code 8");
+        let failure = fault(error);
+        if !gone {
+            return failure;
+        }
+        failure.hint(
+            "Ubuntu removes dated images after some months: take the newest folder's `url` and \
+             `sha256` (its SHA256SUMS) into the profile's `images`"
+                .to_owned(),
+        )
+    })?;
+    Ok(true)
+}
+
+/// A template to be made.
+pub(super) struct Wanted<'a> {
+    pub(super) vmid: VmId,
+    pub(super) os: &'a str,
+    pub(super) image: &'a str,
+    pub(super) storage: &'a str,
+    pub(super) spec: &'a str,
+}
+
+/// Makes a template of a downloaded image.
+pub(super) async fn template(
+    context: &Context,
+    host: &HostName,
+    wanted: &Wanted<'_>,
+) -> Result<bool, Failure> {
+    let client = context.client(host)?;
+    let doing = format!("make template {} of {}", wanted.vmid, wanted.os);
+    let fault = |error| proxmox(&doing, &error).on(host);
+    let mark = Mark {
+        cluster: context.cluster.name.clone(),
+        node: None,
+        spec: wanted.spec.to_owned(),
+        creation: context.creation.clone(),
+    };
+    match client.find_vm(wanted.vmid).await.map_err(fault)? {
+        None => {
+            let request = CreateRequest {
+                vmid: wanted.vmid,
+                name: format!("k8sha-{}", wanted.os.replace('.', "-")),
+                pool: context.cluster.proxmox.pool.clone(),
+                line: format!("template for {}, made by k8sha", wanted.os),
+                mark,
+                settings: settings(context, wanted),
+            };
+            client.create_vm(&request).await.map_err(fault)?;
+        }
+        Some(config) => {
+            let ours = config
+                .mark()
+                .is_some_and(|found| found.node.is_none() && found.spec == wanted.spec);
+            if !ours {
+                let name = config.name().unwrap_or_default().to_owned();
+                let said = format!("VM {} is `{name}`, which is not that template", wanted.vmid);
+                return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));
+            }
+            if config.is_template() {
+                return Ok(false);
+            }
+        }
+    }
+    client.make_template(wanted.vmid).await.map_err(fault)?;
+    Ok(true)
+}
+
+/// The hardware that every clone inherits.
+fn settings(context: &Context, wanted: &Wanted<'_>) -> Params {
+    let cluster = &context.cluster;
+    let vlan = cluster.network.vlan.map_or(String::new(), |tag| format!(",tag={tag}"));
+    Params::new()
+        .with("memory", 2048)
+        .with("cores", 2)
+        .with("cpu", &cluster.proxmox.cpu)
+        .with("ostype", "l26")
+        .with("scsihw", "virtio-scsi-single")
+        .with(spec::DISK, format!("{}:0,import-from={}", wanted.storage, wanted.image))
+        .with("boot", format!("order={}", spec::DISK))
+        .with("net0", format!("virtio,bridge={}{vlan},firewall=0", cluster.network.bridge))
+        // Ubuntu's cloud image hangs at boot without a serial port (Launchpad bug 1573095).
+        .with("serial0", "socket")
+        .with("agent", "enabled=1")
+        .with("tags", TAG)
+}

@@ -1,0 +1,109 @@
+//! Environment and files turned into settings. The only reader of environment variables.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use crate::cluster::HostName;
+use crate::error::{Exit, Failure};
+use crate::proxmox::Auth;
+
+/// An API token, `USER@REALM!NAME=SECRET`.
+pub const TOKEN: &str = "K8SHA_PVE_TOKEN";
+/// A user to log in as, `USER@REALM`, where no token is given.
+pub const USER: &str = "K8SHA_PVE_USER";
+/// That user's password.
+pub const PASSWORD: &str = "K8SHA_PVE_PASSWORD";
+
+/// How to log in to a host.
+///
+/// Asked in this order: `K8SHA_PVE_TOKEN_<HOST>`, `K8SHA_PVE_TOKEN` (each also as `…_FILE`), then
+/// `K8SHA_PVE_USER` with `K8SHA_PVE_PASSWORD` (or its `_FILE`, or a prompt on a terminal).
+///
+/// # Errors
+/// When nothing is given, or a named file cannot be read.
+pub fn auth(host: &HostName) -> Result<Auth, Failure> {
+    let own = format!("{TOKEN}_{}", variable(host));
+    for name in [own.as_str(), TOKEN] {
+        if let Some(token) = secret(name)? {
+            return Ok(Auth::Token(token));
+        }
+    }
+    let Some(user) = plain(USER) else {
+        return Err(Failure::new(Exit::Usage, "log in to Proxmox VE", "no API token is given")
+            .on(host)
+            .hint(format!(
+                "make one on the host: `pveum user token add root@pam k8sha --privsep 0`, then\n\
+                 export {TOKEN}='root@pam!k8sha=SECRET' (or {own}, or {TOKEN}_FILE=PATH)"
+            )));
+    };
+    let password = match secret(PASSWORD)? {
+        Some(password) => password,
+        None => prompt(&user, host)?,
+    };
+    Ok(Auth::Ticket { user, password })
+}
+
+/// A host's name as part of a variable's.
+fn variable(host: &HostName) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    host.as_str().chars().map(letter).collect()
+}
+
+fn plain(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn secret(name: &str) -> Result<Option<SecretString>, Failure> {
+    if let Some(value) = plain(name) {
+        return Ok(Some(value.into()));
+    }
+    let Some(path) = plain(&format!("{name}_FILE")) else { return Ok(None) };
+    let text = fs::read_to_string(&path).map_err(|error| {
+        let said = format!("`{path}` (from {name}_FILE): {error}");
+        Failure::new(Exit::Usage, "read a secret", said)
+    })?;
+    Ok(Some(text.trim().to_owned().into()))
+}
+
+fn prompt(user: &str, host: &HostName) -> Result<SecretString, Failure> {
+    rpassword::prompt_password(format!("password of {user} on {host}: ")).map(Into::into).map_err(
+        |error| {
+            Failure::new(Exit::Usage, "ask for a password", error)
+                .on(host)
+                .hint(format!("set {PASSWORD}, {PASSWORD}_FILE or {TOKEN}"))
+        },
+    )
+}
+
+/// The folder for what we remember of clusters: `$XDG_STATE_HOME/k8sha`, else
+/// `~/.local/state/k8sha`.
+///
+/// # Errors
+/// When neither variable is set.
+pub fn state_home() -> Result<PathBuf, Failure> {
+    if let Some(home) = plain("XDG_STATE_HOME") {
+        return Ok(PathBuf::from(home).join("k8sha"));
+    }
+    plain("HOME").map(|home| PathBuf::from(home).join(".local/state/k8sha")).ok_or_else(|| {
+        Failure::new(Exit::Usage, "find the state folder", "neither XDG_STATE_HOME nor HOME is set")
+            .hint("name a folder with `--state`".to_owned())
+    })
+}
+
+/// Whether the person asked for no colour (<https://no-color.org>).
+pub fn no_color() -> bool {
+    plain("NO_COLOR").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hosts_own_variable_is_named_after_it() {
+        assert_eq!(variable(&HostName("pve-2.lab".to_owned())), "PVE_2_LAB");
+    }
+}
