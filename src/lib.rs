@@ -2,5 +2,7 @@
 
 pub mod cluster;
 pub mod net;
+pub mod proxmox;
 pub mod report;
+pub mod retry;
 pub mod sim;
