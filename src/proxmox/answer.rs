@@ -1,0 +1,169 @@
+//! Reading an answer: which fault a status, a reason phrase or a broken connection stands for.
+
+use std::error::Error as StdError;
+
+use hyper::ext::ReasonPhrase;
+use reqwest::{Response, StatusCode};
+
+use crate::cluster::HostName;
+
+use super::client::Request;
+use super::error::{Denial, Error, Identity, Refusal, Stranger};
+use super::tls::CertificateRefused;
+use super::wire::ErrorBody;
+
+const PERMISSION: &str = "Permission check failed";
+
+/// What is known when an answer comes in.
+pub(super) struct Answer<'a> {
+    pub host: &'a HostName,
+    pub endpoint: &'a str,
+    pub identity: &'a Identity,
+    pub request: &'a Request,
+}
+
+impl Answer<'_> {
+    /// The body of a good answer, or the fault.
+    pub async fn read(&self, outcome: Result<Response, reqwest::Error>) -> Result<Vec<u8>, Error> {
+        let response = outcome.map_err(|error| self.broken(&error))?;
+        let status = response.status();
+        let reason = reason(&response);
+        let body = response.bytes().await;
+        if status.is_success() {
+            return body.map(Into::into).map_err(|error| self.broken(&error));
+        }
+        // The body of a refusal only repeats the reason; without it the reason does.
+        let body = body.unwrap_or_default();
+        Err(self.refused(status, reason, &body))
+    }
+
+    fn refused(&self, status: StatusCode, reason: String, body: &[u8]) -> Error {
+        let host = self.host.clone();
+        let call = self.request.label.clone();
+        let who = self.identity.clone();
+        match status.as_u16() {
+            401 => Error::Unauthorized { host, call, reason, who },
+            403 if reason.starts_with(PERMISSION) => {
+                let (path, privileges) = missing(&reason);
+                Error::Forbidden(Box::new(Denial { host, call, path, privileges, reason, who }))
+            }
+            // Proxmox VE's own proxying to another node or daemon broke off: pve-http-server
+            // src/PVE/APIServer/AnyEvent.pm. The work may have been done all the same.
+            code @ 595..=599 => self.unanswered(format!("{code} {reason}").trim_end().to_owned()),
+            code => {
+                let ErrorBody { message, errors } =
+                    serde_json::from_slice(body).unwrap_or_default();
+                Error::Refused(Box::new(Refusal {
+                    host,
+                    call,
+                    status: code,
+                    reason,
+                    message: message.trim().to_owned(),
+                    errors: errors.unwrap_or_default(),
+                }))
+            }
+        }
+    }
+
+    fn unanswered(&self, why: String) -> Error {
+        let host = self.host.clone();
+        let call = self.request.label.clone();
+        if self.request.is_read() {
+            Error::NoAnswer { host, call, why }
+        } else {
+            Error::UnknownOutcome { host, call, why }
+        }
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Error {
+        let host = self.host.clone();
+        let endpoint = self.endpoint.to_owned();
+        if let Some(refused) = certificate_fault(error) {
+            let CertificateRefused { expected, seen, why } = refused.clone();
+            let seen = seen.to_string();
+            let stranger = Stranger { host, endpoint, expected, seen, why };
+            return Error::Certificate(Box::new(stranger));
+        }
+        let why = root_cause(error);
+        if error.is_connect() {
+            let why = if error.is_timeout() { "no answer to connecting".to_owned() } else { why };
+            return Error::Unreachable { host, endpoint, why };
+        }
+        if error.is_builder() {
+            return Error::Setup { host, why };
+        }
+        let why = if error.is_timeout() { "no answer in time".to_owned() } else { why };
+        self.unanswered(why)
+    }
+}
+
+/// The text after the status: hyper keeps it where it is not the standard one.
+fn reason(response: &Response) -> String {
+    match response.extensions().get::<ReasonPhrase>() {
+        // Perl writes latin-1 where it can.
+        Some(phrase) => match std::str::from_utf8(phrase.as_bytes()) {
+            Ok(text) => text.trim().to_owned(),
+            Err(_) => phrase.as_bytes().iter().copied().map(char::from).collect(),
+        },
+        None => response.status().canonical_reason().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Reads `Permission check failed (/vms/9000, VM.Clone)`; alternatives are parted by a bar.
+///
+/// Source: pve-access-control src/PVE/RPCEnvironment.pm, `check_full`.
+fn missing(reason: &str) -> (String, Vec<String>) {
+    let inner = reason.strip_prefix(PERMISSION).map(str::trim);
+    let inner = inner.and_then(|text| text.strip_prefix('(')?.strip_suffix(')'));
+    match inner.and_then(|text| text.rsplit_once(',')) {
+        Some((path, privileges)) => {
+            let privileges = privileges.split('|').map(|text| text.trim().to_owned());
+            (path.trim().to_owned(), privileges.filter(|text| !text.is_empty()).collect())
+        }
+        None => (String::new(), Vec::new()),
+    }
+}
+
+type Cause = dyn StdError + 'static;
+
+fn chain(error: &Cause) -> impl Iterator<Item = &Cause> {
+    std::iter::successors(Some(error), |error| cause(*error))
+}
+
+fn cause(error: &Cause) -> Option<&Cause> {
+    // An I/O error's source skips the error that it wraps.
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner as &Cause),
+        None => error.source(),
+    }
+}
+
+fn root_cause(error: &Cause) -> String {
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn certificate_fault(error: &Cause) -> Option<&CertificateRefused> {
+    chain(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_privilege_is_read_from_the_reason() {
+        let read = |text| {
+            let (path, privileges) = missing(text);
+            format!("{path} {}", privileges.join("+"))
+        };
+        assert_eq!(read("Permission check failed (/vms/9000, VM.Clone)"), "/vms/9000 VM.Clone");
+        assert_eq!(
+            read("Permission check failed (/vms/301, VM.Config.Disk|VM.Config.CDROM)"),
+            "/vms/301 VM.Config.Disk+VM.Config.CDROM"
+        );
+        assert_eq!(read("Permission check failed"), " ");
+    }
+}

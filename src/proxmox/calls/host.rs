@@ -1,0 +1,77 @@
+//! Reading calls about a host, its Proxmox cluster and our rights.
+
+use crate::proxmox::Params;
+use crate::proxmox::client::{Client, Request};
+use crate::proxmox::error::Error;
+use crate::proxmox::wire::{
+    ClusterStatus, NetworkIface, NodeEntry, NodeStatus, Permissions, Pool, Version, VmResource,
+};
+
+impl Client {
+    /// The version of Proxmox VE.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn version(&self) -> Result<Version, Error> {
+        self.read(Request::get(&["version"])).await
+    }
+
+    /// The Proxmox cluster and its nodes. Needs Sys.Audit on `/`.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, Error> {
+        self.read(Request::get(&["cluster", "status"])).await
+    }
+
+    /// The VMs and containers of the whole Proxmox cluster that we may see: a cache, good for
+    /// finding a VMID taken on another host, not for what has just changed.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn cluster_vms(&self) -> Result<Vec<VmResource>, Error> {
+        let request = Request::get(&["cluster", "resources"]);
+        self.read(request.query(Params::new().with("type", "vm"))).await
+    }
+
+    /// Our rights: on all paths that have entries, or on one path.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn permissions(&self, path: Option<&str>) -> Result<Permissions, Error> {
+        let request = Request::get(&["access", "permissions"]);
+        self.read(request.query(Params::new().maybe("path", path))).await
+    }
+
+    /// The nodes of the Proxmox cluster. Any user may read their names.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn nodes(&self) -> Result<Vec<NodeEntry>, Error> {
+        self.read(Request::get(&["nodes"])).await
+    }
+
+    /// The host's CPUs, memory and uptime. Needs Sys.Audit.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn node_status(&self) -> Result<NodeStatus, Error> {
+        self.read(Request::get(&["nodes", self.host().as_str(), "status"])).await
+    }
+
+    /// The host's network interfaces that we may see.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn network(&self) -> Result<Vec<NetworkIface>, Error> {
+        self.read(Request::get(&["nodes", self.host().as_str(), "network"])).await
+    }
+
+    /// The pools that we may see.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn pools(&self) -> Result<Vec<Pool>, Error> {
+        self.read(Request::get(&["pools"])).await
+    }
+}

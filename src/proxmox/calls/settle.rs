@@ -1,0 +1,146 @@
+//! Doing a write until it is known to be done: the one place where a write is repeated.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::proxmox::client::{Client, Request};
+use crate::proxmox::error::Error;
+use crate::report::event;
+use crate::retry::{Policy, Retry, retry};
+
+/// What a look at the state says about a write whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It is done.
+    Done,
+    /// It is being done.
+    Underway,
+    /// Nothing of it is to be seen.
+    Nothing,
+}
+
+/// The wait between two looks.
+const LOOK_WAIT: Duration = Duration::from_secs(1);
+/// How often in a row nothing must be seen before it counts as proved: a call may have waited in
+/// the host's queue when its answer was given up.
+const LOOKS: u32 = 3;
+/// How long something may be under way.
+const UNDERWAY_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How often a write is repeated after it was proved that nothing happened.
+const REPEATS: u32 = 3;
+
+/// A failed try, and whether another is safe.
+struct Try {
+    error: Error,
+    again: Retry,
+}
+
+impl fmt::Display for Try {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl From<Error> for Try {
+    fn from(error: Error) -> Self {
+        Self { error, again: Retry::No }
+    }
+}
+
+impl Client {
+    /// Sends a write and follows its task, until it is known to be done.
+    ///
+    /// A lock that was not got in time means that nothing was done, and the write is tried again.
+    /// Where the outcome is unknown, `look` decides; only when it has seen nothing several times
+    /// is the write repeated. A refusal after a repeat (`already exists`, `already running`) may be
+    /// the first try's own work, so it is looked at as well.
+    ///
+    /// # Errors
+    /// The write's, or the look's.
+    pub(super) async fn settle<F, Fut>(&self, request: Request, look: F) -> Result<(), Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Look, Error>>,
+    {
+        let tries = Cell::new(0u32);
+        let repeats = Cell::new(0u32);
+        let attempt = || async {
+            tries.set(tries.get() + 1);
+            let error = match self.write_and_follow(&request).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.is_unknown_outcome() {
+                event::progress(format!("{error}; reading the state back"));
+                if self.look_back(&request, &look).await? {
+                    return Ok(());
+                }
+                repeats.set(repeats.get() + 1);
+                return Err(Try { error, again: Retry::when(repeats.get() <= REPEATS) });
+            }
+            if error.is_lock_timeout() {
+                return Err(Try { error, again: Retry::Yes });
+            }
+            let refused = error.words().is_some();
+            if refused && (tries.get() > 1 || error.is_present()) {
+                match look().await? {
+                    Look::Nothing => {}
+                    _ if self.look_back(&request, &look).await? => return Ok(()),
+                    _ => {}
+                }
+            }
+            Err(error.into())
+        };
+        let policy = Policy::lock().paced(self.pace());
+        let what = format!("{} at `{}`", request.label, self.host());
+        retry(policy, &what, attempt, |failed| failed.again).await.map_err(|failed| failed.error)
+    }
+
+    async fn write_and_follow(&self, request: &Request) -> Result<(), Error> {
+        if let Some(upid) = self.write(request).await? {
+            self.follow(&upid).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks until the write is known to be done (true) or not to have happened (false).
+    async fn look_back<F, Fut>(&self, request: &Request, look: &F) -> Result<bool, Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Look, Error>>,
+    {
+        let began = Instant::now();
+        let mut nothing = 0;
+        loop {
+            match look().await? {
+                Look::Done => return Ok(true),
+                Look::Underway if began.elapsed() > UNDERWAY_LIMIT => {
+                    return Err(Error::UnknownOutcome {
+                        host: self.host().clone(),
+                        call: request.label.clone(),
+                        why: "it has been under way for half an hour".to_owned(),
+                    });
+                }
+                Look::Underway => nothing = 0,
+                Look::Nothing => nothing += 1,
+            }
+            if nothing == LOOKS {
+                return Ok(false);
+            }
+            self.pause(LOOK_WAIT).await;
+        }
+    }
+
+    /// [`Look::Underway`] when a task of ours of that kind works on `id`, else nothing.
+    pub(super) async fn look_for_task(&self, kind: &str, id: &str) -> Result<Look, Error> {
+        let ours = self.identity().user();
+        let running = self.running_tasks(kind).await?;
+        let found =
+            running.iter().any(|task| task.id == id && task.user.split('!').next() == Some(ours));
+        Ok(if found { Look::Underway } else { Look::Nothing })
+    }
+}

@@ -1,0 +1,322 @@
+//! Calls on a VM that is there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::VmId;
+use crate::proxmox::client::{Client, Request};
+use crate::proxmox::error::Error;
+use crate::proxmox::wire::{AgentInterfaces, VmConfig, VmStatus, VmSummary};
+use crate::proxmox::{Params, print_size};
+
+use super::settle::Look;
+
+/// The wait between two looks at a lock.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How long a VM may stay locked: a full clone copies a whole disk.
+const LOCK_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+impl Client {
+    /// The VMs of this host that we may see; live, not the cluster's cache.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn vms(&self) -> Result<Vec<VmSummary>, Error> {
+        self.read(Request::get(&["nodes", self.host().as_str(), "qemu"])).await
+    }
+
+    /// The configuration of a VM, pending changes included.
+    ///
+    /// # Errors
+    /// Those of a reading call; an absent VM is a refusal with [`Error::is_absent`].
+    pub async fn vm_config(&self, vmid: VmId) -> Result<VmConfig, Error> {
+        self.read(Request::get(&self.vm_path(&vmid.to_string(), &["config"]))).await
+    }
+
+    /// The configuration of a VM, or `None` where this host has none of that VMID.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn find_vm(&self, vmid: VmId) -> Result<Option<VmConfig>, Error> {
+        match self.vm_config(vmid).await {
+            Ok(config) => Ok(Some(config)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a VM runs, live.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn vm_status(&self, vmid: VmId) -> Result<VmStatus, Error> {
+        self.read(Request::get(&self.vm_path(&vmid.to_string(), &["status", "current"]))).await
+    }
+
+    /// Waits until a VM has no lock.
+    ///
+    /// # Errors
+    /// [`Error::StillLocked`] after half an hour; those of a reading call.
+    pub async fn wait_unlocked(&self, vmid: VmId) -> Result<VmConfig, Error> {
+        let began = Instant::now();
+        loop {
+            let config = self.vm_config(vmid).await?;
+            match config.lock() {
+                None => return Ok(config),
+                Some(lock) if began.elapsed() > LOCK_LIMIT => {
+                    return Err(Error::StillLocked {
+                        host: self.host().clone(),
+                        vmid,
+                        lock: lock.to_owned(),
+                        seconds: began.elapsed().as_secs(),
+                    });
+                }
+                Some(_) => self.pause(LOCK_WAIT).await,
+            }
+        }
+    }
+
+    /// Sets options of a VM, and unsets those that are named in `delete`.
+    ///
+    /// With a digest the host refuses when somebody changed the VM since it was read; after a lost
+    /// answer only the values decide.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn set_config(
+        &self,
+        vmid: VmId,
+        settings: &Params,
+        delete: &[&str],
+        digest: Option<&str>,
+    ) -> Result<(), Error> {
+        let mut form = settings.clone();
+        if !delete.is_empty() {
+            form = form.with("delete", delete.join(","));
+        }
+        let id = vmid.to_string();
+        let request =
+            Request::post(&self.vm_path(&id, &["config"])).form(form.maybe("digest", digest));
+        self.settle(request, || async {
+            let config = self.vm_config(vmid).await?;
+            let set = settings.iter().all(|(key, wanted)| config.holds(key, wanted));
+            if set && delete.iter().all(|key| config.get(key).is_none()) {
+                return Ok(Look::Done);
+            }
+            self.look_for_task("qmconfig", &id).await
+        })
+        .await
+    }
+
+    /// Grows a disk to a size in bytes; a disk that is as large already is left alone.
+    ///
+    /// Source: qemu-server src/PVE/API2/Qemu.pm, `resize_vm`: PUT, and a task all the same.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn resize_disk(&self, vmid: VmId, disk: &str, bytes: u64) -> Result<(), Error> {
+        let id = vmid.to_string();
+        let form = Params::new().with("disk", disk).with("size", print_size(bytes));
+        let request = Request::put(&self.vm_path(&id, &["resize"])).form(form);
+        let look = || async {
+            let size = self.vm_config(vmid).await?.disk_size(disk);
+            if size.is_some_and(|size| size >= bytes) {
+                return Ok(Look::Done);
+            }
+            self.look_for_task("resize", &id).await
+        };
+        if look().await? == Look::Done {
+            return Ok(());
+        }
+        self.settle(request, look).await
+    }
+
+    /// Makes a stopped VM a template.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn make_template(&self, vmid: VmId) -> Result<(), Error> {
+        let id = vmid.to_string();
+        let look = || async {
+            if self.vm_config(vmid).await?.is_template() {
+                return Ok(Look::Done);
+            }
+            self.look_for_task("qmtemplate", &id).await
+        };
+        if look().await? == Look::Done {
+            return Ok(());
+        }
+        self.settle(Request::post(&self.vm_path(&id, &["template"])), look).await
+    }
+
+    /// Starts a VM; one that runs is left alone.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn start_vm(&self, vmid: VmId) -> Result<(), Error> {
+        let id = vmid.to_string();
+        let request = Request::post(&self.vm_path(&id, &["status", "start"]));
+        let outcome = self.settle(request, || self.look_for_power(vmid, true, "qmstart")).await;
+        match outcome {
+            // Source: qemu-server src/PVE/QemuServer.pm, `vm_start_nolock`.
+            Err(error) if error.words().is_some_and(|text| text.contains("already running")) => {
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Stops a VM at once, as if its plug were pulled; one that is stopped is left alone.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn stop_vm(&self, vmid: VmId) -> Result<(), Error> {
+        let id = vmid.to_string();
+        let request = Request::post(&self.vm_path(&id, &["status", "stop"]));
+        self.settle(request, || self.look_for_power(vmid, false, "qmstop")).await
+    }
+
+    /// Asks a guest to shut down, and pulls the plug after `patience`.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn shutdown_vm(&self, vmid: VmId, patience: Duration) -> Result<(), Error> {
+        let id = vmid.to_string();
+        let form = Params::new().with("timeout", patience.as_secs()).flag("forceStop", true);
+        let request = Request::post(&self.vm_path(&id, &["status", "shutdown"])).form(form);
+        self.settle(request, || self.look_for_power(vmid, false, "qmshutdown")).await
+    }
+
+    async fn look_for_power(&self, vmid: VmId, on: bool, kind: &str) -> Result<Look, Error> {
+        if self.vm_status(vmid).await?.is_running() == on {
+            return Ok(Look::Done);
+        }
+        self.look_for_task(kind, &vmid.to_string()).await
+    }
+
+    /// Destroys a stopped VM or a template with all its disks, and takes it out of backup jobs,
+    /// replication and HA. One that is not there is no fault.
+    ///
+    /// # Errors
+    /// The call's or the task's.
+    pub async fn destroy_vm(&self, vmid: VmId) -> Result<(), Error> {
+        let id = vmid.to_string();
+        let query = Params::new().flag("purge", true).flag("destroy-unreferenced-disks", true);
+        let request = Request::delete(&self.vm_path(&id, &[])).query(query);
+        let outcome = self
+            .settle(request, || async {
+                if self.find_vm(vmid).await?.is_none() {
+                    return Ok(Look::Done);
+                }
+                self.look_for_task("qmdestroy", &id).await
+            })
+            .await;
+        match outcome {
+            Err(error) if error.is_absent() => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether the guest agent answers. Costs the host three seconds of a worker where it does not,
+    /// so never ask it of many VMs at once.
+    ///
+    /// # Errors
+    /// The call's, but not that the VM or the agent does not run.
+    pub async fn agent_answers(&self, vmid: VmId) -> Result<bool, Error> {
+        let id = vmid.to_string();
+        let request = Request::post(&self.vm_path(&id, &["agent", "ping"]));
+        // Source: qemu-server src/PVE/QemuServer/Agent.pm.
+        const SILENT: [&str; 3] = ["agent is not running", "is not running", "No QEMU guest agent"];
+        match self.send(&request).await {
+            Ok(_) => Ok(true),
+            // Asking changes nothing, whatever became of it.
+            Err(Error::UnknownOutcome { .. }) => Ok(false),
+            Err(error) => match error.words() {
+                Some(words) if SILENT.iter().any(|text| words.contains(text)) => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The guest's interfaces, as its agent sees them.
+    ///
+    /// # Errors
+    /// Those of a reading call; refused where no agent runs.
+    pub async fn agent_interfaces(&self, vmid: VmId) -> Result<AgentInterfaces, Error> {
+        let id = vmid.to_string();
+        let path = self.vm_path(&id, &["agent", "network-get-interfaces"]);
+        self.read(Request::get(&path)).await
+    }
+
+    fn vm_path<'a>(&'a self, id: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+        let mut path = vec!["nodes", self.host().as_str(), "qemu", id];
+        path.extend_from_slice(rest);
+        path
+    }
+}
+
+impl VmConfig {
+    /// Whether an option has a wanted value, read as Proxmox VE reads it: tags as a set, and of a
+    /// property string only the parts that were asked for, since the host adds a MAC or a size.
+    pub fn holds(&self, key: &str, wanted: &str) -> bool {
+        let Some(found) = self.get(key) else { return wanted.is_empty() };
+        match key {
+            "description" => found.trim_end() == wanted.trim_end(),
+            "tags" => crate::proxmox::tags(found) == crate::proxmox::tags(wanted),
+            _ if found == wanted => true,
+            _ if key.starts_with("net") => {
+                match (crate::proxmox::Nic::parse(found), crate::proxmox::Nic::parse(wanted)) {
+                    (Some(found), Some(mut wanted)) => {
+                        wanted.mac = wanted.mac.or_else(|| found.mac.clone());
+                        found == wanted
+                    }
+                    _ => false,
+                }
+            }
+            "agent" => enabled(found) == enabled(wanted),
+            _ => {
+                let parts = |text: &str| -> BTreeSet<String> {
+                    text.split(',').map(str::to_owned).collect()
+                };
+                parts(wanted).is_subset(&parts(found))
+            }
+        }
+    }
+}
+
+fn enabled(agent: &str) -> Option<&str> {
+    agent.split(',').next().map(|first| first.strip_prefix("enabled=").unwrap_or(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_compared_as_proxmox_reads_them() {
+        let config: VmConfig = serde_json::from_str(
+            r#"{"tags":"b;k8sha","description":"a\n\n","cores":2,"agent":"enabled=1",
+            "net0":"virtio=BC:24:11:83:A1:F2,bridge=vmbr0","ide2":"local:iso/a.iso,media=cdrom,size=368K"}"#,
+        )
+        .unwrap();
+        for (key, wanted, same) in [
+            ("tags", "K8sha;b", true),
+            ("tags", "k8sha", false),
+            ("description", "a", true),
+            ("cores", "2", true),
+            ("cores", "4", false),
+            ("agent", "1", true),
+            ("agent", "0", false),
+            ("net0", "virtio,bridge=vmbr0", true),
+            ("net0", "virtio,bridge=vmbr0,tag=5", false),
+            ("net0", "virtio=AA:24:11:83:A1:F2,bridge=vmbr0", false),
+            ("ide2", "local:iso/a.iso,media=cdrom", true),
+            ("ide2", "local:iso/b.iso,media=cdrom", false),
+            ("serial0", "socket", false),
+        ] {
+            assert_eq!(config.holds(key, wanted), same, "{key}={wanted}");
+        }
+    }
+}

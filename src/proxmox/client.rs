@@ -1,0 +1,335 @@
+//! One host's API over HTTPS: a request goes out, an answer or a named fault comes back.
+//!
+//! HTTP/1.1 only. Idle connections are dropped before the host's five seconds are over, redirects
+//! and proxies are not followed, and the wait for an answer is longer than the thirty seconds
+//! after which Proxmox VE's own proxy gives up. Source: pve-http-server
+//! src/PVE/APIServer/AnyEvent.pm.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::cluster::{HostName, Trust};
+use crate::retry::{Policy, Retry, retry};
+
+use super::answer::Answer;
+use super::auth::{Auth, Session};
+use super::error::{Error, Identity};
+use super::params::{Params, encode};
+use super::task::Upid;
+use super::tls;
+use super::wire::{Envelope, Ticket};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const UPLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
+const IDLE_LIMIT: Duration = Duration::from_secs(3);
+const IDLE_CONNECTIONS: usize = 4;
+
+/// A Proxmox VE host that calls can be made to. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: HostName,
+    endpoint: String,
+    http: reqwest::Client,
+    auth: Auth,
+    identity: Identity,
+    session: Mutex<Option<Session>>,
+    pace: f64,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { host, endpoint, identity, .. } = &*self.inner;
+        write!(f, "Client({host} at {endpoint} as {identity})")
+    }
+}
+
+/// A call: what is asked, not yet by whom.
+#[derive(Debug)]
+pub(super) struct Request {
+    method: Method,
+    /// The encoded path below `/api2/json`.
+    path: String,
+    /// The method and the path as a person writes it.
+    pub label: String,
+    query: Params,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    None,
+    Form(Params),
+    Raw { content_type: String, bytes: Vec<u8> },
+}
+
+impl Request {
+    fn new(method: Method, segments: &[&str]) -> Self {
+        let encoded = segments.iter().map(|segment| encode(segment)).collect::<Vec<_>>();
+        Self {
+            label: format!("{method} /{}", segments.join("/")),
+            method,
+            path: format!("/{}", encoded.join("/")),
+            query: Params::new(),
+            body: Body::None,
+        }
+    }
+
+    pub fn get(segments: &[&str]) -> Self {
+        Self::new(Method::GET, segments)
+    }
+
+    pub fn post(segments: &[&str]) -> Self {
+        Self::new(Method::POST, segments).form(Params::new())
+    }
+
+    pub fn put(segments: &[&str]) -> Self {
+        Self::new(Method::PUT, segments).form(Params::new())
+    }
+
+    /// A DELETE carries its parameters in the query: a body is refused.
+    pub fn delete(segments: &[&str]) -> Self {
+        Self::new(Method::DELETE, segments)
+    }
+
+    pub fn query(mut self, query: Params) -> Self {
+        self.query = query;
+        self
+    }
+
+    pub fn form(mut self, form: Params) -> Self {
+        self.body = Body::Form(form);
+        self
+    }
+
+    pub fn raw(mut self, content_type: String, bytes: Vec<u8>) -> Self {
+        self.body = Body::Raw { content_type, bytes };
+        self
+    }
+
+    /// Whether carrying it out twice does no more than once.
+    pub fn is_read(&self) -> bool {
+        self.method == Method::GET
+    }
+}
+
+impl Client {
+    /// Sets up the way to a host; nothing is sent yet.
+    ///
+    /// `pace` divides every wait between two looks, for a world whose clock runs faster; 1 for a
+    /// real one.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when the endpoint, the trust or the credentials cannot be right.
+    pub fn new(
+        host: HostName,
+        endpoint: &str,
+        trust: &Trust,
+        auth: Auth,
+        pace: f64,
+    ) -> Result<Self, Error> {
+        let fault = |why: String| Error::Setup { host: host.clone(), why };
+        let url = reqwest::Url::parse(endpoint)
+            .map_err(|error| fault(format!("the endpoint `{endpoint}` is no address: {error}")))?;
+        if url.scheme() != "https" || url.host_str().is_none() {
+            return Err(fault(format!(
+                "the endpoint `{endpoint}` is not of the form `https://HOST:8006`"
+            )));
+        }
+        let identity = auth.identity().map_err(fault)?;
+        let tls = tls::client_config(trust).map_err(|error| fault(error.to_string()))?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(ANSWER_LIMIT)
+            .user_agent(concat!("k8sha/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| fault(error.to_string()))?;
+        let inner = Inner {
+            host,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            http,
+            auth,
+            identity,
+            session: Mutex::new(None),
+            pace: if pace.is_finite() && pace > 0.0 { pace } else { 1.0 },
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The host: its name is the node of every path.
+    pub fn host(&self) -> &HostName {
+        &self.inner.host
+    }
+
+    /// The API's base address.
+    pub fn endpoint(&self) -> &str {
+        &self.inner.endpoint
+    }
+
+    /// Who we are to the host.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// What waits are divided by.
+    pub fn pace(&self) -> f64 {
+        self.inner.pace
+    }
+
+    /// Waits, at this client's pace.
+    pub(super) async fn pause(&self, wait: Duration) {
+        tokio::time::sleep(wait.div_f64(self.inner.pace)).await;
+    }
+
+    /// Reads, trying again where that is safe.
+    pub(super) async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
+        let again = |error: &Error| {
+            Retry::when(matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. }))
+        };
+        let policy = Policy::api().paced(self.pace());
+        let what = format!("{} at `{}`", request.label, self.host());
+        let body = retry(policy, &what, || self.send(&request), again).await?;
+        self.decode(&request, &body)
+    }
+
+    /// Reads, once.
+    pub(super) async fn read_once<T: DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<T, Error> {
+        let body = self.send(&request).await?;
+        self.decode(&request, &body)
+    }
+
+    /// Writes, once. The answer is the task that carries it out, or none where it is done already.
+    pub(super) async fn write(&self, request: &Request) -> Result<Option<Upid>, Error> {
+        let body = self.send(request).await?;
+        let answer: serde_json::Value = self.decode(request, &body)?;
+        match answer.as_str() {
+            Some(text) if text.starts_with("UPID:") => {
+                let upid = text.parse().map_err(|why| self.undecodable(request, why))?;
+                Ok(Some(upid))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, request: &Request, body: &[u8]) -> Result<T, Error> {
+        let envelope: Envelope<T> = serde_json::from_slice(body)
+            .map_err(|error| self.undecodable(request, error.to_string()))?;
+        Ok(envelope.data)
+    }
+
+    fn undecodable(&self, request: &Request, why: String) -> Error {
+        Error::Decode { host: self.host().clone(), call: request.label.clone(), why }
+    }
+
+    /// Sends a request once; with a ticket, once more after a new login where the old one was
+    /// refused, which is safe since a refused request was not carried out.
+    pub(super) async fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
+        let Auth::Ticket { user, password } = &self.inner.auth else {
+            return self.exchange(request, None).await;
+        };
+        let session = self.session(user, password, None).await?;
+        match self.exchange(request, Some(&session)).await {
+            Err(Error::Unauthorized { .. }) => {
+                let session = self.session(user, password, Some(&session)).await?;
+                self.exchange(request, Some(&session)).await
+            }
+            other => other,
+        }
+    }
+
+    /// The session, after a login where there is none, it is old, or it is the `spoiled` one.
+    async fn session(
+        &self,
+        user: &str,
+        password: &SecretString,
+        spoiled: Option<&Session>,
+    ) -> Result<Session, Error> {
+        // Held while logging in, so that many calls at once make one login.
+        let mut place = self.inner.session.lock().await;
+        if let Some(session) = place.as_ref() {
+            let refused = spoiled.is_some_and(|spoiled| spoiled.is_same(session));
+            if session.is_fresh() && !refused {
+                return Ok(session.clone());
+            }
+        }
+        let login = Request::post(&["access", "ticket"])
+            .form(Params::new().with("username", user).with("password", password.expose_secret()));
+        let body = self.exchange(&login, None).await?;
+        let ticket: Ticket = self.decode(&login, &body)?;
+        let session = Session::new(ticket.ticket, ticket.csrf);
+        *place = Some(session.clone());
+        Ok(session)
+    }
+
+    async fn exchange(
+        &self,
+        request: &Request,
+        session: Option<&Session>,
+    ) -> Result<Vec<u8>, Error> {
+        let Inner { host, endpoint, http, auth, identity, .. } = &*self.inner;
+        let mut url = format!("{endpoint}/api2/json{}", request.path);
+        if !request.query.is_empty() {
+            url = format!("{url}?{}", request.query.encoded());
+        }
+        let mut outgoing = http.request(request.method.clone(), url);
+        if let Auth::Token(token) = auth {
+            let value = format!("PVEAPIToken={}", token.expose_secret());
+            outgoing = outgoing.header(AUTHORIZATION, self.secret_header(&value)?);
+        }
+        if let Some(session) = session {
+            let cookie = self.secret_header(session.cookie().expose_secret())?;
+            outgoing = outgoing.header(COOKIE, cookie);
+            if !request.is_read() {
+                let csrf = self.secret_header(session.csrf().expose_secret())?;
+                outgoing = outgoing.header("CSRFPreventionToken", csrf);
+            }
+        }
+        outgoing = match &request.body {
+            Body::None => outgoing,
+            Body::Form(form) => outgoing
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.encoded()),
+            Body::Raw { content_type, bytes } => outgoing
+                .header(CONTENT_TYPE, content_type)
+                .timeout(UPLOAD_LIMIT)
+                .body(bytes.clone()),
+        };
+        tracing::debug!(%host, call = %request.label, "request");
+        let answer = Answer { host, endpoint, identity, request };
+        let outcome = answer.read(outgoing.send().await).await;
+        if let Err(error) = &outcome {
+            tracing::debug!(%host, call = %request.label, %error, "refused");
+        }
+        outcome
+    }
+
+    fn secret_header(&self, value: &str) -> Result<HeaderValue, Error> {
+        let mut header = HeaderValue::from_str(value).map_err(|_| Error::Setup {
+            host: self.host().clone(),
+            why: "the credentials hold a character that no header may carry".to_owned(),
+        })?;
+        header.set_sensitive(true);
+        Ok(header)
+    }
+}

@@ -1,0 +1,391 @@
+//! What can go wrong between us and a Proxmox VE host, with the other side's words and the next
+//! thing to try.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::cluster::{HostName, VmId};
+
+use super::task::Upid;
+
+/// A fault of a call to a Proxmox VE host.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host answered no.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The host does not know who we are.
+    #[error("`{host}` did not accept our credentials at `{call}`: {reason}")]
+    Unauthorized {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// The host's words.
+        reason: String,
+        /// Who we said we are, without the secret.
+        who: Identity,
+    },
+    /// We lack a privilege.
+    #[error(transparent)]
+    Forbidden(Box<Denial>),
+    /// No connection came about, so nothing was sent.
+    #[error("cannot reach `{host}` at {endpoint}: {why}")]
+    Unreachable {
+        /// The host.
+        host: HostName,
+        /// Its base address.
+        endpoint: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The host showed another certificate than the trusted one.
+    #[error(transparent)]
+    Certificate(Box<Stranger>),
+    /// A reading call got no usable answer; trying again is safe.
+    #[error("`{host}` gave no answer to `{call}`: {why}")]
+    NoAnswer {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// The status and reason, or what the connection said.
+        why: String,
+    },
+    /// A writing call was sent, and whether it was carried out is not known.
+    #[error("`{host}` gave no answer to `{call}`, which may have been carried out: {why}")]
+    UnknownOutcome {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// The status and reason, or what the connection said.
+        why: String,
+    },
+    /// A task ended badly.
+    #[error(transparent)]
+    Task(Box<TaskFailure>),
+    /// The VMID holds something that is not what we were making.
+    #[error("VM {vmid} on `{host}` is not ours: {found}")]
+    NotOurs {
+        /// The host.
+        host: HostName,
+        /// The VMID.
+        vmid: VmId,
+        /// What stands there, in words.
+        found: String,
+    },
+    /// A VM stayed locked.
+    #[error("VM {vmid} on `{host}` is still locked ({lock}) after {seconds} s")]
+    StillLocked {
+        /// The host.
+        host: HostName,
+        /// The VMID.
+        vmid: VmId,
+        /// The kind of lock, such as `clone`.
+        lock: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// The answer is not what this program understands.
+    #[error("cannot read the answer of `{host}` to `{call}`: {why}")]
+    Decode {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// What the reader said.
+        why: String,
+    },
+    /// The client cannot be made as asked.
+    #[error("cannot set up the connection to `{host}`: {why}")]
+    Setup {
+        /// The host.
+        host: HostName,
+        /// Why not.
+        why: String,
+    },
+    /// The endpoint leads to a Proxmox VE that has no such node.
+    #[error("{endpoint} is not the Proxmox VE node `{host}`: it knows {}", list(known))]
+    WrongHost {
+        /// The host as the profile names it.
+        host: HostName,
+        /// Its base address.
+        endpoint: String,
+        /// The nodes that it knows.
+        known: Vec<String>,
+    },
+    /// No client was set up for that host.
+    #[error("no Proxmox VE host is named `{host}`: known are {}", list(known))]
+    NoSuchHost {
+        /// The name.
+        host: HostName,
+        /// The names that are known.
+        known: Vec<String>,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Who we say we are, without a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A token's id, `user@realm!name`.
+    Token(String),
+    /// A user, `user@realm`.
+    User(String),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Token(id) => write!(f, "the token `{id}`"),
+            Identity::User(id) => write!(f, "the user `{id}`"),
+        }
+    }
+}
+
+impl Identity {
+    /// `user@realm`, with `!name` for a token.
+    pub fn id(&self) -> &str {
+        match self {
+            Identity::Token(id) | Identity::User(id) => id,
+        }
+    }
+
+    /// `user@realm`.
+    pub fn user(&self) -> &str {
+        self.id().split('!').next().unwrap_or_default()
+    }
+
+    fn acl_option(&self) -> String {
+        match self {
+            Identity::Token(id) => format!("--tokens '{id}'"),
+            Identity::User(id) => format!("--users '{id}'"),
+        }
+    }
+}
+
+/// An answer with a status of 400 or more.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The host.
+    pub host: HostName,
+    /// The method and path, such as `POST /nodes/pve1/qemu/9000/clone`.
+    pub call: String,
+    /// The HTTP status. Proxmox VE says 500 to almost everything.
+    pub status: u16,
+    /// The HTTP reason phrase: the first line of the error.
+    pub reason: String,
+    /// The `message` of the body, trimmed; empty where there is none.
+    pub message: String,
+    /// The complaints about single parameters.
+    pub errors: BTreeMap<String, String>,
+}
+
+impl Refusal {
+    /// All that was said: the message where it says more than the reason, then each parameter's
+    /// complaint.
+    pub fn words(&self) -> String {
+        let mut words = if self.message.starts_with(&self.reason) {
+            self.message.clone()
+        } else if self.message.is_empty() {
+            self.reason.clone()
+        } else {
+            format!("{}: {}", self.reason, self.message)
+        };
+        for (parameter, complaint) in &self.errors {
+            words.push_str(&format!("; `{parameter}`: {}", complaint.trim()));
+        }
+        words
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, call, status, .. } = self;
+        write!(f, "`{host}` refused `{call}`: {status} {}", self.words())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A privilege that we lack.
+#[derive(Debug, thiserror::Error)]
+#[error("`{host}` forbids `{call}` to {who}: {reason}")]
+pub struct Denial {
+    /// The host.
+    pub host: HostName,
+    /// The method and path.
+    pub call: String,
+    /// The object of the access control list, such as `/vms/9000`; empty where not told.
+    pub path: String,
+    /// The privileges any of which would do; empty where not told.
+    pub privileges: Vec<String>,
+    /// The host's words.
+    pub reason: String,
+    /// Who we said we are, without the secret.
+    pub who: Identity,
+}
+
+/// A certificate that is not the trusted one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{host}` at {endpoint} shows a certificate that is not trusted: expected {expected}, seen {seen}{why}"
+)]
+pub struct Stranger {
+    /// The host.
+    pub host: HostName,
+    /// Its base address.
+    pub endpoint: String,
+    /// The expected fingerprint, or the CA in words.
+    pub expected: String,
+    /// The fingerprint of what was shown, as `pvenode cert info` prints it.
+    pub seen: String,
+    /// What the chain's verifier said, with its separator; empty for a pin.
+    pub why: String,
+}
+
+/// A task that ended badly.
+#[derive(Debug)]
+pub struct TaskFailure {
+    /// The host that was asked.
+    pub host: HostName,
+    /// The task.
+    pub upid: Upid,
+    /// Its exit status: the error's text.
+    pub exit: String,
+    /// The last lines of its log.
+    pub log_tail: Vec<String>,
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, upid, exit, log_tail } = self;
+        let id = if upid.id.is_empty() { String::new() } else { format!(" of `{}`", upid.id) };
+        write!(f, "task {}{id} failed on `{}`: {exit}", upid.kind, upid.node)?;
+        if upid.node != host.0 {
+            write!(f, " (asked through `{host}`)")?;
+        }
+        for line in log_tail {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for TaskFailure {}
+
+impl Error {
+    /// The words of the other side that decide what to do: a refusal's or a task's.
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Error::Refused(refusal) => Some(refusal.words()),
+            Error::Task(failure) => Some(failure.exit.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a lock was not got in time, so that nothing was done and trying again is right.
+    ///
+    /// Source: pve-common src/PVE/Tools.pm (`lock_file`), pve-cluster src/PVE/Cluster.pm
+    /// (`cfs_lock`), pve-common src/PVE/RESTEnvironment.pm (`fork_worker`). A guest that does not
+    /// shut down ends in `got timeout` too, and is no lock.
+    pub fn is_lock_timeout(&self) -> bool {
+        self.words().is_some_and(|words| {
+            words.contains("got lock request timeout")
+                || words.contains("got no worker upid")
+                || (words.contains("got timeout") && !words.contains("quit/powerdown"))
+        })
+    }
+
+    /// Whether the other side says that it has no VM of that VMID.
+    ///
+    /// Source: pve-guest-common src/PVE/AbstractConfig.pm, `load_config`.
+    pub fn is_absent(&self) -> bool {
+        self.words().is_some_and(|words| {
+            words.contains("unable to find configuration file")
+                || (words.contains("Configuration file") && words.contains("does not exist"))
+        })
+    }
+
+    /// Whether the other side says that the object exists already.
+    pub fn is_present(&self) -> bool {
+        self.words()
+            .is_some_and(|words| words.contains("already exists") || words.contains("File exists"))
+    }
+
+    /// Whether a write was sent whose outcome is not known.
+    pub fn is_unknown_outcome(&self) -> bool {
+        matches!(self, Error::UnknownOutcome { .. })
+    }
+
+    /// The next thing to try, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Refused(refusal) => super::hint::refused(&refusal.words()),
+            Error::Task(failure) => super::hint::refused(&failure.exit).or_else(|| {
+                let log = format!("pvenode task log {}", failure.upid);
+                Some(format!("the whole log, on the host: `{log}`"))
+            }),
+            Error::Unauthorized { who: Identity::Token(id), .. } => {
+                let user = id.split('!').next().unwrap_or(id);
+                Some(format!(
+                    "the token is `USER@REALM!NAME=SECRET`, whole; `pveum user token list {user}` shows the names, and a lost secret needs a new token"
+                ))
+            }
+            Error::Unauthorized { who: Identity::User(id), .. } => {
+                Some(format!("check the password of `{id}` and that its realm is right"))
+            }
+            Error::Forbidden(denial) => Some(denial.hint()),
+            Error::Unreachable { endpoint, .. } => Some(format!(
+                "check the address and that `systemctl status pveproxy` on the host is well; `curl -k {endpoint}/` should answer"
+            )),
+            Error::Certificate(stranger) => Some(format!(
+                "compare {} with what `pvenode cert info` prints on the host itself; if it is the same, put it into the profile",
+                stranger.seen
+            )),
+            Error::NoAnswer { .. } | Error::UnknownOutcome { .. } => Some(
+                "the host may be overloaded or without its daemons: `systemctl status pvedaemon pveproxy`; running again looks first and repeats nothing"
+                    .to_owned(),
+            ),
+            Error::NotOurs { .. } => {
+                Some("choose another VMID in the profile, or remove that VM yourself".to_owned())
+            }
+            Error::StillLocked { vmid, .. } => Some(format!(
+                "see `qm config {vmid}` and the running tasks on the host; after a crash `qm unlock {vmid}` frees it"
+            )),
+            Error::WrongHost { .. } => {
+                Some("name the host as `pvesh get /nodes` does, or correct its endpoint".to_owned())
+            }
+            Error::Decode { .. } => {
+                Some("is this address a Proxmox VE 8 or 9, port 8006?".to_owned())
+            }
+            Error::Setup { .. } | Error::NoSuchHost { .. } => None,
+        }
+    }
+}
+
+impl Denial {
+    /// The commands that grant what is missing.
+    fn hint(&self) -> String {
+        // Proxmox VE names nothing where any of several objects would do, as for a VMID or a pool.
+        let privilege = self.privileges.first().map_or("VM.Allocate", String::as_str);
+        // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
+        let path = match self.path.as_str() {
+            path if path.is_empty() || path.starts_with("/vms/") => "/vms",
+            path => path,
+        };
+        let role = format!("k8sha-{privilege}");
+        let also = match self.who {
+            Identity::Token(_) => "; its user needs it too (the same with `--users`)",
+            Identity::User(_) => "",
+        };
+        format!(
+            "on the host: `pveum role add {role} --privs {privilege}` and `pveum acl modify {path} {} --roles {role}`{also}",
+            self.who.acl_option()
+        )
+    }
+}

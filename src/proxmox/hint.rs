@@ -1,0 +1,70 @@
+//! What helps against the errors that Proxmox VE is known for.
+
+/// Word in the error's text, what to try. The first that fits is taken.
+///
+/// Sources of the texts: qemu-server src/PVE/API2/Qemu.pm and src/PVE/AbstractConfig.pm, pve-storage
+/// src/PVE/API2/Storage/Status.pm and src/PVE/Storage.pm, pve-cluster src/PVE/Cluster.pm.
+const HINTS: &[(&str, &str)] = &[
+    (
+        "no quorum",
+        "the Proxmox cluster has lost its quorum: `pvecm status` on the host; nothing can be written until it is back",
+    ),
+    (
+        "VM is locked",
+        "another task holds the VM: see its running tasks; after a crash `qm unlock VMID` frees it",
+    ),
+    (
+        "still in use by linked clone",
+        "linked clones still need this template: destroy them first, or keep the template",
+    ),
+    (
+        "Linked clone feature is not supported",
+        "this storage cannot make linked clones: use `clone: full` in the profile",
+    ),
+    (
+        "uses local storage",
+        "the template lies on another host's own storage: each host needs its own template",
+    ),
+    (
+        "refusing to override existing file",
+        "a file of that name with other contents is there: remove it from the storage, then run again",
+    ),
+    (
+        "checksum mismatch: got",
+        "the image is not the one that the profile's sha256 names: the publisher renewed it, or the download was spoiled; compare with SHA256SUMS beside the image",
+    ),
+    (
+        "download failed",
+        "the host itself downloads the image: check its way to the internet and the address in the profile",
+    ),
+    (
+        "wrong file extension",
+        "a file of content `import` must end in .qcow2, .raw or .vmdk, an ISO image in .iso",
+    ),
+    (
+        "does not support",
+        "enable that content type: `pvesm set STORAGE --content iso,import,images` (with the ones that it has)",
+    ),
+    ("pool '", "create the pool (`pveum pool add NAME`) or leave it out of the profile"),
+    ("not available with API token", "Proxmox VE wants a password there; a token cannot do it"),
+    ("is running - destroy failed", "stop the VM first"),
+    ("protection mode enabled", "somebody protected this VM: `qm set VMID --protection 0`"),
+    ("insufficient free space", "the storage is full: `pvesm status` on the host"),
+    ("out of space", "the storage is full: `pvesm status` on the host"),
+    ("No space left on device", "a disk of the host is full: `df -h` there, /var/tmp too"),
+    ("bridge '", "the bridge of the profile is not on this host: `ip link show type bridge`"),
+    (
+        "got timeout",
+        "somebody held the lock too long: see the running tasks on the host, then run again",
+    ),
+    (
+        "hostname lookup",
+        "the Proxmox host does not know a node of that name; `pvesh get /nodes` lists them",
+    ),
+    ("storage '", "`pvesm status` on the host lists its storages"),
+];
+
+/// What to try against an error with these words.
+pub(super) fn refused(words: &str) -> Option<String> {
+    HINTS.iter().find(|(word, _)| words.contains(word)).map(|(_, hint)| (*hint).to_owned())
+}

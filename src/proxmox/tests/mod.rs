@@ -1,0 +1,5 @@
+//! The client against a scripted host: what goes over the wire, and what comes of each answer.
+
+mod recordings;
+mod settling;
+mod wire_level;

@@ -1,0 +1,302 @@
+//! Writes whose answer was lost, and locks: what is repeated and what is not.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{CloneMode, NodeName, VmId};
+use crate::proxmox::scripted::{Script, Turn, ended, no, ok, proxy_fault, task, upid};
+use crate::proxmox::{CloneRequest, CreateRequest, Error, Mark, Params};
+
+const POST: &str = "POST /nodes/pve1/qemu/9000/clone";
+const CONFIG: &str = "GET /nodes/pve1/qemu/101/config";
+const CLONES: &str = "GET /nodes/pve1/tasks?source=active&typefilter=qmclone";
+
+fn mark() -> Mark {
+    Mark {
+        cluster: "k8s1".into(),
+        node: Some(NodeName("m1".into())),
+        spec: "abc".into(),
+        creation: "c1".into(),
+    }
+}
+
+fn wanted(mode: CloneMode) -> CloneRequest {
+    CloneRequest {
+        source: VmId(9000),
+        newid: VmId(101),
+        name: "m1".into(),
+        mode,
+        storage: Some("local-lvm".into()),
+        pool: Some("kube".into()),
+        line: "master".into(),
+        mark: mark(),
+    }
+}
+
+fn ours(extra: Value) -> Turn {
+    let mut config = json!({ "name": "m1", "description": mark().describe("master") });
+    for (key, value) in extra.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    ok(config)
+}
+
+fn absent() -> Turn {
+    no(500, "Configuration file 'nodes/pve1/qemu-server/101.conf' does not exist", "")
+}
+
+/// The calls, with what follows a known start cut off.
+fn calls(script: &Script) -> Vec<String> {
+    let cut = |call: String| match call {
+        call if call.starts_with(POST) => POST.to_owned(),
+        call if call.contains("/tasks/") => {
+            format!("task {}", call.rsplit('/').next().unwrap_or_default())
+        }
+        call => call,
+    };
+    script.calls().into_iter().map(cut).collect()
+}
+
+#[tokio::test]
+async fn a_clone_bears_its_mark_from_birth() {
+    for (mode, storage) in [(CloneMode::Linked, ""), (CloneMode::Full, "&storage=local-lvm")] {
+        let script = Script::play([
+            task("qmclone", "9000"),
+            ended("OK"),
+            ours(json!({"lock": "clone"})),
+            ours(json!({})),
+        ])
+        .await;
+        script.client().clone_vm(&wanted(mode)).await.unwrap();
+        let full = u8::from(mode == CloneMode::Full);
+        let call = &script.calls()[0];
+        let start = format!(
+            "{POST} newid=101&name=m1&description=master%0A%0A%3C%21--%20k8sha%0Acluster%3A%20k8s1%0Anode%3A%20m1%0A"
+        );
+        assert!(call.starts_with(&start), "{call}");
+        assert!(call.ends_with(&format!("&full={full}{storage}&pool=kube")), "{call}");
+        assert_eq!(calls(&script), [POST, "task status", CONFIG, CONFIG]);
+    }
+}
+
+#[tokio::test]
+async fn a_clone_that_happened_behind_a_596_is_not_repeated() {
+    let script = Script::play([
+        proxy_fault(596, "Broken pipe"),
+        ok(json!({ "lock": "clone", "description": " qmclone temporary file" })),
+        ours(json!({ "lock": "clone" })),
+        ours(json!({})),
+        ours(json!({})),
+    ])
+    .await;
+    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    assert_eq!(calls(&script), [POST, CONFIG, CONFIG, CONFIG, CONFIG]);
+}
+
+#[tokio::test]
+async fn a_clone_that_waits_in_a_task_of_ours_is_waited_for() {
+    let running = ok(json!([{
+        "upid": upid("qmclone", "9000"), "type": "qmclone", "id": "9000",
+        "user": "root@pam!t", "status": "RUNNING", "starttime": 1
+    }]));
+    let log =
+        |id: u32| ok(json!([{ "n": 1, "t": format!("creating a clone of VM 9000 with ID {id}") }]));
+    let script =
+        Script::play([Turn::HangUp, absent(), running, log(101), ours(json!({})), ours(json!({}))])
+            .await;
+    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    assert_eq!(calls(&script), [POST, CONFIG, CLONES, "task log?start=0&limit=5", CONFIG, CONFIG]);
+}
+
+#[tokio::test]
+async fn a_clone_is_repeated_once_it_is_proved_that_nothing_happened() {
+    let nothing = || [absent(), ok(json!([]))];
+    let mut turns = vec![Turn::HangUp];
+    turns.extend((0..3).flat_map(|_| nothing()));
+    turns.extend([task("qmclone", "9000"), ended("OK"), ours(json!({}))]);
+    let script = Script::play(turns).await;
+    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    let looks = [CONFIG, CLONES].repeat(3);
+    assert_eq!(
+        calls(&script),
+        [&[POST], looks.as_slice(), &[POST, "task status", CONFIG]].concat()
+    );
+}
+
+#[tokio::test]
+async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
+    let nothing = || [absent(), ok(json!([]))];
+    let mut turns = vec![proxy_fault(596, "Connection timed out")];
+    turns.extend((0..3).flat_map(|_| nothing()));
+    turns.extend([
+        no(500, "unable to create VM 101: config file already exists", ""),
+        ours(json!({ "lock": "clone" })),
+        ours(json!({})),
+        ours(json!({})),
+    ]);
+    let script = Script::play(turns).await;
+    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    assert!(script.is_over());
+}
+
+#[tokio::test]
+async fn a_vmid_that_holds_somebody_elses_vm_is_not_taken_for_ours() {
+    let taken = || no(500, "unable to create VM 101: config file already exists", "");
+    let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
+    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    let want = "VM 101 on `pve1` is not ours: it is `mail` and does not bear our mark";
+    assert_eq!(error.to_string(), want);
+
+    let before = Mark { creation: "c0".into(), ..mark() }.describe("x");
+    let script = Script::play([taken(), ok(json!({ "name": "m1", "description": before }))]).await;
+    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    assert!(error.to_string().contains("made at another time"), "{error}");
+}
+
+#[tokio::test]
+async fn lock_timeouts_are_tried_again_whether_refused_or_failed() {
+    let lock = "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout";
+    let storage = "clone failed: cfs-lock 'storage-x' error: got lock request timeout";
+    let script = Script::play([
+        no(500, lock, ""),
+        task("qmclone", "9000"),
+        ended(storage),
+        ok(json!([{ "n": 1, "t": format!("TASK ERROR: {storage}") }])),
+        task("qmclone", "9000"),
+        ended("OK"),
+        ours(json!({})),
+    ])
+    .await;
+    script.client().clone_vm(&wanted(CloneMode::Full)).await.unwrap();
+    assert_eq!(calls(&script).iter().filter(|call| *call == POST).count(), 3);
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_tried_again() {
+    let words = "Linked clone feature is not supported for 'local:9000/a.raw' (scsi0)";
+    let script = Script::play([no(500, words, "")]).await;
+    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    assert!(error.to_string().ends_with(words) && error.hint().unwrap().contains("clone: full"));
+    assert_eq!(script.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_create_looks_for_its_mark() {
+    let script = Script::play([
+        Turn::HangUp,
+        ours(json!({ "lock": "create" })),
+        ours(json!({})),
+        ours(json!({})),
+    ])
+    .await;
+    let wanted = CreateRequest {
+        vmid: VmId(101),
+        name: "m1".into(),
+        pool: None,
+        line: "master".into(),
+        mark: mark(),
+        settings: Params::new().with("scsi0", "local-lvm:0,import-from=local:import/u.qcow2"),
+    };
+    script.client().create_vm(&wanted).await.unwrap();
+    let call = &script.calls()[0];
+    assert!(
+        call.starts_with("POST /nodes/pve1/qemu vmid=101&name=m1&description=master"),
+        "{call}"
+    );
+    assert!(
+        call.ends_with("&scsi0=local-lvm%3A0%2Cimport-from%3Dlocal%3Aimport%2Fu.qcow2"),
+        "{call}"
+    );
+}
+
+#[tokio::test]
+async fn every_other_write_is_settled_by_its_state() {
+    let idle = || ok(json!([]));
+    let vm = VmId(101);
+
+    let script = Script::play([Turn::HangUp, ok(json!({ "cores": 2, "tags": "b;k8sha" }))]).await;
+    let settings = Params::new().with("cores", 2).with("tags", "k8sha;b");
+    script.client().set_config(vm, &settings, &["ide3"], Some("d1")).await.unwrap();
+    let call = "POST /nodes/pve1/qemu/101/config cores=2&tags=k8sha%3Bb&delete=ide3&digest=d1";
+    assert_eq!(script.calls(), [call, CONFIG]);
+
+    let script = Script::play([Turn::HangUp, ok(json!({ "status": "running" }))]).await;
+    script.client().start_vm(vm).await.unwrap();
+    assert_eq!(script.requests().len(), 2);
+
+    let script = Script::play([Turn::HangUp, ok(json!({ "status": "stopped" }))]).await;
+    script.client().stop_vm(vm).await.unwrap();
+    assert_eq!(script.requests().len(), 2);
+
+    let script = Script::play([Turn::HangUp, absent()]).await;
+    script.client().destroy_vm(vm).await.unwrap();
+    assert_eq!(script.requests().len(), 2);
+
+    let script =
+        Script::play([ok(json!({})), idle(), Turn::HangUp, ok(json!({ "template": 1 }))]).await;
+    script.client().make_template(vm).await.unwrap();
+    assert_eq!(script.requests().len(), 4);
+
+    let listed = ok(json!([{ "volid": "local:iso/a.iso", "size": 4, "format": "iso" }]));
+    let script = Script::play([Turn::HangUp, listed]).await;
+    script.client().upload_iso("local", "a.iso", b"data").await.unwrap();
+    assert_eq!(script.requests().len(), 2);
+
+    let short = || ok(json!([{ "volid": "local:iso/a.iso", "size": 3, "format": "iso" }]));
+    let script = Script::play([
+        Turn::HangUp,
+        short(),
+        idle(),
+        short(),
+        idle(),
+        short(),
+        idle(),
+        task("imgcopy", ""),
+        ended("OK"),
+    ])
+    .await;
+    script.client().upload_iso("local", "a.iso", b"data").await.unwrap();
+    assert!(script.is_over());
+
+    let script = Script::play([Turn::HangUp, ok(json!([]))]).await;
+    script.client().delete_volume("local:iso/a.iso").await.unwrap();
+    assert_eq!(script.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn starting_what_runs_and_destroying_what_is_gone_are_done() {
+    let script = Script::play([
+        task("qmstart", "101"),
+        ended("VM 101 already running"),
+        ok(json!([])),
+        absent(),
+    ])
+    .await;
+    script.client().start_vm(VmId(101)).await.unwrap();
+    script.client().destroy_vm(VmId(101)).await.unwrap();
+    assert!(script.is_over());
+}
+
+#[tokio::test]
+async fn a_host_that_always_hangs_up_is_given_up_after_three_repeats() {
+    let round = || {
+        [Turn::HangUp, absent(), ok(json!([])), absent(), ok(json!([])), absent(), ok(json!([]))]
+    };
+    let script = Script::play((0..4).flat_map(|_| round())).await;
+    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownOutcome { .. }), "{error}");
+    assert_eq!(calls(&script).iter().filter(|call| *call == POST).count(), 4);
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_shut_down_is_no_lock() {
+    let words = "VM quit/powerdown failed - got timeout";
+    let script = Script::play([task("qmshutdown", "101"), ended(words), ok(json!([]))]).await;
+    let patience = std::time::Duration::from_secs(60);
+    let error = script.client().shutdown_vm(VmId(101), patience).await.unwrap_err();
+    assert!(error.to_string().contains(words));
+    assert_eq!(
+        script.calls()[0],
+        "POST /nodes/pve1/qemu/101/status/shutdown timeout=60&forceStop=1"
+    );
+    assert!(script.is_over());
+}

@@ -1,0 +1,613 @@
+//! What Proxmox VE answers: the fields that we use, in the shapes of 8.4 and 9.x.
+//!
+//! Unknown fields are ignored, since every release adds some; numbers, strings and 0/1 booleans are
+//! taken as they come. Lists are silently filtered by permission, so empty does not mean absent.
+//! Source: the API viewer's schema and answers of pve-manager 9.2.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::cluster::VmId;
+
+use super::{Mark, PropertyString, de, parse_size, tags};
+
+/// The envelope of every answer.
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub(super) struct Envelope<T> {
+    pub data: T,
+}
+
+/// The envelope of an error.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ErrorBody {
+    #[serde(default, deserialize_with = "de::text")]
+    pub message: String,
+    #[serde(default)]
+    pub errors: Option<BTreeMap<String, String>>,
+}
+
+/// `POST /access/ticket`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ticket {
+    pub ticket: SecretString,
+    #[serde(rename = "CSRFPreventionToken")]
+    pub csrf: SecretString,
+}
+
+/// `GET /version`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Version {
+    /// The version of pve-manager, such as `9.2.11`.
+    pub version: String,
+    /// The release, such as `9.2`.
+    #[serde(default)]
+    pub release: String,
+}
+
+impl Version {
+    /// The major number, such as 9.
+    pub fn major(&self) -> Option<u16> {
+        self.version.split('.').next()?.parse().ok()
+    }
+}
+
+/// `GET /cluster/status`: one entry for the Proxmox cluster, if there is one, and one per node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct ClusterStatus(pub Vec<ClusterEntry>);
+
+/// One entry of [`ClusterStatus`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClusterEntry {
+    /// `cluster` or `node`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The name of the cluster or node.
+    pub name: String,
+    /// Of a node: whether it is the one that answered.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub local: bool,
+    /// Of a node: whether it is in the membership.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub online: bool,
+    /// Of a cluster: whether it may write.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub quorate: bool,
+    /// Of a node: its address.
+    #[serde(default)]
+    pub ip: Option<String>,
+}
+
+impl ClusterStatus {
+    /// The Proxmox cluster's name; `None` for a standalone host.
+    pub fn cluster(&self) -> Option<&ClusterEntry> {
+        self.0.iter().find(|entry| entry.kind == "cluster")
+    }
+
+    /// The nodes, the answering one among them.
+    pub fn nodes(&self) -> impl Iterator<Item = &ClusterEntry> {
+        self.0.iter().filter(|entry| entry.kind == "node")
+    }
+
+    /// Whether configuration may be written: a standalone host always may.
+    pub fn is_quorate(&self) -> bool {
+        self.cluster().is_none_or(|cluster| cluster.quorate)
+    }
+}
+
+/// One entry of `GET /nodes`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeEntry {
+    /// The node's name.
+    pub node: String,
+    /// `online`, `offline` or `unknown`.
+    #[serde(default)]
+    pub status: String,
+    /// The SHA-256 fingerprint of its certificate, `AA:BB:…`.
+    #[serde(default)]
+    pub ssl_fingerprint: Option<String>,
+    /// CPUs; only with Sys.Audit.
+    #[serde(default, deserialize_with = "de::maybe_number")]
+    pub maxcpu: Option<u64>,
+    /// Memory in bytes; only with Sys.Audit.
+    #[serde(default, deserialize_with = "de::maybe_number")]
+    pub maxmem: Option<u64>,
+}
+
+/// `GET /nodes/N/status`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeStatus {
+    /// Its CPUs.
+    #[serde(default)]
+    pub cpuinfo: CpuInfo,
+    /// Its memory.
+    #[serde(default)]
+    pub memory: MemoryInfo,
+    /// Such as `pve-manager/9.2.11/14a22df35955d97d`.
+    #[serde(default)]
+    pub pveversion: String,
+    /// Seconds since its boot.
+    #[serde(default, deserialize_with = "de::number")]
+    pub uptime: u64,
+}
+
+/// The CPUs of a node.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct CpuInfo {
+    /// Logical CPUs.
+    #[serde(default, deserialize_with = "de::number")]
+    pub cpus: u64,
+}
+
+/// The memory of a node, in bytes.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct MemoryInfo {
+    /// All of it.
+    #[serde(default, deserialize_with = "de::number")]
+    pub total: u64,
+    /// In use.
+    #[serde(default, deserialize_with = "de::number")]
+    pub used: u64,
+    /// Not in use.
+    #[serde(default, deserialize_with = "de::number")]
+    pub free: u64,
+}
+
+/// `GET /nodes/N/storage/S/status`, and one entry of `GET /nodes/N/storage`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StorageStatus {
+    /// Its name; absent from the status of a single one.
+    #[serde(default)]
+    pub storage: Option<String>,
+    /// The kind, such as `dir` or `lvmthin`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it may hold: `images`, `iso`, `import` …
+    #[serde(default, deserialize_with = "de::words")]
+    pub content: BTreeSet<String>,
+    /// Whether it is usable right now.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub active: bool,
+    /// Whether the operator has it switched on.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub enabled: bool,
+    /// Whether all nodes see the same contents.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub shared: bool,
+    /// Bytes in all.
+    #[serde(default, deserialize_with = "de::number")]
+    pub total: u64,
+    /// Bytes in use.
+    #[serde(default, deserialize_with = "de::number")]
+    pub used: u64,
+    /// Bytes that may still be written.
+    #[serde(default, deserialize_with = "de::number")]
+    pub avail: u64,
+}
+
+/// One entry of `GET /nodes/N/storage/S/content`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StorageContent {
+    /// The volume's id, such as `local:iso/seed.iso`.
+    pub volid: String,
+    /// Such as `qcow2` or `iso`.
+    #[serde(default)]
+    pub format: String,
+    /// The content type.
+    #[serde(default)]
+    pub content: String,
+    /// Its size in bytes; for a disk, what the guest sees.
+    #[serde(default, deserialize_with = "de::number")]
+    pub size: u64,
+    /// The VM that it belongs to.
+    #[serde(default, deserialize_with = "de::maybe_number")]
+    pub vmid: Option<u64>,
+}
+
+impl StorageContent {
+    /// The file's name: what follows the last slash of the volume's id.
+    pub fn file_name(&self) -> &str {
+        self.volid.rsplit('/').next().unwrap_or(&self.volid)
+    }
+}
+
+/// One entry of `GET /nodes/N/qemu`: live, unlike [`VmResource`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct VmSummary {
+    /// The VMID.
+    pub vmid: VmId,
+    /// Its name; `VM 101` while a clone is being made.
+    #[serde(default)]
+    pub name: String,
+    /// `running` or `stopped`.
+    #[serde(default)]
+    pub status: String,
+    /// The lock, such as `clone`.
+    #[serde(default)]
+    pub lock: Option<String>,
+    /// Whether it is a template.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub template: bool,
+    /// Its tags.
+    #[serde(default, deserialize_with = "de::words")]
+    pub tags: BTreeSet<String>,
+    /// Memory in bytes.
+    #[serde(default, deserialize_with = "de::number")]
+    pub maxmem: u64,
+}
+
+/// One entry of `GET /cluster/resources?type=vm`: a cache that lags by up to ten seconds, in which
+/// a fresh clone has neither name nor status.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VmResource {
+    /// The VMID, unique in the whole Proxmox cluster.
+    pub vmid: VmId,
+    /// `qemu` or `lxc`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The node that it lives on.
+    pub node: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// `running`, `stopped` or `unknown`.
+    #[serde(default)]
+    pub status: String,
+    /// Whether it is a template.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub template: bool,
+    /// Its tags.
+    #[serde(default, deserialize_with = "de::words")]
+    pub tags: BTreeSet<String>,
+    /// Its pool.
+    #[serde(default)]
+    pub pool: Option<String>,
+}
+
+/// `GET /nodes/N/qemu/ID/config`: every key as text, and readers for the ones that we use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmConfig(pub BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for VmConfig {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Text(#[serde(deserialize_with = "de::maybe_text")] Option<String>);
+
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = VmConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the configuration of a VM")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VmConfig, A::Error> {
+                let mut values = BTreeMap::new();
+                while let Some((key, Text(value))) = map.next_entry::<String, Text>()? {
+                    values.extend(value.map(|value| (key, value)));
+                }
+                Ok(VmConfig(values))
+            }
+        }
+        from.deserialize_map(Reader)
+    }
+}
+
+impl VmConfig {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Option<&str> {
+        self.get("name")
+    }
+
+    /// Its description, without the blanks at the end that Proxmox VE cuts too.
+    pub fn description(&self) -> &str {
+        self.get("description").unwrap_or_default().trim_end()
+    }
+
+    /// Our mark in the description.
+    pub fn mark(&self) -> Option<Mark> {
+        Mark::find(self.description())
+    }
+
+    /// Its tags, lower-cased.
+    pub fn tags(&self) -> BTreeSet<String> {
+        tags(self.get("tags").unwrap_or_default())
+    }
+
+    /// The lock, such as `clone`.
+    pub fn lock(&self) -> Option<&str> {
+        self.get("lock").filter(|lock| !lock.is_empty())
+    }
+
+    /// Whether it is a template.
+    pub fn is_template(&self) -> bool {
+        self.get("template").is_some_and(|value| value == "1")
+    }
+
+    /// Cores per socket; 1 where not set.
+    pub fn cores(&self) -> u32 {
+        self.get("cores").and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
+    /// Memory in MiB; 512 where not set.
+    pub fn memory_mib(&self) -> u32 {
+        let text = self.get("memory").unwrap_or("512");
+        // A property string since 8.1: `current=2048`.
+        text.strip_prefix("current=").unwrap_or(text).parse().unwrap_or(512)
+    }
+
+    /// The digest that a later write can be held to.
+    pub fn digest(&self) -> Option<&str> {
+        self.get("digest")
+    }
+
+    /// A value that is a property string, such as `net0` or `scsi0`.
+    pub fn property(&self, key: &str) -> Option<PropertyString> {
+        self.get(key).map(PropertyString::parse)
+    }
+
+    /// The size of a disk in bytes, such as that of `scsi0`.
+    pub fn disk_size(&self, disk: &str) -> Option<u64> {
+        parse_size(self.property(disk)?.get("size")?)
+    }
+
+    /// The volume of a drive, such as `local:iso/seed.iso` of `ide2`; `None` for an empty drive.
+    pub fn volume(&self, drive: &str) -> Option<String> {
+        let property = self.property(drive)?;
+        let volume = property.head().or_else(|| property.get("file"))?;
+        (volume != "none").then(|| volume.to_owned())
+    }
+
+    /// Whether it is the placeholder that stands while a clone is being begun.
+    ///
+    /// Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
+    pub fn is_clone_placeholder(&self) -> bool {
+        self.get("description").is_some_and(|text| text.trim() == "qmclone temporary file")
+    }
+}
+
+/// `GET /nodes/N/qemu/ID/status/current`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VmStatus {
+    /// `running` or `stopped`.
+    pub status: String,
+    /// What QEMU says: `running`, `paused`, `stopped` …
+    #[serde(default)]
+    pub qmpstatus: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// The lock, such as `clone`.
+    #[serde(default)]
+    pub lock: Option<String>,
+    /// Seconds since its start.
+    #[serde(default, deserialize_with = "de::number")]
+    pub uptime: u64,
+}
+
+impl VmStatus {
+    /// Whether QEMU runs.
+    pub fn is_running(&self) -> bool {
+        self.status == "running"
+    }
+}
+
+/// `GET /nodes/N/tasks/UPID/status`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TaskStatus {
+    /// `running` or `stopped`.
+    pub status: String,
+    /// Once stopped: `OK`, `WARNINGS: n`, or the error's text.
+    #[serde(default)]
+    pub exitstatus: Option<String>,
+}
+
+/// One line of `GET /nodes/N/tasks/UPID/log`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TaskLogLine {
+    /// Its number, from 1.
+    #[serde(deserialize_with = "de::number")]
+    pub n: u64,
+    /// Its text.
+    #[serde(default, deserialize_with = "de::text")]
+    pub t: String,
+}
+
+/// One entry of `GET /nodes/N/tasks`. The result is in `status` here, unlike in [`TaskStatus`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct TaskSummary {
+    /// The task's id, as text.
+    pub upid: String,
+    /// Its kind, such as `qmclone`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it works on: of a clone the *source* VMID.
+    #[serde(default, deserialize_with = "de::text")]
+    pub id: String,
+    /// Who began it; with `!token` while it is active.
+    #[serde(default)]
+    pub user: String,
+    /// When, in seconds since 1970.
+    #[serde(default, deserialize_with = "de::number")]
+    pub starttime: u64,
+    /// When it ended.
+    #[serde(default, deserialize_with = "de::maybe_number")]
+    pub endtime: Option<u64>,
+    /// `RUNNING`, `OK`, `WARNINGS: n` or the error's text.
+    #[serde(default)]
+    pub status: Option<String>,
+}
+
+impl TaskSummary {
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.endtime.is_none() && self.status.as_deref().is_none_or(|status| status == "RUNNING")
+    }
+}
+
+/// One entry of `GET /nodes/N/network`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NetworkIface {
+    /// Its name, such as `vmbr0`.
+    pub iface: String,
+    /// Such as `bridge`, `OVSBridge`, `eth` or `bond`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it is up.
+    #[serde(default, deserialize_with = "de::flag")]
+    pub active: bool,
+    /// Its address with prefix length.
+    #[serde(default)]
+    pub cidr: Option<String>,
+}
+
+impl NetworkIface {
+    /// Whether a NIC can be put on it.
+    pub fn is_bridge(&self) -> bool {
+        matches!(self.kind.as_str(), "bridge" | "OVSBridge" | "vnet")
+    }
+}
+
+/// One entry of `GET /pools`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub poolid: String,
+}
+
+/// `GET /access/permissions`: per path, each privilege held and whether it passes on to below.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Permissions(pub BTreeMap<String, BTreeMap<String, Propagates>>);
+
+/// Whether a privilege passes on to the paths below.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Propagates(#[serde(deserialize_with = "de::flag")] pub bool);
+
+impl Permissions {
+    /// Whether a privilege is held on a path.
+    ///
+    /// The answer lists the effective privileges of certain paths; a path that is not listed has
+    /// what its nearest listed ancestor passes on, since an entry further down replaces the ones
+    /// above it. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
+    pub fn allows(&self, path: &str, privilege: &str) -> bool {
+        if let Some(held) = self.0.get(path) {
+            return held.contains_key(privilege);
+        }
+        let mut above = path;
+        while let Some((parent, _)) = above.rsplit_once('/') {
+            above = parent;
+            let key = if parent.is_empty() { "/" } else { parent };
+            if let Some(held) = self.0.get(key) {
+                return held.get(privilege).is_some_and(|propagates| propagates.0);
+            }
+        }
+        false
+    }
+}
+
+/// `GET /nodes/N/qemu/ID/agent/network-get-interfaces`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentInterfaces {
+    /// The guest's interfaces.
+    pub result: Vec<AgentInterface>,
+}
+
+/// One interface as the guest sees it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AgentInterface {
+    /// Its name in the guest.
+    pub name: String,
+    /// Its MAC.
+    #[serde(default)]
+    pub hardware_address: Option<String>,
+    /// Its addresses.
+    #[serde(default)]
+    pub ip_addresses: Vec<AgentAddress>,
+}
+
+/// One address of an interface as the guest sees it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AgentAddress {
+    /// The address.
+    pub ip_address: IpAddr,
+    /// Its prefix length.
+    #[serde(default, deserialize_with = "de::number")]
+    pub prefix: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> T {
+        serde_json::from_str(&value.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_configuration_is_read_whatever_type_its_values_have() {
+        let config: VmConfig = read(json!({
+            "memory": "4096", "cores": 2, "template": 1, "lock": "clone", "clipboard": null,
+            "tags": "K8sha;b", "scsi0": "local-lvm:vm-101-disk-0,size=2252M",
+            "ide2": "local:iso/a.iso,media=cdrom,size=368K", "ide3": "none,media=cdrom",
+        }));
+        assert_eq!((config.memory_mib(), config.cores(), config.is_template()), (4096, 2, true));
+        assert_eq!(config.lock(), Some("clone"));
+        assert_eq!(config.tags(), ["b", "k8sha"].map(String::from).into());
+        assert_eq!(config.disk_size("scsi0"), Some(2252 << 20));
+        assert_eq!(config.volume("ide2").as_deref(), Some("local:iso/a.iso"));
+        assert_eq!(config.volume("ide3"), None);
+        assert_eq!(config.get("clipboard"), None);
+        let current: VmConfig = read(json!({"memory": "current=2048"}));
+        assert_eq!(current.memory_mib(), 2048);
+    }
+
+    #[test]
+    fn numbers_and_flags_come_in_perls_clothes() {
+        let storage: StorageStatus = read(json!({
+            "type": "dir", "content": "iso,import", "active": "1", "shared": 0, "avail": "12",
+            "total": 270553174016u64, "used": 1.5,
+        }));
+        assert!(storage.active && !storage.shared && !storage.enabled);
+        assert_eq!((storage.avail, storage.total, storage.used), (12, 270_553_174_016, 1));
+        assert!(storage.content.contains("import"));
+        let bad = serde_json::from_str::<StorageStatus>(r#"{"type":"dir","avail":"much"}"#);
+        assert!(bad.unwrap_err().to_string().contains("`much` is not a number"));
+    }
+
+    #[test]
+    fn a_privilege_counts_where_the_nearest_listed_path_passes_it_on() {
+        let permissions: Permissions = read(json!({
+            "/": {"Sys.Audit": 0}, "/vms": {"VM.Clone": 1, "VM.Audit": 0}, "/vms/200": {},
+        }));
+        assert!(
+            permissions.allows("/", "Sys.Audit") && !permissions.allows("/nodes/a", "Sys.Audit")
+        );
+        assert!(permissions.allows("/vms/9000", "VM.Clone"));
+        assert!(
+            permissions.allows("/vms", "VM.Audit") && !permissions.allows("/vms/9", "VM.Audit")
+        );
+        assert!(
+            !permissions.allows("/vms/200", "VM.Clone"),
+            "an entry below replaces the one above"
+        );
+        assert!(!permissions.allows("/storage/local", "VM.Clone"));
+    }
+}
