@@ -2,5 +2,6 @@
 
 pub mod cluster;
 pub mod net;
+pub mod profile;
 pub mod report;
 pub mod sim;
