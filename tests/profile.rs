@@ -1,5 +1,12 @@
 //! Profiles as a person meets them: the embedded ones, and what is said about bad ones.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that panics is a test that fails"
+)]
+
 mod kit;
 
 use std::collections::BTreeSet;
@@ -171,7 +178,7 @@ fn each_rule_has_its_own_words() {
         (
             "cidr: 100.64.0.0/16",
             "cidr: 10.103.0.0/16",
-            "`10.103.1.101` lies inside the pod network",
+            "`10.103.1.101` (and 5 more) lies inside the pod network",
         ),
         ("198.19.0.0/23", "198.18.0.0/24", "the external network and the service network overlap"),
         ("node_mask: 24", "node_mask: 15", "does not fit into `100.64.0.0/16`"),
@@ -196,6 +203,12 @@ fn each_rule_has_its_own_words() {
         ("ram: 4G, vcpu: 2", "ram: 1G, vcpu: 2", "has 1024 MiB of memory, a master needs 1700"),
         ("name: k8s1-cluster", "name: K8s", "lower case only"),
         ("balancer: { vrid: 101, advert: 1s }", "", "`balancer` is missing"),
+        (
+            "https://pve1.kloud.lan:8006",
+            "https://10.101.1.101:8006",
+            "for the Proxmox VE host `pve1`",
+        ),
+        ("name: k8s1-cluster", "name: &n k8s1-cluster", "anchors"),
         (
             "storage: local-lvm\n",
             "storage: local-lvm\n      ca_file: a.pem\n      fingerprint: \"abcd\"\n",

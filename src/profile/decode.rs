@@ -5,17 +5,17 @@
 //! [`super::raw`] is optional, so a cut never causes a complaint of its own.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::de::value::{StrDeserializer, UsizeDeserializer};
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
 use super::at::{EITHER, SCALAR, SECTION, listed};
 use super::complaint::Complaint;
+use super::fault::Fault;
 use super::tree::{Kind, Node};
 
 /// More complaints than anybody reads at once.
@@ -75,106 +75,12 @@ fn find(node: &Node, id: usize) -> Option<&Node> {
         return Some(node);
     }
     match &node.kind {
-        Kind::Scalar { .. } => None,
+        Kind::Scalar { .. } | Kind::Refused => None,
         Kind::List(items) => items.iter().find_map(|item| find(item, id)),
         Kind::Map { entries, .. } => {
             entries.iter().find_map(|(key, value)| find(key, id).or_else(|| find(value, id)))
         }
     }
-}
-
-/// Why a value could not be read.
-#[derive(Debug)]
-struct Fault {
-    node: Option<usize>,
-    message: String,
-    hint: Option<String>,
-    /// The known key that an unknown one is likely to mean.
-    meant: Option<&'static str>,
-    /// Whether it only follows from an earlier cut.
-    silent: bool,
-}
-
-impl Fault {
-    fn new(message: String) -> Self {
-        Self { node: None, message, hint: None, meant: None, silent: false }
-    }
-
-    fn at(mut self, node: &Node) -> Self {
-        self.node.get_or_insert(node.id);
-        self
-    }
-
-    fn found(node: &Node, wanted: &dyn de::Expected) -> Self {
-        Self::new(format!("expected {wanted}, found {}", node.noun())).at(node)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl de::Error for Fault {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        // A `\n` separates what is wrong from what to do about it.
-        let text = message.to_string();
-        match text.split_once('\n') {
-            None => Self::new(text),
-            Some((message, hint)) => {
-                Self { hint: Some(hint.to_owned()), ..Self::new(message.to_owned()) }
-            }
-        }
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let meant = closest(field, expected);
-        let hint = match meant {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("known here: {}", listed(expected.iter().copied())),
-        };
-        Self { meant, hint: Some(hint), ..Self::new(format!("unknown key `{field}`")) }
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let hint = match closest(variant, expected) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("known here: {}", listed(expected.iter().copied())),
-        };
-        Self { hint: Some(hint), ..Self::new(format!("`{variant}` is not known here")) }
-    }
-}
-
-/// The candidate that the word is likely a misspelling of.
-pub(super) fn closest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
-    candidates
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, or more than any use for words that are not of similar length.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 4 {
-        return usize::MAX;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[derive(Clone, Copy)]
@@ -188,6 +94,7 @@ impl<'de> Deserializer<'de> for De<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.kind {
             Kind::Scalar { text, .. } => visitor.visit_str(text),
+            Kind::Refused => Err(Fault::found(self.node, &visitor)),
             Kind::List(items) => visitor.visit_seq(Items(items.iter())),
             Kind::Map { entries, .. } => {
                 visitor.visit_map(Entries { rest: entries.iter(), value: None })
@@ -270,7 +177,7 @@ impl<'de> Deserializer<'de> for De<'_> {
                     return Err(Fault::found(self.node, &wanted.as_str()));
                 }
             },
-            Kind::List(_) => return Err(Fault::found(self.node, &visitor)),
+            Kind::List(_) | Kind::Refused => return Err(Fault::found(self.node, &visitor)),
         };
         visitor.visit_enum(choice).map_err(|fault| fault.at(self.node))
     }
@@ -453,11 +360,5 @@ mod tests {
         let decoded: Decoded<Section<Row>> = decode(parse("- 1\n").0.unwrap());
         assert_eq!(decoded.complaints.len(), 1);
         assert!(decoded.value.is_none());
-    }
-
-    #[test]
-    fn misspellings_are_recognised() {
-        assert_eq!(closest("gatway", &["subnet", "gateway"]), Some("gateway"));
-        assert_eq!(closest("colour", &["subnet", "gateway"]), None);
     }
 }

@@ -1,5 +1,6 @@
 //! From a profile's name or path to a [`Cluster`].
 
+use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,7 @@ impl Loaded {
 /// A profile that cannot be used, with all the reasons.
 #[derive(Clone, Debug)]
 pub struct Rejected {
-    /// Errors and warnings in the order of the text; at least one is an error.
+    /// The warnings in the order of the text, then the errors, of which there is at least one.
     pub complaints: Vec<Complaint>,
     /// Its text and where it is from.
     pub source: Source,
@@ -147,7 +148,8 @@ pub fn load(which: &str) -> Result<Loaded, LoadError> {
 /// All that is wrong with it, at once.
 pub fn read(source: Source) -> Result<Loaded, Rejected> {
     let (cluster, mut complaints) = understand(&source);
-    complaints.sort_by_key(Complaint::place);
+    // Errors last, next to the prompt: they are what has to be done.
+    complaints.sort_by_key(|complaint| (Reverse(complaint.severity), complaint.place()));
     let fine = complaints.iter().all(|complaint| complaint.severity == Severity::Warning);
     match cluster {
         Some(cluster) if fine => Ok(Loaded { cluster, warnings: complaints, source }),
@@ -165,7 +167,7 @@ fn understand(source: &Source) -> (Option<Cluster>, Vec<Complaint>) {
     let Some(tree) = tree else { return (None, complaints) };
     let decoded = decode::<Section<Profile>>(tree);
     complaints.extend(decoded.complaints);
-    let mut notes = Notes { complaints, cut: decoded.cut };
+    let mut notes = Notes::new(complaints, decoded.cut);
     let cluster = decoded.value.and_then(|profile| settle(&profile, &source.base, &mut notes));
     (cluster, notes.complaints)
 }

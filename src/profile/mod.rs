@@ -10,6 +10,7 @@ mod at;
 mod check;
 mod complaint;
 mod decode;
+mod fault;
 mod load;
 pub mod raw;
 mod schema;

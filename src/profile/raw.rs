@@ -18,7 +18,7 @@ use super::at::EITHER;
 pub use super::at::{At, Section, Table, Written};
 pub use super::written::{
     Bridge, CertificateDigest, ClusterName, DnsLabel, DnsName, EtcdUrl, FilePath, Gib, HttpsUrl,
-    Mib, Port, PublicKey, PveUrl, Sha256, StorageName, UserName, Vlan,
+    Mib, PoolName, Port, PublicKey, PveUrl, Sha256, StorageName, UserName, Vlan,
 };
 use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
 
@@ -173,7 +173,7 @@ pub enum Etcd {
     /// One etcd member on every master, made by kubeadm.
     Stacked,
     /// An etcd that is there already.
-    External(Section<ExternalEtcd>),
+    External(Box<Section<ExternalEtcd>>),
 }
 
 /// An etcd that is there already.
@@ -235,7 +235,7 @@ pub struct Proxmox {
     #[schemars(required)]
     pub hosts: Option<Table<Section<Host>>>,
     /// The pool that the VMs join; it must be there already.
-    pub pool: Option<At<StorageName>>,
+    pub pool: Option<At<PoolName>>,
     /// How a VM's disk is made from the template's; `linked` unless said otherwise.
     pub clone: Option<At<CloneMode>>,
     /// The QEMU CPU type; `x86-64-v2-AES` unless said otherwise.

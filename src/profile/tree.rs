@@ -41,6 +41,8 @@ pub(super) enum Kind {
     },
     /// A list.
     List(Vec<Node>),
+    /// Something that a profile may not hold and that has been complained about.
+    Refused,
     /// Keys and values in the order of the file.
     Map {
         /// The entries.
@@ -58,6 +60,7 @@ impl Node {
             Kind::Scalar { .. } => "a single value",
             Kind::List(_) => "a list",
             Kind::Map { .. } => "keys with values",
+            Kind::Refused => "an alias",
         }
     }
 
@@ -71,7 +74,7 @@ impl Node {
     /// of the map and the key.
     pub fn cut(&mut self, id: usize) -> Option<Option<(usize, String)>> {
         match &mut self.kind {
-            Kind::Scalar { .. } => None,
+            Kind::Scalar { .. } | Kind::Refused => None,
             Kind::List(items) => match items.iter().position(|item| item.id == id) {
                 Some(at) => {
                     items.remove(at);
@@ -97,7 +100,7 @@ impl Node {
 /// Reads the text. Without a tree there is at least one complaint.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
     let mut builder = Builder { text, ..Builder::default() };
-    let options = granit_parser::options! { emit_comments: false };
+    let options = granit_parser::options! { emit_comments: false, emit_anchor_events: true };
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = match next {
             Ok(next) => next,
@@ -148,18 +151,13 @@ struct Builder<'t> {
 impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Box<Complaint>> {
         match event {
-            Event::Scalar(text, style, anchor, _) => {
-                self.refuse_anchor(anchor, &span);
+            Event::Scalar(text, style, ..) => {
                 let plain = style == ScalarStyle::Plain;
                 let node = self.node(span, Kind::Scalar { text: text.into_owned(), plain })?;
                 self.close(node);
             }
-            Event::SequenceStart(_, anchor, _) => {
-                self.refuse_anchor(anchor, &span);
-                self.start(span, Kind::List(Vec::new()))?;
-            }
-            Event::MappingStart(_, anchor, _) => {
-                self.refuse_anchor(anchor, &span);
+            Event::SequenceStart(..) => self.start(span, Kind::List(Vec::new()))?,
+            Event::MappingStart(..) => {
                 self.start(span, Kind::Map { entries: Vec::new(), cut: false })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -171,10 +169,10 @@ impl Builder<'_> {
             }
             Event::Alias(_) => {
                 self.complaints.push(no_aliases(&span));
-                let kind = Kind::Scalar { text: String::new(), plain: true };
-                let node = self.node(span, kind)?;
+                let node = self.node(span, Kind::Refused)?;
                 self.close(node);
             }
+            Event::Anchor(..) => self.complaints.push(no_aliases(&span)),
             Event::DocumentStart(..) if self.root.is_some() => {
                 let complaint = Complaint::error("the file holds more than one document")
                     .at(span, "a second one starts here")
@@ -212,7 +210,7 @@ impl Builder<'_> {
             return;
         };
         match &mut parent.kind {
-            Kind::Scalar { .. } => {}
+            Kind::Scalar { .. } | Kind::Refused => {}
             Kind::List(items) => items.push(node),
             Kind::Map { entries, .. } => match key.take() {
                 None => *key = Some(node),
@@ -236,12 +234,6 @@ impl Builder<'_> {
             },
         }
     }
-
-    fn refuse_anchor(&mut self, anchor: usize, span: &Range<usize>) {
-        if anchor != 0 {
-            self.complaints.push(no_aliases(span));
-        }
-    }
 }
 
 fn no_aliases(span: &Range<usize>) -> Complaint {
@@ -261,15 +253,15 @@ fn is_flow(node: &Node, text: &str) -> bool {
     text.get(node.span.clone()).is_some_and(|text| text.starts_with(['{', '[']))
 }
 
-/// A map or list in flow style points at itself, one in block style at its first entry.
+/// A map or list in flow style points at its bracket, one in block style at its first entry.
 fn head(node: &Node, text: &str) -> Range<usize> {
     if is_flow(node, text) {
-        return node.span.clone();
+        return node.span.start..node.span.start + 1;
     }
     match &node.kind {
         Kind::Map { entries, .. } => entries.first().map(|(key, _)| key.span.clone()),
         Kind::List(items) => items.first().map(|item| item.head.clone()),
-        Kind::Scalar { .. } => None,
+        Kind::Scalar { .. } | Kind::Refused => None,
     }
     .unwrap_or_else(|| node.span.clone())
 }
@@ -292,7 +284,8 @@ mod tests {
         assert!(matches!(&version.kind, Kind::Scalar { text, plain: true } if text == "1.30"));
         assert_eq!(&text[version.span.clone()], "1.30");
         let (_, names) = &entries[1];
-        assert_eq!(&text[names.head.clone()], "[no, \"4\"]");
+        assert_eq!(&text[names.span.clone()], "[no, \"4\"]");
+        assert_eq!(&text[names.head.clone()], "[");
     }
 
     #[test]

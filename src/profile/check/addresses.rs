@@ -20,8 +20,18 @@ struct Taken {
     ip: Ipv4Addr,
     span: Range<usize>,
     by: String,
-    /// Whether it must lie inside the subnet.
-    inside: bool,
+    place: Place,
+}
+
+/// Where an address has to lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Inside the nodes' subnet.
+    Inside,
+    /// Where pods can reach it.
+    Reachable,
+    /// Anywhere.
+    Anywhere,
 }
 
 pub(super) fn check(raw: &Profile, notes: &mut Notes) {
@@ -33,28 +43,37 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     }
     let nets = nets(raw);
     overlaps(&nets, notes);
+    popular(&nets, notes);
     for (what, net) in nets.iter().filter(|(what, _)| *what != "the nodes' subnet") {
         swallowed(what, net, &taken, raw, notes);
-        popular(what, net, notes);
     }
 }
 
 fn taken(raw: &Profile) -> Vec<Taken> {
     let mut taken = Vec::new();
-    let mut take = |at: Option<&At<Ipv4Addr>>, by: String, inside: bool| {
+    let mut take = |at: Option<&At<Ipv4Addr>>, by: String, place: Place| {
         if let Some(At { value, span }) = at {
-            taken.push(Taken { ip: *value, span: span.clone(), by, inside });
+            taken.push(Taken { ip: *value, span: span.clone(), by, place });
         }
     };
     let network = raw.network.as_ref().map(|section| &section.value);
     let api = raw.cluster.as_ref().and_then(|cluster| cluster.value.api.as_ref());
-    take(api.and_then(|api| api.value.vip.as_ref()), "the VIP".into(), true);
-    take(network.and_then(|network| network.gateway.as_ref()), "the gateway".into(), true);
+    take(api.and_then(|api| api.value.vip.as_ref()), "the VIP".into(), Place::Inside);
+    take(network.and_then(|network| network.gateway.as_ref()), "the gateway".into(), Place::Inside);
     for server in network.and_then(|network| network.nameservers.as_deref()).unwrap_or_default() {
-        take(Some(server), "a name server".into(), false);
+        take(Some(server), "a name server".into(), Place::Reachable);
     }
     for row in rows(raw) {
-        take(row.section.value.ip.as_ref(), format!("`{}`", row.name()), true);
+        take(row.section.value.ip.as_ref(), format!("`{}`", row.name()), Place::Inside);
+    }
+    let hosts = raw.proxmox.as_ref().and_then(|proxmox| proxmox.value.hosts.as_ref());
+    for (name, host) in hosts.iter().flat_map(|table| &table.0) {
+        let Some(endpoint) = &host.value.endpoint else { continue };
+        // A host known by its name is for the name servers to place.
+        if let Ok(ip) = endpoint.value.host.parse() {
+            let at = At { value: ip, span: endpoint.span.clone() };
+            take(Some(&at), format!("the Proxmox VE host `{}`", name.value), Place::Anywhere);
+        }
     }
     taken
 }
@@ -62,8 +81,12 @@ fn taken(raw: &Profile) -> Vec<Taken> {
 fn twice(taken: &[Taken], notes: &mut Notes) {
     for (nth, second) in taken.iter().enumerate() {
         let Some(first) = taken[..nth].iter().find(|first| first.ip == second.ip) else { continue };
-        // A router that also answers DNS is common and no fault.
-        if first.by == "the gateway" && second.by == "a name server" {
+        // A router that also answers DNS is common, and so is a Proxmox VE host that routes.
+        if matches!(first.by.as_str(), "the gateway" | "a name server")
+            && second.place != Place::Inside
+            && second.by != first.by
+            || first.place == Place::Anywhere && second.place == Place::Anywhere
+        {
             continue;
         }
         notes.push(
@@ -76,7 +99,7 @@ fn twice(taken: &[Taken], notes: &mut Notes) {
 
 fn inside(taken: &[Taken], subnet: &At<Ipv4Net>, notes: &mut Notes) {
     let net = subnet.value;
-    for one in taken.iter().filter(|one| one.inside) {
+    for one in taken.iter().filter(|one| one.place == Place::Inside) {
         let why = if !net.contains(&one.ip) {
             format!("`{}` for {} lies outside the subnet `{net}`", one.ip, one.by)
         } else if one.ip == net.network() {
@@ -123,41 +146,58 @@ fn overlaps(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
 
 /// Addresses that could not be reached from a pod, since the cluster takes them for its own.
 fn swallowed(what: &str, net: &At<Ipv4Net>, taken: &[Taken], raw: &Profile, notes: &mut Notes) {
-    let servers = taken.iter().filter(|one| !one.inside);
-    let mut found: Vec<(Ipv4Addr, Range<usize>, &str)> =
-        servers.map(|one| (one.ip, one.span.clone(), "the name server")).collect();
+    let servers = taken.iter().filter(|one| one.place == Place::Reachable);
+    let servers = servers.map(|one| (one.ip, &one.span)).collect();
+    let mut members = Vec::new();
     if let Some(Etcd::External(etcd)) = &raw.etcd {
-        for endpoint in etcd.value.endpoints.iter().flatten() {
-            if let Ok(ip) = endpoint.value.host.parse() {
-                found.push((ip, endpoint.span.clone(), "the etcd member"));
-            }
-        }
+        let endpoints = etcd.value.endpoints.iter().flatten();
+        members.extend(
+            endpoints
+                .filter_map(|endpoint| Some((endpoint.value.host.parse().ok()?, &endpoint.span))),
+        );
     }
-    for (ip, span, which) in found {
-        if net.value.contains(&ip) {
-            notes.push(
-                Complaint::error(format!("{which} `{ip}` lies inside {what}"))
-                    .at(span, "could not be reached")
-                    .at(net.span.clone(), what),
-            );
+    for (noun, found) in [("name server", servers), ("etcd member", members)] {
+        let mut lost: Vec<(Ipv4Addr, &Range<usize>)> = found;
+        lost.retain(|(ip, _)| net.value.contains(ip));
+        let Some((ip, _)) = lost.first() else { continue };
+        let more = match lost.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let mut complaint = Complaint::error(format!("the {noun} `{ip}`{more} lies inside {what}"));
+        for (_, span) in lost {
+            complaint = complaint.at(span.clone(), "");
         }
+        notes.push(
+            complaint
+                .at(net.span.clone(), what)
+                .help("the nodes would look for it among the pods and services: move the network"),
+        );
     }
 }
 
-fn popular(what: &str, net: &At<Ipv4Net>, notes: &mut Notes) {
-    let touches = |other: Ipv4Net| net.value.contains(&other) || other.contains(&net.value);
-    let span = net.span.clone();
-    if touches(SHARED_SPACE) {
-        notes.push(
-            Complaint::warning(format!("{what} lies in 100.64.0.0/10, where Tailscale also lives"))
-                .at(span, "")
-                .help("fine without Tailscale; a host that runs it drops packets from there"),
-        );
-    } else if touches(BENCHMARKS) {
-        notes.push(
-            Complaint::warning(format!("{what} lies in 198.18.0.0/15, the network of benchmarks"))
-                .at(span, "")
-                .help("fine inside; proxies with fake addresses (Clash, mihomo) use it as well"),
-        );
+/// Networks that other programs also like.
+fn popular(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
+    for (range, text, hint) in [
+        (
+            SHARED_SPACE,
+            "100.64.0.0/10 is where Tailscale also lives",
+            "fine without Tailscale; a machine that runs it drops packets from there",
+        ),
+        (
+            BENCHMARKS,
+            "198.18.0.0/15 is set aside for benchmarks",
+            "fine inside a cluster; proxies with fake addresses (Clash, mihomo) use it as well",
+        ),
+    ] {
+        let mut complaint = Complaint::warning(text).help(hint);
+        for (what, net) in nets {
+            if net.value.contains(&range) || range.contains(&net.value) {
+                complaint = complaint.at(net.span.clone(), *what);
+            }
+        }
+        if !complaint.spans.is_empty() {
+            notes.push(complaint);
+        }
     }
 }

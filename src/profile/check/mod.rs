@@ -11,12 +11,12 @@ mod network;
 mod nodes;
 mod proxmox;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::at::{At, Section};
+use super::at::{At, Section, listed};
 use super::complaint::{Complaint, Severity};
 use super::raw::{FilePath, Profile, Row};
 use crate::cluster::{Access, Api, Balancer, Cluster};
@@ -27,9 +27,16 @@ pub(super) struct Notes {
     pub complaints: Vec<Complaint>,
     /// Keys, with the id of their section, that are absent because of an earlier complaint.
     pub cut: BTreeSet<(usize, String)>,
+    /// Keys that are missing, by the id of their section, and the place of the section.
+    missing: BTreeMap<usize, (Option<Range<usize>>, Vec<String>)>,
 }
 
 impl Notes {
+    /// Goes on from what reading the text has found.
+    pub(super) fn new(complaints: Vec<Complaint>, cut: BTreeSet<(usize, String)>) -> Self {
+        Self { complaints, cut, missing: BTreeMap::new() }
+    }
+
     fn push(&mut self, complaint: Complaint) {
         self.complaints.push(complaint);
     }
@@ -62,13 +69,23 @@ impl Notes {
         field: &'a Option<T>,
     ) -> Option<&'a T> {
         if field.is_none() && !self.cut.contains(&(id, key.to_owned())) {
-            let complaint = Complaint::error(format!("`{key}` is missing"));
+            let (_, keys) = self.missing.entry(id).or_insert((span.cloned(), Vec::new()));
+            keys.push(key.to_owned());
+        }
+        field.as_ref()
+    }
+
+    /// One complaint per section that misses something.
+    fn tell_missing(&mut self) {
+        for (span, keys) in std::mem::take(&mut self.missing).into_values() {
+            let are = if keys.len() == 1 { "is" } else { "are" };
+            let keys = listed(keys.iter().map(String::as_str));
+            let complaint = Complaint::error(format!("{keys} {are} missing"));
             self.push(match span {
-                Some(span) => complaint.at(span.clone(), "here"),
+                Some(span) => complaint.at(span, "here"),
                 None => complaint,
             });
         }
-        field.as_ref()
     }
 
     fn failed(&self) -> bool {
@@ -150,6 +167,7 @@ pub(super) fn settle(
     let nodes = nodes::settle(raw, notes);
     addresses::check(raw, notes);
     layout::check(raw, notes);
+    notes.tell_missing();
     if notes.failed() {
         return None;
     }

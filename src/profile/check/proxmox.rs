@@ -97,7 +97,7 @@ fn host(
         storage.as_ref().map_or("local", |storage| storage.value.0.as_str()).to_owned()
     };
     let host = Host {
-        endpoint: endpoint?.value.0.clone(),
+        endpoint: endpoint?.value.url.clone(),
         trust,
         storage: storage?.value.0.clone(),
         iso_storage: or_local(&typed.iso_storage),

@@ -1,198 +1,13 @@
-//! How the words of a profile are read. An error may carry a hint after a newline.
+//! Words with rules of their own: names, sizes, addresses, keys.
 
-use std::fmt::Display;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ipnet::Ipv4Net;
 use schemars::{Schema, json_schema};
 
-use super::at::{Written, listed};
-use super::decode::closest;
-use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
-
-impl Written for String {
-    fn read(word: &str) -> Result<Self, String> {
-        if word.is_empty() {
-            Err("expected a word, found an empty one".into())
-        } else {
-            Ok(word.into())
-        }
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "string", "minLength": 1 })
-    }
-}
-
-impl Written for bool {
-    fn read(word: &str) -> Result<Self, String> {
-        word.parse().map_err(|_| format!("`{word}` is neither `true` nor `false`"))
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "boolean" })
-    }
-}
-
-fn number<T: FromStr + Display>(word: &str, most: T) -> Result<T, String> {
-    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("`{word}` is not a whole number"));
-    }
-    word.parse().map_err(|_| format!("`{word}` is too large: the most is {most}"))
-}
-
-macro_rules! numbers {
-    ($($int:ty),*) => {$(
-        impl Written for $int {
-            fn read(word: &str) -> Result<Self, String> {
-                number(word, <$int>::MAX)
-            }
-
-            fn word_schema() -> Schema {
-                json_schema!({ "type": "integer", "minimum": 0 })
-            }
-        }
-    )*};
-}
-
-numbers!(u8, u32, usize);
-
-impl Written for Ipv4Addr {
-    fn read(word: &str) -> Result<Self, String> {
-        word.parse().map_err(|_| {
-            let why = match word.split_once('/') {
-                Some((address, _)) => format!("\nan address alone: `{address}`"),
-                None => "\nfour numbers of 0 to 255, such as `10.101.1.10`".to_owned(),
-            };
-            format!("`{word}` is not an IPv4 address{why}")
-        })
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "string", "format": "ipv4" })
-    }
-}
-
-impl Written for Ipv4Net {
-    fn read(word: &str) -> Result<Self, String> {
-        let net: Ipv4Net = word.parse().map_err(|_| {
-            format!("`{word}` is not an IPv4 network\nan address and a prefix length, such as `10.101.1.0/24`")
-        })?;
-        if net.network() == net.addr() {
-            return Ok(net);
-        }
-        Err(format!("`{word}` is an address inside a network\nthe network is `{}`", net.trunc()))
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^[0-9.]+/[0-9]{1,2}$" })
-    }
-}
-
-impl Written for Version {
-    fn read(word: &str) -> Result<Self, String> {
-        word.parse()
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^v?[0-9]+\.[0-9]+\.[0-9]+$" })
-    }
-}
-
-impl Written for Kernel {
-    fn read(word: &str) -> Result<Self, String> {
-        let fault = || format!("`{word}` is not a kernel\n`stock`, `hwe` or `mainline-6.6.1`");
-        match word {
-            "stock" => Ok(Kernel::Stock),
-            "hwe" => Ok(Kernel::Hwe),
-            _ => {
-                let version = word.strip_prefix("mainline-").ok_or_else(fault)?;
-                version.parse().map(Kernel::Mainline).map_err(|_| fault())
-            }
-        }
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": r"^(stock|hwe|mainline-[0-9]+\.[0-9]+\.[0-9]+)$",
-        })
-    }
-}
-
-fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, String> {
-    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
-        return Ok(*value);
-    }
-    let names: Vec<&'static str> = choices.iter().map(|(name, _)| *name).collect();
-    let hint = match closest(word, &names) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("known here: {}", listed(names)),
-    };
-    Err(format!("`{word}` is not known here\n{hint}"))
-}
-
-macro_rules! choices {
-    ($($type:ty: [$(($name:literal, $value:expr)),* $(,)?];)*) => {$(
-        impl Written for $type {
-            fn read(word: &str) -> Result<Self, String> {
-                choice(word, &[$(($name, $value)),*])
-            }
-
-            fn word_schema() -> Schema {
-                json_schema!({ "enum": [$($name),*] })
-            }
-        }
-    )*};
-}
-
-choices! {
-    Role: [("load-balancer", Role::LoadBalancer), ("master", Role::Master), ("worker", Role::Worker)];
-    ProxyMode: [
-        ("none", ProxyMode::None),
-        ("iptables", ProxyMode::Iptables),
-        ("nftables", ProxyMode::Nftables),
-        ("ipvs", ProxyMode::Ipvs),
-    ];
-    CloneMode: [("linked", CloneMode::Linked), ("full", CloneMode::Full)];
-}
-
-/// A number and its unit.
-fn quantity(word: &str) -> Option<(u64, &str)> {
-    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    Some((word[..end].parse().ok()?, &word[end..]))
-}
-
-impl Written for Duration {
-    fn read(word: &str) -> Result<Self, String> {
-        let fault = || format!("`{word}` is not a span of time\nsuch as `2m`, `90s` or `500ms`");
-        let mut rest = word;
-        let mut sum = Duration::ZERO;
-        while !rest.is_empty() {
-            let (count, after) = quantity(rest).ok_or_else(fault)?;
-            let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-            let unit_ms = match &after[..end] {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                _ => return Err(fault()),
-            };
-            let part = count.checked_mul(unit_ms).ok_or_else(fault)?;
-            sum = sum.checked_add(Duration::from_millis(part)).ok_or_else(fault)?;
-            rest = &after[end..];
-        }
-        if word.is_empty() { Err(fault()) } else { Ok(sum) }
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^([0-9]+(ms|s|m|h))+$" })
-    }
-}
+use super::{number, quantity};
+use crate::profile::at::Written;
 
 /// Declares words that are one value in a coat, read by a function.
 macro_rules! words {
@@ -239,7 +54,10 @@ words! {
     /// A Linux bridge.
     Bridge(String) = bridge,
         { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,14}$" };
-    /// A storage or pool of Proxmox VE.
+    /// A pool of Proxmox VE, perhaps inside others.
+    PoolName(String) = |word| word.split('/').try_for_each(|part| storage(part).map(drop)).map(|()| word.into()),
+        { "type": "string", "pattern": "^[A-Za-z0-9._/-]+$" };
+    /// A storage of Proxmox VE.
     StorageName(String) = storage,
         { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$" };
     /// A login user.
@@ -254,9 +72,6 @@ words! {
     /// The SHA-256 of a certificate; colons between the bytes are welcome.
     CertificateDigest([u8; 32]) = |word| digest(word),
         { "type": "string", "pattern": "^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$" };
-    /// A Proxmox VE API, as `https://HOST:PORT`.
-    PveUrl(String) = |word| https(word, Some(8006)).map(|(host, port)| format!("https://{host}:{port}")),
-        { "type": "string", "format": "uri", "pattern": "^https://" };
     /// Where a file is downloaded from.
     HttpsUrl(String) = download,
         { "type": "string", "format": "uri", "pattern": "^https?://" };
@@ -265,24 +80,36 @@ words! {
         { "type": "string", "pattern": "^(ssh|ecdsa|sk)-" };
 }
 
-/// The address of an etcd member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcdUrl {
-    /// `https://HOST:PORT`.
-    pub url: String,
-    /// The host alone.
-    pub host: String,
+/// Declares `https://HOST:PORT` addresses with their default port.
+macro_rules! endpoints {
+    ($($(#[$doc:meta])* $name:ident = $port:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            /// `https://HOST:PORT`.
+            pub url: String,
+            /// The host alone.
+            pub host: String,
+        }
+
+        impl Written for $name {
+            fn read(word: &str) -> Result<Self, String> {
+                let (host, port) = https(word, $port)?;
+                Ok($name { url: format!("https://{host}:{port}"), host })
+            }
+
+            fn word_schema() -> Schema {
+                json_schema!({ "type": "string", "format": "uri", "pattern": "^https://" })
+            }
+        }
+    )*};
 }
 
-impl Written for EtcdUrl {
-    fn read(word: &str) -> Result<Self, String> {
-        let (host, port) = https(word, Some(2379))?;
-        Ok(EtcdUrl { url: format!("https://{host}:{port}"), host })
-    }
-
-    fn word_schema() -> Schema {
-        json_schema!({ "type": "string", "format": "uri", "pattern": "^https://" })
-    }
+endpoints! {
+    /// The address of a Proxmox VE API.
+    PveUrl = 8006;
+    /// The address of an etcd member.
+    EtcdUrl = 2379;
 }
 
 fn size(word: &str, what: &str, units: &[(&str, u32)], such: &str) -> Result<u32, String> {
@@ -401,7 +228,7 @@ fn digest(word: &str) -> Result<[u8; 32], String> {
 }
 
 /// The host and port of an address without a path.
-fn https(word: &str, default_port: Option<u16>) -> Result<(String, u16), String> {
+fn https(word: &str, default_port: u16) -> Result<(String, u16), String> {
     let fault = |why: &str| format!("`{word}` is not an https address\n{why}");
     let rest = word.strip_prefix("https://").ok_or_else(|| {
         let host = word.rsplit("://").next().unwrap_or(word);
@@ -415,7 +242,7 @@ fn https(word: &str, default_port: Option<u16>) -> Result<(String, u16), String>
         Some((host, port)) => {
             let port =
                 ranged(port, 1, 65_535, "a port").map_err(|_| fault("the port is 1 to 65535"))?;
-            (host, Some(port))
+            (host, port)
         }
         None => (rest, default_port),
     };
@@ -426,7 +253,6 @@ fn https(word: &str, default_port: Option<u16>) -> Result<(String, u16), String>
     if numeric && host.parse::<Ipv4Addr>().is_err() || !numeric && dns_name(host).is_err() {
         return Err(fault("the host is neither a name nor an IPv4 address"));
     }
-    let port = port.ok_or_else(|| fault("the port is missing"))?;
     Ok((host.to_owned(), port))
 }
 
@@ -489,15 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_time_may_have_parts() {
-        assert_eq!(Duration::read("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(Duration::read("500ms"), Ok(Duration::from_millis(500)));
-        for word in ["", "2", "m", "2 m", "2d", "99999999999999999h"] {
-            assert!(Duration::read(word).is_err(), "{word}");
-        }
-    }
-
-    #[test]
     fn host_names_are_lower_case_labels() {
         for word in ["a", "k8s1master1", "a-b", "0a"] {
             assert!(DnsLabel::read(word).is_ok(), "{word}");
@@ -519,7 +336,7 @@ mod tests {
 
     #[test]
     fn endpoints_are_https_with_a_host() {
-        assert_eq!(PveUrl::read("https://pve1.lan"), Ok(PveUrl("https://pve1.lan:8006".into())));
+        assert_eq!(PveUrl::read("https://pve1.lan").unwrap().url, "https://pve1.lan:8006");
         assert_eq!(EtcdUrl::read("https://10.0.0.1:2379").unwrap().host, "10.0.0.1");
         for (word, why) in [
             ("http://pve1:8006", "write `https://pve1:8006`"),
@@ -553,20 +370,5 @@ mod tests {
         assert!(hint::<PublicKey>("-----BEGIN OPENSSH PRIVATE KEY-----").contains("private key"));
         assert!(PublicKey::read("ssh-ed25519").is_err());
         assert!(PublicKey::read("ssh-ed25519 AA==").is_err());
-    }
-
-    #[test]
-    fn a_network_has_no_host_bits() {
-        assert!(hint::<Ipv4Net>("10.101.1.5/24").contains("`10.101.1.0/24`"));
-        assert!(hint::<Ipv4Addr>("10.101.1.5/24").contains("`10.101.1.5`"));
-    }
-
-    #[test]
-    fn kernels_have_three_spellings() {
-        assert_eq!(Kernel::read("hwe"), Ok(Kernel::Hwe));
-        let version = Version { major: 6, minor: 6, patch: 1 };
-        assert_eq!(Kernel::read("mainline-6.6.1"), Ok(Kernel::Mainline(version)));
-        assert!(Kernel::read("6.6.1").is_err());
-        assert!(hint::<Role>("masterr").contains("did you mean `master`?"));
     }
 }
