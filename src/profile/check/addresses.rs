@@ -1,0 +1,203 @@
+//! Addresses against each other: nothing twice, everything where it belongs.
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use ipnet::Ipv4Net;
+
+use super::{Notes, rows};
+use crate::profile::at::At;
+use crate::profile::complaint::Complaint;
+use crate::profile::raw::{Etcd, Profile};
+
+/// Carrier-grade NAT (RFC 6598), from which Tailscale takes the addresses of its machines.
+const SHARED_SPACE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+/// Benchmarks (RFC 2544), from which proxies such as mihomo take their fake addresses.
+const BENCHMARKS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+
+/// An address with a job.
+struct Taken {
+    ip: Ipv4Addr,
+    span: Range<usize>,
+    by: String,
+    place: Place,
+}
+
+/// Where an address has to lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Inside the nodes' subnet.
+    Inside,
+    /// Where pods can reach it.
+    Reachable,
+    /// Anywhere.
+    Anywhere,
+}
+
+pub(super) fn check(raw: &Profile, notes: &mut Notes) {
+    let taken = taken(raw);
+    twice(&taken, notes);
+    let network = raw.network.as_ref().map(|section| &section.value);
+    if let Some(subnet) = network.and_then(|network| network.subnet.as_ref()) {
+        inside(&taken, subnet, notes);
+    }
+    let nets = nets(raw);
+    overlaps(&nets, notes);
+    popular(&nets, notes);
+    for (what, net) in nets.iter().filter(|(what, _)| *what != "the nodes' subnet") {
+        swallowed(what, net, &taken, raw, notes);
+    }
+}
+
+fn taken(raw: &Profile) -> Vec<Taken> {
+    let mut taken = Vec::new();
+    let mut take = |at: Option<&At<Ipv4Addr>>, by: String, place: Place| {
+        if let Some(At { value, span }) = at {
+            taken.push(Taken { ip: *value, span: span.clone(), by, place });
+        }
+    };
+    let network = raw.network.as_ref().map(|section| &section.value);
+    let api = raw.cluster.as_ref().and_then(|cluster| cluster.value.api.as_ref());
+    take(api.and_then(|api| api.value.vip.as_ref()), "the VIP".into(), Place::Inside);
+    take(network.and_then(|network| network.gateway.as_ref()), "the gateway".into(), Place::Inside);
+    for server in network.and_then(|network| network.nameservers.as_deref()).unwrap_or_default() {
+        take(Some(server), "a name server".into(), Place::Reachable);
+    }
+    for row in rows(raw) {
+        take(row.section.value.ip.as_ref(), format!("`{}`", row.name()), Place::Inside);
+    }
+    let hosts = raw.proxmox.as_ref().and_then(|proxmox| proxmox.value.hosts.as_ref());
+    for (name, host) in hosts.iter().flat_map(|table| &table.0) {
+        let Some(endpoint) = &host.value.endpoint else { continue };
+        // A host known by its name is for the name servers to place.
+        if let Ok(ip) = endpoint.value.host.parse() {
+            let at = At { value: ip, span: endpoint.span.clone() };
+            take(Some(&at), format!("the Proxmox VE host `{}`", name.value), Place::Anywhere);
+        }
+    }
+    taken
+}
+
+fn twice(taken: &[Taken], notes: &mut Notes) {
+    for (nth, second) in taken.iter().enumerate() {
+        let Some(first) = taken[..nth].iter().find(|first| first.ip == second.ip) else { continue };
+        // A router that also answers DNS is common, and so is a Proxmox VE host that routes.
+        if matches!(first.by.as_str(), "the gateway" | "a name server")
+            && second.place != Place::Inside
+            && second.by != first.by
+            || first.place == Place::Anywhere && second.place == Place::Anywhere
+        {
+            continue;
+        }
+        notes.push(
+            Complaint::error(format!("the address `{}` is used twice", second.ip))
+                .at(second.span.clone(), format!("for {}", second.by))
+                .at(first.span.clone(), format!("first for {}", first.by)),
+        );
+    }
+}
+
+fn inside(taken: &[Taken], subnet: &At<Ipv4Net>, notes: &mut Notes) {
+    let net = subnet.value;
+    for one in taken.iter().filter(|one| one.place == Place::Inside) {
+        let why = if !net.contains(&one.ip) {
+            format!("`{}` for {} lies outside the subnet `{net}`", one.ip, one.by)
+        } else if one.ip == net.network() {
+            format!("`{}` for {} is the address of the subnet itself", one.ip, one.by)
+        } else if one.ip == net.broadcast() {
+            format!("`{}` for {} is the subnet's broadcast address", one.ip, one.by)
+        } else {
+            continue;
+        };
+        let complaint = Complaint::error(why).at(one.span.clone(), "");
+        notes.push(complaint.at(subnet.span.clone(), "the subnet"));
+    }
+}
+
+fn nets(raw: &Profile) -> Vec<(&'static str, &At<Ipv4Net>)> {
+    let network = raw.network.as_ref().map(|section| &section.value);
+    let kubernetes = raw.kubernetes.as_ref().map(|section| &section.value);
+    let pods = kubernetes.and_then(|kubernetes| kubernetes.pods.as_ref());
+    [
+        ("the nodes' subnet", network.and_then(|network| network.subnet.as_ref())),
+        ("the pod network", pods.and_then(|pods| pods.value.cidr.as_ref())),
+        ("the service network", kubernetes.and_then(|kubernetes| kubernetes.services.as_ref())),
+        ("the external network", kubernetes.and_then(|kubernetes| kubernetes.external.as_ref())),
+    ]
+    .into_iter()
+    .filter_map(|(what, net)| Some((what, net?)))
+    .collect()
+}
+
+fn overlaps(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
+    for (nth, (what, net)) in nets.iter().enumerate() {
+        for (other, twin) in &nets[..nth] {
+            if net.value.contains(&twin.value) || twin.value.contains(&net.value) {
+                notes.push(
+                    Complaint::error(format!("{what} and {other} overlap"))
+                        .at(net.span.clone(), *what)
+                        .at(twin.span.clone(), *other)
+                        .help("an address must have one meaning: move one of them"),
+                );
+            }
+        }
+    }
+}
+
+/// Addresses that could not be reached from a pod, since the cluster takes them for its own.
+fn swallowed(what: &str, net: &At<Ipv4Net>, taken: &[Taken], raw: &Profile, notes: &mut Notes) {
+    let servers = taken.iter().filter(|one| one.place == Place::Reachable);
+    let servers = servers.map(|one| (one.ip, &one.span)).collect();
+    let mut members = Vec::new();
+    if let Some(Etcd::External(etcd)) = &raw.etcd {
+        let endpoints = etcd.value.endpoints.iter().flatten();
+        members.extend(
+            endpoints
+                .filter_map(|endpoint| Some((endpoint.value.host.parse().ok()?, &endpoint.span))),
+        );
+    }
+    for (noun, found) in [("name server", servers), ("etcd member", members)] {
+        let mut lost: Vec<(Ipv4Addr, &Range<usize>)> = found;
+        lost.retain(|(ip, _)| net.value.contains(ip));
+        let Some((ip, _)) = lost.first() else { continue };
+        let more = match lost.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let mut complaint = Complaint::error(format!("the {noun} `{ip}`{more} lies inside {what}"));
+        for (_, span) in lost {
+            complaint = complaint.at(span.clone(), "");
+        }
+        notes.push(
+            complaint
+                .at(net.span.clone(), what)
+                .help("the nodes would look for it among the pods and services: move the network"),
+        );
+    }
+}
+
+/// Networks that other programs also like.
+fn popular(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
+    for (range, text, hint) in [
+        (
+            SHARED_SPACE,
+            "100.64.0.0/10 is where Tailscale also lives",
+            "fine without Tailscale; a machine that runs it drops packets from there",
+        ),
+        (
+            BENCHMARKS,
+            "198.18.0.0/15 is set aside for benchmarks",
+            "fine inside a cluster; proxies with fake addresses (Clash, mihomo) use it as well",
+        ),
+    ] {
+        let mut complaint = Complaint::warning(text).help(hint);
+        for (what, net) in nets {
+            if net.value.contains(&range) || range.contains(&net.value) {
+                complaint = complaint.at(net.span.clone(), *what);
+            }
+        }
+        if !complaint.spans.is_empty() {
+            notes.push(complaint);
+        }
+    }
+}

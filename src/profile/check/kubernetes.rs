@@ -1,0 +1,178 @@
+//! What kubeadm is asked for.
+
+use std::time::Duration;
+
+use super::{Notes, rows, within};
+use crate::cluster::{Cni, Kubernetes, ProxyMode, Role, Version};
+use crate::profile::at::{At, Section};
+use crate::profile::complaint::Complaint;
+use crate::profile::raw::{self, Profile};
+
+/// The first minor that pkgs.k8s.io has packages of.
+const OLDEST: u16 = 24;
+/// The newest minor whose kubeadm this k8sha knows.
+const NEWEST: u16 = 37;
+/// The oldest minor that still got fixes when this k8sha was made (kubernetes.io/releases).
+const MAINTAINED: u16 = 35;
+/// The largest service network that kube-apiserver takes, and the smallest that kubeadm takes.
+const SERVICES_PREFIX: std::ops::RangeInclusive<u8> = 12..=28;
+/// How many bits a node's slice may add to the pod network's prefix: the limit of the controller
+/// that hands the slices out (kubernetes pkg/controller/nodeipam/ipam/cidrset).
+const SLICE_BITS_MAX: u8 = 16;
+
+pub(super) fn settle(
+    section: &Section<raw::Kubernetes>,
+    profile: &Profile,
+    notes: &mut Notes,
+) -> Option<Kubernetes> {
+    let typed = &section.value;
+    let version = notes.need(section, "version", &typed.version);
+    if let Some(version) = version {
+        known(version, notes);
+    }
+    let pods =
+        notes.need(section, "pods", &typed.pods).and_then(|pods| slices(pods, profile, notes));
+    let services = notes.need(section, "services", &typed.services);
+    if let Some(services) = services
+        && !SERVICES_PREFIX.contains(&services.value.prefix_len())
+    {
+        let text = format!("`{}` is no size for a service network", services.value);
+        let hint = "a prefix length of 12 to 28";
+        notes.push(Complaint::error(text).at(services.span.clone(), "").help(hint));
+    }
+    domain(typed, profile, notes);
+    let cni = cni(typed.cni.as_ref(), notes);
+    let proxy = proxy(typed, cni.as_ref(), notes);
+    let control_plane_timeout = within(
+        typed.control_plane_timeout.as_ref(),
+        Duration::from_secs(240),
+        (Duration::from_secs(30), "30s"),
+        (Duration::from_secs(1800), "30m"),
+        notes,
+    );
+    let (pods, node_mask) = pods?;
+    let dns_domain = typed.dns_domain.as_ref();
+    Some(Kubernetes {
+        version: version?.value,
+        pods,
+        node_mask,
+        services: services?.value,
+        external: typed.external.as_ref().map(|net| net.value),
+        dns_domain: dns_domain.map_or("cluster.local", |domain| &domain.value.0).to_owned(),
+        proxy,
+        cni: cni?,
+        control_plane_timeout,
+    })
+}
+
+fn known(version: &At<Version>, notes: &mut Notes) {
+    let Version { major, minor, .. } = version.value;
+    let complaint = if major != 1 || minor > NEWEST {
+        let text = format!("Kubernetes {} is newer than this k8sha knows", version.value);
+        Complaint::error(text).help(format!("the newest known minor is 1.{NEWEST}"))
+    } else if minor < OLDEST {
+        let text = format!("Kubernetes {} has no packages any more", version.value);
+        Complaint::error(text).help(format!("pkgs.k8s.io starts at 1.{OLDEST}"))
+    } else if minor < MAINTAINED {
+        let text = format!("Kubernetes 1.{minor} gets no fixes any more, not even for security");
+        Complaint::warning(text).help(format!("1.{MAINTAINED} to 1.{NEWEST} get them"))
+    } else {
+        return;
+    };
+    notes.push(complaint.at(version.span.clone(), ""));
+}
+
+fn slices(
+    pods: &Section<raw::Pods>,
+    profile: &Profile,
+    notes: &mut Notes,
+) -> Option<(ipnet::Ipv4Net, u8)> {
+    let cidr = notes.need(pods, "cidr", &pods.value.cidr)?;
+    let mask = pods.value.node_mask.as_ref();
+    let (node_mask, span) = mask.map_or((24, &cidr.span), |mask| (mask.value, &mask.span));
+    let prefix = cidr.value.prefix_len();
+    if node_mask < prefix || node_mask > 30 {
+        let text = format!("a node's slice of /{node_mask} does not fit into `{}`", cidr.value);
+        let complaint = Complaint::error(text).at(span.clone(), "");
+        notes.push(complaint.help(format!("a `node_mask` of {prefix} to 30")));
+        return None;
+    }
+    let bits = node_mask - prefix;
+    if bits > SLICE_BITS_MAX {
+        let text = format!("`{}` has too many slices of /{node_mask}", cidr.value);
+        let most = prefix + SLICE_BITS_MAX;
+        let complaint = Complaint::error(text).at(span.clone(), "");
+        notes
+            .push(complaint.help(format!("Kubernetes takes a `node_mask` of at most {most} here")));
+        return None;
+    }
+    let nodes = rows(profile)
+        .filter(|row| row.section.value.role.as_ref().is_some_and(|r| r.value.is_kubernetes()))
+        .count();
+    let slices = 1_usize << bits;
+    if slices < nodes {
+        let text = format!("the pod network has {slices} slices of /{node_mask} for {nodes} nodes");
+        let complaint = Complaint::error(text).at(span.clone(), "");
+        notes.push(complaint.help("a larger `cidr`, or a larger `node_mask` (smaller slices)"));
+        return None;
+    }
+    Some((cidr.value, node_mask))
+}
+
+fn domain(typed: &raw::Kubernetes, profile: &Profile, notes: &mut Notes) {
+    let hosts = profile.network.as_ref().and_then(|network| network.value.domain.as_ref());
+    if let (Some(cluster), Some(hosts)) = (&typed.dns_domain, hosts)
+        && cluster.value == hosts.value
+    {
+        notes.push(
+            Complaint::warning(format!("the cluster and its hosts share `{}`", cluster.value.0))
+                .at(cluster.span.clone(), "the cluster's DNS domain")
+                .at(hosts.span.clone(), "the domain of the hosts")
+                .help("pods then ask CoreDNS for the names of hosts, which it does not know"),
+        );
+    }
+}
+
+fn cni(typed: Option<&raw::Cni>, notes: &mut Notes) -> Option<Cni> {
+    let section = match typed {
+        None | Some(raw::Cni::None) => return Some(Cni::None),
+        Some(raw::Cni::Cilium(section)) => section,
+    };
+    let version = notes.need(section, "version", &section.value.version);
+    let cli_version = notes.need(section, "cli_version", &section.value.cli_version);
+    Some(Cni::Cilium {
+        version: version?.value.to_string(),
+        cli_version: cli_version?.value.to_string(),
+    })
+}
+
+fn proxy(typed: &raw::Kubernetes, cni: Option<&Cni>, notes: &mut Notes) -> ProxyMode {
+    let Some(proxy) = &typed.proxy else { return ProxyMode::Iptables };
+    let minor = typed.version.as_ref().map(|version| version.value.minor);
+    let complaint = match proxy.value {
+        ProxyMode::None if cni == Some(&Cni::None) => {
+            Complaint::warning("no kube-proxy, and no CNI that does its work: services stay dead")
+                .help("add `cni: {cilium: …}`, or install a replacement such as Calico's eBPF mode")
+        }
+        ProxyMode::Nftables if minor.is_some_and(|minor| minor < 31) => {
+            Complaint::error("kube-proxy has `nftables` from Kubernetes 1.31 on")
+                .help("`iptables`, or a newer Kubernetes")
+        }
+        ProxyMode::Ipvs if minor.is_some_and(|minor| minor >= 35) => {
+            Complaint::warning("`ipvs` is deprecated since Kubernetes 1.35 and will be removed")
+                .help("`nftables` does the same, or `none` with Cilium")
+        }
+        _ => return proxy.value,
+    };
+    notes.push(complaint.at(proxy.span.clone(), ""));
+    proxy.value
+}
+
+/// The least that a role needs: vCPUs, MiB of memory, GiB of disk, and who says so.
+pub(super) fn least(role: Role) -> (u32, u32, u32, &'static str) {
+    match role {
+        Role::LoadBalancer => (1, 512, 4, "Ubuntu with HAProxy and keepalived needs it"),
+        Role::Master => (2, 1700, 10, "kubeadm's preflight checks ask for it"),
+        Role::Worker => (1, 1024, 10, "kubelet and its images need it"),
+    }
+}

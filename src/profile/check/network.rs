@@ -1,0 +1,45 @@
+//! The network of the nodes.
+
+use super::Notes;
+use crate::cluster::Network;
+use crate::profile::at::Section;
+use crate::profile::complaint::Complaint;
+use crate::profile::raw;
+
+pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Option<Network> {
+    let typed = &section.value;
+    let subnet = notes.need(section, "subnet", &typed.subnet);
+    let gateway = notes.need(section, "gateway", &typed.gateway);
+    let domain = notes.need(section, "domain", &typed.domain);
+    let nameservers = notes.need(section, "nameservers", &typed.nameservers);
+    let bridge = notes.need(section, "bridge", &typed.bridge);
+    if let Some(subnet) = subnet
+        && !(8..=30).contains(&subnet.value.prefix_len())
+    {
+        let text = format!("`{}` is no subnet for machines", subnet.value);
+        let hint = "a prefix length of 8 to 30";
+        notes.push(Complaint::error(text).at(subnet.span.clone(), "").help(hint));
+    }
+    if let Some(servers) = nameservers
+        && servers.is_empty()
+    {
+        let text = "no name server: the nodes could not find the API by its name";
+        notes.push(Complaint::error(text).at(section.span.clone(), "`nameservers` is empty here"));
+    }
+    if let Some(domain) = domain
+        && !domain.value.0.contains('.')
+    {
+        let text = format!("`{}` is a domain of one word", domain.value.0);
+        let hint = "resolvers treat names under it as short ones; `home.arpa` is meant for homes";
+        notes.push(Complaint::warning(text).at(domain.span.clone(), "").help(hint));
+    }
+    Some(Network {
+        subnet: subnet?.value,
+        gateway: gateway?.value,
+        domain: domain?.value.0.clone(),
+        nameservers: nameservers?.iter().map(|server| server.value).collect(),
+        ntp: typed.ntp.iter().flatten().map(|server| server.value.0.clone()).collect(),
+        bridge: bridge?.value.0.clone(),
+        vlan: typed.vlan.as_ref().map(|vlan| vlan.value.0),
+    })
+}

@@ -1,0 +1,169 @@
+//! The node table.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+
+use super::{Notes, RowView, kubernetes, proxmox, rows};
+use crate::cluster::{HostName, Kernel, Node, NodeName, Role, VmId};
+use crate::profile::complaint::Complaint;
+use crate::profile::raw::Profile;
+
+pub(super) fn settle(raw: &Profile, notes: &mut Notes) -> Option<Vec<Node>> {
+    let domain = raw.network.as_ref().and_then(|network| network.value.domain.as_ref());
+    let nodes: Vec<Option<Node>> = rows(raw)
+        .map(|row| {
+            let node = node(row, domain.map(|domain| domain.value.0.as_str()), notes);
+            sizes(row, notes);
+            node
+        })
+        .collect();
+    names(raw, notes);
+    vmids(raw, notes);
+    proxmox::homes(raw, notes);
+    if raw.nodes.is_some() {
+        roles(raw, notes);
+    }
+    nodes.into_iter().collect()
+}
+
+fn node(row: RowView<'_>, domain: Option<&str>, notes: &mut Notes) -> Option<Node> {
+    let typed = &row.section.value;
+    let role = notes.need(row.section, "role", &typed.role);
+    let name = notes.need(row.section, "name", &typed.name);
+    let ip = notes.need(row.section, "ip", &typed.ip);
+    let vmid = notes.need(row.section, "vmid", &typed.vmid);
+    let os = notes.need(row.section, "os", &row.os().cloned()).cloned();
+    let ram = notes.need(row.section, "ram", &row.ram().cloned()).cloned();
+    let vcpu = notes.need(row.section, "vcpu", &row.vcpu().cloned()).cloned();
+    let disk = notes.need(row.section, "disk", &row.disk().cloned()).cloned();
+    let pve = notes.need(row.section, "pve", &row.pve().cloned()).cloned();
+    let name = name?.value.0.clone();
+    Some(Node {
+        role: role?.value,
+        fqdn: format!("{name}.{}", domain?),
+        name: NodeName(name),
+        ip: ip?.value,
+        os: os?.value,
+        kernel: row.kernel().map_or(Kernel::Stock, |kernel| kernel.value.clone()),
+        ram_mib: ram?.value.0,
+        vcpu: vcpu?.value,
+        disk_gib: disk?.value.0,
+        host: HostName(pve?.value),
+        vmid: VmId(vmid?.value),
+        preinstalled: row.preinstalled().is_some_and(|preinstalled| preinstalled.value),
+    })
+}
+
+/// Whether the machine is large enough for its role.
+fn sizes(row: RowView<'_>, notes: &mut Notes) {
+    let Some(role) = &row.section.value.role else { return };
+    let (vcpu_least, ram_least, disk_least, why) = kubernetes::least(role.value);
+    let mut small = |has: u32, least: u32, unit: &str, span: &Range<usize>| {
+        if has < least {
+            let text = format!("`{}` has {has} {unit}, a {} needs {least}", row.name(), role.value);
+            notes.push(Complaint::error(text).at(span.clone(), "").help(why));
+        }
+    };
+    if let Some(vcpu) = row.vcpu() {
+        small(vcpu.value, vcpu_least, "vCPU", &vcpu.span);
+    }
+    if let Some(ram) = row.ram() {
+        small(ram.value.0, ram_least, "MiB of memory", &ram.span);
+    }
+    if let Some(disk) = row.disk() {
+        small(disk.value.0, disk_least, "GiB of disk", &disk.span);
+    }
+}
+
+/// Finds values that are there twice.
+struct Seen<T> {
+    first: BTreeMap<T, (Range<usize>, String)>,
+}
+
+impl<T: Ord + Clone + Display> Seen<T> {
+    fn new() -> Self {
+        Self { first: BTreeMap::new() }
+    }
+
+    fn see(&mut self, value: &T, span: &Range<usize>, what: &str, by: String, notes: &mut Notes) {
+        match self.first.get(value) {
+            None => {
+                self.first.insert(value.clone(), (span.clone(), by));
+            }
+            Some((first, whose)) => notes.push(
+                Complaint::error(format!("the {what} `{value}` is used twice"))
+                    .at(span.clone(), format!("for {by}"))
+                    .at(first.clone(), format!("first for {whose}")),
+            ),
+        }
+    }
+}
+
+fn names(raw: &Profile, notes: &mut Notes) {
+    let mut seen = Seen::new();
+    for row in rows(raw) {
+        if let Some(name) = &row.section.value.name {
+            let by =
+                row.section.value.ip.as_ref().map_or_else(
+                    || "this row".to_owned(),
+                    |ip| format!("the node at {}", ip.value),
+                );
+            seen.see(&name.value.0, &name.span, "name", by, notes);
+        }
+    }
+}
+
+fn vmids(raw: &Profile, notes: &mut Notes) {
+    let mut seen = Seen::new();
+    for row in rows(raw) {
+        if let Some(vmid) = &row.section.value.vmid {
+            proxmox::vmid_range(vmid, notes);
+            seen.see(&vmid.value, &vmid.span, "VMID", format!("`{}`", row.name()), notes);
+        }
+    }
+    let hosts = raw.proxmox.as_ref().and_then(|proxmox| proxmox.value.hosts.as_ref());
+    for (name, host) in hosts.iter().flat_map(|table| &table.0) {
+        for (os, template) in host.value.templates.iter().flat_map(|table| &table.0) {
+            let Some(vmid) = proxmox::template_vmid(template) else { continue };
+            // Templates of different hosts may share a number: the hosts need not be one cluster.
+            if let Some((node, whose)) = seen.first.get(&vmid.value) {
+                let by = format!("the template of `{}` on `{}`", os.value, name.value);
+                notes.push(
+                    Complaint::error(format!("the VMID `{}` is used twice", vmid.value))
+                        .at(vmid.span.clone(), format!("for {by}"))
+                        .at(node.clone(), format!("also for {whose}")),
+                );
+            }
+        }
+    }
+}
+
+fn roles(raw: &Profile, notes: &mut Notes) {
+    let all: Vec<RowView<'_>> = rows(raw).collect();
+    // A row whose role could not be read may be the one that seems to be missing.
+    if all.iter().any(|row| row.section.value.role.is_none()) {
+        return;
+    }
+    let has = |role: Role| {
+        all.iter()
+            .filter(move |row| row.section.value.role.as_ref().is_some_and(|r| r.value == role))
+    };
+    if has(Role::Master).next().is_none() {
+        let hint = "one row at least needs `role: master`; three make it highly available";
+        notes.push(Complaint::error("the node table has no master").help(hint));
+    }
+    let balancers: Vec<_> = has(Role::LoadBalancer).collect();
+    match balancers.as_slice() {
+        [] => notes.push(
+            Complaint::error("the node table has no load balancer to hold the VIP")
+                .help("add two rows with `role: load-balancer`"),
+        ),
+        [only] => notes.push(
+            Complaint::error("one load balancer cannot hand the VIP over to another")
+                .at(only.section.span.clone(), "the only one")
+                .help("add a second row with `role: load-balancer`"),
+        ),
+        _ => {}
+    }
+}

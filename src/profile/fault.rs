@@ -1,0 +1,120 @@
+//! Why a value could not be read.
+
+use std::fmt;
+
+use serde::de;
+
+use super::at::listed;
+use super::tree::{Kind, Node};
+
+/// Why a value could not be read.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// The node that could not be read.
+    pub node: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to try.
+    pub hint: Option<String>,
+    /// The known key that an unknown one is likely to mean.
+    pub meant: Option<&'static str>,
+    /// Whether it only follows from an earlier cut.
+    pub silent: bool,
+}
+
+impl Fault {
+    pub fn new(message: String) -> Self {
+        Self { node: None, message, hint: None, meant: None, silent: false }
+    }
+
+    /// Says where, unless that is known more exactly already.
+    pub fn at(mut self, node: &Node) -> Self {
+        self.node.get_or_insert(node.id);
+        self
+    }
+
+    /// Something else was wanted there.
+    pub fn found(node: &Node, wanted: &dyn de::Expected) -> Self {
+        let silent = matches!(node.kind, Kind::Refused);
+        let message = format!("expected {wanted}, found {}", node.noun());
+        Self { silent, ..Self::new(message) }.at(node)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        // A `\n` separates what is wrong from what to do about it.
+        let text = message.to_string();
+        match text.split_once('\n') {
+            None => Self::new(text),
+            Some((message, hint)) => {
+                Self { hint: Some(hint.to_owned()), ..Self::new(message.to_owned()) }
+            }
+        }
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let meant = closest(field, expected);
+        let hint = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("known here: {}", listed(expected.iter().copied())),
+        };
+        Self { meant, hint: Some(hint), ..Self::new(format!("unknown key `{field}`")) }
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let hint = match closest(variant, expected) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("known here: {}", listed(expected.iter().copied())),
+        };
+        Self { hint: Some(hint), ..Self::new(format!("`{variant}` is not known here")) }
+    }
+}
+
+/// The candidate that the word is likely a misspelling of.
+pub(super) fn closest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
+    candidates
+        .iter()
+        .map(|candidate| (distance(word, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance, or more than any use for words that are not of similar length.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 4 {
+        return usize::MAX;
+    }
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspellings_are_recognised() {
+        assert_eq!(closest("gatway", &["subnet", "gateway"]), Some("gateway"));
+        assert_eq!(closest("colour", &["subnet", "gateway"]), None);
+    }
+}

@@ -1,0 +1,22 @@
+//! Profiles: the file as a person typed it, and the way from there to a [`Cluster`].
+//!
+//! The way is text → [`tree`] (YAML with places) → [`raw`] (typed, every column optional) →
+//! [`check`] (all complaints at once) → [`Cluster`]. A complaint never hides another one: what is
+//! wrong is cut out of the tree and the rest is still read and checked.
+//!
+//! [`Cluster`]: crate::cluster::Cluster
+
+mod at;
+mod check;
+mod complaint;
+mod decode;
+mod fault;
+mod load;
+pub mod raw;
+mod schema;
+mod tree;
+mod written;
+
+pub use complaint::{Colour, Complaint, Severity, render};
+pub use load::{EMBEDDED, LoadError, Loaded, Rejected, Source, embedded_names, find, load, read};
+pub use schema::schema;

@@ -1,0 +1,319 @@
+//! Profiles as a person meets them: the embedded ones, and what is said about bad ones.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that panics is a test that fails"
+)]
+
+mod kit;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use k8sha::cluster::{Cluster, Kernel, Role};
+use k8sha::profile::{self, Colour, EMBEDDED, LoadError, Loaded, Rejected, Source};
+use kit::golden::{assert_golden, tests_dir};
+use proptest::prelude::*;
+
+fn source(name: &str, text: &str) -> Source {
+    Source { name: name.into(), text: text.into(), base: PathBuf::new() }
+}
+
+fn read(text: &str) -> Result<Loaded, Rejected> {
+    profile::read(source("test.yaml", text))
+}
+
+fn k8s1() -> Cluster {
+    profile::load("k8s1").unwrap().cluster
+}
+
+fn embedded(name: &str) -> &'static str {
+    EMBEDDED.iter().find(|(known, _)| *known == name).unwrap().1
+}
+
+/// The errors about k8s1 after a replacement of its text.
+fn after(from: &str, to: &str) -> String {
+    let text = embedded("k8s1");
+    assert!(text.contains(from), "k8s1 has no {from:?}");
+    match read(&text.replacen(from, to, 1)) {
+        Ok(loaded) => loaded.render_warnings(Colour::Off),
+        Err(rejected) => rejected.render(Colour::Off),
+    }
+}
+
+#[test]
+fn k8s1_is_the_table_of_the_source_document() {
+    let cluster = k8s1();
+    assert_golden("profile/k8s1.cluster.json", &serde_json::to_string_pretty(&cluster).unwrap());
+    assert_eq!(cluster.with_role(Role::LoadBalancer).count(), 2);
+    assert_eq!(cluster.with_role(Role::Master).count(), 6);
+    assert_eq!(cluster.nodes.iter().filter(|node| node.host.as_str() == "pve1").count(), 4);
+    assert!(cluster.nodes.iter().all(|node| matches!(node.kernel, Kernel::Mainline(_))));
+    assert_eq!(cluster.first_master().fqdn, "k8s1master1.kloud.lan");
+    assert_eq!(cluster.api.fqdn, "k8s1api.kloud.lan");
+}
+
+#[test]
+fn k8s1_warns_of_what_its_layout_costs() {
+    let loaded = profile::load("k8s1").unwrap();
+    assert_golden("profile/k8s1.warnings.txt", &loaded.render_warnings(Colour::Off));
+}
+
+#[test]
+fn homelab_gives_no_cause_for_warnings() {
+    let loaded = profile::load("homelab").unwrap();
+    assert_eq!(loaded.render_warnings(Colour::Off), "");
+    let count = |role| loaded.cluster.with_role(role).count();
+    assert_eq!((count(Role::LoadBalancer), count(Role::Master), count(Role::Worker)), (2, 3, 2));
+}
+
+#[test]
+fn the_embedded_profiles_do_not_collide() {
+    let (k8s1, homelab) = (k8s1(), profile::load("homelab").unwrap().cluster);
+    let vmids = |cluster: &Cluster| -> BTreeSet<u32> {
+        let hosts = cluster.proxmox.hosts.values();
+        let templates = hosts.flat_map(|host| host.templates.values().map(|t| t.vmid().0));
+        cluster.nodes.iter().map(|node| node.vmid.0).chain(templates).collect()
+    };
+    assert!(vmids(&k8s1).is_disjoint(&vmids(&homelab)));
+    assert!(!k8s1.network.subnet.contains(&homelab.network.subnet));
+    assert_ne!(k8s1.balancer.vrid, homelab.balancer.vrid);
+    assert_ne!(k8s1.name, homelab.name);
+}
+
+#[test]
+fn the_embedded_profiles_are_the_ones_of_the_folder() {
+    let folder = fs::read_dir(tests_dir().join("../profiles")).unwrap();
+    let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files: BTreeSet<String> =
+        names.filter_map(|name| name.strip_suffix(".yaml").map(str::to_owned)).collect();
+    assert_eq!(files, profile::embedded_names().map(str::to_owned).collect());
+}
+
+#[test]
+fn embedded_profiles_point_editors_at_the_schema() {
+    for (name, text) in EMBEDDED {
+        let first = text.lines().next();
+        assert_eq!(first, Some("# yaml-language-server: $schema=schema.json"), "{name}");
+    }
+}
+
+#[test]
+fn a_name_that_no_profile_has_lists_the_ones_there_are() {
+    let error = profile::load("prod").unwrap_err();
+    assert_golden("profile/unknown-name.txt", &error.to_string());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = profile::load("./nowhere.yaml").unwrap_err();
+    assert!(matches!(&error, LoadError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("`./nowhere.yaml`"), "{error}");
+}
+
+#[test]
+fn paths_in_a_profile_are_relative_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.yml");
+    fs::write(&path, embedded("k8s1")).unwrap();
+    let loaded = profile::load(path.to_str().unwrap()).unwrap();
+    let k8sha::cluster::Etcd::External { ca_file, .. } = loaded.cluster.etcd else {
+        panic!("k8s1 has an external etcd")
+    };
+    assert_eq!(ca_file, folder.path().join("etcd-ca.crt"));
+}
+
+#[test]
+fn bad_profiles_are_complained_about_all_at_once() {
+    let mut found = 0;
+    let mut inputs: Vec<_> = fs::read_dir(tests_dir().join("input"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    inputs.sort();
+    for path in inputs {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some(case) = name.strip_prefix("bad-").and_then(|name| name.strip_suffix(".yaml"))
+        else {
+            continue;
+        };
+        let rejected = profile::read(source(name, &fs::read_to_string(&path).unwrap()))
+            .expect_err("a bad profile is rejected");
+        assert_golden(&format!("profile/{case}.txt"), &rejected.render(Colour::Off));
+        found += 1;
+    }
+    assert!(found >= 5, "the inputs of this test are gone");
+}
+
+#[test]
+fn each_rule_has_its_own_words() {
+    for (from, to, part) in [
+        ("vip: 10.101.1.10,", "vip: 10.101.1.11,", "the address `10.101.1.11` is used twice"),
+        ("vip: 10.101.1.10,", "vip: 10.102.1.10,", "for the VIP lies outside the subnet"),
+        ("vip: 10.101.1.10,", "vip: 10.101.1.255,", "the subnet's broadcast address"),
+        ("ip: 10.101.1.203,", "ip: 10.101.1.0,  ", "the address of the subnet itself"),
+        ("ip: 10.101.1.203,", "ip: 10.101.1.2,  ", "the address `10.101.1.2` is used twice"),
+        ("gateway: 10.101.1.1", "gateway: 10.101.2.1", "`10.101.2.1` for the gateway lies outside"),
+        ("vmid: 1103", "vmid: 1102", "the VMID `1102` is used twice"),
+        ("vmid: 1103", "vmid: 9001", "the VMID `9001` is used twice"),
+        ("vmid: 1103", "vmid: 99", "`99` is not a VMID"),
+        ("k8s1master2,", "k8s1master1,", "the name `k8s1master1` is used twice"),
+        ("k8s1master2,", "k8s1api,", "the API and a node are both named `k8s1api`"),
+        ("k8s1master2,", "k8s1_master2,", "no underscores"),
+        ("pve: pve2, vmid: 1203", "pve: pve9, vmid: 1203", "known here: `pve1` and `pve2`"),
+        (
+            "{ ubuntu-22.04: 9001 }",
+            "{ debian-13: 9001 }",
+            "`pve1` has no template for `ubuntu-22.04`",
+        ),
+        ("  ubuntu-22.04:\n    url", "  other:\n    url", "no image is named `ubuntu-22.04`"),
+        (
+            "cidr: 100.64.0.0/16",
+            "cidr: 10.96.0.0/12",
+            "the pod network and the nodes' subnet overlap",
+        ),
+        (
+            "cidr: 100.64.0.0/16",
+            "cidr: 10.103.0.0/16",
+            "`10.103.1.101` (and 5 more) lies inside the pod network",
+        ),
+        ("198.19.0.0/23", "198.18.0.0/24", "the external network and the service network overlap"),
+        ("node_mask: 24", "node_mask: 15", "does not fit into `100.64.0.0/16`"),
+        ("node_mask: 24", "node_mask: 18", "4 slices of /18 for 6 nodes"),
+        ("version: 1.28.4", "version: 1.23.4", "has no packages any more"),
+        ("version: 1.28.4", "version: 1.38.0", "newer than this k8sha knows"),
+        ("proxy: ipvs", "proxy: nftables", "from Kubernetes 1.31 on"),
+        ("proxy: ipvs", "proxy: none", "services stay dead"),
+        ("version: 1.28.4", "version: 1.37.1", "`ipvs` is deprecated since Kubernetes 1.35"),
+        ("dns_domain: k8s1-prod.lan", "dns_domain: kloud.lan", "share `kloud.lan`"),
+        ("control_plane_timeout: 2m", "control_plane_timeout: 2s", "between 30s and 30m"),
+        ("vrid: 101", "vrid: 0", "`0` is not a VRRP virtual router id"),
+        ("vrid: 101", "vrid: 256", "`256` is too large: the most is 255"),
+        ("vrid: 101", "vrid: 51", "everybody's default"),
+        ("https://pve1.kloud.lan:8006", "http://pve1.kloud.lan:8006", "not an https address"),
+        ("https://pve2.kloud", "https://pve1.kloud", "`pve2` and `pve1` have the same endpoint"),
+        ("https://10.103.1.102:2379", "https://10.103.1.101:2379", "is there twice"),
+        ("https://10.103.1.102:2379", "http://10.103.1.102:2379", "not an https address"),
+        ("10.103.1.203: pve2", "10.103.1.204: pve2", "`10.103.1.204` is not an etcd endpoint"),
+        ("kernel: mainline-6.6.1, ram: 4G", "kernel: 6.6.1, ram: 4G", "`6.6.1` is not a kernel"),
+        ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, a master needs 2"),
+        ("ram: 4G, vcpu: 2", "ram: 1G, vcpu: 2", "has 1024 MiB of memory, a master needs 1700"),
+        ("name: k8s1-cluster", "name: K8s", "lower case only"),
+        ("balancer: { vrid: 101, advert: 1s }", "", "`balancer` is missing"),
+        (
+            "https://pve1.kloud.lan:8006",
+            "https://10.101.1.101:8006",
+            "for the Proxmox VE host `pve1`",
+        ),
+        ("name: k8s1-cluster", "name: &n k8s1-cluster", "anchors"),
+        (
+            "storage: local-lvm\n",
+            "storage: local-lvm\n      ca_file: a.pem\n      fingerprint: \"abcd\"\n",
+            "`abcd` is not a SHA-256",
+        ),
+    ] {
+        let shown = after(from, to);
+        assert!(shown.contains(part), "{from:?} -> {to:?}: no {part:?} in\n{shown}");
+    }
+}
+
+#[test]
+fn a_fingerprint_and_a_ca_file_are_one_too_many() {
+    let both = format!(
+        "storage: local-lvm\n      ca_file: a.pem\n      fingerprint: {}\n",
+        "ab".repeat(32)
+    );
+    assert!(after("storage: local-lvm\n", &both).contains("both a fingerprint and a CA file"));
+}
+
+#[test]
+fn layouts_that_put_all_on_one_host_are_warned_about() {
+    let text =
+        embedded("homelab").replace("pve: pve2", "pve: pve1").replace("pve: pve3", "pve: pve1");
+    let shown = read(&text).unwrap().render_warnings(Colour::Off);
+    for part in [
+        "all load balancers are on `pve1`",
+        "the loss of `pve1` costs etcd its quorum: 0 of 3 members stay, 2 are needed",
+    ] {
+        assert!(shown.contains(part), "no {part:?} in\n{shown}");
+    }
+}
+
+#[test]
+fn a_template_of_the_operators_own_needs_no_image() {
+    let text = embedded("homelab");
+    let images = text.find("images:").unwrap()..text.find("defaults:").unwrap();
+    let mut text = text.replace("ubuntu-22.04: 309", "ubuntu-22.04: {mine: true, vmid: 309");
+    text = text.replace(" } }\n    pve", "} } }\n    pve").replace("3093 } }", "3093 } } }");
+    let removed = &embedded("homelab")[images];
+    let loaded = read(&text.replace(removed, "")).map_err(|r| r.render(Colour::Off)).unwrap();
+    let templates = loaded.cluster.proxmox.hosts.values().flat_map(|host| host.templates.values());
+    let theirs =
+        |t: &k8sha::cluster::TemplateSource| matches!(t, k8sha::cluster::TemplateSource::Theirs(_));
+    assert!(templates.clone().count() == 3 && templates.clone().all(theirs));
+}
+
+/// A profile of as many masters and workers, on as many hosts.
+fn generated(masters: u32, workers: u32, hosts: u32) -> String {
+    let base = embedded("homelab");
+    let start = base.find("nodes:").unwrap();
+    let mut text = format!("{}nodes:\n", &base[..start]);
+    let roles = [("load-balancer", 2), ("master", masters), ("worker", workers)];
+    let all = roles.iter().flat_map(|(role, count)| (0..*count).map(move |nth| (role, nth)));
+    for (at, (role, nth)) in all.enumerate() {
+        let (ip, vmid, host) = (100 + at, 5000 + at, at % hosts as usize + 1);
+        text.push_str(&format!(
+            "  - {{ role: {role}, name: {role}-{nth}, ip: 192.168.10.{ip}, ram: 4G, vcpu: 2, \
+             pve: pve{host}, vmid: {vmid} }}\n"
+        ));
+    }
+    text
+}
+
+proptest! {
+    #[test]
+    fn a_cluster_has_each_vmid_address_and_name_once(m in 1u32..9, w in 0u32..60, h in 1u32..4) {
+        let loaded = read(&generated(m, w, h)).map_err(|r| r.render(Colour::Off)).unwrap();
+        let nodes = &loaded.cluster.nodes;
+        prop_assert_eq!(nodes.len(), (2 + m + w) as usize);
+        prop_assert_eq!(nodes.iter().map(|n| n.vmid).collect::<BTreeSet<_>>().len(), nodes.len());
+        prop_assert_eq!(nodes.iter().map(|n| n.ip).collect::<BTreeSet<_>>().len(), nodes.len());
+        prop_assert_eq!(nodes.iter().map(|n| &n.name).collect::<BTreeSet<_>>().len(), nodes.len());
+    }
+
+    #[test]
+    fn a_repeated_vmid_is_always_found(m in 2u32..9, w in 0u32..20, pick in 0usize..1000) {
+        let text = generated(m, w, 3);
+        let count = (2 + m + w) as usize;
+        let (one, other) = (5000 + pick % count, 5000 + (pick + 1) % count);
+        let text = text.replace(&format!("vmid: {one} "), &format!("vmid: {other} "));
+        let rejected = read(&text).unwrap_err().render(Colour::Off);
+        let words = format!("the VMID `{other}` is used twice");
+        prop_assert!(rejected.contains(&words), "{}", rejected);
+    }
+
+    #[test]
+    fn no_text_at_all_upsets_the_reader(text in ".{0,200}") {
+        if let Err(rejected) = read(&text) {
+            prop_assert!(!rejected.render(Colour::On).is_empty());
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_profile_upsets_the_reader(
+        at in 0usize..6000, length in 0usize..80, with in "[-a-z0-9:{}\\[\\], \n\t#&*!|>'\"%@é]{0,12}",
+    ) {
+        for (_, text) in EMBEDDED {
+            let start = text.floor_char_boundary(at % text.len());
+            let end = text.ceil_char_boundary((start + length).min(text.len()));
+            let damaged = format!("{}{with}{}", &text[..start], &text[end..]);
+            if let Err(rejected) = read(&damaged) {
+                prop_assert!(!rejected.complaints.is_empty());
+                prop_assert!(!rejected.render(Colour::Off).is_empty());
+            }
+        }
+    }
+}
