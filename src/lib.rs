@@ -1,6 +1,8 @@
 //! k8sha: from bare Proxmox VE hosts to a highly available kubeadm cluster, in one command.
 
+pub mod cloudinit;
 pub mod cluster;
+pub mod kubeadm;
 pub mod net;
 pub mod report;
 pub mod sim;
