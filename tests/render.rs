@@ -1,17 +1,16 @@
 //! What a node is told, word for word: the seeds and the kubeadm configurations.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
 mod kit {
     pub mod golden;
 }
-mod cluster {
-    pub use k8sha::cluster::*;
+// The same file as the library's unit tests use; its `super` is this file.
+#[path = "../src/cluster/fixture.rs"]
+mod fixture;
 
-    #[path = "../../../src/cluster/fixture.rs"]
-    pub mod fixture;
-}
-
-use cluster::{Cluster, Etcd, Kernel, Node, ProxyMode, Version, fixture};
 use k8sha::cloudinit::{NodeSecrets, Seed, Templates, render};
+use k8sha::cluster::*;
 use k8sha::kubeadm::config::{self, Join, Keys};
 use kit::golden::assert_golden;
 use secrecy::ExposeSecret;
@@ -91,7 +90,7 @@ fn the_kubeadm_configurations_are_as_agreed() {
             let master = node(&cluster, "k8s1master2");
             let joined = config::join(&cluster, master, &join).unwrap();
             assert_golden(&name("join-master"), joined.text().expose_secret());
-            if let Some(worker) = cluster.with_role(cluster::Role::Worker).next() {
+            if let Some(worker) = cluster.with_role(Role::Worker).next() {
                 let joined = config::join(&cluster, worker, &join).unwrap();
                 assert_golden(&name("join-worker"), joined.text().expose_secret());
             }
@@ -183,7 +182,10 @@ fn every_load_balancer_knows_every_master_and_its_peers() {
         let data = user_data(&seed(&cluster, node(&cluster, name)));
         let haproxy = written(&data, "/etc/haproxy/haproxy.cfg").unwrap();
         for i in 1..=6 {
-            assert!(haproxy.contains(&format!("\n    server k8s1master{i} 10.101.1.")), "{haproxy}");
+            assert!(
+                haproxy.contains(&format!("\n    server k8s1master{i} 10.101.1.")),
+                "{haproxy}"
+            );
         }
         let keepalived = written(&data, "/etc/keepalived/keepalived.conf").unwrap();
         for line in [
@@ -227,7 +229,7 @@ fn an_override_that_is_not_yaml_is_refused_without_showing_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = fixture::k8s1();
     let refuse = |text: &str| {
-        std::fs::write(folder.path().join("user-data.yaml"), text).unwrap();
+        std::fs::write(folder.path().join("load-balancer.yaml"), text).unwrap();
         let templates = Templates::with_overrides(folder.path()).unwrap();
         render(&templates, &cluster, &cluster.nodes[0], &secrets(), "i-1").unwrap_err().to_string()
     };

@@ -27,7 +27,9 @@ make_default() {
     update-grub
     menu=$(sed -n -E "s/.*menuentry_id_option '(gnulinux-advanced-[^']*)'.*/\1/p" /boot/grub/grub.cfg | head -n 1)
     entry=$(sed -n -E "s/.*menuentry_id_option '(gnulinux-$1-advanced-[^']*)'.*/\1/p" /boot/grub/grub.cfg | head -n 1)
-    [ -n "$menu" ] && [ -n "$entry" ] || fail "GRUB's menu has no entry for $1"
+    if [ -z "$menu" ] || [ -z "$entry" ]; then
+        fail "GRUB's menu has no entry for $1"
+    fi
     mkdir -p /etc/default/grub.d
     echo "GRUB_DEFAULT=\"$menu>$entry\"" > /etc/default/grub.d/90-k8sha.cfg
     update-grub

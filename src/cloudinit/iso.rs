@@ -141,9 +141,9 @@ fn folder(tree: Tree, files: &[File<'_>], extents: &[usize]) -> Vec<u8> {
                 fields.extend(file.name.bytes());
                 (name.into_bytes(), fields)
             }
+            // Without a version number, as genisoimage writes them.
             Tree::Joliet => {
-                let name = format!("{};1", file.name);
-                (name.encode_utf16().flat_map(u16::to_be_bytes).collect(), Vec::new())
+                (file.name.encode_utf16().flat_map(u16::to_be_bytes).collect(), Vec::new())
             }
         };
         out.extend(record(&name, *extent, file.body.len(), false, &fields));
@@ -207,7 +207,7 @@ fn padded(bytes: impl Iterator<Item = u8>, filler: &[u8], size: usize) -> Vec<u8
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io::{Cursor, Read, Write};
+    use std::io::{Cursor, Write};
     use std::process::Command;
 
     use hadris_iso::read::{IsoNamespace, IsoReader};
@@ -244,8 +244,11 @@ mod tests {
                 Some(name) if rock_ridge => name.unwrap().to_owned(),
                 _ => entry.name().decode_into(&mut buffer).unwrap().to_owned(),
             };
-            let mut body = Vec::new();
-            reader.open_file(&entry).unwrap().read_to_end(&mut body).unwrap();
+            let mut body = vec![0; entry.total_size() as usize];
+            let (mut file, mut done) = (reader.open_file(&entry).unwrap(), 0);
+            while done < body.len() {
+                done += file.read_chunk(&mut body[done..]).unwrap();
+            }
             files.insert(name.trim_end_matches(";1").to_owned(), body);
         }
         files
@@ -294,7 +297,7 @@ mod tests {
         for file in &files {
             for tree in ["-R", "-J"] {
                 let body = run(&[tree, "-x", &format!("/{}", file.name)]).unwrap().stdout;
-                assert_eq!(body, file.body, "{tree} {}", file.name);
+                assert!(body == file.body, "{tree} {}", file.name);
             }
         }
     }

@@ -91,6 +91,10 @@ impl Templates {
 
 /// Writes any value as YAML on one line. JSON is YAML, and its strings are always quoted.
 fn yaml(value: &Value, _: Kwargs, _: &State) -> tera::TeraResult<String> {
+    // A missing member of a variable that exists reaches a filter, and would be written as null.
+    if value.is_undefined() {
+        return Err(tera::Error::message("the value is not defined"));
+    }
     serde_json::to_string(value).map_err(tera::Error::message)
 }
 
@@ -179,6 +183,16 @@ mod tests {
         let text = templates.render("one", &context).unwrap();
         let back: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(back, serde_json::json!({ "a": hostile }));
+    }
+
+    #[test]
+    fn a_missing_value_is_an_error_and_not_null() {
+        let mut templates = Templates::builtin().unwrap();
+        templates.tera.add_raw_template("one", "a: {{ node.nmae | yaml }}").unwrap();
+        let mut context = tera::Context::new();
+        context.insert("node", &serde_json::json!({"name": "k8s1master1"}));
+        let report = templates.render("one", &context).unwrap_err();
+        assert!(report.contains("nmae") && report.contains("not defined"), "{report}");
     }
 
     #[test]

@@ -376,6 +376,25 @@ mod tests {
     }
 
     #[test]
+    fn secrets_that_look_like_numbers_stay_texts() {
+        // YAML 1.1, which kubeadm reads, takes all of these for numbers when they are bare.
+        for (token, key) in [
+            ("123456.7890123456789012", format!("{}e{}", "1".repeat(31), "2".repeat(32))),
+            ("0x1234.0123456789012345", "0".repeat(64)),
+            ("1e5432.0123456789012345", format!("0{}", "7".repeat(63))),
+        ] {
+            let keys = Keys { token: token.into(), certificate_key: key.clone().into() };
+            let config = init(&fixture::k8s1(), &keys).unwrap();
+            let text = config.text().expose_secret();
+            if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+                assert!(text.contains(&format!("- token: \"{token}\"\n")), "{text}");
+            }
+            assert!(text.contains(&format!("certificateKey: \"{key}\"\n")), "{text}");
+            assert_eq!(documents(&config)[0]["bootstrapTokens"][0]["token"], token);
+        }
+    }
+
+    #[test]
     fn durations_are_written_as_go_writes_them() {
         for (seconds, want) in [(45, "45s"), (120, "2m0s"), (86_400, "24h0m0s"), (3_725, "1h2m5s")]
         {
