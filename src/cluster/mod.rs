@@ -13,6 +13,8 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod version;
 
 pub use version::{KubeadmApi, Version};

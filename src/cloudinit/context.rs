@@ -1,0 +1,259 @@
+//! What the templates may use, as data. `cloudinit/README.md` lists it for people.
+
+use std::net::Ipv4Addr;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use crate::cluster::{Cluster, Cni, Kernel, Node, ProxyMode, Role, Version};
+
+/// What stands in place of a secret where people can see it.
+pub(super) const MASK: &str = "(masked)";
+
+/// The keys that are planted in one node.
+#[derive(Clone, Debug)]
+pub struct NodeSecrets {
+    /// The SSH host key, as an OpenSSH PEM text.
+    pub host_key_private: SecretString,
+    /// Its public half, one line such as `ssh-ed25519 AAAA… k8s1master1`.
+    pub host_key_public: String,
+    /// The public key that k8sha itself logs in with, one line.
+    pub operator_public: String,
+}
+
+/// The root of the templates' variables.
+#[derive(Serialize)]
+pub(super) struct Variables<'a> {
+    instance_id: &'a str,
+    identity: String,
+    distribution: &'static str,
+    cluster: ClusterVars<'a>,
+    node: NodeVars<'a>,
+    network: NetworkVars<'a>,
+    access: AccessVars<'a>,
+    host_key: HostKeyVars<'a>,
+    api: &'a crate::cluster::Api,
+    kubernetes: KubernetesVars,
+    cilium: Option<CiliumVars<'a>>,
+    balancer: BalancerVars,
+    masters: Vec<MasterVars<'a>>,
+}
+
+#[derive(Serialize)]
+struct ClusterVars<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct NodeVars<'a> {
+    name: &'a str,
+    fqdn: &'a str,
+    ip: Ipv4Addr,
+    role: Role,
+    kernel: &'static str,
+    kernel_version: Option<Version>,
+    preinstalled: bool,
+}
+
+#[derive(Serialize)]
+struct NetworkVars<'a> {
+    prefix: u8,
+    gateway: Ipv4Addr,
+    domain: &'a str,
+    nameservers: &'a [Ipv4Addr],
+    ntp: &'a [String],
+}
+
+#[derive(Serialize)]
+struct AccessVars<'a> {
+    user: &'a str,
+    authorized_keys: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct HostKeyVars<'a> {
+    private: &'a str,
+    public: &'a str,
+}
+
+#[derive(Serialize)]
+struct KubernetesVars {
+    version: Version,
+    minor: String,
+    proxy: ProxyMode,
+    pause: String,
+}
+
+#[derive(Serialize)]
+struct CiliumVars<'a> {
+    version: &'a str,
+    cli_version: &'a str,
+}
+
+#[derive(Serialize)]
+struct BalancerVars {
+    vrid: u8,
+    priority: usize,
+    advert: String,
+    peers: Vec<Ipv4Addr>,
+}
+
+#[derive(Serialize)]
+struct MasterVars<'a> {
+    name: &'a str,
+    fqdn: &'a str,
+    ip: Ipv4Addr,
+}
+
+/// What the guest is told about itself, in `/etc/k8sha/node.json`.
+#[derive(Serialize)]
+struct Identity<'a> {
+    cluster: &'a str,
+    node: &'a str,
+    role: Role,
+    seed: &'a str,
+}
+
+impl<'a> Variables<'a> {
+    /// Gathers the variables of one node; `masked` keeps the secrets out.
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        node: &'a Node,
+        secrets: &'a NodeSecrets,
+        instance_id: &'a str,
+        masked: bool,
+    ) -> Self {
+        let identity = Identity {
+            cluster: &cluster.name,
+            node: node.name.as_str(),
+            role: node.role,
+            seed: instance_id,
+        };
+        let (kernel, kernel_version) = match &node.kernel {
+            Kernel::Stock => ("stock", None),
+            Kernel::Hwe => ("hwe", None),
+            Kernel::Mainline(version) => ("mainline", Some(*version)),
+        };
+        let mut authorized_keys = vec![secrets.operator_public.trim()];
+        authorized_keys.extend(cluster.access.authorized_keys.iter().map(|key| key.trim()));
+        Variables {
+            instance_id,
+            identity: serde_json::json!(identity).to_string(),
+            distribution: distribution(&node.os),
+            cluster: ClusterVars { name: &cluster.name },
+            node: NodeVars {
+                name: node.name.as_str(),
+                fqdn: &node.fqdn,
+                ip: node.ip,
+                role: node.role,
+                kernel,
+                kernel_version,
+                preinstalled: node.preinstalled,
+            },
+            network: NetworkVars {
+                prefix: cluster.network.subnet.prefix_len(),
+                gateway: cluster.network.gateway,
+                domain: &cluster.network.domain,
+                nameservers: &cluster.network.nameservers,
+                ntp: &cluster.network.ntp,
+            },
+            access: AccessVars { user: &cluster.access.user, authorized_keys },
+            host_key: HostKeyVars {
+                private: if masked { MASK } else { secrets.host_key_private.expose_secret() },
+                public: secrets.host_key_public.trim(),
+            },
+            api: &cluster.api,
+            kubernetes: KubernetesVars {
+                version: cluster.kubernetes.version,
+                minor: cluster.kubernetes.version.minor_text(),
+                proxy: cluster.kubernetes.proxy,
+                pause: format!("registry.k8s.io/pause:{}", pause(cluster.kubernetes.version)),
+            },
+            cilium: match &cluster.kubernetes.cni {
+                Cni::Cilium { version, cli_version } => Some(CiliumVars { version, cli_version }),
+                Cni::None => None,
+            },
+            balancer: balancer(cluster, node),
+            masters: cluster
+                .with_role(Role::Master)
+                .map(|master| MasterVars {
+                    name: master.name.as_str(),
+                    fqdn: &master.fqdn,
+                    ip: master.ip,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn balancer(cluster: &Cluster, node: &Node) -> BalancerVars {
+    let others = cluster.with_role(Role::LoadBalancer).filter(|other| other.name != node.name);
+    let place = cluster
+        .with_role(Role::LoadBalancer)
+        .position(|other| other.name == node.name)
+        .unwrap_or_default();
+    BalancerVars {
+        vrid: cluster.balancer.vrid,
+        // VRRP wants 1 to 254; the first of the table comes first.
+        priority: 200usize.saturating_sub(10 * place).max(1),
+        // Seconds; VRRP version 3 counts in hundredths.
+        advert: cluster.balancer.advert.as_secs_f64().to_string(),
+        peers: others.map(|other| other.ip).collect(),
+    }
+}
+
+/// The name of the distribution in the paths of Docker's package repository.
+fn distribution(os: &str) -> &'static str {
+    if os.to_ascii_lowercase().starts_with("debian") { "debian" } else { "ubuntu" }
+}
+
+/// The tag of the pause image that a Kubernetes version is released with.
+///
+/// Source: kubernetes `cmd/kubeadm/app/constants/constants.go`, `PauseVersion`, by release branch.
+fn pause(version: Version) -> &'static str {
+    match (version.major, version.minor) {
+        (..=1, ..=25) => "3.8",
+        (..=1, ..=30) => "3.9",
+        (..=1, ..=33) => "3.10",
+        (..=1, ..=35) => "3.10.1",
+        _ => "3.10.2",
+    }
+}
+
+/// What `uname -r` says on a mainline kernel, such as `6.6.1-060601-generic` for 6.6.1.
+///
+/// Source: the package names of <https://kernel.ubuntu.com/mainline/>.
+pub fn mainline_release(version: Version) -> String {
+    let Version { major, minor, patch } = version;
+    format!("{version}-{major:02}{minor:02}{patch:02}-generic")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_mainline_release_is_named_as_ubuntu_names_it() {
+        assert_eq!(mainline_release(version("6.6.1")), "6.6.1-060601-generic");
+        assert_eq!(mainline_release(version("6.12.30")), "6.12.30-061230-generic");
+    }
+
+    #[test]
+    fn the_pause_image_follows_the_kubernetes_version() {
+        for (kubernetes, want) in
+            [("1.28.4", "3.9"), ("1.31.0", "3.10"), ("1.34.2", "3.10.1"), ("1.37.1", "3.10.2")]
+        {
+            assert_eq!(pause(version(kubernetes)), want, "{kubernetes}");
+        }
+    }
+
+    #[test]
+    fn dockers_repository_is_chosen_by_the_operating_systems_name() {
+        assert_eq!(distribution("Ubuntu 22.04"), "ubuntu");
+        assert_eq!(distribution("debian-13"), "debian");
+    }
+}

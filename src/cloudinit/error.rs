@@ -1,0 +1,42 @@
+//! What can go wrong between a template and a seed.
+
+use std::path::PathBuf;
+
+/// Why there is no seed. No variant quotes a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The person's own template folder cannot be read.
+    #[error("cannot read the cloud-init template `{}`: {source}", path.display())]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A template does not compile: a wrong tag, an unknown filter, a missing include.
+    #[error("a cloud-init template does not compile\n{report}")]
+    Template {
+        /// The template engine's report with file, line and caret.
+        report: String,
+    },
+    /// A template uses something that is not there.
+    #[error("cannot render `{document}` for node `{node}`\n{report}")]
+    Render {
+        /// The document.
+        document: &'static str,
+        /// The node's short name.
+        node: String,
+        /// The template engine's report with file, line and caret.
+        report: String,
+    },
+    /// A rendered document would not mean anything to cloud-init.
+    #[error("`{document}`, as rendered for node `{node}`, is not what cloud-init reads: {reason}")]
+    Document {
+        /// The document.
+        document: &'static str,
+        /// The node's short name.
+        node: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,18 @@
+//! A node's first boot: what cloud-init is told, and the disc that tells it.
+//!
+//! [`Templates`] are compiled once at the start, so that a fault in them shows before any VM
+//! exists. [`render()`] turns a node of the table into a [`Seed`], and [`Seed::image`] turns that
+//! into the ISO which Proxmox attaches as a CD-ROM.
+//!
+//! Source of the formats: cloud-init's documentation, "NoCloud" and "Module reference".
+
+mod context;
+mod error;
+mod iso;
+mod render;
+mod templates;
+
+pub use context::{NodeSecrets, mainline_release};
+pub use error::Error;
+pub use render::{Seed, SeedImage, render};
+pub use templates::{TEMPLATES, Templates};

@@ -1,0 +1,233 @@
+//! The templates of `cloudinit/`: embedded, overridable file by file, compiled at the start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tera::{Kwargs, State, Tera, Value};
+
+use super::Error;
+
+/// Where a person's own templates live in the engine's name space.
+const MINE: &str = "mine/";
+/// Where ours live, so that `{% include "builtin/…" %}` reaches them past an override.
+const BUILTIN: &str = "builtin/";
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/cloudinit/", $name)))),*]
+    };
+}
+
+/// Every file of `cloudinit/` but its README: the name inside the folder and the text.
+pub const TEMPLATES: &[(&str, &str)] = embedded![
+    "files/apt-bootstrap.conf",
+    "files/apt-keys.conf",
+    "files/apt-keys.sh",
+    "files/check-haproxy.sh",
+    "files/cilium-cli.sh",
+    "files/containerd.sh",
+    "files/crictl.yaml",
+    "files/haproxy.cfg",
+    "files/hosts",
+    "files/keepalived.conf",
+    "files/keepalived.service",
+    "files/kernel.sh",
+    "files/load-modules.sh",
+    "files/modules.conf",
+    "files/needrestart.conf",
+    "files/sysctl.conf",
+    "files/vrrp-interface.sh",
+    "kubernetes.yaml",
+    "load-balancer.yaml",
+    "meta-data.yaml",
+    "network-config.yaml",
+    "user-data.yaml",
+];
+
+/// The compiled templates.
+#[derive(Debug)]
+pub struct Templates {
+    tera: Tera,
+}
+
+impl Templates {
+    /// Compiles the embedded templates.
+    ///
+    /// # Errors
+    /// [`Error::Template`], which for these a test excludes.
+    pub fn builtin() -> Result<Self, Error> {
+        Self::compile(Vec::new())
+    }
+
+    /// Compiles the embedded templates with the files of a folder in front of them: a file there
+    /// takes the place of ours with the same relative name.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] when something in it cannot be read as text, [`Error::Template`] when a
+    /// template does not compile.
+    pub fn with_overrides(folder: &Path) -> Result<Self, Error> {
+        let mut mine = Vec::new();
+        gather(folder, "", &mut mine)?;
+        Self::compile(mine)
+    }
+
+    fn compile(mine: Vec<(String, String)>) -> Result<Self, Error> {
+        let mut tera = Tera::new();
+        // Nothing here is HTML.
+        tera.autoescape_on(Vec::<&str>::new());
+        tera.register_filter("yaml", yaml);
+        let ours =
+            TEMPLATES.iter().map(|(name, text)| (format!("{BUILTIN}{name}"), (*text).to_owned()));
+        tera.set_fallback_prefixes([MINE, BUILTIN])
+            .and_then(|()| tera.add_raw_templates(ours.chain(mine)))
+            .map_err(|error| Error::Template { report: error.to_string() })?;
+        Ok(Self { tera })
+    }
+
+    pub(super) fn render(&self, name: &str, context: &tera::Context) -> Result<String, String> {
+        self.tera.render(name, context).map_err(|error| with_causes(&error))
+    }
+}
+
+/// Writes any value as YAML on one line. JSON is YAML, and its strings are always quoted.
+fn yaml(value: &Value, _: Kwargs, _: &State) -> tera::TeraResult<String> {
+    // A missing member of a variable that exists reaches a filter, and would be written as null.
+    if value.is_undefined() {
+        return Err(tera::Error::message("the value is not defined"));
+    }
+    serde_json::to_string(value).map_err(tera::Error::message)
+}
+
+fn gather(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) -> Result<(), Error> {
+    let fault = |path: &Path, source| Error::Folder { path: path.to_owned(), source };
+    let mut paths = fs::read_dir(folder)
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<Result<Vec<PathBuf>, _>>()
+        })
+        .map_err(|source| fault(folder, source))?;
+    paths.sort();
+    for path in paths {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        // Editors leave hidden files behind, and a README says nothing to cloud-init.
+        if name.starts_with('.') || name.ends_with('~') || name == "README.md" {
+            continue;
+        }
+        let name = format!("{prefix}{name}");
+        if path.is_dir() {
+            gather(&path, &format!("{name}/"), found)?;
+        } else {
+            let text = fs::read_to_string(&path).map_err(|source| fault(&path, source))?;
+            found.push((format!("{MINE}{name}"), text));
+        }
+    }
+    Ok(())
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("cloudinit")
+    }
+
+    #[test]
+    fn the_table_is_exactly_the_folder() {
+        let mut found = Vec::new();
+        gather(&folder(), "", &mut found).unwrap();
+        let found: BTreeSet<_> =
+            found.iter().map(|(name, _)| name.strip_prefix(MINE).unwrap()).collect();
+        let table: BTreeSet<_> = TEMPLATES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(table, found);
+    }
+
+    #[test]
+    fn the_readme_names_every_variable() {
+        let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+        let templates = Templates::builtin().unwrap();
+        for (name, _) in TEMPLATES {
+            let name = format!("{BUILTIN}{name}");
+            for variable in templates.tera.get_template_variables(&name).unwrap() {
+                let listed = [format!("`{variable}`"), format!("`{variable}.")];
+                assert!(
+                    // Loop variables are the template's own.
+                    ["master", "peer"].contains(&variable)
+                        || listed.iter().any(|text| readme.contains(text)),
+                    "`{variable}` of {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_break_out_of_its_place() {
+        let mut templates = Templates::builtin().unwrap();
+        templates.tera.add_raw_template("one", "a: {{ x | yaml }}").unwrap();
+        let mut context = tera::Context::new();
+        let hostile = "no\nb: \"1\" # {{ y }}";
+        context.insert("x", hostile);
+        let text = templates.render("one", &context).unwrap();
+        let back: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(back, serde_json::json!({ "a": hostile }));
+    }
+
+    #[test]
+    fn a_missing_value_is_an_error_and_not_null() {
+        let mut templates = Templates::builtin().unwrap();
+        templates.tera.add_raw_template("one", "a: {{ node.nmae | yaml }}").unwrap();
+        let mut context = tera::Context::new();
+        context.insert("node", &serde_json::json!({"name": "k8s1master1"}));
+        let report = templates.render("one", &context).unwrap_err();
+        assert!(report.contains("nmae") && report.contains("not defined"), "{report}");
+    }
+
+    #[test]
+    fn a_file_of_the_folder_takes_the_place_of_ours_and_can_still_include_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("files")).unwrap();
+        fs::write(
+            folder.path().join("files/sysctl.conf"),
+            "{% include \"builtin/files/sysctl.conf\" %}vm.max_map_count = 262144\n",
+        )
+        .unwrap();
+        fs::write(folder.path().join(".sysctl.conf.swp"), [0xff]).unwrap();
+        let templates = Templates::with_overrides(folder.path()).unwrap();
+        let text = templates.render("files/sysctl.conf", &tera::Context::new()).unwrap();
+        assert!(text.starts_with("net.ipv4.ip_forward = 1\n"), "{text}");
+        assert!(text.ends_with("vm.max_map_count = 262144\n"), "{text}");
+    }
+
+    #[test]
+    fn a_broken_override_is_refused_before_anything_is_rendered() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, want) in [
+            ("{{ node.name | upcase }}", "upcase"),
+            ("{% include \"files/hots\" %}", "files/hots"),
+            ("{% if node %}", "user-data.yaml"),
+        ] {
+            fs::write(folder.path().join("user-data.yaml"), text).unwrap();
+            let error = Templates::with_overrides(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_folder_is_named() {
+        let error = Templates::with_overrides(Path::new("/nonexistent/k8sha")).unwrap_err();
+        assert!(error.to_string().contains("`/nonexistent/k8sha`"), "{error}");
+    }
+}

@@ -1,0 +1,3 @@
+//! kubeadm: what it is told.
+
+pub mod config;

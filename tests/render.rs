@@ -1,0 +1,249 @@
+//! What a node is told, word for word: the seeds and the kubeadm configurations.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
+mod kit {
+    pub mod golden;
+}
+// The same file as the library's unit tests use; its `super` is this file.
+#[path = "../src/cluster/fixture.rs"]
+mod fixture;
+
+use k8sha::cloudinit::{NodeSecrets, Seed, Templates, render};
+use k8sha::cluster::*;
+use k8sha::kubeadm::config::{self, Join, Keys};
+use kit::golden::assert_golden;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+fn secrets() -> NodeSecrets {
+    let pem = "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n";
+    NodeSecrets {
+        host_key_private: pem.into(),
+        host_key_public: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHost".to_owned(),
+        operator_public: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK8sha k8sha".to_owned(),
+    }
+}
+
+fn seed(cluster: &Cluster, node: &Node) -> Seed {
+    let id = format!("{}-{}-1", cluster.name, node.name);
+    render(&Templates::builtin().unwrap(), cluster, node, &secrets(), &id).unwrap()
+}
+
+fn user_data(seed: &Seed) -> Value {
+    serde_saphyr::from_str(seed.user_data.expose_secret()).unwrap()
+}
+
+fn written<'a>(user_data: &'a Value, path: &str) -> Option<&'a str> {
+    let files = user_data["write_files"].as_array().unwrap();
+    files.iter().find(|file| file["path"] == path).map(|file| file["content"].as_str().unwrap())
+}
+
+fn node<'a>(cluster: &'a Cluster, name: &str) -> &'a Node {
+    cluster.nodes.iter().find(|node| node.name.as_str() == name).unwrap()
+}
+
+#[test]
+fn the_seeds_are_as_agreed() {
+    let (k8s1, homelab) = (fixture::k8s1(), fixture::homelab());
+    for (cluster, name) in [
+        (&k8s1, "k8s1vrrp1"),
+        (&k8s1, "k8s1master1"),
+        (&homelab, "k8s1vrrp2"),
+        (&homelab, "k8s1master2"),
+        (&homelab, "k8s1worker1"),
+    ] {
+        let seed = seed(cluster, node(cluster, name));
+        let text = format!(
+            "{}\n--- meta-data\n{}\n--- network-config\n{}",
+            seed.masked(),
+            seed.meta_data,
+            seed.network_config
+        );
+        assert_golden(&format!("seed/{}-{name}.txt", cluster.name), &text);
+    }
+}
+
+#[test]
+fn the_kubeadm_configurations_are_as_agreed() {
+    let keys =
+        Keys { token: "abcdef.0123456789abcdef".into(), certificate_key: "ab".repeat(32).into() };
+    let join = Join {
+        token: keys.token.clone(),
+        ca_hashes: vec![format!("sha256:{}", "cd".repeat(32))],
+        certificate_key: Some(keys.certificate_key.clone()),
+    };
+    for (major, minor, patch) in [(1, 28, 4), (1, 31, 0), (1, 37, 1)] {
+        let version = Version { major, minor, patch };
+        let mut external = fixture::k8s1();
+        external.kubernetes.version = version;
+        let mut stacked = fixture::homelab();
+        stacked.kubernetes.version = version;
+        if minor == 31 {
+            stacked.kubernetes.proxy = ProxyMode::Nftables;
+        }
+        for cluster in [external, stacked] {
+            let etcd = if cluster.etcd == Etcd::Stacked { "stacked" } else { "external" };
+            let name = |what: &str| format!("kubeadm/{version}-{etcd}-{what}.yaml");
+            let init = config::init(&cluster, &keys).unwrap();
+            assert_golden(&name("init"), init.text().expose_secret());
+            let master = node(&cluster, "k8s1master2");
+            let joined = config::join(&cluster, master, &join).unwrap();
+            assert_golden(&name("join-master"), joined.text().expose_secret());
+            if let Some(worker) = cluster.with_role(Role::Worker).next() {
+                let joined = config::join(&cluster, worker, &join).unwrap();
+                assert_golden(&name("join-worker"), joined.text().expose_secret());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_differs_from_the_truth_only_in_the_private_key() {
+    let cluster = fixture::k8s1();
+    for node in &cluster.nodes {
+        let seed = seed(&cluster, node);
+        let mut truth = user_data(&seed);
+        assert_eq!(
+            truth["ssh_keys"]["ed25519_private"],
+            secrets().host_key_private.expose_secret()
+        );
+        truth["ssh_keys"]["ed25519_private"] = json!("(masked)");
+        let shown: Value = serde_saphyr::from_str(seed.masked()).unwrap();
+        assert_eq!(shown, truth);
+        assert!(!format!("{seed:?}").contains("c2VjcmV0"));
+    }
+}
+
+#[test]
+fn the_same_documents_give_the_same_image_under_the_same_name() {
+    let cluster = fixture::k8s1();
+    let master = node(&cluster, "k8s1master1");
+    let image = seed(&cluster, master).image(&cluster, &master.name);
+    let again = seed(&cluster, master).image(&cluster, &master.name);
+    assert_eq!((&image.file_name, &image.bytes), (&again.file_name, &again.bytes));
+    assert!(image.file_name.starts_with("k8sha-k8s1-cluster-k8s1master1-"), "{}", image.file_name);
+    assert!(image.bytes.len() < 100_000, "{} bytes", image.bytes.len());
+    let mut other = master.clone();
+    other.ip = [10, 101, 1, 150].into();
+    let other = seed(&cluster, &other).image(&cluster, &master.name);
+    assert_ne!(image.file_name, other.file_name);
+}
+
+#[test]
+fn a_preinstalled_image_is_left_as_it_is() {
+    let mut cluster = fixture::k8s1();
+    for node in &mut cluster.nodes {
+        node.preinstalled = true;
+    }
+    for name in ["k8s1vrrp1", "k8s1master1"] {
+        let data = user_data(&seed(&cluster, node(&cluster, name)));
+        for key in ["packages", "apt", "power_state"] {
+            assert_eq!(data.get(key), None, "{key}");
+        }
+        assert_eq!(data["package_update"], false);
+        let text = data["runcmd"].to_string();
+        assert!(!text.contains("kernel\"") && !text.contains("hold"), "{text}");
+    }
+}
+
+#[test]
+fn a_node_restarts_only_for_a_kernel_that_it_was_given() {
+    let mut cluster = fixture::k8s1();
+    for (kernel, command) in [
+        (Kernel::Stock, None),
+        (Kernel::Hwe, Some(json!(["/usr/local/lib/k8sha/kernel", "hwe"]))),
+        (
+            Kernel::Mainline(Version { major: 6, minor: 6, patch: 1 }),
+            Some(json!(["/usr/local/lib/k8sha/kernel", "mainline", "6.6.1"])),
+        ),
+    ] {
+        cluster.nodes[2].kernel = kernel;
+        let data = user_data(&seed(&cluster, &cluster.nodes[2]));
+        let commands = data["runcmd"].as_array().unwrap();
+        let asked = commands.iter().find(|line| line[0] == "/usr/local/lib/k8sha/kernel");
+        assert_eq!(asked, command.as_ref());
+        assert_eq!(data.get("power_state").is_some(), command.is_some());
+        assert_eq!(
+            written(&data, "/usr/local/lib/k8sha/kernel").is_some(),
+            command.is_some(),
+            "the script"
+        );
+    }
+}
+
+#[test]
+fn every_load_balancer_knows_every_master_and_its_peers() {
+    let cluster = fixture::k8s1();
+    for (name, own, peer, priority) in [
+        ("k8s1vrrp1", "10.101.1.11", "10.101.1.12", 200),
+        ("k8s1vrrp2", "10.101.1.12", "10.101.1.11", 190),
+    ] {
+        let data = user_data(&seed(&cluster, node(&cluster, name)));
+        let haproxy = written(&data, "/etc/haproxy/haproxy.cfg").unwrap();
+        for i in 1..=6 {
+            assert!(
+                haproxy.contains(&format!("\n    server k8s1master{i} 10.101.1.")),
+                "{haproxy}"
+            );
+        }
+        let keepalived = written(&data, "/etc/keepalived/keepalived.conf").unwrap();
+        for line in [
+            format!("    unicast_src_ip {own}\n"),
+            format!("    unicast_peer {{\n        {peer}\n    }}\n"),
+            format!("    priority {priority}\n"),
+            "    advert_int 1\n".to_owned(),
+            "        10.101.1.10/32\n".to_owned(),
+        ] {
+            assert!(keepalived.contains(&line), "{line} in {keepalived}");
+        }
+    }
+}
+
+#[test]
+fn every_command_is_an_argument_list() {
+    for cluster in [fixture::k8s1(), fixture::homelab()] {
+        for node in &cluster.nodes {
+            let data = user_data(&seed(&cluster, node));
+            for command in data["runcmd"].as_array().unwrap() {
+                let words = command.as_array().unwrap();
+                assert!(words.iter().all(Value::is_string), "{command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hostile_value_stays_a_value() {
+    let mut cluster = fixture::k8s1();
+    cluster.access.authorized_keys = vec!["ssh-ed25519 AAAA \"me\": # {{ x }}".to_owned()];
+    let data = user_data(&seed(&cluster, &cluster.nodes[0]));
+    assert_eq!(
+        data["users"][0]["ssh_authorized_keys"][1],
+        json!("ssh-ed25519 AAAA \"me\": # {{ x }}")
+    );
+}
+
+#[test]
+fn an_override_that_is_not_yaml_is_refused_without_showing_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = fixture::k8s1();
+    let refuse = |text: &str| {
+        std::fs::write(folder.path().join("load-balancer.yaml"), text).unwrap();
+        let templates = Templates::with_overrides(folder.path()).unwrap();
+        render(&templates, &cluster, &cluster.nodes[0], &secrets(), "i-1").unwrap_err().to_string()
+    };
+    let broken = refuse("#cloud-config\nssh_keys: {{ host_key.private }}\n a: [\n");
+    assert!(broken.contains("`user-data`") && broken.contains("k8s1vrrp1"), "{broken}");
+    let unquoted = refuse(
+        "#cloud-config\nusers: []\nwrite_files: []\nruncmd: []\nssh_keys:\n  a: {{ host_key.private }}\n",
+    );
+    assert!(unquoted.contains("a secret breaks the document"), "{unquoted}");
+    for text in [&broken, &unquoted] {
+        assert!(!text.contains("c2VjcmV0"), "{text}");
+    }
+    let missing = refuse("{{ node.nmae | yaml }}");
+    assert!(missing.contains("nmae"), "{missing}");
+    let header = refuse("users: []\n");
+    assert!(header.contains("`#cloud-config`"), "{header}");
+}
