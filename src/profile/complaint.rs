@@ -1,5 +1,6 @@
 //! What is wrong with a profile, and how that is shown to a person.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -51,6 +52,7 @@ impl Complaint {
     }
 
     fn new(severity: Severity, message: String) -> Self {
+        let message = masked(&message).into_owned();
         Self { severity, message, spans: Vec::new(), hint: None }
     }
 
@@ -82,11 +84,40 @@ pub fn render(complaints: &[Complaint], name: &str, text: &str, colour: Colour) 
         Colour::On => Renderer::styled(),
     };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
+    let text = &masked(text);
     complaints
         .iter()
         .map(|complaint| renderer.render(&[report(complaint, name, text)]))
         .collect::<Vec<_>>()
         .join("\n\n")
+}
+
+/// The text with every private key (RFC 7468) starred out, at the same length in bytes, so that a
+/// key that was pasted into a profile by mistake is not also printed into a log.
+fn masked(text: &str) -> Cow<'_, str> {
+    const MARK: &str = "PRIVATE KEY-----";
+    if !text.contains(MARK) {
+        return Cow::Borrowed(text);
+    }
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(mark) = rest.find(MARK) {
+        let (open, body) = rest.split_at(mark + MARK.len());
+        masked.push_str(open);
+        let end = body.find("-----END").unwrap_or(body.len());
+        for character in body[..end].chars() {
+            match character {
+                '\n' => masked.push('\n'),
+                _ => masked.extend(std::iter::repeat_n('*', character.len_utf8())),
+            }
+        }
+        // The closing line has the same mark.
+        let close = body[end..].find(MARK).map_or(end, |mark| end + mark + MARK.len());
+        masked.push_str(&body[end..close]);
+        rest = &body[close..];
+    }
+    masked.push_str(rest);
+    Cow::Owned(masked)
 }
 
 fn report<'a>(complaint: &'a Complaint, name: &'a str, text: &'a str) -> Group<'a> {
@@ -141,6 +172,18 @@ mod tests {
         let complaints = [Complaint::warning("mind the gap").at(0..1, "")];
         assert!(!render(&complaints, "x", "a", Colour::Off).contains('\x1b'));
         assert!(render(&complaints, "x", "a", Colour::On).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_private_key_is_never_shown() {
+        let text = "keys: [\"-----BEGIN X PRIVATE KEY-----\\nc2VjcmV0\\n-----END X PRIVATE KEY-----\"]\n\
+                    more: [-----BEGIN Y PRIVATE KEY-----é3VjcmV0";
+        let complaint =
+            Complaint::error(format!("`{text}` is no key")).at(8..60, "").at(90..95, "");
+        let shown = render(&[complaint], "x", text, Colour::Off);
+        assert!(!shown.contains("VjcmV0"), "{shown}");
+        assert!(shown.contains("-----END X PRIVATE KEY-----"), "{shown}");
+        assert_eq!(masked(text).len(), text.len());
     }
 
     #[test]
