@@ -16,7 +16,8 @@ use crate::error::{Exit, Failure};
 use crate::report::{Reporter, Style};
 use crate::run::context::{Context, Options};
 use crate::state::State;
-use crate::{profile, settings};
+use crate::profile::{self, Colour, LoadError};
+use crate::settings;
 
 /// The desk of one command.
 pub(super) struct Desk {
@@ -113,23 +114,28 @@ impl Desk {
     }
 }
 
-/// The profile, or its complaints on stderr.
+/// The profile; its warnings and complaints go to stderr.
 pub(super) fn load(common: &Common) -> Result<Cluster, Failure> {
-    let colour = io::stderr().is_terminal() && !settings::no_color();
-    let mut screen = io::stderr();
+    let colour = if io::stderr().is_terminal() && !settings::no_color() {
+        Colour::On
+    } else {
+        Colour::Off
+    };
+    let doing = || format!("use profile `{}`", common.profile);
     match profile::load(&common.profile) {
         Ok(loaded) => {
-            if !common.quiet && !common.json {
-                for warning in &loaded.warnings {
-                    let _ = writeln!(screen, "{}", loaded.render(warning, colour));
-                }
+            if !common.quiet && !common.json && !loaded.warnings.is_empty() {
+                let _ = writeln!(io::stderr(), "{}\n", loaded.render_warnings(colour));
             }
             Ok(loaded.cluster)
         }
-        Err(rejected) => {
-            let _ = writeln!(screen, "{}", rejected.render(colour));
-            Err(Failure::new(Exit::Usage, format!("use profile `{}`", common.profile), rejected.count()))
+        Err(LoadError::Rejected(rejected)) => {
+            let complaints =
+                profile::render(&rejected.complaints, &rejected.source.name, &rejected.source.text, colour);
+            let _ = writeln!(io::stderr(), "{complaints}\n");
+            Err(Failure::new(Exit::Usage, doing(), rejected))
         }
+        Err(error) => Err(Failure::new(Exit::Usage, doing(), error)),
     }
 }
 

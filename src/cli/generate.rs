@@ -8,7 +8,7 @@ use crate::error::{Exit, Failure};
 
 pub(super) fn run(what: Generated, shell: Shell) -> Result<Exit, Failure> {
     let text = match what {
-        Generated::Schema => crate::profile::schema::text(),
+        Generated::Schema => crate::profile::schema(),
         Generated::Completions => {
             let mut bytes = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "k8sha", &mut bytes);

@@ -75,7 +75,7 @@ fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
     let text = text.map_err(|error| {
         Failure::new(Exit::Usage, "write the kubeadm configuration", error).on(&node.name)
     })?;
-    Ok(Some(config::masked(&text)))
+    Ok(Some(text.masked().to_owned()))
 }
 
 impl Documents {

@@ -15,7 +15,8 @@ use crate::cluster::{Cluster, Etcd, HostName, Trust};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::net::Dialer;
-use crate::proxmox::{Auth, parse_fingerprint};
+use crate::proxmox::Auth;
+use crate::proxmox::tls::Fingerprint;
 use crate::sim::{self, Endpoints, Sim};
 use crate::state::State;
 use crate::tempo::Tempo;
@@ -114,9 +115,11 @@ fn point(cluster: &mut Cluster, endpoints: &Endpoints) -> Result<(), Failure> {
                 .hint("a world in a folder keeps the site of its first run; take another folder".to_owned()));
         };
         host.endpoint = endpoint.url.clone();
-        let pin = parse_fingerprint(&endpoint.fingerprint)
+        let pin: Fingerprint = endpoint
+            .fingerprint
+            .parse()
             .map_err(|error| Failure::new(Exit::Usage, "read a fingerprint", error))?;
-        host.trust = Some(Trust::Fingerprint(pin));
+        host.trust = Some(Trust::Fingerprint(pin.0));
     }
     Ok(())
 }

@@ -175,5 +175,5 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
             |error| Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint()),
         )?);
     }
-    Ok(Fleet::new(clients))
+    Ok(clients.into_iter().collect())
 }
