@@ -25,6 +25,21 @@ impl Records {
         self.bind.is_empty() && self.remove.is_empty()
     }
 
+    /// The records in all three forms, each under its heading; empty where there are none.
+    pub fn text(&self) -> String {
+        let forms = [
+            ("remove (BIND)", &self.remove),
+            ("BIND", &self.bind),
+            ("dnsmasq", &self.dnsmasq),
+            ("hosts", &self.hosts),
+        ];
+        let section = |(form, lines): &(&str, &Vec<String>)| {
+            let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+            format!("{form}:\n{lines}")
+        };
+        forms.iter().filter(|(_, lines)| !lines.is_empty()).map(section).collect()
+    }
+
     /// Takes in what mends one wrong answer.
     pub(super) fn mend(&mut self, domain: &str, heard: &Heard) {
         // What a server does not say, no record mends; nor does one mend a node's hosts file.

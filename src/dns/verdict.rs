@@ -61,6 +61,29 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report as a person reads it.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            let word = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            text.push_str(&format!("{word}: {}\n", finding.text));
+        }
+        let records = self.records.text();
+        if !records.is_empty() {
+            text.push_str(&format!("\nrecords that make it right:\n{records}"));
+        }
+        let wrong = self.findings.len();
+        let end = if wrong == 0 {
+            format!("{} answers, all right\n", self.asked)
+        } else {
+            format!("\n{} answers, {wrong} findings\n", self.asked)
+        };
+        text + &end
+    }
+
     /// Whether the cluster can be built with these answers.
     pub fn is_good(&self) -> bool {
         self.errors().next().is_none()

@@ -78,6 +78,14 @@ pub async fn run(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<bool
     Ok(true)
 }
 
+/// Whether the first master has this cluster, initialised to the end.
+///
+/// # Errors
+/// Where the node cannot be asked.
+pub async fn is_done(first: &Remote, cluster: &Cluster) -> Result<bool, Error> {
+    Ok(matches!(look(first, cluster).await?, Seen::Complete))
+}
+
 fn argv(cluster: &Cluster, again: bool) -> Vec<String> {
     let mut argv = ["/usr/bin/kubeadm", "init", "--config", path::INIT, "--upload-certs"]
         .map(str::to_owned)
@@ -101,8 +109,9 @@ async fn write_config(first: &Remote, cluster: &Cluster) -> Result<Keys, Error> 
         None
     };
     let keys = there.as_deref().and_then(keys::find).unwrap_or_else(keys::generate);
-    let wanted = config::init(cluster, &keys);
-    if there.as_ref() != Some(&wanted) {
+    let wanted = config::init(cluster, &keys)?;
+    let wanted = wanted.text().expose_secret();
+    if there.as_deref() != Some(wanted) {
         files::write(first, path::INIT, wanted.as_bytes()).await?;
     }
     Ok(keys)

@@ -63,6 +63,14 @@ impl Admission {
         Self { first, held: Mutex::new(None) }
     }
 
+    /// Sees that token and certificate key are alive, and renews what runs out.
+    ///
+    /// # Errors
+    /// Where the API does not answer or kubeadm fails.
+    pub async fn prepare(&self, cluster: &Cluster) -> Result<(), Error> {
+        self.ticket(cluster).await.map(drop)
+    }
+
     /// The token and key to join with. What has less than ten minutes left is renewed before the
     /// first is given out.
     async fn ticket(&self, cluster: &Cluster) -> Result<Ticket, Error> {
@@ -215,7 +223,8 @@ async fn join(
         ca_hashes: vec![ticket.ca_hash.clone()],
         certificate_key,
     };
-    files::write(remote, path::JOIN, config::join(cluster, node, &join).as_bytes()).await?;
+    let config = config::join(cluster, node, &join)?;
+    files::write(remote, path::JOIN, config.text().expose_secret().as_bytes()).await?;
     let argv = ["/usr/bin/kubeadm", "join", "--config", path::JOIN].map(str::to_owned);
     unit::start(remote, Unit::Join, &argv).await?;
     event::progress("kubeadm join");

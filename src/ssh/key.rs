@@ -38,6 +38,21 @@ impl KeyPair {
     }
 }
 
+impl KeyPair {
+    /// Reads a private key that was kept as OpenSSH PEM.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`] where it is none.
+    pub fn from_openssh(private: SecretString) -> Result<Self, Error> {
+        let bad = |cause: russh::keys::ssh_key::Error| Error::BadKey {
+            what: "a kept one",
+            cause: cause.to_string(),
+        };
+        let key = PrivateKey::from_openssh(private.expose_secret()).map_err(bad)?;
+        Ok(Self { private, public: key.public_key().to_openssh().map_err(bad)? })
+    }
+}
+
 /// The private key with which we log in.
 #[derive(Clone)]
 pub struct Identity(pub(super) Arc<PrivateKey>);

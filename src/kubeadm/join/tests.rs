@@ -116,7 +116,7 @@ async fn first(joined: Arc<AtomicBool>, uploads: Arc<AtomicUsize>) -> Host {
         _ => None,
     })
     .await;
-    host.put(path::INIT, config::init(&k8s1(), &keys::generate()));
+    host.put(path::INIT, config::init(&k8s1(), &keys::generate()).unwrap().text().expose_secret());
     host.put(path::CA, ca().0);
     host
 }
