@@ -1,8 +1,8 @@
 //! Doing a write until it is known to be done: the one place where a write is repeated.
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -66,10 +66,11 @@ impl Client {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<Look, Error>>,
     {
-        let tries = Cell::new(0u32);
-        let repeats = Cell::new(0u32);
+        // Atomics only so that the future may move between threads.
+        let (tries, repeats) = (AtomicU32::new(0), AtomicU32::new(0));
+        let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed) + 1;
         let attempt = || async {
-            tries.set(tries.get() + 1);
+            let is_first = count(&tries) == 1;
             let error = match self.write_and_follow(&request).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -79,14 +80,13 @@ impl Client {
                 if self.look_back(&request, &look).await? {
                     return Ok(());
                 }
-                repeats.set(repeats.get() + 1);
-                return Err(Try { error, again: Retry::when(repeats.get() <= REPEATS) });
+                return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
             if error.is_lock_timeout() {
                 return Err(Try { error, again: Retry::Yes });
             }
             let refused = error.words().is_some();
-            if refused && (tries.get() > 1 || error.is_present()) {
+            if refused && (!is_first || error.is_present()) {
                 match look().await? {
                     Look::Nothing => {}
                     _ if self.look_back(&request, &look).await? => return Ok(()),

@@ -120,35 +120,37 @@ impl Client {
         let id = vmid.to_string();
         let form = Params::new().with("disk", disk).with("size", print_size(bytes));
         let request = Request::put(&self.vm_path(&id, &["resize"])).form(form);
-        let look = || async {
-            let size = self.vm_config(vmid).await?.disk_size(disk);
-            if size.is_some_and(|size| size >= bytes) {
-                return Ok(Look::Done);
-            }
-            self.look_for_task("resize", &id).await
+        let is_done = async || -> Result<bool, Error> {
+            Ok(self.vm_config(vmid).await?.disk_size(disk).is_some_and(|size| size >= bytes))
         };
-        if look().await? == Look::Done {
+        if is_done().await? {
             return Ok(());
         }
-        self.settle(request, look).await
+        self.settle(request, || async {
+            match is_done().await? {
+                true => Ok(Look::Done),
+                false => self.look_for_task("resize", &id).await,
+            }
+        })
+        .await
     }
 
-    /// Makes a stopped VM a template.
+    /// Makes a stopped VM a template; one that is a template is left alone.
     ///
     /// # Errors
     /// The call's or the task's.
     pub async fn make_template(&self, vmid: VmId) -> Result<(), Error> {
         let id = vmid.to_string();
-        let look = || async {
+        if self.vm_config(vmid).await?.is_template() {
+            return Ok(());
+        }
+        self.settle(Request::post(&self.vm_path(&id, &["template"])), || async {
             if self.vm_config(vmid).await?.is_template() {
                 return Ok(Look::Done);
             }
             self.look_for_task("qmtemplate", &id).await
-        };
-        if look().await? == Look::Done {
-            return Ok(());
-        }
-        self.settle(Request::post(&self.vm_path(&id, &["template"])), look).await
+        })
+        .await
     }
 
     /// Starts a VM; one that runs is left alone.
