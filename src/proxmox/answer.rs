@@ -68,7 +68,7 @@ impl Answer<'_> {
     fn unanswered(&self, why: String) -> Error {
         let host = self.host.clone();
         let call = self.request.label.clone();
-        if self.request.is_read() {
+        if self.request.is_harmless {
             Error::NoAnswer { host, call, why }
         } else {
             Error::UnknownOutcome { host, call, why }
@@ -135,6 +135,14 @@ fn cause(error: &Cause) -> Option<&Cause> {
 }
 
 fn root_cause(error: &Cause) -> String {
+    let closed = |error: &Cause| {
+        let early = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+        error.downcast_ref().is_some_and(early)
+            || error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+    };
+    if chain(error).any(closed) {
+        return "the connection was closed before an answer came".to_owned();
+    }
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

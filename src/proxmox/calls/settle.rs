@@ -30,7 +30,7 @@ const LOOK_WAIT: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 3;
 /// How long something may be under way.
 const UNDERWAY_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// How often a write is repeated after it was proved that nothing happened.
+/// How often a write is repeated after it was proved that nothing happened, or nothing was sent.
 const REPEATS: u32 = 3;
 
 /// A failed try, and whether another is safe.
@@ -41,7 +41,8 @@ struct Try {
 
 impl fmt::Display for Try {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
+        // Told while a step goes on: a failed task's log would drown it.
+        f.write_str(self.error.to_string().lines().next().unwrap_or_default())
     }
 }
 
@@ -80,6 +81,10 @@ impl Client {
                 if self.look_back(&request, &look).await? {
                     return Ok(());
                 }
+                return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
+            }
+            if matches!(error, Error::Unreachable { .. }) {
+                // Nothing was sent, so another try is safe.
                 return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
             if error.is_lock_timeout() {
