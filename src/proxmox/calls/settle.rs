@@ -83,8 +83,9 @@ impl Client {
                 }
                 return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
-            if matches!(error, Error::Unreachable { .. }) {
-                // Nothing was sent, so another try is safe.
+            if matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. }) {
+                // The write was never sent: no connection came about, or the login before it broke
+                // off. Another try is safe.
                 return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
             if error.is_lock_timeout() {
@@ -106,10 +107,16 @@ impl Client {
     }
 
     async fn write_and_follow(&self, request: &Request) -> Result<(), Error> {
-        if let Some(upid) = self.write(request).await? {
-            self.follow(&upid).await?;
+        let Some(upid) = self.write(request).await? else { return Ok(()) };
+        match self.follow(&upid).await {
+            Ok(_) => Ok(()),
+            // The task was begun, and goes on whether we hear of it or not.
+            Err(error @ (Error::Unreachable { .. } | Error::NoAnswer { .. })) => {
+                let (host, call) = (self.host().clone(), request.label.clone());
+                Err(Error::UnknownOutcome { host, call, why: error.to_string() })
+            }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Looks until the write is known to be done (true) or not to have happened (false).
