@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::ParsedCertificate;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::config::{self, Join, Keys};
@@ -215,7 +215,8 @@ async fn join(
         ca_hashes: vec![ticket.ca_hash.clone()],
         certificate_key,
     };
-    files::write(remote, path::JOIN, config::join(cluster, node, &join).as_bytes()).await?;
+    let config = config::join(cluster, node, &join)?;
+    files::write(remote, path::JOIN, config.text().expose_secret().as_bytes()).await?;
     let argv = ["/usr/bin/kubeadm", "join", "--config", path::JOIN].map(str::to_owned);
     unit::start(remote, Unit::Join, &argv).await?;
     event::progress("kubeadm join");

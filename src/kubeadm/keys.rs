@@ -160,7 +160,8 @@ pub async fn renew(
         keys
     };
     if certificates || token {
-        files::write(first, path::INIT, config::init(cluster, &keys).as_bytes()).await?;
+        let text = config::init(cluster, &keys)?;
+        files::write(first, path::INIT, text.text().expose_secret().as_bytes()).await?;
     }
     if token {
         event::progress("renew the bootstrap token");
