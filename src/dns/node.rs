@@ -25,8 +25,8 @@ pub fn dig(server: Ipv4Addr, question: &Question) -> Vec<String> {
     }
     add(&["+noall", "+comments", "+answer"]);
     match question.kind {
-        Kind::ApiBySearch => add(&[&question.name, "A"]),
-        Kind::Api | Kind::Node => add(&[&format!("{}.", question.name), "A"]),
+        // Without +search, dig takes every name as complete.
+        Kind::ApiBySearch | Kind::Api | Kind::Node => add(&[&question.name, "A"]),
         Kind::Reverse => add(&["-x", &question.address.to_string()]),
     }
     words
@@ -147,7 +147,7 @@ mod tests {
         };
         for (kind, want) in [
             (Kind::ApiBySearch, "+search +noall +comments +answer k8s1api A"),
-            (Kind::Api, "+noall +comments +answer k8s1api.kloud.lan. A"),
+            (Kind::Api, "+noall +comments +answer k8s1api.kloud.lan A"),
             (Kind::Reverse, "+noall +comments +answer -x 10.101.1.10"),
         ] {
             let line = dig([10, 0, 0, 53].into(), &question(kind)).join(" ");

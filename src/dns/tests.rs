@@ -13,7 +13,7 @@ use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
-use crate::kubeadm::fake::k8s1;
+use crate::cluster::fixture::k8s1;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 101, 0, 53);
 
@@ -199,10 +199,10 @@ async fn one_stale_server_is_named_though_the_other_is_right() {
     assert_eq!(
         errors,
         [
-            "10.101.0.54 answers 10.101.1.99 for `k8s1api` by the search domain; it must be \
+            "10.101.1.3 answers 10.101.1.99 for `k8s1api` by the search domain; it must be \
              10.101.1.10",
-            "10.101.0.54 answers 10.101.1.99 for `k8s1api.kloud.lan`; it must be 10.101.1.10",
-            "10.101.0.54 answers that there is no such name for `k8s1master6.kloud.lan`; it must \
+            "10.101.1.3 answers 10.101.1.99 for `k8s1api.kloud.lan`; it must be 10.101.1.10",
+            "10.101.1.3 answers that there is no such name for `k8s1master6.kloud.lan`; it must \
              be 10.101.1.203",
         ]
     );
@@ -221,5 +221,5 @@ async fn a_silent_server_costs_little_time_and_the_other_is_still_heard() {
     let report = check(&cluster, &servers).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     let texts: Vec<_> = report.findings.iter().map(|finding| finding.text.as_str()).collect();
-    assert_eq!(texts, ["the name server 10.101.0.54 answered none of 19 questions"]);
+    assert_eq!(texts, ["the name server 10.101.1.3 answered none of 19 questions"]);
 }

@@ -74,11 +74,13 @@ fn command(cluster: &Cluster, version: &str) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeadm::fake::k8s1;
+    use crate::cluster::fixture::k8s1;
 
     #[test]
     fn cilium_gets_the_pod_network_and_the_apis_name() {
-        let line = command(&k8s1(), "1.18.4").line();
+        let mut cluster = k8s1();
+        cluster.kubernetes.proxy = ProxyMode::None;
+        let line = command(&cluster, "1.18.4").line();
         assert_eq!(
             line,
             "sudo -n -- cilium install --kubeconfig /etc/kubernetes/admin.conf --version 1.18.4 \

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::config::{self, Keys};
 use super::error::Doing;
 use super::unit::{self, State, Unit};
-use super::{Error, files, keys, kubectl, path, preflight};
+use super::{Error, config, files, keys, kubectl, path, preflight};
 use crate::cluster::Cluster;
 use crate::report::event;
 use crate::ssh::{Command, Remote};
@@ -102,19 +102,24 @@ fn argv(cluster: &Cluster, again: bool) -> Vec<String> {
 }
 
 /// Writes the configuration, with the keys that are there if there are any.
-async fn write_config(first: &Remote, cluster: &Cluster) -> Result<Keys, Error> {
+async fn write_config(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
     let there = if files::exists(first, path::INIT).await? {
         Some(files::read(first, path::INIT).await?)
     } else {
         None
     };
     let keys = there.as_deref().and_then(keys::find).unwrap_or_else(keys::generate);
+<<<<<<< HEAD
     let wanted = config::init(cluster, &keys)?;
     let wanted = wanted.text().expose_secret();
+=======
+    let config = config::init(cluster, &keys)?;
+    let wanted = config.text().expose_secret();
+>>>>>>> ssh
     if there.as_deref() != Some(wanted) {
         files::write(first, path::INIT, wanted.as_bytes()).await?;
     }
-    Ok(keys)
+    Ok(())
 }
 
 async fn validate(first: &Remote, cluster: &Cluster) -> Result<(), Error> {

@@ -167,7 +167,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::kubeadm::fake::{Host, k8s1};
+    use crate::cluster::fixture::k8s1;
+    use crate::kubeadm::fake::Host;
 
     fn admin(server: &str, ca: &str) -> String {
         format!(

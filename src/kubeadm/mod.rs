@@ -29,10 +29,11 @@ pub use error::Error;
 
 /// Paths on a Kubernetes node.
 pub mod path {
-    /// The configuration of `kubeadm init`; holds the bootstrap token and the certificate key.
-    pub const INIT: &str = "/etc/kubernetes/k8sha/init.yaml";
-    /// The configuration of `kubeadm join`; holds the same.
-    pub const JOIN: &str = "/etc/kubernetes/k8sha/join.yaml";
+    pub use super::config::{
+        ETCD_CA_FILE as ETCD_CA, ETCD_CERT_FILE as ETCD_CERT, ETCD_KEY_FILE as ETCD_KEY,
+        INIT_FILE as INIT, JOIN_FILE as JOIN,
+    };
+
     /// The administrator's kubeconfig that kubeadm writes.
     pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
     /// The kubelet's kubeconfig: there from the middle of `init` or `join` on.
@@ -41,12 +42,6 @@ pub mod path {
     pub const APISERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     /// The cluster's CA certificate.
     pub const CA: &str = "/etc/kubernetes/pki/ca.crt";
-    /// The CA of an external etcd.
-    pub const ETCD_CA: &str = "/etc/kubernetes/pki/etcd/etcd-ca.crt";
-    /// The API servers' client certificate for an external etcd.
-    pub const ETCD_CERT: &str = "/etc/kubernetes/pki/etcd/apiserver-etcd-client.crt";
-    /// Its key.
-    pub const ETCD_KEY: &str = "/etc/kubernetes/pki/etcd/apiserver-etcd-client.key";
     /// What cloud-init wrote down about the node.
     pub const NODE: &str = "/etc/k8sha/node.json";
 }

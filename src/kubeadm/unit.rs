@@ -105,19 +105,21 @@ pub async fn state(remote: &Remote, unit: Unit) -> Result<State, Error> {
     show(remote, unit).await.doing(format!("look at `{}`", unit.name()))
 }
 
-/// Makes systemd forget a unit that has ended, so that its name is free.
+/// Makes systemd forget a unit that has ended, so that its name is free; says what it was. One that
+/// runs is left alone.
 ///
 /// # Errors
 /// Where the node refuses.
-pub async fn forget(remote: &Remote, unit: Unit) -> Result<(), Error> {
+pub async fn forget(remote: &Remote, unit: Unit) -> Result<State, Error> {
     let doing = || format!("clear away `{}`", unit.name());
-    let verb = match state(remote, unit).await? {
-        State::Absent | State::Running => return Ok(()),
+    let state = state(remote, unit).await?;
+    let verb = match state {
+        State::Absent | State::Running => return Ok(state),
         State::Done => "stop",
         State::Failed { .. } => "reset-failed",
     };
     remote.run_ok(&Command::sudo("systemctl").args([verb, unit.name()])).await.doing(doing())?;
-    Ok(())
+    Ok(state)
 }
 
 /// Starts a command as a unit. One of that name that runs already is left running.
@@ -125,7 +127,9 @@ pub async fn forget(remote: &Remote, unit: Unit) -> Result<(), Error> {
 /// # Errors
 /// Where the node refuses.
 pub async fn start(remote: &Remote, unit: Unit, argv: &[String]) -> Result<(), Error> {
-    forget(remote, unit).await?;
+    if forget(remote, unit).await? == State::Running {
+        return Ok(());
+    }
     // A new log for each try, and with it the folder: systemd makes neither.
     files::write(remote, unit.log(), b"").await?;
     let started = remote.run_ok(&unit.start(argv)).await;

@@ -106,7 +106,8 @@ fn addresses(text: &str) -> impl Iterator<Item = Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeadm::fake::{Host, k8s1};
+    use crate::cluster::fixture::k8s1;
+    use crate::kubeadm::fake::Host;
     use crate::ssh::fake::Reply;
 
     const WITH: &str = "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever\n\

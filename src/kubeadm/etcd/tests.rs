@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::kubeadm::fake::{Files, Host, k8s1};
+use crate::cluster::fixture::k8s1;
+use crate::kubeadm::fake::{Files, Host};
 use crate::ssh::fake::Reply;
 
 type Keys = Arc<Mutex<BTreeMap<String, String>>>;

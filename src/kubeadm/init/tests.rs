@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::kubeadm::fake::{Files, Host, k8s1};
+use crate::cluster::fixture::k8s1;
+use crate::kubeadm::fake::{Files, Host};
 use crate::ssh::fake::Reply;
 
 const REFUSED: &str = "The connection to the server k8s1api.kloud.lan:6443 was refused - did you \
@@ -89,12 +90,18 @@ async fn a_fresh_master_is_initialised_once() {
 #[tokio::test]
 async fn an_interrupted_init_goes_on_with_its_own_keys_and_certificates() {
     let (host, _) = master(true, "k8s1-cluster").await;
+<<<<<<< HEAD
     let text = config::init(&k8s1(), &keys::generate()).unwrap();
     let text = text.text().expose_secret();
     host.put(path::INIT, text.clone());
+=======
+    let config = config::init(&k8s1(), &keys::generate()).unwrap();
+    let text = config.text().expose_secret();
+    host.put(path::INIT, text);
+>>>>>>> ssh
     host.put(path::CA, "x");
     assert!(run(&host.remote("m1"), &k8s1(), tempo()).await.unwrap());
-    assert_eq!(host.text(path::INIT).unwrap(), text);
+    assert_eq!(host.text(path::INIT).unwrap(), *text);
     let line = run_line(&host).unwrap();
     for name in ["FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml", "Port-6443"] {
         assert!(line.contains(name), "{line}");

@@ -7,7 +7,8 @@ use rcgen::PublicKeyData as _;
 use serde_json::json;
 
 use super::*;
-use crate::kubeadm::fake::{Host, k8s1};
+use crate::cluster::fixture::k8s1;
+use crate::kubeadm::fake::Host;
 use crate::ssh::fake::Reply;
 
 fn facts(join: State, kubelet: bool, apiserver: bool) -> Facts {
@@ -93,7 +94,7 @@ async fn first(joined: Arc<AtomicBool>, uploads: Arc<AtomicUsize>) -> Host {
         ["kubectl", .., "get", "secrets", "--field-selector", _, "-o", "json"] => {
             let text = String::from_utf8(files.lock().unwrap()[path::INIT].clone()).unwrap();
             let token = keys::find(&text).unwrap().token;
-            let id = secrecy::ExposeSecret::expose_secret(&token)[..6].to_owned();
+            let id = token.expose_secret()[..6].to_owned();
             let secret = |id: &str| {
                 json!({"data": {
                     "token-id": STANDARD.encode(id),
@@ -116,7 +117,12 @@ async fn first(joined: Arc<AtomicBool>, uploads: Arc<AtomicUsize>) -> Host {
         _ => None,
     })
     .await;
+<<<<<<< HEAD
     host.put(path::INIT, config::init(&k8s1(), &keys::generate()).unwrap().text().expose_secret());
+=======
+    let config = config::init(&k8s1(), &keys::generate()).unwrap();
+    host.put(path::INIT, config.text().expose_secret());
+>>>>>>> ssh
     host.put(path::CA, ca().0);
     host
 }
