@@ -84,7 +84,7 @@ pub(super) async fn simulate(
         ),
     };
     let endpoints = Some(sim.endpoints());
-    Ok(World { endpoints, sim: Some(sim), folder, speed: args.speed, passing: passing })
+    Ok(World { endpoints, sim: Some(sim), folder, speed: args.speed, passing })
 }
 
 fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Whether the simulated world ends with this command.
-    pub(super) fn ispassing(&self) -> bool {
+    pub(super) fn is_passing(&self) -> bool {
         self.passing.is_some()
     }
 

@@ -19,15 +19,9 @@ pub enum Error {
     /// The external etcd cannot be used.
     #[error(transparent)]
     Etcd(#[from] etcd::Fault),
-<<<<<<< HEAD
-    /// A configuration cannot be written.
-    #[error(transparent)]
-    Config(#[from] super::config::Error),
-=======
     /// kubeadm's configuration cannot be written.
     #[error(transparent)]
     Config(#[from] config::Error),
->>>>>>> ssh
     /// A unit on a node failed.
     #[error("`{unit}` failed on `{node}` ({result}, exit status {code}); its last lines:\n{}", last.join("\n"))]
     Unit {

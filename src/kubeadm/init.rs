@@ -109,13 +109,8 @@ async fn write_config(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
         None
     };
     let keys = there.as_deref().and_then(keys::find).unwrap_or_else(keys::generate);
-<<<<<<< HEAD
-    let wanted = config::init(cluster, &keys)?;
-    let wanted = wanted.text().expose_secret();
-=======
     let config = config::init(cluster, &keys)?;
     let wanted = config.text().expose_secret();
->>>>>>> ssh
     if there.as_deref() != Some(wanted) {
         files::write(first, path::INIT, wanted.as_bytes()).await?;
     }

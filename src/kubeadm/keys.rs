@@ -160,13 +160,8 @@ pub async fn renew(
         keys
     };
     if certificates || token {
-<<<<<<< HEAD
-        let config = config::init(cluster, &keys)?;
-        files::write(first, path::INIT, config.text().expose_secret().as_bytes()).await?;
-=======
         let text = config::init(cluster, &keys)?;
         files::write(first, path::INIT, text.text().expose_secret().as_bytes()).await?;
->>>>>>> ssh
     }
     if token {
         event::progress("renew the bootstrap token");

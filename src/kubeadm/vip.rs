@@ -41,8 +41,11 @@ pub async fn check(balancers: &[Remote], cluster: &Cluster, tempo: Tempo) -> Res
     }
 }
 
-/// Looks once.
-async fn look(balancers: &[Remote], vip: Ipv4Addr) -> Result<String, Error> {
+/// Looks once, and says who holds the VIP.
+///
+/// # Errors
+/// As [`check`], without waiting.
+pub async fn look(balancers: &[Remote], vip: Ipv4Addr) -> Result<String, Error> {
     let mut holders = Vec::new();
     for balancer in balancers {
         units(balancer).await?;

@@ -96,7 +96,7 @@ async fn host(
         (&settings.import_storage, "import", &mut state.images),
         (&settings.iso_storage, "iso", &mut state.isos),
     ] {
-        let holds = storages.iter().any(|seen| seen.storage == *storage && seen.content.contains(content));
+        let holds = storages.iter().any(|seen| seen.storage.as_ref() == Some(storage) && seen.content.contains(content));
         if holds {
             let volumes = client.storage_content(storage, content).await.map_err(fault)?;
             into.extend(volumes.into_iter().map(|volume| volume.volid));
@@ -127,9 +127,9 @@ fn check_storages(
     let mut said = Vec::new();
     let mut hint = None;
     for (storage, content) in wanted {
-        match storages.iter().find(|seen| seen.storage == storage) {
+        match storages.iter().find(|seen| seen.storage.as_deref() == Some(storage)) {
             None => {
-                let known: Vec<&str> = storages.iter().map(|seen| seen.storage.as_str()).collect();
+                let known: Vec<&str> = storages.iter().filter_map(|seen| seen.storage.as_deref()).collect();
                 said.push(format!(
                     "there is no storage `{storage}` that we may use; known are {}",
                     known.join(", ")
@@ -271,7 +271,7 @@ async fn find_strays(context: &Context, inventory: &mut Inventory) -> Result<(),
             Ok(other) => vm(context, other, node).await.map_err(|error| proxmox("look", &error))?,
             Err(_) => VmState::Foreign {
                 host,
-                name: seen.name.clone().unwrap_or_default(),
+                name: seen.name.clone(),
                 why: "it is on a host that the profile does not name".to_owned(),
             },
         };

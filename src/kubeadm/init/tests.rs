@@ -90,15 +90,9 @@ async fn a_fresh_master_is_initialised_once() {
 #[tokio::test]
 async fn an_interrupted_init_goes_on_with_its_own_keys_and_certificates() {
     let (host, _) = master(true, "k8s1-cluster").await;
-<<<<<<< HEAD
-    let text = config::init(&k8s1(), &keys::generate()).unwrap();
-    let text = text.text().expose_secret();
-    host.put(path::INIT, text.clone());
-=======
     let config = config::init(&k8s1(), &keys::generate()).unwrap();
     let text = config.text().expose_secret();
     host.put(path::INIT, text);
->>>>>>> ssh
     host.put(path::CA, "x");
     assert!(run(&host.remote("m1"), &k8s1(), tempo()).await.unwrap());
     assert_eq!(host.text(path::INIT).unwrap(), *text);

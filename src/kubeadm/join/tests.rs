@@ -117,12 +117,8 @@ async fn first(joined: Arc<AtomicBool>, uploads: Arc<AtomicUsize>) -> Host {
         _ => None,
     })
     .await;
-<<<<<<< HEAD
-    host.put(path::INIT, config::init(&k8s1(), &keys::generate()).unwrap().text().expose_secret());
-=======
     let config = config::init(&k8s1(), &keys::generate()).unwrap();
     host.put(path::INIT, config.text().expose_secret());
->>>>>>> ssh
     host.put(path::CA, ca().0);
     host
 }
