@@ -195,7 +195,8 @@ impl Status {
         writeln!(out, "certificate key  {}", left(self.certificate_key_left_s))?;
         writeln!(out, "join token       {}", left(self.token_left_s))?;
         let simulated = if self.simulated { " (SIMULATED)" } else { "" };
-        let word = if self.healthy { "all is as the profile asks" } else { "not as the profile asks" };
+        let word =
+            if self.healthy { "all is as the profile asks" } else { "not as the profile asks" };
         writeln!(out, "\n{word}{simulated}")
     }
 }

@@ -84,8 +84,9 @@ impl Context {
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::<NodeName, Remote>::new());
         for node in &cluster.nodes {
             let host_key = state.host_key(&node.name)?;
-            let known = HostKey::parse(&host_key.public)
-                .map_err(|error| Failure::new(Exit::Local, "read a host key", error).on(&node.name))?;
+            let known = HostKey::parse(&host_key.public).map_err(|error| {
+                Failure::new(Exit::Local, "read a host key", error).on(&node.name)
+            })?;
             let secrets = NodeSecrets {
                 host_key_private: host_key.private,
                 host_key_public: host_key.public,
@@ -93,7 +94,9 @@ impl Context {
             };
             let instance = instance_id(&cluster, node, &creation);
             let seed = render(templates, &cluster, node, &secrets, &instance)
-                .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?
+                .map_err(|error| {
+                    Failure::new(Exit::Usage, "render the seed", error).on(&node.name)
+                })?
                 .image(&cluster, &node.name);
             specs.insert(
                 node.name.clone(),
@@ -115,7 +118,18 @@ impl Context {
         let fleet = fleet(&cluster, &world)?;
         let (dialer, tempo) = (world.dialer, world.tempo);
         let admission = Admission::new(remotes[&cluster.first_master().name].clone());
-        Ok(Self { cluster, specs, seeds, fleet, remotes, admission, dialer, tempo, creation, options })
+        Ok(Self {
+            cluster,
+            specs,
+            seeds,
+            fleet,
+            remotes,
+            admission,
+            dialer,
+            tempo,
+            creation,
+            options,
+        })
     }
 
     /// The client of a host.
@@ -176,7 +190,9 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
         let auth = (world.auth)(name)?;
         let pace = world.tempo.speed();
         clients.push(Client::new(name.clone(), &host.endpoint, trust, auth, pace).map_err(
-            |error| Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint()),
+            |error| {
+                Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint())
+            },
         )?);
     }
     Ok(clients.into_iter().collect())

@@ -57,7 +57,9 @@ async fn kubernetes(context: &Context) -> Option<KubernetesState> {
     let nodes = ready::nodes(first).await.unwrap_or_default();
     let nodes = nodes
         .into_iter()
-        .map(|node| (node.name, KubeNode { roles: node.roles.into_iter().collect(), ready: node.ready }))
+        .map(|node| {
+            (node.name, KubeNode { roles: node.roles.into_iter().collect(), ready: node.ready })
+        })
         .collect();
     Some(KubernetesState { initialised, nodes })
 }

@@ -142,13 +142,15 @@ async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
 async fn a_vmid_that_holds_somebody_elses_vm_is_not_taken_for_ours() {
     let taken = || no(500, "unable to create VM 101: config file already exists", "");
     let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     let want = "VM 101 on `pve1` is not ours: it is `mail` and does not bear our mark";
     assert_eq!(error.to_string(), want);
 
     let before = Mark { creation: "c0".into(), ..mark() }.describe("x");
     let script = Script::play([taken(), ok(json!({ "name": "m1", "description": before }))]).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     assert!(error.to_string().contains("made at another time"), "{error}");
 }
 
@@ -174,7 +176,8 @@ async fn lock_timeouts_are_tried_again_whether_refused_or_failed() {
 async fn a_refusal_is_not_tried_again() {
     let words = "Linked clone feature is not supported for 'local:9000/a.raw' (scsi0)";
     let script = Script::play([no(500, words, "")]).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     assert!(error.to_string().ends_with(words) && error.hint().unwrap().contains("clone: full"));
     assert_eq!(script.requests().len(), 1);
 }
@@ -284,7 +287,8 @@ async fn a_host_that_always_hangs_up_is_given_up_after_three_repeats() {
         [Turn::HangUp, absent(), ok(json!([])), absent(), ok(json!([])), absent(), ok(json!([]))]
     };
     let script = Script::play((0..4).flat_map(|_| round())).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     assert!(matches!(error, Error::UnknownOutcome { .. }), "{error}");
     assert_eq!(calls(&script).iter().filter(|call| *call == POST).count(), 4);
 }

@@ -108,7 +108,8 @@ pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
             Err(error) => last = Some(fault("remove our keys from etcd", &error).on(&master.name)),
         }
     }
-    let nobody = || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
+    let nobody =
+        || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
     Err(last.unwrap_or_else(nobody).hint(
         "bring a master up and run again, or leave the keys with `--keep-etcd`; then remove them \
          yourself: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"

@@ -88,10 +88,7 @@ pub(super) async fn configure(context: &Context, name: &NodeName) -> Result<bool
         changed = true;
     }
     if changed {
-        client
-            .set_config(node.vmid, &params, &[], config.digest())
-            .await
-            .map_err(fault)?;
+        client.set_config(node.vmid, &params, &[], config.digest()).await.map_err(fault)?;
     }
     Ok(changed)
 }
