@@ -166,56 +166,53 @@ pub async fn run(
     admission: &Admission,
     tempo: Tempo,
 ) -> Result<bool, Error> {
+    let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
     let mut changed = false;
     let mut refused: Option<Ticket> = None;
     loop {
         let facts = facts::gather(remote).await?;
-        let registered = ready::nodes(&admission.first).await?;
+        // No name is waited for, but an API that is away for a moment is.
+        let registered = ready::all(&admission.first, &[], false, tempo, SHOW_UP).await?;
         let seen = registered.iter().find(|seen| seen.name == node.fqdn);
-        let result = match next(node.role, &facts, seen) {
-            Next::Nothing => break,
-            Next::Follow => {
-                event::progress("kubeadm join runs already; following it");
-                let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
-                unit::follow(remote, Unit::Join, tempo, limit).await.map(|()| None)
-            }
-            todo => {
-                if todo == Next::Reset {
-                    reset(remote).await?;
-                }
-                let ticket = match &refused {
-                    Some(refused) => admission.renew(cluster, refused).await?,
-                    None => admission.ticket(cluster).await?,
-                };
-                join(remote, node, cluster, &ticket, tempo).await.map(|()| Some(ticket))
-            }
+        let todo = next(node.role, &facts, seen);
+        let ticket = match (todo, &refused) {
+            (Next::Nothing, _) => break,
+            (Next::Follow, _) | (_, None) => admission.ticket(cluster).await?,
+            (_, Some(refused)) => admission.renew(cluster, refused).await?,
         };
         changed = true;
-        match result {
-            Ok(_) => {
+        if todo == Next::Follow {
+            event::progress("kubeadm join runs already; following it");
+        } else {
+            if todo == Next::Reset {
+                reset(remote).await?;
+            }
+            start(remote, node, cluster, &ticket).await?;
+        }
+        match unit::follow(remote, Unit::Join, tempo, limit).await {
+            Ok(()) => {
                 ready::all(&admission.first, &[&node.fqdn], false, tempo, SHOW_UP).await?;
                 break;
             }
             Err(Error::Unit { last, .. }) if refused.is_none() && has_run_out(&last) => {
                 event::progress("the join was refused: its token or certificate key has run out");
-                refused = Some(admission.ticket(cluster).await?);
+                refused = Some(ticket);
             }
             Err(error) => return Err(error),
         }
     }
-    // It holds secrets that nobody needs any more.
-    if changed {
+    // It holds secrets that nobody needs any more; an interrupted run may have left it.
+    if changed || files::exists(remote, path::JOIN).await? {
         files::remove(remote, path::JOIN).await?;
     }
     Ok(changed)
 }
 
-async fn join(
+async fn start(
     remote: &Remote,
     node: &Node,
     cluster: &Cluster,
     ticket: &Ticket,
-    tempo: Tempo,
 ) -> Result<(), Error> {
     let certificate_key = (node.role == Role::Master).then(|| ticket.certificate_key.clone());
     let join = Join {
@@ -228,8 +225,7 @@ async fn join(
     let argv = ["/usr/bin/kubeadm", "join", "--config", path::JOIN].map(str::to_owned);
     unit::start(remote, Unit::Join, &argv).await?;
     event::progress("kubeadm join");
-    let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
-    unit::follow(remote, Unit::Join, tempo, limit).await
+    Ok(())
 }
 
 /// Undoes half a join. Never used on the first master.

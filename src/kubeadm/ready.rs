@@ -222,4 +222,34 @@ mod tests {
         assert!(seen[0].starts_with("a is NotReady (container runtime"), "{seen:?}");
         assert_eq!(seen[1], "c has not registered");
     }
+
+    #[tokio::test]
+    async fn the_vip_is_waited_for_and_its_last_words_are_told() {
+        use crate::cluster::fixture::k8s1;
+        use crate::kubeadm::fake::Host;
+        use crate::ssh::fake::Reply;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let tries = AtomicUsize::new(0);
+        let host = Host::start(move |words, _| match words {
+            ["curl", .., "--cacert", path::CA, "https://k8s1api.kloud.lan:6443/readyz"] => {
+                let text = "curl: (7) Failed to connect to k8s1api.kloud.lan port 6443";
+                Some(match tries.fetch_add(1, Ordering::SeqCst) {
+                    0 => Reply::code(7, text),
+                    1 => Reply::out("ok"),
+                    _ => Reply::code(60, "curl: (60) SSL certificate problem"),
+                })
+            }
+            _ => None,
+        })
+        .await;
+        let (first, tempo) = (host.remote("m1"), Tempo::simulated(1000.0));
+        through_vip(&first, &k8s1(), tempo, Duration::from_secs(600)).await.unwrap();
+        let error = through_vip(&first, &k8s1(), tempo, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "https://k8s1api.kloud.lan:6443/readyz did not say `ok` within 5 s on `m1`; last seen: \
+             curl: (60) SSL certificate problem"
+        );
+    }
 }

@@ -75,20 +75,16 @@ fn the_ca_hash_is_that_of_its_public_key() {
     assert!(spki_hash("nothing").is_err());
 }
 
-/// A first master whose API knows a token and, perhaps, uploaded certificates.
-async fn first(joined: Arc<AtomicBool>, uploads: Arc<AtomicUsize>) -> Host {
+/// A first master whose API knows a token, uploaded certificates, and the masters that have joined.
+async fn first(joined: Vec<(String, Arc<AtomicBool>)>, uploads: Arc<AtomicUsize>) -> Host {
     let host = Host::start(move |words, files| match words {
         ["kubectl", "--kubeconfig", _, "get", "nodes", ..] => {
-            let items = if joined.load(Ordering::SeqCst) {
-                json!([{
-                    "metadata": {
-                        "name": "k8s1master2.kloud.lan",
-                        "labels": {"node-role.kubernetes.io/control-plane": ""},
-                    },
-                }])
-            } else {
-                json!([])
-            };
+            let labels = json!({"node-role.kubernetes.io/control-plane": ""});
+            let items: Vec<_> = joined
+                .iter()
+                .filter(|(_, joined)| joined.load(Ordering::SeqCst))
+                .map(|(name, _)| json!({"metadata": {"name": name, "labels": labels}}))
+                .collect();
             Some(Reply::out(json!({ "items": items }).to_string()))
         }
         ["kubectl", .., "get", "secrets", "--field-selector", _, "-o", "json"] => {
@@ -135,6 +131,7 @@ async fn joiner(joined: Arc<AtomicBool>, good: usize) -> Host {
             }))
         }
         ["systemctl", "show", ..] => Some(Reply::out("ActiveState=inactive\n")),
+        ["kubeadm", "reset", "-f", ..] => Some(Reply::out("")),
         ["systemctl", "reset-failed", _] => {
             active.store(false, Ordering::SeqCst);
             Some(Reply::out(""))
@@ -161,10 +158,11 @@ async fn joiner(joined: Arc<AtomicBool>, good: usize) -> Host {
 
 async fn join_master(good: usize) -> (Result<bool, Error>, Host, usize) {
     let (joined, uploads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let first = first(Arc::clone(&joined), Arc::clone(&uploads)).await;
-    let host = joiner(joined, good).await;
     let cluster = k8s1();
     let node = &cluster.nodes[3];
+    let nodes = vec![(node.fqdn.clone(), Arc::clone(&joined))];
+    let first = first(nodes, Arc::clone(&uploads)).await;
+    let host = joiner(joined, good).await;
     let admission = Admission::new(first.remote("m1"));
     let tempo = Tempo::simulated(1000.0);
     let result = run(&host.remote("m2"), node, &cluster, &admission, tempo).await;
@@ -200,4 +198,44 @@ async fn a_key_that_stays_expired_is_an_error_after_the_second_try() {
     assert_eq!(uploads, 1);
     let runs = host.fake.lines().iter().filter(|line| line.contains("systemd-run")).count();
     assert_eq!(runs, 2);
+}
+
+#[tokio::test]
+async fn masters_that_are_refused_together_renew_once_between_them() {
+    let cluster = k8s1();
+    let uploads = Arc::new(AtomicUsize::new(0));
+    let flags: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
+    let nodes = &cluster.nodes[3..6];
+    let names = nodes.iter().map(|node| node.fqdn.clone()).zip(flags.clone()).collect();
+    let first = first(names, Arc::clone(&uploads)).await;
+    let admission = Admission::new(first.remote("m1"));
+    let (a, b, c) = (
+        joiner(Arc::clone(&flags[0]), 2).await,
+        joiner(Arc::clone(&flags[1]), 2).await,
+        joiner(Arc::clone(&flags[2]), 2).await,
+    );
+    let join = |host: &Host, node: usize| {
+        let remote = host.remote(nodes[node].name.as_str());
+        let (node, cluster, admission) = (&nodes[node], &cluster, &admission);
+        async move { run(&remote, node, cluster, admission, Tempo::simulated(1000.0)).await }
+    };
+    let joined = tokio::try_join!(join(&a, 0), join(&b, 1), join(&c, 2));
+    assert_eq!(joined.unwrap(), (true, true, true));
+    assert_eq!(uploads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn half_a_join_is_reset_before_the_next() {
+    let cluster = k8s1();
+    let flag: Arc<AtomicBool> = Arc::default();
+    let node = &cluster.nodes[3];
+    let first = first(vec![(node.fqdn.clone(), Arc::clone(&flag))], Arc::default()).await;
+    let host = joiner(flag, 1).await;
+    host.put(path::KUBELET, "left behind");
+    let admission = Admission::new(first.remote("m1"));
+    let tempo = Tempo::simulated(1000.0);
+    assert!(run(&host.remote("m2"), node, &cluster, &admission, tempo).await.unwrap());
+    let lines = host.fake.lines();
+    let at = |part: &str| lines.iter().position(|line| line.contains(part)).unwrap();
+    assert!(at("kubeadm reset -f --cri-socket") < at("systemd-run"));
 }
