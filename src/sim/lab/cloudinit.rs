@@ -242,7 +242,7 @@ fn finish(guest: &mut Guest, reboot: bool, uptime: f64) -> bool {
     progress.ended = true;
     let failed = !progress.errors.is_empty();
     for error in progress.errors.clone() {
-        log(guest, &format!("{error}"));
+        log(guest, &error);
     }
     log(
         guest,

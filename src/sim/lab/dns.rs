@@ -148,7 +148,7 @@ impl NameServer {
             }
         }
         let message = MessageResponseBuilder::from_message_request(request).build(
-            meta.clone(),
+            meta,
             records.iter(),
             std::iter::empty(),
             soa.iter(),

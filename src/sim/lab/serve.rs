@@ -178,3 +178,6 @@ async fn connect_target(stream: &mut TcpStream) -> io::Result<Option<SocketAddrV
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,3 +251,14 @@ runcmd:
 - [sysctl, --system]
 - [apt-mark, hold, kubelet, kubeadm, kubectl]
 ";
+
+/// A world around a lab, with nothing on its Proxmox side.
+pub fn world(lab: Lab) -> crate::sim::world::World {
+    crate::sim::world::World {
+        site: site(true),
+        epoch: EPOCH,
+        now: lab.now,
+        pve: crate::sim::pve::Pve::default(),
+        lab,
+    }
+}

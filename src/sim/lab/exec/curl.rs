@@ -34,10 +34,7 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
     };
     match connect(call, &request) {
         Err(failed) => Some(failed),
-        Ok(Reach::Etcd) => match etcd_read(call.lab, &request) {
-            Some(text) => Some(Output::ok(text)),
-            None => None,
-        },
+        Ok(Reach::Etcd) => etcd_read(call.lab, &request).map(Output::ok),
         Ok(_) => Some(match request.path.split('?').next() {
             Some("/readyz" | "/livez" | "/healthz") => Output::ok("ok"),
             Some("/version") => Output::ok("{\n  \"major\": \"1\"\n}"),
@@ -171,7 +168,8 @@ fn tls_api(call: &Call<'_>, key: &str, host: &str, ca: Option<&str>) -> Result<(
     }
     let Some(server) = call.lab.guests.get(key) else { return Err(untrusted()) };
     let known = server.disk.kube.as_ref().and_then(|id| call.lab.kubes.get(id));
-    if !known.is_some_and(|kube| ca.is_some_and(|ca| ca.trim() == kube.ca.pair.cert.trim())) {
+    let trusted = known.zip(ca).is_some_and(|(kube, ca)| ca.trim() == kube.ca.pair.cert.trim());
+    if !trusted {
         return Err(untrusted());
     }
     if !server.disk.api_names.iter().any(|name| name == host) {

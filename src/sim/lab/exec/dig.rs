@@ -96,3 +96,35 @@ pub fn dig(call: &Call<'_>) -> Output {
     text.push('\n');
     Output::ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sim::lab::testing::Bench;
+
+    const FORM: &str = "+time=2 +tries=1 +noall +comments +answer";
+
+    #[test]
+    fn dig_prints_status_and_answers_as_bind_does() {
+        let mut bench = Bench::new(false);
+        bench.boot("m1", "");
+        bench.pass(20.0);
+        let text = bench.ok("m1", &format!("dig @10.101.1.2 {FORM} k8s1api.kloud.lan A"));
+        assert!(text.contains("status: NOERROR"), "{text}");
+        assert!(text.contains("k8s1api.kloud.lan.\t300\tIN\tA\t10.101.1.10\n"), "{text}");
+        let text = bench.ok("m1", &format!("dig @10.101.1.2 {FORM} +search k8s1api A"));
+        assert!(text.contains("k8s1api.kloud.lan."), "{text}");
+        let text = bench.ok("m1", &format!("dig @10.101.1.2 {FORM} k8s1api A"));
+        assert!(text.contains("status: REFUSED"), "{text}");
+        let text = bench.ok("m1", &format!("dig @10.101.1.2 {FORM} nobody.kloud.lan A"));
+        assert!(text.contains("status: NXDOMAIN"), "{text}");
+        let text = bench.ok("m1", &format!("dig @10.101.1.2 {FORM} -x 10.101.1.101"));
+        assert!(text.contains("PTR\tm1.kloud.lan."), "{text}");
+        let silent = bench.run("m1", &format!("dig @10.101.1.9 {FORM} k8s1api.kloud.lan A"));
+        assert_eq!(silent.code, 9);
+        assert!(silent.stdout.contains("no servers could be reached"));
+        assert_eq!(
+            bench.ok("m1", "getent ahostsv4 k8s1api").lines().next(),
+            Some("10.101.1.10     STREAM k8s1api")
+        );
+    }
+}

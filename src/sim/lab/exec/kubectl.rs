@@ -26,7 +26,10 @@ pub fn server<'a>(call: &Call<'a>) -> Result<(&'a str, &'a Kube), Output> {
         }
         Some(text) => text,
         None => {
-            return Err(Output::failed(1, format!("error: stat {file}: no such file or directory")));
+            return Err(Output::failed(
+                1,
+                format!("error: stat {file}: no such file or directory"),
+            ));
         }
     };
     let field = |name: &str| {

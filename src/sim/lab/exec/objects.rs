@@ -152,7 +152,7 @@ pub fn node_table(lab: &Lab, kube: &Kube, wide: bool) -> String {
 fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 != 0 => format!("{}m{}s", seconds / 60, seconds % 60),
+        120..600 if !seconds.is_multiple_of(60) => format!("{}m{}s", seconds / 60, seconds % 60),
         120..10800 => format!("{}m", seconds / 60),
         10800..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86400),

@@ -181,3 +181,52 @@ pub fn power(lab: &mut Lab, key: &str, again: bool) -> Output {
     }
     Output::ok("")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sim::lab::testing::{Bench, KUBERNETES};
+
+    #[test]
+    fn sudo_and_root_are_told_apart() {
+        let mut bench = Bench::new(false);
+        bench.boot("m1", "");
+        bench.pass(60.0);
+        let refused = bench.lab.command("m1", "guest", "sudo -n -- cat /etc/hostname", "");
+        assert_eq!((refused.code, refused.stderr.as_str()), (1, "sudo: a password is required\n"));
+        bench.put("m1", "/etc/kubernetes/admin.conf", "secret");
+        let denied = bench.run("m1", "cat /etc/kubernetes/admin.conf");
+        assert_eq!(denied.stderr, "cat: /etc/kubernetes/admin.conf: Permission denied\n");
+        assert_eq!(
+            bench.run("m1", "frobnicate").stderr,
+            "bash: line 1: frobnicate: command not found\n"
+        );
+        assert_eq!(bench.run("m1", "sudo -n -- test -e /etc/kubernetes/none").code, 1);
+    }
+
+    #[test]
+    fn units_are_shown_as_systemd_does() {
+        let mut bench = Bench::new(false);
+        bench.boot("m1", KUBERNETES);
+        bench.pass(120.0);
+        let active = bench.run("m1", "systemctl is-active containerd haproxy");
+        assert_eq!((active.code, active.stdout.as_str()), (0, "active\ninactive\n"));
+        assert_eq!(bench.run("m1", "systemctl is-active kubelet").stdout, "activating\n");
+        let show = "systemctl show -p LoadState -p ActiveState -p SubState -p Result -p ExecMainStatus \
+                    k8sha-kubeadm-init.service";
+        assert!(bench.ok("m1", show).contains("LoadState=not-found"));
+        bench.put("m1", "/etc/kubernetes/k8sha/init.yaml", "kind: nonsense\n");
+        bench.start("m1", "init");
+        assert!(bench.ok("m1", show).contains("ActiveState=active\nSubState=running"));
+        bench.pass(10.0);
+        let shown = bench.ok("m1", show);
+        assert!(shown.contains("Result=exit-code\nExecMainStatus=1\n"), "{shown}");
+        assert!(
+            bench
+                .ok("m1", "sudo -n -- journalctl -u k8sha-kubeadm-init -n 40 --no-pager -o cat")
+                .contains("Failed with result 'exit-code'.")
+        );
+        let again = bench
+            .run("m1", "sudo -n -- systemd-run --unit=k8sha-kubeadm-init -- /usr/bin/kubeadm init");
+        assert!(again.stderr.contains("already exists"), "{}", again.stderr);
+    }
+}

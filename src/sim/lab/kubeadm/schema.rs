@@ -62,7 +62,7 @@ pub fn shape(value: &Value, api: &str, kind: &str) -> Result<(), String> {
 
 /// What strict decoding says of fields that the version does not know.
 pub fn unknown(value: &Value, api: &str, kind: &str) -> Option<String> {
-    let Some(version) = api.strip_prefix("kubeadm.k8s.io/") else { return None };
+    let version = api.strip_prefix("kubeadm.k8s.io/")?;
     let four = version == "v1beta4";
     let mut strange = Vec::new();
     let mut check =
