@@ -76,7 +76,7 @@ pub(super) async fn simulate(
     if !(args.speed.is_finite() && args.speed > 0.0) {
         return Err(Failure::new(Exit::Usage, doing, "`--speed` must be more than 0"));
     }
-    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults };
+    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults, port: None };
     let sim = Sim::start(site(cluster, args.topology), options)
         .await
         .map_err(|error| Failure::new(Exit::Local, doing, error))?;
