@@ -21,16 +21,35 @@ impl Lab {
         let boots = machine.bootable && machine.disk_gib.is_some();
         let mut guest = Guest { machine, disk, run: None };
         guest.disk.boots += u32::from(boots);
+        clear_volatile(&mut guest);
         if guest.disk.kernel.is_empty() {
             KERNEL_STOCK.clone_into(&mut guest.disk.kernel);
         }
         guest.run = Some(run(&guest, seed, now));
         self.guests.insert(key.clone(), guest);
-        let never = !boots || self.guest_faulty("never-boots", &key);
-        if let Some(run) = self.guests.get_mut(&key).and_then(|guest| guest.run.as_mut())
-            && !never
-        {
-            run.plan(now.after(pace::SSHD), Due::Network);
+        if let Some(run) = self.guests.get_mut(&key).and_then(|guest| guest.run.as_mut()) {
+            run.held = boots;
+        }
+        self.release();
+    }
+
+    /// Lets machines boot that nothing holds: at power-on all but those with the fault
+    /// `never-boots`, and those when the fault is gone.
+    pub(super) fn release(&mut self) {
+        let held: Vec<String> = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| guest.run.as_ref().is_some_and(|run| run.held))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let now = self.now;
+        for key in held {
+            if !self.guest_faulty("never-boots", &key) {
+                self.with_run(&key, |run| {
+                    run.held = false;
+                    run.plan(now.max(run.since).after(pace::SSHD), Due::Network);
+                });
+            }
         }
     }
 
@@ -43,12 +62,19 @@ impl Lab {
             Due::StaticPods => self.with_run(key, |run| run.api_at = Some(at)),
             Due::Reboot => {
                 let Some(guest) = self.guests.get_mut(key) else { return };
+                clear_volatile(guest);
                 let seed = guest.run.take().and_then(|run| run.seed);
                 guest.disk.boots += 1;
                 let mut run = run(guest, seed, at);
                 run.plan(at.after(pace::SSHD), Due::Network);
                 guest.run = Some(run);
             }
+            Due::Down => self.with_run(key, |run| {
+                run.queue.clear();
+                run.network = false;
+                run.sshd = false;
+                run.plan(at.after(pace::DOWN), Due::Reboot);
+            }),
             Due::Off => {
                 if let Some(guest) = self.guests.get_mut(key) {
                     guest.run = None;
@@ -69,9 +95,11 @@ impl Lab {
         let unix = self.unix() as f64;
         let Some(guest) = self.guests.get_mut(key) else { return };
         let seed = guest.run.as_ref().and_then(|run| run.seed.clone());
-        let fresh = seed
-            .as_ref()
-            .is_some_and(|seed| guest.disk.instance_id.as_ref() != Some(&seed.instance_id));
+        // A run that was cut off is done again, as for a new instance.
+        let fresh = seed.as_ref().is_some_and(|seed| {
+            guest.disk.instance_id.as_ref() != Some(&seed.instance_id)
+                || !guest.disk.cloud_init.ended
+        });
         if guest.disk.machine_id.is_empty() {
             guest.disk.machine_id = uuid().replace('-', "");
             guest.write("/etc/machine-id", format!("{}\n", guest.disk.machine_id), "0444");
@@ -110,7 +138,6 @@ impl Lab {
     }
 
     fn first_boot(&mut self, key: &str, seed: &Seed, unix: f64) {
-        let wrong = self.faulty_by_seed("wrong-host-key", key, seed);
         let Some(guest) = self.guests.get_mut(key) else { return };
         guest.disk.instance_id = Some(seed.instance_id.clone());
         guest.disk.network.clone_from(&seed.network);
@@ -120,16 +147,9 @@ impl Lab {
             ..cloudinit::Progress::default()
         };
         guest.disk.host_key.clear();
-        cloudinit::network_stage(guest, seed, wrong);
+        cloudinit::network_stage(guest, seed);
         let steps = cloudinit::steps(seed.user_data.as_ref().unwrap_or(&serde_json::Value::Null));
         self.with_run(key, |run| run.steps = steps);
-    }
-
-    /// A fault of a guest whose disk has no name yet.
-    fn faulty_by_seed(&self, kind: &str, key: &str, seed: &Seed) -> bool {
-        let mut names = self.names_of(key);
-        names.push(seed.local_hostname.clone());
-        self.faulty(kind, &names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     fn cloud_init(&mut self, key: &str, at: SimTime) {
@@ -141,9 +161,8 @@ impl Lab {
         let reboot = cloudinit::step(guest, fail, at, unix);
         self.with_run(key, |run| {
             if reboot {
-                run.network = false;
-                run.sshd = false;
-                run.plan(at.after(pace::DOWN), Due::Reboot);
+                // A moment in which the old kernel still answers, and cloud-init is done.
+                run.plan(at.after(pace::BEFORE_REBOOT), Due::Down);
             } else if let Some(step) = run.steps.first() {
                 run.plan(at.after(cloudinit::pace(step)), Due::CloudInit);
             }
@@ -151,9 +170,17 @@ impl Lab {
     }
 }
 
+/// What lies in memory is gone with a boot.
+fn clear_volatile(guest: &mut Guest) {
+    for folder in ["/run", "/var/run", "/tmp"] {
+        guest.remove_below(folder);
+    }
+}
+
 fn run(guest: &Guest, seed: Option<Seed>, now: SimTime) -> Run {
     Run {
         since: now,
+        held: false,
         boot_id: uuid(),
         kernel: guest.disk.kernel.clone(),
         network: false,
@@ -291,5 +318,45 @@ mod tests {
         bench.at(600.0);
         assert_eq!(bench.lab.guests["m1"].address(), None);
         assert!(!bench.lab.reacts("m1", bench.lab.now));
+        bench.lab.set_faults(Default::default());
+        bench.pass(15.0);
+        assert!(bench.lab.guests["m1"].address().is_some());
+    }
+
+    #[test]
+    fn commands_fail_as_in_the_one_script_that_cloud_init_makes_of_them() {
+        let mut bench = Bench::new(false);
+        bench.boot("m1", "runcmd: [[systemctl, start, nothing], [sysctl, --system]]\n");
+        bench.boot("m2", "runcmd: [[set, -e], [systemctl, start, nothing], [sysctl, --system]]\n");
+        bench.at(60.0);
+        assert_eq!(status(&mut bench, "m1")["status"], "done");
+        assert_eq!(status(&mut bench, "m2")["status"], "error");
+    }
+
+    #[test]
+    fn a_source_whose_keyring_is_missing_offers_nothing_and_a_hook_of_apt_can_fetch_it() {
+        let mut bench = Bench::new(false);
+        let source = "apt: {sources: {k.list: {source: 'deb [signed-by=/etc/apt/keyrings/k.asc] \
+            https://pkgs.k8s.io/core:/stable:/v1.28/deb/ /'}}}\npackages: [[kubeadm, 1.28.4-*]]\n";
+        let hook = "write_files:\n- {path: /etc/apt/apt.conf.d/80, content: 'APT::Update::Pre-Invoke { \
+            \"/usr/local/lib/k8sha/apt-keys\"; };'}\n- {path: /usr/local/lib/k8sha/apt-keys, \
+            permissions: '0755', content: 'curl -o /etc/apt/keyrings/k.asc https://pkgs.k8s.io/core:/x'}\n";
+        bench.boot("m1", source);
+        bench.boot("m2", &format!("{source}{hook}"));
+        bench.at(60.0);
+        assert_eq!(status(&mut bench, "m1")["status"], "error");
+        assert_eq!(status(&mut bench, "m2")["status"], "done");
+    }
+
+    #[test]
+    fn cloud_init_that_was_cut_off_runs_again() {
+        let mut bench = Bench::new(false);
+        bench.boot("m1", KUBERNETES);
+        bench.at(20.0);
+        let machine = bench.lab.guests["m1"].machine.clone();
+        bench.lab.power_off("m1", true, bench.lab.now);
+        bench.lab.power_on(machine, bench.lab.now, &bench.store);
+        bench.at(140.0);
+        assert_eq!(status(&mut bench, "m1")["status"], "done");
     }
 }

@@ -41,9 +41,11 @@ pub struct Progress {
     pub errors: Vec<String>,
     /// Seconds since the Unix epoch at which it began and at which it last did something.
     pub times: (f64, f64),
-    /// Whether a part of the scripts stage has failed.
+    /// Whether the last command of the scripts stage has failed.
     pub failed_command: bool,
-    /// Whether a package has failed.
+    /// Whether the scripts stage ends with its first failure.
+    pub strict: bool,
+    /// The packages that could not be installed.
     pub failed_packages: Vec<String>,
 }
 
@@ -89,7 +91,7 @@ fn list<'a>(config: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// The init and network stages: names, users, keys, files.
-pub fn network_stage(guest: &mut Guest, seed: &Seed, wrong_host_key: bool) {
+pub fn network_stage(guest: &mut Guest, seed: &Seed) {
     let config = match &seed.user_data {
         Ok(config) => config.clone(),
         Err(error) => {
@@ -108,8 +110,7 @@ pub fn network_stage(guest: &mut Guest, seed: &Seed, wrong_host_key: bool) {
     guest.write("/etc/hostname", format!("{hostname}\n"), "0644");
     guest.write("/etc/hosts", hosts(guest, &config), "0644");
     guest.disk.users = users(&config);
-    let planted = text("ssh_keys").or_else(|| seed::string(&config["ssh_keys"]["ed25519_private"]));
-    if let Some(key) = planted.filter(|_| !wrong_host_key) {
+    if let Some(key) = seed::string(&config["ssh_keys"]["ed25519_private"]) {
         guest.disk.host_key = key;
     }
     for file in seed::files(&config, false) {
@@ -184,6 +185,10 @@ pub fn step(guest: &mut Guest, fail: bool, now: SimTime, unix: f64) -> bool {
             guest.write(&format!("/etc/apt/sources.list.d/{name}"), text, "0644");
         }
         Step::Update => {
+            for hook in guest.apt_hooks() {
+                let done = commands::run(guest, &[hook], "");
+                guest.append(OUTPUT, &done.lines());
+            }
             log(guest, "Hit:1 http://archive.ubuntu.com/ubuntu jammy InRelease");
             log(guest, "Reading package lists...");
         }
@@ -211,11 +216,24 @@ pub fn step(guest: &mut Guest, fail: bool, now: SimTime, unix: f64) -> bool {
                 commands::run(guest, &argv, "")
             };
             guest.append(OUTPUT, &done.lines());
-            guest.disk.cloud_init.failed_command |= done.code != 0;
+            judge(guest, &argv, done.code);
         }
         Step::Done(reboot) => return finish(guest, reboot, uptime),
     }
     false
+}
+
+/// What a command's end means. cloud-init joins the items of `runcmd` into one shell script: after
+/// `set -e` the first failure ends it, without that only the last command's end counts.
+fn judge(guest: &mut Guest, argv: &[String], code: u32) {
+    let progress = &mut guest.disk.cloud_init;
+    if argv.first().is_some_and(|word| word == "set") {
+        progress.strict |= argv.iter().any(|word| word.starts_with('-') && word.contains('e'));
+    }
+    progress.failed_command = code != 0;
+    if let Some(run) = guest.run.as_mut().filter(|_| code != 0 && progress.strict) {
+        run.steps.retain(|step| !matches!(step, Step::Command(_)));
+    }
 }
 
 fn log(guest: &mut Guest, line: &str) {
@@ -251,7 +269,11 @@ fn finish(guest: &mut Guest, reboot: bool, uptime: f64) -> bool {
         [seed=/dev/sr0]. Up {uptime:.2} seconds"
         ),
     );
-    let Some(run) = &guest.run else { return false };
+    let Some(run) = &mut guest.run else { return false };
+    // The documents have done their work; a later boot asks for the instance only.
+    if let Some(seed) = &mut run.seed {
+        seed.user_data = Ok(Value::Null);
+    }
     // The condition of `power_state` asks whether another kernel is installed than runs.
     reboot && !failed && guest.disk.kernel != run.kernel
 }

@@ -53,44 +53,23 @@ pub fn pace(argv: &[String]) -> f64 {
     }
 }
 
+/// Programs of a stock Ubuntu whose effects nothing here asks for.
+const PLAIN: &str = "add-apt-repository cd chmod chown chronyc containerd cp crictl ctr curl cut depmod \
+    dpkg dpkg-reconfigure echo env ethtool export find gpg grep haproxy hostnamectl ipset iptables \
+    ipvsadm keepalived ln localectl logger ls lsmod mkdir modprobe mount mv netplan nft passwd printf \
+    resolvectl sed set sleep snap ss swapoff systemd-tmpfiles tar tee timedatectl timeout touch true \
+    truncate udevadm ufw umask umount update-ca-certificates update-grub update-initramfs usermod \
+    visudo wget xargs";
+/// Programs whose effects count.
+const COUNTED: &str =
+    "apt-get apt-mark bash cloud-init false install poweroff reboot rm sh sysctl systemctl";
+
 /// Whether [`run`] knows a command.
 pub fn known(argv: &[String]) -> bool {
-    const KNOWN: [&str; 33] = [
-        "apt-get",
-        "apt-mark",
-        "chmod",
-        "chown",
-        "containerd",
-        "curl",
-        "dpkg",
-        "echo",
-        "env",
-        "gpg",
-        "hostnamectl",
-        "install",
-        "ln",
-        "mkdir",
-        "modprobe",
-        "mv",
-        "netplan",
-        "reboot",
-        "rm",
-        "sed",
-        "sh",
-        "bash",
-        "swapoff",
-        "sysctl",
-        "systemctl",
-        "timedatectl",
-        "touch",
-        "true",
-        "update-grub",
-        "poweroff",
-        "cloud-init",
-        "sleep",
-        "false",
-    ];
-    argv.first().is_some_and(|name| name.starts_with('/') || KNOWN.contains(&base(name)))
+    argv.first().is_some_and(|name| {
+        let mut all = PLAIN.split_whitespace().chain(COUNTED.split_whitespace());
+        name.starts_with('/') || all.any(|known| known == base(name))
+    })
 }
 
 fn base(name: &str) -> &str {
@@ -292,7 +271,7 @@ fn kernel(guest: &mut Guest, rest: &[&str]) -> Output {
             format!("{major}.{minor}.{patch}-{major:02}{minor:02}{patch:02}-generic")
         }
     };
-    guest.write("/var/run/reboot-required", "*** System restart required ***\n", "0644");
+    guest.write("/run/k8sha/reboot-needed", format!("{release}\n"), "0644");
     let line = format!("Setting up linux-image-unsigned-{release} ...\n");
     guest.disk.kernel = release;
     Output::ok(line)
@@ -305,7 +284,18 @@ fn shape(guest: &mut Guest, text: &str, rest: &[&str]) -> Output {
         text.replace(&format!("${{{}}}", index + 1), word).replace(&format!("${}", index + 1), word)
     });
     let mut lines = String::new();
-    if let Some(at) = text.find("https://pkgs.k8s.io/core:/stable:/v") {
+    if text.contains("curl") {
+        let words = text.split(|c: char| c.is_whitespace() || c == '"');
+        let keys: Vec<String> = words
+            .filter(|word| word.starts_with("/etc/apt/keyrings/"))
+            .map(str::to_owned)
+            .collect();
+        for path in keys {
+            guest.write(&path, "-----BEGIN PGP PUBLIC KEY BLOCK-----\n", "0644");
+        }
+    }
+    let sources = text.contains("sources.list.d");
+    if let Some(at) = text.find("https://pkgs.k8s.io/core:/stable:/v").filter(|_| sources) {
         let rest: String =
             text[at..].chars().take_while(|c| !c.is_whitespace() && *c != '"').collect();
         // A version that a variable holds is the one of the first argument.
@@ -323,7 +313,7 @@ fn shape(guest: &mut Guest, text: &str, rest: &[&str]) -> Output {
             guest.write("/etc/apt/sources.list.d/kubernetes.list", source, "0644");
         }
     }
-    if text.contains("https://download.docker.com") {
+    if sources && text.contains("https://download.docker.com") {
         let source = "deb https://download.docker.com/linux/ubuntu jammy stable\n";
         guest.write("/etc/apt/sources.list.d/docker.list", source, "0644");
     }

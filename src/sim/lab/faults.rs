@@ -1,8 +1,16 @@
 //! The faults that concern the lab, asked for in one place.
 
+use std::collections::BTreeSet;
+
 use super::Lab;
 
 impl Lab {
+    /// Sets the faults anew, none of them spent.
+    pub fn set_faults(&mut self, faults: BTreeSet<(String, String)>) {
+        self.faults = faults;
+        self.faults_spent.clear();
+    }
+
     /// Whether a lasting fault is set for one of these targets (a fault without target: for all).
     pub(crate) fn faulty(&self, kind: &str, targets: &[&str]) -> bool {
         self.faults

@@ -86,6 +86,8 @@ pub struct File {
 pub struct Run {
     /// When it was switched on.
     pub since: SimTime,
+    /// Whether it hangs before its kernel.
+    pub held: bool,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
     /// `uname -r`.
@@ -119,6 +121,8 @@ pub enum Due {
     Sshd,
     /// cloud-init finishes its next step.
     CloudInit,
+    /// The machine goes down to reboot.
+    Down,
     /// The machine is down and starts anew.
     Reboot,
     /// The machine has switched itself off.

@@ -47,7 +47,7 @@ use kube::Kube;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lab {
     /// The faults of guests, name servers and etcd members: (kebab-case name, target), where an
-    /// empty target means all. Whoever starts the world sets them.
+    /// empty target means all. Whoever starts the world sets them ([`Lab::set_faults`]).
     pub faults: BTreeSet<(String, String)>,
     /// Faults that happen once to each target, and have.
     faults_spent: BTreeSet<(String, String)>,
@@ -125,10 +125,7 @@ impl Lab {
     /// Whether the guest of this VM reacts to ACPI shutdown (it has booted).
     pub fn reacts(&self, key: &str, now: SimTime) -> bool {
         let run = self.guests.get(key).and_then(|guest| guest.run.as_ref());
-        // A machine that never boots has neither an event to come nor one that was.
-        run.is_some_and(|run| {
-            now >= run.since.after(pace::KERNEL) && !(run.queue.is_empty() && run.units.is_empty())
-        })
+        run.is_some_and(|run| !run.held && now >= run.since.after(pace::KERNEL))
     }
 
     /// A VM's disks were deleted: forget what its guest wrote.
@@ -174,6 +171,7 @@ impl Lab {
 
     /// Lets everything take effect that ends by `now`.
     pub fn advance(&mut self, now: SimTime) {
+        self.release();
         loop {
             let next = self
                 .guests

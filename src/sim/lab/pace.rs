@@ -6,6 +6,8 @@ pub const KERNEL: f64 = 8.0;
 pub const SSHD: f64 = 14.0;
 /// From the order to reboot until the machine is at its power-on again.
 pub const DOWN: f64 = 4.0;
+/// From cloud-init's end until the reboot that it asked for takes the network away.
+pub const BEFORE_REBOOT: f64 = 0.5;
 /// By how much an sshd is late that the fault `ssh-late` holds back.
 pub const SSH_LATE: f64 = 90.0;
 /// cloud-init's config stage.

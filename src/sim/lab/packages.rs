@@ -27,12 +27,31 @@ pub fn pace(name: &str) -> f64 {
 }
 
 impl Guest {
+    /// The sources that apt takes: those whose keyring is there.
     fn sources(&self) -> impl Iterator<Item = &str> {
         self.disk
             .files
             .iter()
             .filter(|(path, _)| path.starts_with("/etc/apt/sources.list.d/"))
             .map(|(_, file)| file.content.as_str())
+            .filter(|text| {
+                let keyring = text.split(['[', ']', ' ', '\n']).find_map(|word| {
+                    word.strip_prefix("signed-by=").or_else(|| word.strip_prefix("Signed-By:"))
+                });
+                // cloud-init puts the path of a key that the source carries for this variable.
+                keyring.is_none_or(|path| path.starts_with('$') || self.exists(path))
+            })
+    }
+
+    /// The commands that apt runs before it updates (apt.conf(5), `APT::Update::Pre-Invoke`).
+    pub fn apt_hooks(&self) -> Vec<String> {
+        self.disk
+            .files
+            .iter()
+            .filter(|(path, _)| path.starts_with("/etc/apt/apt.conf.d/"))
+            .filter_map(|(_, file)| file.content.split_once("APT::Update::Pre-Invoke"))
+            .filter_map(|(_, after)| after.split('"').nth(1).map(str::to_owned))
+            .collect()
     }
 
     /// The minor versions whose repository of pkgs.k8s.io is a source, such as `1.28`.

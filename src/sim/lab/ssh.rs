@@ -19,10 +19,14 @@ const REFUSAL: f64 = 1.0;
 
 /// The server's configuration for a guest: its host key, public keys only.
 pub fn config(shared: &Shared, key: &str) -> Arc<Config> {
-    let pem = shared.look(|world| {
-        world.lab.guests.get(key).map(|guest| guest.disk.host_key.clone()).unwrap_or_default()
+    let (pem, wrong) = shared.look(|world| {
+        let guest = world.lab.guests.get(key);
+        let pem = guest.map(|guest| guest.disk.host_key.clone()).unwrap_or_default();
+        (pem, world.lab.guest_faulty("wrong-host-key", key))
     });
     let host_key = match PrivateKey::from_openssh(&pem) {
+        // Somebody else answers in the guest's place.
+        _ if wrong => random_key(),
         Ok(key) => Some(key),
         // Without a planted key the machine makes one of its own, which stays.
         Err(_) => fresh_key(shared, key),
@@ -38,8 +42,12 @@ pub fn config(shared: &Shared, key: &str) -> Arc<Config> {
     })
 }
 
+fn random_key() -> Option<PrivateKey> {
+    PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).ok()
+}
+
 fn fresh_key(shared: &Shared, key: &str) -> Option<PrivateKey> {
-    let made = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).ok()?;
+    let made = random_key()?;
     let pem = made.to_openssh(Default::default()).ok()?;
     shared.act(|world, _| {
         if let Some(guest) = world.lab.guests.get_mut(key) {
