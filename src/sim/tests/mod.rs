@@ -220,7 +220,7 @@ impl Bench {
     pub async fn user(&self, grants: &[(&str, &str)]) -> String {
         self.call("POST", "/access/users", &[("userid", "u@pve")]).await;
         let form = [("privsep", "0"), ("comment", "x")];
-        let token = self.call("POST", "/access/users/u@pve/token/t", &form).await;
+        let token = self.call("POST", "/access/users/u@pve/token/tok", &form).await;
         for (place, (path, privileges)) in grants.iter().enumerate() {
             let role = format!("R{place}");
             let form = [("roleid", role.as_str()), ("privs", *privileges)];
@@ -228,7 +228,7 @@ impl Bench {
             let form = [("path", *path), ("roles", role.as_str()), ("users", "u@pve")];
             assert_eq!(self.call("PUT", "/access/acl", &form).await.status, 200);
         }
-        format!("u@pve!t={}", token.data()["value"].as_str().unwrap())
+        format!("u@pve!tok={}", token.data()["value"].as_str().unwrap())
     }
 }
 
