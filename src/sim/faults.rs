@@ -23,7 +23,7 @@ pub enum FaultKind {
     /// One-shot, host: a write that did happen is answered `596` after three seconds.
     #[serde(rename = "proxy-timeout-596")]
     ProxyTimeout596,
-    /// One-shot, node: its SSH server comes up a minute late.
+    /// Lasting, node: its SSH server comes up a minute late after each boot.
     SshLate,
     /// Lasting, node: its SSH server shows a host key that nobody planted.
     WrongHostKey,
@@ -31,7 +31,7 @@ pub enum FaultKind {
     DnsStale,
     /// One-shot, node: the certificate key has expired by the time the node joins.
     ExpiredKey,
-    /// One-shot, node: a boot that ends nowhere.
+    /// Lasting, node: its boots end nowhere.
     NeverBoots,
     /// Lasting, host: no storage of that host has room for another volume.
     DiskFull,
@@ -98,7 +98,9 @@ impl FaultKind {
     pub fn lasts(self) -> bool {
         matches!(
             self,
-            FaultKind::WrongHostKey
+            FaultKind::SshLate
+                | FaultKind::WrongHostKey
+                | FaultKind::NeverBoots
                 | FaultKind::DnsStale
                 | FaultKind::DiskFull
                 | FaultKind::NoQuorum

@@ -204,38 +204,39 @@ impl Pve {
         work::run_until(world, now, store);
     }
 
-    /// What users can see, without the history of tasks, the clock and what is random in VMs: two
-    /// worlds that are the same to a user give the same.
+    /// What users can see, without the history of tasks, the clock, and what is drawn at random
+    /// for each VM: two worlds that are the same to a user give the same.
     pub fn visible(&self) -> serde_json::Value {
-        let datacenters = self.datacenters.iter().map(|dc| {
-            let vms: BTreeMap<_, _> = dc
-                .vms
-                .iter()
-                .map(|(vmid, vm)| {
-                    (
-                        vmid,
-                        json!({"host": vm.host, "config": vm.config, "pending": vm.pending,
-                              "lock": vm.lock, "status": vm.status()}),
-                    )
-                })
-                .collect();
-            let volumes: BTreeSet<_> = dc
-                .volumes
-                .iter()
-                .map(|volume| {
-                    (&volume.volid, &volume.host, &volume.content, volume.size, &volume.sha256)
-                })
-                .collect();
-            json!({
-                "name": dc.name, "vms": vms, "volumes": volumes, "pools": dc.pools,
-                "users": dc.users.keys().collect::<Vec<_>>(), "roles": dc.roles,
-                "acl": dc.acl, "storages": dc.storages,
-                "tokens": dc.users.iter().map(|(name, user)| {
-                    (name, user.tokens.keys().collect::<Vec<_>>())
-                }).collect::<BTreeMap<_, _>>(),
+        self.datacenters.iter().map(Datacenter::visible).collect()
+    }
+}
+
+impl Datacenter {
+    fn visible(&self) -> serde_json::Value {
+        let vm = |(vmid, vm): (&u32, &state::Vm)| {
+            let mut config = vm.config.clone();
+            config.retain(|key, _| !["smbios1", "vmgenid", "meta"].contains(&key.as_str()));
+            for (_, net) in config.iter_mut().filter(|(key, _)| config::is_net(key)) {
+                *net = config::with_mac(net, "-");
+            }
+            let shown = json!({"host": vm.host, "config": config, "pending": vm.pending,
+                               "lock": vm.lock, "status": vm.status()});
+            (*vmid, shown)
+        };
+        let vms: BTreeMap<_, _> = self.vms.iter().map(vm).collect();
+        let volumes: BTreeSet<_> = self
+            .volumes
+            .iter()
+            .map(|volume| {
+                (&volume.volid, &volume.host, &volume.content, volume.size, &volume.sha256)
             })
-        });
-        datacenters.collect()
+            .collect();
+        let users: BTreeMap<_, Vec<_>> =
+            self.users.iter().map(|(name, user)| (name, user.tokens.keys().collect())).collect();
+        json!({
+            "name": self.name, "vms": vms, "volumes": volumes, "pools": self.pools,
+            "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Clones: what they make, what they refuse, which locks they wait for.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Bench;
 use crate::sim::site::Topology;
@@ -133,16 +133,10 @@ async fn the_same_vmid_twice_is_once_made_and_once_refused() {
     assert_eq!(bench.wait(first.data().as_str().unwrap()).await, "OK");
 }
 
-/// A bench so slow that a full clone takes a real second or so.
-async fn slow() -> Bench {
-    let bench = Bench::new().await;
-    bench.template("local-lvm").await;
-    bench
-}
-
 #[tokio::test]
 async fn many_full_clones_on_one_storage_wait_for_each_other_and_the_late_ones_fail() {
-    let bench = slow().await;
+    let bench = Bench::new().await;
+    bench.template("local-lvm").await;
     let vmids: Vec<String> = (501..511).map(|vmid| vmid.to_string()).collect();
     let upids: Vec<String> = bench
         .sim
@@ -198,32 +192,77 @@ fn start_clone(
 
 #[tokio::test]
 async fn a_vm_that_is_being_cloned_is_locked() {
-    let bench = slow().await;
-    // Four clones at once keep the last one busy for long enough to be looked at.
-    let upids: Vec<String> = bench.sim.shared().act(|world, store| {
-        let upid = start_clone(world, store, "401");
-        // It waits for a lock that nobody lets go of for nine seconds.
-        world.pve.datacenters[0].locks.push(crate::sim::pve::state::Lock {
-            file: "pve1:/var/lock/pve-manager/pve-storage-local-lvm".into(),
-            shared: false,
-            owner: "test".into(),
-            until: Some(world.now.after(1e9)),
-        });
-        vec![upid]
-    });
-    let (early, config): (String, Value) = bench.sim.shared().look(|world| {
-        let vm = world.pve.datacenters[0].vms.get(&401);
-        let config = vm.map(|vm| json!({"lock": vm.lock, "config": vm.config}));
-        (upids[0].clone(), config.unwrap_or_default())
-    });
-    assert!(early.contains(":qmclone:9000:"));
-    if config != Value::Null {
-        assert_eq!(config["lock"], "clone");
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::frozen(folder.path()).await;
+    let form = [("newid", "401"), ("name", "slow"), ("full", "1")];
+    let clone = bench.call("POST", CLONE, &form).await;
+    let config = bench.config(401).await;
+    let digest = config["digest"].clone();
+    let first =
+        json!({"lock": "clone", "description": " qmclone temporary file", "digest": digest});
+    assert_eq!(config, first);
+    bench.pass(0.2);
+    let config = bench.config(401).await;
+    assert_eq!((&config["lock"], &config["name"]), (&json!("clone"), &json!("slow")));
+    for method in ["PUT", "POST"] {
+        let reply = bench.call(method, "/nodes/pve1/qemu/401/config", &[("cores", "2")]).await;
+        assert_eq!((reply.status, reply.reason.as_str()), (500, "VM is locked (clone)"));
     }
-    let result = bench.wait(&upids[0]).await;
-    assert!(result.ends_with("pve-storage-local-lvm' - got timeout"), "{result}");
-    let reply = bench.call("GET", "/nodes/pve1/qemu/401/config", &[]).await;
-    assert_eq!(reply.status, 500);
+    // A start that waits in vain, and one that waits until the clone is there.
+    let start = || bench.call("POST", "/nodes/pve1/qemu/401/status/start", &[]);
+    let early = start().await.data().as_str().unwrap().to_owned();
+    bench.pass(5.0);
+    let late = start().await.data().as_str().unwrap().to_owned();
+    let status = bench.get(&format!("/nodes/pve1/tasks/{late}/status")).await;
+    assert_eq!((&status["status"], status.get("exitstatus")), (&json!("running"), None));
+    bench.pass(10.0);
+    assert_eq!(
+        bench.wait(&early).await,
+        "can't lock file '/var/lock/qemu-server/lock-401.conf' - got timeout"
+    );
+    assert_eq!(bench.wait(clone.data().as_str().unwrap()).await, "OK");
+    assert_eq!(bench.wait(&late).await, "OK");
+    let log = bench.log(&late).await;
+    let waited = ["trying to acquire lock...", " OK", "generating cloud-init ISO", "TASK OK"];
+    assert_eq!(log, waited);
+}
+
+#[tokio::test]
+async fn a_fresh_clone_has_no_name_in_the_resources_until_it_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::frozen(folder.path()).await;
+    let listed = async || {
+        let all = bench.get("/cluster/resources?type=vm").await;
+        all.as_array().unwrap().iter().find(|vm| vm["vmid"] == 401).unwrap().clone()
+    };
+    bench.call("POST", CLONE, &[("newid", "401"), ("name", "fresh")]).await;
+    let fresh = json!({"type": "qemu", "id": "qemu/401", "vmid": 401, "node": "pve1",
+                       "lock": "clone", "status": "unknown"});
+    assert_eq!(listed().await, fresh);
+    let live = bench.get("/nodes/pve1/qemu").await;
+    assert!(live.as_array().unwrap().iter().any(|vm| vm["vmid"] == 401 && vm["lock"] == "clone"));
+    bench.pass(11.0);
+    let vm = listed().await;
+    assert_eq!(
+        (&vm["name"], &vm["status"], vm.get("lock")),
+        (&json!("fresh"), &json!("stopped"), None)
+    );
+}
+
+#[tokio::test]
+async fn a_clone_that_is_stopped_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::frozen(folder.path()).await;
+    let digest = bench.sim.digest();
+    let form = [("newid", "401"), ("full", "1")];
+    let upid = bench.call("POST", CLONE, &form).await.data().as_str().unwrap().to_owned();
+    bench.pass(2.0);
+    assert_ne!(bench.sim.digest(), digest);
+    let path = format!("/nodes/pve1/tasks/{upid}");
+    assert_eq!(bench.call("DELETE", &path, &[]).await.status, 200);
+    let result = bench.wait(&upid).await;
+    assert!(result.ends_with("interrupted by signal"), "{result}");
+    assert_eq!(bench.sim.digest(), digest);
 }
 
 #[tokio::test]

@@ -86,6 +86,23 @@ impl Bench {
         Self::on(Sim::start(site(topology), options).await.unwrap())
     }
 
+    /// A world with template 9000 in which time stands still unless it is told to [`Bench::pass`].
+    pub async fn frozen(folder: &std::path::Path) -> Self {
+        let start = |speed| {
+            let options = Options { folder: Some(folder.to_owned()), speed, ..Options::default() };
+            Sim::start(site(Topology::Cluster), options)
+        };
+        let bench = Self::on(start(1000.0).await.unwrap());
+        bench.template("local-lvm").await;
+        bench.sim.stop().await;
+        Self::on(start(1e-9).await.unwrap())
+    }
+
+    /// Lets so many simulated seconds pass.
+    pub fn pass(&self, seconds: f64) {
+        self.sim.shared().act(|world, store| world.advance(world.now.after(seconds), store));
+    }
+
     pub fn on(sim: Sim) -> Self {
         // Two crates of the tests may both set it.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -220,7 +237,7 @@ impl Bench {
     pub async fn user(&self, grants: &[(&str, &str)]) -> String {
         self.call("POST", "/access/users", &[("userid", "u@pve")]).await;
         let form = [("privsep", "0"), ("comment", "x")];
-        let token = self.call("POST", "/access/users/u@pve/token/t", &form).await;
+        let token = self.call("POST", "/access/users/u@pve/token/tok", &form).await;
         for (place, (path, privileges)) in grants.iter().enumerate() {
             let role = format!("R{place}");
             let form = [("roleid", role.as_str()), ("privs", *privileges)];
@@ -228,7 +245,7 @@ impl Bench {
             let form = [("path", *path), ("roles", role.as_str()), ("users", "u@pve")];
             assert_eq!(self.call("PUT", "/access/acl", &form).await.status, 200);
         }
-        format!("u@pve!t={}", token.data()["value"].as_str().unwrap())
+        format!("u@pve!tok={}", token.data()["value"].as_str().unwrap())
     }
 }
 

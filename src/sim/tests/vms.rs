@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Bench;
+use crate::sim::pve::state::Lock;
 
 const VM: &str = "/nodes/pve1/qemu/101";
 
@@ -113,7 +114,9 @@ async fn power_is_switched_by_tasks_that_tell_what_is_wrong() {
     let reply = bench.call("POST", &format!("{VM}/template"), &[]).await;
     assert_eq!(reply.reason, "you can't convert a VM to template if VM is running");
     assert_eq!(post("reset").await, "OK");
-    assert_eq!(post("shutdown").await, "OK");
+    // Whether the guest has come far enough to react is the lab's to say.
+    let force = [("timeout", "3"), ("forceStop", "1")];
+    assert_eq!(bench.task("POST", &format!("{VM}/status/shutdown"), &force).await, "OK");
     assert_eq!(status().await, "stopped");
     let reply = bench.call("POST", &format!("{VM}/status/reset"), &[]).await;
     assert_eq!(reply.reason, "VM 101 not running");
@@ -189,24 +192,29 @@ async fn an_agent_that_is_not_there_is_told_apart_from_a_vm_that_does_not_run() 
 }
 
 #[tokio::test]
-async fn resources_lag_behind_and_the_list_of_a_node_does_not() {
+async fn a_change_waits_for_the_lock_of_the_vm_and_gives_up_after_ten_seconds() {
     let bench = bench().await;
-    bench.sim.shared().act(|world, _| {
-        world.pve.datacenters[0].vms.get_mut(&101).unwrap().reported = None;
-    });
-    // The world is stopped between two reports for the look.
-    let seen =
-        bench.sim.shared().act(|world, _| world.pve.datacenters[0].vms[&101].reported.clone());
-    let list = bench.get("/cluster/resources?type=vm").await;
-    let vm = list.as_array().unwrap().iter().find(|vm| vm["vmid"] == 101).unwrap();
-    if seen.is_none() && vm["status"] == "unknown" {
-        assert_eq!(vm.get("name"), None);
-    } else {
-        assert_eq!(vm["name"], "lc1");
-    }
-    let live = bench.get("/nodes/pve1/qemu").await;
-    let vm = live.as_array().unwrap().iter().find(|vm| vm["vmid"] == 101).unwrap();
-    assert_eq!((&vm["name"], &vm["status"]), (&json!("lc1"), &json!("stopped")));
+    let hold = |seconds: f64| {
+        bench.sim.shared().act(|world, _| {
+            world.pve.datacenters[0].locks.push(Lock {
+                file: "pve1:/var/lock/qemu-server/lock-101.conf".into(),
+                shared: false,
+                owner: "somebody".into(),
+                until: Some(world.now.after(seconds)),
+            });
+            world.now
+        })
+    };
+    let from = hold(8.0);
+    assert_eq!(bench.put(101, &[("cores", "3")]).await.status, 200);
+    let to = bench.sim.shared().look(|world| world.now);
+    assert!(to >= from.after(8.0), "{from:?} {to:?}");
+    hold(1e9);
+    let reply = bench.put(101, &[("cores", "4")]).await;
+    assert_eq!(
+        (reply.status, reply.reason.as_str()),
+        (500, "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout")
+    );
 }
 
 #[tokio::test]

@@ -180,9 +180,8 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     vm.config.insert("vmgenid".to_owned(), generation);
     let copy = || format!("Copy-of-VM-{}", source.name(work.source));
     vm.config.insert("name".to_owned(), work.name.clone().unwrap_or_else(copy));
-    match &work.description {
-        Some(text) => drop(vm.config.insert("description".to_owned(), config::trimmed(text))),
-        None => drop(source.config.get("description")),
+    if let Some(text) = &work.description {
+        vm.config.insert("description".to_owned(), config::trimmed(text));
     }
     turn.dc().vms.insert(work.newid, vm);
     work.copying = Some(file);
