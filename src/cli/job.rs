@@ -368,7 +368,10 @@ fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {
             host: vm.host.to_string(),
             vmid: vm.vmid.0,
             result,
-            seconds: own.iter().filter_map(|step| outcome.seconds.get(&step.id)).sum(),
+            seconds: own
+                .iter()
+                .filter_map(|step| outcome.seconds.get(&step.id))
+                .fold(0.0, |sum, seconds| sum + seconds),
         });
     }
     lines

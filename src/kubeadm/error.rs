@@ -143,6 +143,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether waiting cures nothing: a node that is somebody else, or lets nobody in.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Error::Ssh { source, .. } if !source.is_transient())
+    }
+
     /// The next thing to try.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -30,9 +30,7 @@ pub async fn check(balancers: &[Remote], cluster: &Cluster, tempo: Tempo) -> Res
                 event::progress(format!("{holder} holds the VIP {}", cluster.api.vip));
                 return Ok(holder);
             }
-            Err(error) if deadline.passed() || matches!(error, Error::Ssh { .. }) => {
-                return Err(error);
-            }
+            Err(error) if deadline.passed() || error.is_lasting() => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "the VIP is not settled");
                 tempo.pause(LOOK).await;

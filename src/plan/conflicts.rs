@@ -72,6 +72,20 @@ pub(super) fn conflicts(
                     node.host, node.vmid
                 ),
             }),
+            Some(VmState::Ours(vm)) if part.bootstrap && !part.provision && !vm.running => {
+                found.push(Conflict {
+                    on: node.name.to_string(),
+                    text: format!("VM {} does not run", node.vmid),
+                    hint: "`k8sha provision` starts it".to_owned(),
+                });
+            }
+            Some(VmState::Absent) | None if part.bootstrap && !part.provision => {
+                found.push(Conflict {
+                    on: node.name.to_string(),
+                    text: format!("VM {} does not exist", node.vmid),
+                    hint: "`k8sha provision` makes it".to_owned(),
+                });
+            }
             _ => {}
         }
     }

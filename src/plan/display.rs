@@ -27,7 +27,8 @@ impl fmt::Display for Action {
             }
             Action::Grow { to_gib, .. } => write!(f, "grow the disk to {to_gib} GiB"),
             Action::Start { .. } => write!(f, "start"),
-            Action::Boot { .. } => write!(f, "wait for SSH, cloud-init and kernel"),
+            Action::Boot { again: false, .. } => write!(f, "wait for SSH, cloud-init and kernel"),
+            Action::Boot { again: true, .. } => write!(f, "run cloud-init again, which has failed"),
             Action::NodeDns { .. } => write!(f, "ask the name servers from the node"),
             Action::Vip => write!(f, "see that one load balancer holds the VIP"),
             Action::Etcd => write!(f, "copy the etcd files and prove every member"),

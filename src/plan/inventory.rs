@@ -109,6 +109,8 @@ pub struct OurVm {
 pub struct NodeState {
     /// Whether it has finished its first boot: cloud-init is done and the kernel is right.
     pub booted: bool,
+    /// Whether its first boot has ended in an error: cloud-init has to run again.
+    pub failed: bool,
     /// `uname -r`.
     pub kernel: String,
 }

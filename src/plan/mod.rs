@@ -176,6 +176,8 @@ pub enum Action {
     Boot {
         /// The node.
         node: NodeName,
+        /// Whether an earlier first boot has failed, so that cloud-init is run again.
+        again: bool,
     },
     /// Ask every name server from inside a node.
     NodeDns {
@@ -240,7 +242,7 @@ impl Action {
             self,
             Action::Dns
                 | Action::NodeDns { .. }
-                | Action::Boot { .. }
+                | Action::Boot { again: false, .. }
                 | Action::Vip
                 | Action::Keys
                 | Action::Verify

@@ -188,23 +188,29 @@ impl Draft<'_> {
             self.vm(node);
         }
         for node in &rows {
-            if self.ours(node).is_some_and(|vm| vm.running) && self.booted(node) {
-                continue;
-            }
-            let name = node.name.clone();
-            self.step(
-                format!("boot/{name}"),
-                &name,
-                Action::Boot { node: name.clone() },
-                &[format!("start/{name}")],
-            );
-            self.step(
-                format!("node-dns/{name}"),
-                &name,
-                Action::NodeDns { node: name.clone() },
-                &[format!("boot/{name}")],
-            );
+            self.boot(node);
         }
+    }
+
+    /// Waits for a node's first boot, unless it is over.
+    fn boot(&mut self, node: &Node) {
+        if self.ours(node).is_some_and(|vm| vm.running) && self.booted(node) {
+            return;
+        }
+        let name = node.name.clone();
+        let again = self.inventory.nodes.get(&name).is_some_and(|state| state.failed);
+        self.step(
+            format!("boot/{name}"),
+            &name,
+            Action::Boot { node: name.clone(), again },
+            &[format!("start/{name}")],
+        );
+        self.step(
+            format!("node-dns/{name}"),
+            &name,
+            Action::NodeDns { node: name.clone() },
+            &[format!("boot/{name}")],
+        );
     }
 
     fn templates(&mut self, rows: &[Node]) {
@@ -340,6 +346,10 @@ impl Draft<'_> {
     fn bootstrap(&mut self) {
         let cluster = self.cluster;
         let first = cluster.first_master().clone();
+        if !self.part.provision {
+            let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
+            rows.iter().for_each(|node| self.boot(node));
+        }
         let kube = self.inventory.kubernetes.clone().unwrap_or_default();
         let registered = |node: &Node| kube.nodes.get(&node.fqdn);
         let joining: Vec<&Node> = cluster

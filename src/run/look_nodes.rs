@@ -13,7 +13,7 @@ use crate::kubeadm::{facts, ready};
 use crate::plan::inventory::{Inventory, KubeNode, KubernetesState, NodeState, VmState};
 
 /// How long a running node may take to let us in before it counts as not booted yet.
-const REACH: Duration = Duration::from_secs(5);
+const REACH: Duration = Duration::from_secs(15);
 
 /// Asks every running node of this making; what cannot be reached counts as not booted.
 pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory) {
@@ -40,10 +40,10 @@ pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory) {
 
 async fn ask(context: &Context, node: &Node) -> Option<NodeState> {
     let remote = context.remote(&node.name);
-    let limit = context.tempo.scaled(REACH).max(Duration::from_secs(2));
-    let seen = tokio::time::timeout(limit, FirstBoot::ask(remote)).await.ok()?.ok()?;
+    let seen = tokio::time::timeout(REACH, FirstBoot::ask(remote)).await.ok()?.ok()?;
     let instance = instance_id(&context.cluster, node, &context.creation);
-    Some(NodeState { booted: seen.is_over(node, &instance), kernel: seen.kernel })
+    let failed = seen.status == "error" && seen.instance == instance;
+    Some(NodeState { booted: seen.is_over(node, &instance), failed, kernel: seen.kernel })
 }
 
 /// What the first master says of its cluster; `None` where there is none yet.

@@ -230,7 +230,6 @@ impl Sim {
     /// Ends it: the ports are let go of, and the world is written down as it is.
     pub async fn stop(mut self) {
         self.servers.shutdown().await;
-        self.shared.act(|_, _| ());
     }
 }
 
@@ -242,7 +241,14 @@ fn new_world(site: Site) -> Result<World, Error> {
     let pve = Pve::new(&site, epoch, &seed)?;
     let lab = Lab::new(&site, epoch).map_err(Error::Lab)?;
     let (now, faults) = (SimTime::default(), Faults::default());
-    Ok(World { site, epoch, now, pve, lab, faults })
+    Ok(World { site, epoch, now, kept: now, pve, lab, faults })
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        // What has become of the world since the last change was seen by somebody: keep it.
+        self.shared.act(|_, _| ());
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use super::pve::Pve;
 use super::site::Site;
 use super::store::Store;
 
+/// After how much real time a world that is only looked at is written down again.
+const KEEP_AFTER: Duration = Duration::from_millis(250);
+
 /// Milliseconds of simulated time since the world was made.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -45,6 +48,9 @@ pub struct World {
     pub epoch: i64,
     /// The latest instant at which somebody looked.
     pub now: SimTime,
+    /// When it was last written down.
+    #[serde(skip)]
+    pub kept: SimTime,
     /// The Proxmox VE side: hosts, VMs, storages, users, tasks.
     pub pve: Pve,
     /// Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
@@ -111,6 +117,12 @@ impl Shared {
         let mut world = self.lock();
         let now = self.clock.now();
         world.advance(now, &self.store);
+        // Who is killed must not find the world much younger than they have seen it.
+        let unkept = now.seconds() - world.kept.seconds();
+        if self.clock.real(unkept) > KEEP_AFTER {
+            world.kept = now;
+            self.store.save(&world);
+        }
         look(&world)
     }
 
@@ -120,6 +132,7 @@ impl Shared {
         let now = self.clock.now();
         world.advance(now, &self.store);
         let result = act(&mut world, &self.store);
+        world.kept = now;
         self.store.save(&world);
         result
     }

@@ -64,7 +64,8 @@ fn a_failed_clone_task_is_named_with_its_log() {
 
 #[test]
 fn a_596_on_a_write_that_did_happen_is_healed_by_reading_back() {
-    healed("proxy-timeout596@pve1");
+    healed("proxy-timeout-596@pve1");
+    healed("proxy-timeout-596@pve2#9");
 }
 
 #[test]

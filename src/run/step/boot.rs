@@ -16,8 +16,13 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(40 * 60);
 const PAUSE: Duration = Duration::from_secs(3);
 const LOG: &str = "/var/log/cloud-init-output.log";
 
-/// Waits until a node has finished its first boot as asked. Only looks.
-pub(super) async fn boot(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+/// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
+/// has failed: then cloud-init starts over.
+pub(super) async fn boot(
+    context: &Context,
+    name: &NodeName,
+    again: bool,
+) -> Result<bool, Failure> {
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);
@@ -25,6 +30,7 @@ pub(super) async fn boot(context: &Context, name: &NodeName) -> Result<bool, Fai
     let mut first: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
     remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| ssh(name, &error))?;
+    let again = again && start_over(context, name, remote).await?;
     loop {
         let seen = match FirstBoot::ask(remote).await {
             Ok(seen) => seen,
@@ -39,7 +45,7 @@ pub(super) async fn boot(context: &Context, name: &NodeName) -> Result<bool, Fai
             Err(error) => return Err(ssh(name, &error)),
         };
         if seen.is_over(node, &instance) {
-            return restarted(name, first.as_ref(), &seen).map(|()| false);
+            return restarted(name, first.as_ref(), &seen).map(|()| again);
         }
         match seen.status.as_str() {
             "error" | "disabled" => return Err(failed(name, remote, &seen).await),
@@ -63,6 +69,41 @@ pub(super) async fn boot(context: &Context, name: &NodeName) -> Result<bool, Fai
             first = Some(seen);
         }
         context.tempo.pause(PAUSE).await;
+    }
+}
+
+/// Lets cloud-init run again from its beginning, if it has failed. The seed is the same, so the node
+/// keeps its name, its keys and its address.
+async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Result<bool, Failure> {
+    let seen = FirstBoot::ask(remote).await.map_err(|error| ssh(name, &error))?;
+    if seen.status != "error" {
+        return Ok(false);
+    }
+    event::progress("starting over with cloud-init");
+    let clean = Command::sudo("cloud-init").args(["clean", "--logs", "--reboot"]);
+    match remote.run(&clean).await {
+        // The restart may take the connection before the command has ended.
+        Err(error) if !error.is_transient() => return Err(ssh(name, &error)),
+        Ok(output) if !output.success() => {
+            let said = output.stderr_text();
+            return Err(Failure::new(Exit::Node, "start over with cloud-init", said).on(name));
+        }
+        _ => {}
+    }
+    let deadline = context.tempo.deadline(SSH_PATIENCE);
+    loop {
+        remote.forget().await;
+        context.tempo.pause(PAUSE).await;
+        remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| ssh(name, &error))?;
+        match FirstBoot::ask(remote).await {
+            Ok(now) if now.boot_id != seen.boot_id => return Ok(true),
+            Err(error) if !error.is_transient() => return Err(ssh(name, &error)),
+            _ if deadline.passed() => {
+                let said = "it has not restarted";
+                return Err(Failure::new(Exit::Node, "start over with cloud-init", said).on(name));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -93,8 +134,8 @@ async fn failed(name: &NodeName, remote: &Remote, seen: &FirstBoot) -> Failure {
         seen.detail.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
     let said = format!("cloud-init ended with status `{}`\n{}", seen.status, complaints.join("\n"));
     Failure::new(Exit::Node, "prepare the node", said).on(name).hint(format!(
-        "mend the cause (a package, a mirror, a command in `cloudinit/`), then `k8sha rebuild`: \
-         cloud-init does not run twice.\nThe whole log is {LOG} on the node"
+        "mend the cause (a mirror, the name servers, the network) and run the same command again: \
+         it lets cloud-init start over.\nThe whole log is {LOG} on the node"
     ))
 }
 

@@ -38,7 +38,7 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Configure { node, .. } => vm::configure(context, node).await,
         Action::Grow { node, to_gib } => vm::grow(context, node, *to_gib).await,
         Action::Start { node } => vm::start(context, node).await,
-        Action::Boot { node } => boot::boot(context, node).await,
+        Action::Boot { node, again } => boot::boot(context, node, *again).await,
         Action::NodeDns { node } => dns::node(context, node).await,
         Action::Vip => bootstrap::vip(context).await,
         Action::Etcd => bootstrap::etcd(context).await,

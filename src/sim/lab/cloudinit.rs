@@ -269,11 +269,7 @@ fn finish(guest: &mut Guest, reboot: bool, uptime: f64) -> bool {
         [seed=/dev/sr0]. Up {uptime:.2} seconds"
         ),
     );
-    let Some(run) = &mut guest.run else { return false };
-    // The documents have done their work; a later boot asks for the instance only.
-    if let Some(seed) = &mut run.seed {
-        seed.user_data = Ok(Value::Null);
-    }
+    let Some(run) = &guest.run else { return false };
     // The condition of `power_state` asks whether another kernel is installed than runs.
     reboot && !failed && guest.disk.kernel != run.kernel
 }

@@ -259,6 +259,7 @@ pub fn world(lab: Lab) -> crate::sim::world::World {
         site: site(true),
         epoch: EPOCH,
         now: lab.now,
+        kept: lab.now,
         pve: crate::sim::pve::Pve::default(),
         lab,
         faults: crate::sim::faults::Faults::default(),

@@ -126,7 +126,7 @@ impl Lab {
             "uname" | "hostname" | "id" | "whoami" => Some(system::names(&call, user)),
             "ip" => Some(system::ip(&call)),
             "getent" => Some(system::getent(&call)),
-            "cloud-init" => Some(system::cloud_init(&call)),
+            "cloud-init" if call.argv.get(1) != Some(&"clean") => Some(system::cloud_init(&call)),
             "dig" => Some(dig::dig(&call)),
             "journalctl" => Some(systemd::journalctl(&call)),
             "systemctl" => systemd::look(&call),
@@ -161,6 +161,7 @@ impl Lab {
             "systemctl" if words.iter().any(|word| word == "reboot" || word == "poweroff") => {
                 systemd::power(self, key, words.iter().any(|word| word == "reboot"))
             }
+            "cloud-init" => system::cloud_init_clean(self, key, &words),
             "reboot" => systemd::power(self, key, true),
             "poweroff" => systemd::power(self, key, false),
             "kubeadm" => kubeadm::change(self, key, &words),

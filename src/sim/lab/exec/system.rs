@@ -1,6 +1,6 @@
 //! `uname`, `hostname`, `ip`, `getent`, `cloud-init`.
 
-use super::super::cloudinit;
+use super::super::{Lab, cloudinit};
 use super::{Call, Output};
 
 /// `uname`, `hostname`, `id`, `whoami`.
@@ -35,6 +35,20 @@ pub fn names(call: &Call<'_>, user: &str) -> Output {
         _ => user.to_owned(),
     };
     Output::ok(format!("{text}\n"))
+}
+
+/// `cloud-init clean [--logs] [--reboot]`: the next boot is the first again.
+pub fn cloud_init_clean(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+    if let Some(guest) = lab.guests.get_mut(key) {
+        guest.disk.instance_id = None;
+        if words.iter().any(|word| word == "--logs") {
+            guest.disk.files.remove("/var/log/cloud-init-output.log");
+        }
+    }
+    if words.iter().any(|word| word == "--reboot") {
+        return super::systemd::power(lab, key, true);
+    }
+    Output::ok("")
 }
 
 /// `ip -o -4 addr show`.
