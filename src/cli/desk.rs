@@ -13,7 +13,7 @@ use super::world::World;
 use super::{log, world};
 use crate::cluster::Cluster;
 use crate::error::{Exit, Failure};
-use crate::profile::{self, Colour, LoadError};
+use crate::profile::{self, Colour, LoadError, Loaded};
 use crate::report::{Reporter, Style};
 use crate::run::context::{Context, Options};
 use crate::settings;
@@ -40,11 +40,20 @@ impl Desk {
         started: Instant,
         command: &str,
     ) -> Result<Self, Failure> {
-        let mut cluster = load(common)?;
+        let warnings = match command {
+            "plan" => Warnings::Full,
+            "status" | "dns" | "destroy" => Warnings::None,
+            _ => Warnings::Short,
+        };
+        let mut cluster = load(common, warnings)?;
         let world = world::open(common, &mut cluster).await?;
         let state = State::open(state_folder(common, &world, &cluster)?)?;
         world.adopt(&mut cluster, &state)?;
-        let log = state.log(command)?;
+        // A log outlives its run, even where the world and the state do not.
+        let log = match settings::state_home() {
+            Ok(home) if world.is_passing() => State::open(home.join("simulated"))?.log(command)?,
+            _ => state.log(command)?,
+        };
         log::start(&log, common.verbose)?;
         let cancel = CancellationToken::new();
         tokio::spawn(on_interrupt(cancel.clone()));
@@ -114,15 +123,41 @@ impl Desk {
     }
 }
 
+/// How much is said of a profile's warnings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Warnings {
+    /// Nothing: the command changes nothing, or removes all.
+    None,
+    /// A line each.
+    Short,
+    /// Each with its place and what to do.
+    Full,
+}
+
+fn warn(loaded: &Loaded, warnings: Warnings, colour: Colour) {
+    let mut screen = io::stderr();
+    if loaded.warnings.is_empty() || warnings == Warnings::None {
+        return;
+    }
+    if warnings == Warnings::Full {
+        let _ = writeln!(screen, "{}\n", loaded.render_warnings(colour));
+        return;
+    }
+    for warning in &loaded.warnings {
+        let _ = writeln!(screen, "warning: {}", warning.message);
+    }
+    let _ = writeln!(screen, "         (`k8sha plan` shows where, and what to do)\n");
+}
+
 /// The profile; its warnings and complaints go to stderr.
-pub(super) fn load(common: &Common) -> Result<Cluster, Failure> {
+pub(super) fn load(common: &Common, warnings: Warnings) -> Result<Cluster, Failure> {
     let colour =
         if io::stderr().is_terminal() && !settings::no_color() { Colour::On } else { Colour::Off };
     let doing = || format!("use profile `{}`", common.profile);
     match profile::load(&common.profile) {
         Ok(loaded) => {
-            if !common.quiet && !common.json && !loaded.warnings.is_empty() {
-                let _ = writeln!(io::stderr(), "{}\n", loaded.render_warnings(colour));
+            if !common.quiet && !common.json {
+                warn(&loaded, warnings, colour);
             }
             Ok(loaded.cluster)
         }

@@ -43,7 +43,7 @@ pub(super) async fn up(
     };
     let mut desk = Desk::lay(common, started, name).await?;
     desk.state.lock()?;
-    let job = Job::new(&desk, name, up)?;
+    let job = Job::new(&desk, started, name, up)?;
     job.make(&part).await
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn provision(
     let mut desk = Desk::lay(common, started, "provision").await?;
     let hosts = (!pve.is_empty()).then(|| known_hosts(&desk.cluster, &pve)).transpose()?;
     desk.state.lock()?;
-    let job = Job::new(&desk, "provision", UpArgs::default())?;
+    let job = Job::new(&desk, started, "provision", UpArgs::default())?;
     job.make(&Part { hosts, bootstrap: false, ..Part::all() }).await
 }
 
@@ -68,13 +68,13 @@ pub(super) async fn rebuild(
     let mut desk = Desk::lay(common, started, "rebuild").await?;
     desk.state.lock()?;
     let extent = Extent { keep_templates: true, keep_etcd: false };
-    let job = Job::new(&desk, "rebuild", up.clone())?;
+    let job = Job::new(&desk, started, "rebuild", up.clone())?;
     let torn = job.tear_down(yes, extent).await?;
     if torn.exit() != Exit::Ok {
         return job.publish(&torn);
     }
     desk.state.forget()?;
-    let job = Job::new(&desk, "rebuild", up)?;
+    let job = Job::new(&desk, Instant::now(), "rebuild", up)?;
     job.make_after(Some(torn), &Part::all()).await
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn destroy(
 ) -> Result<Exit, Failure> {
     let mut desk = Desk::lay(common, started, "destroy").await?;
     desk.state.lock()?;
-    let job = Job::new(&desk, "destroy", UpArgs::default())?;
+    let job = Job::new(&desk, started, "destroy", UpArgs::default())?;
     let report = job.tear_down(yes, extent).await?;
     if report.exit() == Exit::Ok {
         desk.state.forget()?;
@@ -123,19 +123,26 @@ pub(super) fn refused(conflicts: &[Conflict]) -> Failure {
 /// One run from looking to reporting.
 struct Job<'a> {
     desk: &'a Desk,
+    /// When it began: what is done from then until the first step holds all steps up.
+    started: Instant,
     command: &'static str,
     context: Arc<Context>,
 }
 
 impl<'a> Job<'a> {
-    fn new(desk: &'a Desk, command: &'static str, up: UpArgs) -> Result<Self, Failure> {
+    fn new(
+        desk: &'a Desk,
+        started: Instant,
+        command: &'static str,
+        up: UpArgs,
+    ) -> Result<Self, Failure> {
         let standard = desk.options();
         let options = Options {
             kubeconfig: up.kubeconfig.unwrap_or(standard.kubeconfig),
             wipe_etcd: up.wipe_etcd,
             ..standard
         };
-        Ok(Self { desk, command, context: desk.context(options)? })
+        Ok(Self { desk, started, command, context: desk.context(options)? })
     }
 
     async fn make(&self, part: &Part) -> Result<Exit, Failure> {
@@ -144,7 +151,6 @@ impl<'a> Job<'a> {
 
     /// Looks, plans, does; `before` is the report of a teardown that is part of the same command.
     async fn make_after(&self, before: Option<Report>, part: &Part) -> Result<Exit, Failure> {
-        let looking = Instant::now();
         let looked = look::take(&self.context, part);
         let inventory = tokio::select! {
             inventory = looked => inventory?,
@@ -152,9 +158,9 @@ impl<'a> Job<'a> {
         };
         let plan = planner::plan(&self.context.cluster, &self.context.specs, &inventory, part)
             .map_err(|conflicts| refused(&conflicts))?;
-        let looked_s = looking.elapsed().as_secs_f64();
+        let taken_stock_s = self.started.elapsed().as_secs_f64();
         let (outcome, tails) = self.run(&plan).await;
-        let mut report = self.report(&plan, &outcome, tails, looked_s);
+        let mut report = self.report(&plan, &outcome, tails, taken_stock_s);
         if let Some(before) = before {
             report.critical_path_s += before.critical_path_s;
             report.critical_path = [before.critical_path, report.critical_path].concat();
@@ -168,7 +174,6 @@ impl<'a> Job<'a> {
     }
 
     async fn tear_down(&self, yes: bool, extent: Extent) -> Result<Report, Failure> {
-        let looking = Instant::now();
         let inventory =
             look::take(&self.context, &Part { bootstrap: false, ..Part::all() }).await?;
         let plan = teardown::plan(&self.context.cluster, &inventory, extent);
@@ -176,9 +181,9 @@ impl<'a> Job<'a> {
         if !yes && vms > 0 {
             confirm::destroy(&self.context.cluster.name, vms)?;
         }
-        let looked_s = looking.elapsed().as_secs_f64();
+        let taken_stock_s = self.started.elapsed().as_secs_f64();
         let (outcome, tails) = self.run(&plan).await;
-        Ok(self.report(&plan, &outcome, tails, looked_s))
+        Ok(self.report(&plan, &outcome, tails, taken_stock_s))
     }
 
     async fn run(&self, plan: &Plan) -> (Outcome, Tails) {
@@ -200,14 +205,15 @@ impl<'a> Job<'a> {
         (outcome, reporter.end().await)
     }
 
-    fn report(&self, plan: &Plan, outcome: &Outcome, mut tails: Tails, looked_s: f64) -> Report {
+    fn report(&self, plan: &Plan, outcome: &Outcome, mut tails: Tails, taken_stock_s: f64) -> Report {
         let (critical_path, chain_s) = plan.critical_path(&outcome.seconds);
         let failures: Vec<FailureLine> = outcome
             .failures(plan)
-            .map(|(step, failure)| FailureLine {
-                step: step.to_owned(),
-                failure: failure.clone(),
-                tail: tails.remove(step).unwrap_or_default(),
+            .map(|(step, failure)| {
+                let mut tail = tails.remove(step).unwrap_or_default();
+                // What the failure says already need not be read twice.
+                tail.retain(|line| !failure.said.contains(line.trim()));
+                FailureLine { step: step.to_owned(), failure: failure.clone(), tail }
             })
             .collect();
         let verdict = if outcome.interrupted() {
@@ -225,7 +231,7 @@ impl<'a> Job<'a> {
             cluster: plan.cluster.clone(),
             verdict,
             wall_s: self.desk.started.elapsed().as_secs_f64(),
-            critical_path_s: looked_s + chain_s,
+            critical_path_s: taken_stock_s + chain_s,
             critical_path,
             nodes: nodes(&self.context.cluster, plan, outcome),
             steps: steps(plan, outcome),

@@ -22,7 +22,7 @@ struct Documents {
 }
 
 pub(super) fn run(common: &Common, name: &str) -> Result<Exit, Failure> {
-    let cluster = desk::load(common)?;
+    let cluster = desk::load(common, desk::Warnings::Full)?;
     let templates = desk::templates(common)?;
     let short = name.split('.').next().unwrap_or(name);
     let Some(node) = cluster.nodes.iter().find(|node| node.name.as_str() == short) else {

@@ -7,7 +7,7 @@ use super::{desk, world};
 use crate::error::{Exit, Failure};
 
 pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
-    let cluster = desk::load(common)?;
+    let cluster = desk::load(common, desk::Warnings::None)?;
     let folder = common.world.simulate.clone().flatten();
     let world = world::simulate(&common.world, folder, &cluster).await?;
     let Some(sim) = world.sim() else {

@@ -99,7 +99,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Seconds from the program's start to this report.
     pub wall_s: f64,
-    /// Seconds of the longest chain of dependent steps, taking stock before it included.
+    /// Seconds of the longest chain of dependent steps; what is done before the first step, which
+    /// all of them wait for, is its beginning.
     pub critical_path_s: f64,
     /// That chain.
     pub critical_path: Vec<String>,

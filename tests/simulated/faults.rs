@@ -59,7 +59,7 @@ fn a_lock_timeout_of_a_clone_is_healed() {
 
 #[test]
 fn a_failed_clone_task_is_named_with_its_log() {
-    named("task-fails@pve1", 3);
+    named("task-fails@k8s1master1", 3);
 }
 
 #[test]

@@ -148,17 +148,27 @@ pub fn events(ran: &Ran) -> usize {
 pub fn redact(text: &str, world: &Path) -> String {
     let text = text.replace(&world.display().to_string(), "WORLD");
     let word = |word: &str| -> String {
-        let plain = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        let hex = plain.len() >= 8 && plain.bytes().all(|b| b.is_ascii_hexdigit());
         if word.contains("UPID:") {
-            "UPID".to_owned()
-        } else if word.contains("SHA256:") {
-            "SHA256:…".to_owned()
-        } else if hex && plain.bytes().any(|b| b.is_ascii_digit()) {
-            word.replace(plain, "HEX")
-        } else {
-            word.to_owned()
+            return "UPID".to_owned();
         }
+        if word.contains("SHA256:") {
+            return "SHA256:…".to_owned();
+        }
+        let mut out = String::new();
+        let mut hex = String::new();
+        for letter in word.chars().chain(['\0']) {
+            if letter.is_ascii_hexdigit() {
+                hex.push(letter);
+                continue;
+            }
+            let id = hex.len() >= 8 && hex.bytes().any(|b| b.is_ascii_digit());
+            out.push_str(if id { "HEX" } else { &hex });
+            hex.clear();
+            if letter != '\0' {
+                out.push(letter);
+            }
+        }
+        out
     };
     let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
     text.lines().map(line).collect::<Vec<_>>().join("\n")
