@@ -155,10 +155,10 @@ impl World {
         self.folder.as_deref()
     }
 
-    /// Where a simulated operator's own files lie.
-    pub(super) fn operator(&self) -> Option<PathBuf> {
+    /// Where a simulated operator's own files of a cluster lie.
+    pub(super) fn operator(&self, cluster: &str) -> Option<PathBuf> {
         match (&self.folder, &self.passing) {
-            (Some(folder), _) => Some(folder.join("operator")),
+            (Some(folder), _) => Some(folder.join("operator").join(cluster)),
             (None, Some(passing)) => Some(passing.path().to_owned()),
             (None, None) => None,
         }
