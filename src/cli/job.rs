@@ -165,6 +165,11 @@ impl<'a> Job<'a> {
             report.critical_path_s += before.critical_path_s;
             report.critical_path = [before.critical_path, report.critical_path].concat();
             report.steps = [before.steps, report.steps].concat();
+            if report.exit() != Exit::Ok {
+                // The old cluster is gone already: another `rebuild` would begin with the new one.
+                let flags = self.desk.flags();
+                report.next = vec![format!("k8sha up{flags}     (goes on where this run ended)")];
+            }
         }
         if part.bootstrap {
             self.after_bootstrap(&mut report, &plan).await;

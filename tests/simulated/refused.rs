@@ -21,6 +21,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
         command.args(["sim", "--quiet", "--speed", crate::world::SPEED]).env("HOME", folder.path());
+        command.env("TMPDIR", folder.path());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
