@@ -93,6 +93,8 @@ pub enum Error {
 pub struct Endpoints {
     /// The Proxmox VE hosts, by node name.
     pub hosts: BTreeMap<String, HostEndpoint>,
+    /// How many simulated seconds pass in a real one.
+    pub speed: f64,
     /// An HTTP CONNECT proxy that leads to the guests.
     pub proxy: SocketAddr,
     /// Where each name server of the site is asked.
@@ -210,6 +212,7 @@ impl Sim {
             beyond.etcd.map(|files| EtcdPems { ca: files.ca, cert: files.cert, key: files.key });
         let endpoints = Endpoints {
             hosts: reached,
+            speed: options.speed,
             proxy: beyond.proxy,
             name_servers: beyond.name_servers,
             etcd,

@@ -36,7 +36,7 @@ impl Server {
         let state = self.folder.path().join("state");
         let mut all = args.to_vec();
         let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        all.extend(["--endpoints", file, "--state", state, "--speed", crate::world::SPEED]);
+        all.extend(["--endpoints", file, "--state", state]);
         k8sha(&all)
     }
 }
