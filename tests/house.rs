@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster",
             "dns",
             "error",
+            "files",
             "kubeadm",
             "net",
             "plan",

@@ -181,6 +181,8 @@ impl<'a> Job<'a> {
     async fn tear_down(&self, yes: bool, extent: Extent) -> Result<Report, Failure> {
         let inventory =
             look::take(&self.context, &Part { bootstrap: false, ..Part::all() }).await?;
+        let keep_etcd = extent.keep_etcd || !self.desk.state.etcd_claim().exists();
+        let extent = Extent { keep_etcd, ..extent };
         let plan = teardown::plan(&self.context.cluster, &inventory, extent);
         let vms = plan.vms.iter().filter(|vm| vm.fate == Fate::Destroyed).count();
         if !yes && vms > 0 {
