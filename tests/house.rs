@@ -26,8 +26,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "cloudinit", "cluster", "dns", "error", "kubeadm", "net", "plan", "proxmox", "report",
-            "ssh", "state", "tempo",
+            "cloudinit",
+            "cluster",
+            "dns",
+            "error",
+            "kubeadm",
+            "net",
+            "plan",
+            "proxmox",
+            "report",
+            "ssh",
+            "state",
+            "tempo",
         ],
     ),
     // The simulator shares nothing with the product: it would hide the client's mistakes.
@@ -35,8 +45,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "cloudinit", "cluster", "dns", "error", "files", "kubeadm", "net", "plan", "profile",
-            "proxmox", "report", "run", "settings", "sim", "ssh", "state", "tempo",
+            "cloudinit",
+            "cluster",
+            "dns",
+            "error",
+            "files",
+            "kubeadm",
+            "net",
+            "plan",
+            "profile",
+            "proxmox",
+            "report",
+            "run",
+            "settings",
+            "sim",
+            "ssh",
+            "state",
+            "tempo",
         ],
     ),
 ];
@@ -78,7 +103,11 @@ fn sources() -> Vec<(PathBuf, String)> {
 /// What a file says outside its unit tests and comments.
 fn code(text: &str) -> String {
     let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    product.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    product
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn part(path: &Path) -> String {
@@ -122,7 +151,8 @@ fn crates_stay_behind_their_fences() {
     for (path, text) in sources() {
         let code = code(&text);
         for (name, places) in FENCES {
-            let used = code.contains(&format!("{name}::")) || code.contains(&format!("use {name};"));
+            let used =
+                code.contains(&format!("{name}::")) || code.contains(&format!("use {name};"));
             let inside = places.iter().any(|place| path.to_string_lossy().starts_with(place));
             if used && !inside {
                 wrong.push(format!("{} uses {name}", path.display()));
