@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::Faults;
 use super::lab::Lab;
 use super::pve::Pve;
 use super::site::Site;
@@ -48,6 +49,9 @@ pub struct World {
     pub pve: Pve,
     /// Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
     pub lab: Lab,
+    /// The faults that are armed. They belong to one start of the simulator.
+    #[serde(default)]
+    pub faults: Faults,
 }
 
 /// Real time turned into simulated time.

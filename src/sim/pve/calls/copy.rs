@@ -1,0 +1,234 @@
+//! Making VMs: new ones and copies (qemu-server src/PVE/API2/Qemu.pm, `create_vm`, `clone_vm`).
+
+use super::{Answer, Ask, Call, NODE, Permit, Run, VMID};
+use crate::sim::pve::config;
+use crate::sim::pve::drive::{self, Drive, Layout};
+use crate::sim::pve::options::{self, Need, OPTIONS};
+use crate::sim::pve::schema::{Format, Kind, flag, integer, must, text};
+use crate::sim::pve::state::{Storage, Vm};
+use crate::sim::pve::wire::Failure;
+use crate::sim::pve::work::{CloneWork, Create, Work};
+use crate::sim::store::Store;
+use crate::sim::world::World;
+
+/// The calls of this part.
+pub const CALLS: &[Call] = &[
+    Call {
+        method: "POST",
+        path: "/nodes/{node}/qemu",
+        params: &[
+            &[
+                NODE,
+                VMID,
+                text("pool").of(Format::PoolId),
+                flag("start"),
+                text("storage").of(Format::StorageId),
+                text("archive"),
+                flag("force"),
+                flag("unique"),
+                integer("bwlimit").min(0),
+                flag("live-restore"),
+                text("import-working-storage").of(Format::StorageId),
+                flag("ha-managed"),
+            ],
+            OPTIONS,
+        ],
+        permit: Permit::Check(|world, ask| may_allocate(world, ask, "vmid")),
+        run: Run::Write(create),
+    },
+    Call {
+        method: "POST",
+        path: "/nodes/{node}/qemu/{vmid}/clone",
+        params: &[&[
+            NODE,
+            VMID,
+            must("newid", Kind::Integer).of(Format::VmId),
+            text("name").of(Format::DnsName),
+            text("description"),
+            flag("full"),
+            text("storage").of(Format::StorageId),
+            text("format").one_of(&["raw", "qcow2", "vmdk"]),
+            text("pool").of(Format::PoolId),
+            text("snapname").of(Format::ConfigId).up_to(40),
+            text("target").of(Format::Node),
+            integer("bwlimit").min(0),
+        ]],
+        permit: Permit::Check(|world, ask| {
+            ask.require(world, &format!("/vms/{}", ask.text("vmid")), &["VM.Clone"])?;
+            may_allocate(world, ask, "newid")
+        }),
+        run: Run::Write(clone),
+    },
+];
+
+/// VM.Allocate on the new VM, or on the pool that it is to be in.
+fn may_allocate(world: &World, ask: &Ask, id: &str) -> Result<(), Failure> {
+    if let Some(pool) = ask.params.text("pool") {
+        if !ask.dc(world).pools.contains_key(pool) {
+            return Err(Failure::Forbidden(format!("pool '{pool}' does not exist")));
+        }
+        if ask.may(world, &format!("/pool/{pool}"), &["VM.Allocate"]) {
+            return Ok(());
+        }
+    }
+    let allowed = ask.may(world, &format!("/vms/{}", ask.text(id)), &["VM.Allocate"]);
+    // Checks that are alternatives of each other end in the bare text.
+    let refused = || Failure::Forbidden("Permission check failed".to_owned());
+    if allowed || ask.params.text(id).is_none() { Ok(()) } else { Err(refused()) }
+}
+
+fn create(world: &mut World, _: &Store, ask: &Ask) -> Answer {
+    ask.quorum(world)?;
+    let vmid = ask.vmid();
+    let dc = ask.dc(world);
+    if ask.params.text("archive").is_some() {
+        return Err(Failure::die("unable to restore: the simulator keeps no backups"));
+    }
+    if let Some(there) = dc.vms.get(&vmid) {
+        return Err(Failure::Die(format!(
+            "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",
+            there.host
+        )));
+    }
+    let given = ask.params.0.keys().filter(|name| options::exists(name));
+    let mut options: std::collections::BTreeMap<String, String> =
+        given.filter_map(|name| Some((name.clone(), ask.params.text(name)?.to_owned()))).collect();
+    let mut empty = Vm::new(&ask.node);
+    for (key, value) in options.iter().filter(|(key, _)| drive::is_drive(key)) {
+        let drive = Drive::parse(value);
+        if let Some(storage) = drive.storage() {
+            if !ask.dc(world).storages.contains_key(storage) {
+                return Err(Failure::Die(format!("storage '{storage}' does not exist")));
+            }
+            let path = format!("/storage/{storage}");
+            let privileges: &[&str] = match drive.is_cdrom() {
+                true => &["Datastore.AllocateSpace", "Datastore.Audit"],
+                false => &["Datastore.AllocateSpace"],
+            };
+            ask.require(world, &path, privileges)?;
+        }
+        if let Some((storage, _)) = drive.options.get("import-from").and_then(|v| v.split_once(':'))
+        {
+            let privileges = ["Datastore.AllocateSpace", "Datastore.Audit"];
+            ask.require(world, &format!("/storage/{storage}"), &privileges)?;
+        }
+        config::check_drive(dc, &ask.node, &empty, key, value)?;
+        empty.config.insert(key.clone(), value.clone());
+    }
+    for (key, value) in options.iter().filter(|(key, _)| options::need(key) != Need::Drive) {
+        // A boot order goes with the disks that are being made.
+        if key != "boot" {
+            config::permitted(dc, &ask.caller, vmid, key, Some(value))?;
+        }
+    }
+    config::check_keys(&options)?;
+    if let Some(order) = options.get("boot").and_then(|boot| boot.strip_prefix("order=")) {
+        let missing = |device: &&str| !device.is_empty() && !options.contains_key(*device);
+        if let Some(device) = order.split(';').find(missing) {
+            return Err(Failure::Die(format!(
+                "invalid bootorder: device '{device}' does not exist'"
+            )));
+        }
+    }
+    if !options.contains_key("boot") {
+        let bootable = |key: &&String| drive::is_drive(key) || config::is_net(key);
+        let order: Vec<_> = options.keys().filter(bootable).cloned().collect();
+        options.insert("boot".to_owned(), format!("order={}", order.join(";")));
+    }
+    let pool = ask.params.text("pool").map(str::to_owned);
+    let start = ask.params.flag("start");
+    let work = Work::Create(Box::new(Create { vmid, options, pool, start }));
+    ask.spawn(world, "qmcreate", &vmid.to_string(), work)
+}
+
+fn clone(world: &mut World, _: &Store, ask: &Ask) -> Answer {
+    ask.quorum(world)?;
+    let work = check_clone(world, ask)?;
+    let source = work.source.to_string();
+    ask.spawn(world, "qmclone", &source, Work::Clone(Box::new(work)))
+}
+
+fn check_clone(world: &World, ask: &Ask) -> Result<CloneWork, Failure> {
+    let dc = ask.dc(world);
+    let (source, node) = (ask.vmid(), &ask.node);
+    let newid = ask.params.vmid("newid").unwrap_or_default();
+    let storage = ask.params.text("storage");
+    let target = ask.params.text("target").unwrap_or(node);
+    if !dc.hosts.contains_key(target) {
+        return Err(Failure::Die(format!("no such cluster node '{target}'")));
+    }
+    let away = target != node;
+    let vm = dc.vm_on(node, source).ok_or_else(|| {
+        Failure::Die(format!("unable to find configuration file for VM {source} on node '{node}'"))
+    })?;
+    if let Some(id) = storage {
+        let section = dc.storages.get(id);
+        let section =
+            section.ok_or_else(|| Failure::Die(format!("storage '{id}' does not exist")))?;
+        if !section.size.contains_key(node) {
+            return Err(Failure::Die(format!("storage '{id}' is not available on node '{node}'")));
+        }
+        if away && !section.shared {
+            return Err(Failure::Die(format!("can't clone to non-shared storage '{id}'")));
+        }
+        if !section.content.iter().any(|content| content == "images") {
+            let text = format!("storage '{id}' does not support vm images");
+            return Err(Failure::parameter("storage", text));
+        }
+    }
+    if let Some(lock) = &vm.lock {
+        return Err(Failure::Die(format!("VM is locked ({lock})")));
+    }
+    let full = ask.params.text("full").map_or(!vm.is_template(), |flag| flag == "1");
+    for name in ["storage", "format"] {
+        if !full && ask.params.text(name).is_some() {
+            return Err(Failure::Die(format!("parameter '{name}' not allowed for linked clones")));
+        }
+    }
+    if let Some(snapshot) = ask.params.text("snapname") {
+        return Err(Failure::Die(format!("snapshot '{snapshot}' does not exist")));
+    }
+    let section = |id: &str| -> Option<&Storage> { dc.storages.get(id) };
+    let drives = || vm.drives().filter(|(_, drive)| drive.storage().is_some());
+    let local = |drive: &Drive| drive.storage().and_then(section).is_some_and(|s| !s.shared);
+    if away && drives().any(|(_, drive)| local(&drive)) {
+        return Err(Failure::Die(format!(
+            "can't clone VM to node '{target}' (VM uses local storage)"
+        )));
+    }
+    if dc.vms.contains_key(&newid) {
+        return Err(Failure::Die(format!(
+            "unable to create VM {newid}: config file already exists"
+        )));
+    }
+    for (key, drive) in drives().filter(|(_, drive)| !drive.is_cdrom()) {
+        let kind = drive.storage().and_then(section).map(|s| Layout::of(&s.kind));
+        let linkable = drive::is_base(&drive.volume) && kind.is_some_and(|k| k != Layout::Thick);
+        if !full && !linkable {
+            return Err(Failure::Die(format!(
+                "Linked clone feature is not supported for '{}' ({key})",
+                drive.volume
+            )));
+        }
+    }
+    for (_, drive) in drives().filter(|(_, drive)| !drive.is_cdrom() || drive.is_cloudinit()) {
+        let on = storage.or(drive.storage()).unwrap_or_default();
+        ask.require(world, &format!("/storage/{on}"), &["Datastore.AllocateSpace"])?;
+    }
+    for (_, net) in vm.config.iter().filter(|(key, _)| config::is_net(key)) {
+        config::bridge_permitted(dc, &ask.caller, net)?;
+    }
+    let own = |name: &str| ask.params.text(name).map(str::to_owned);
+    Ok(CloneWork {
+        source,
+        newid,
+        target: target.to_owned(),
+        full,
+        storage: own("storage"),
+        format: own("format"),
+        name: own("name"),
+        description: own("description"),
+        pool: own("pool"),
+        copying: None,
+    })
+}

@@ -1,0 +1,131 @@
+//! `/nodes/{node}` (pve-manager PVE/API2/Nodes.pm).
+
+use serde_json::{Value, json};
+
+use super::cluster::{used_memory, version};
+use super::{Answer, Ask, Call, NODE, Permit, Run};
+use crate::sim::pve::schema::text;
+use crate::sim::world::World;
+
+/// The calls of this part.
+pub const CALLS: &[Call] = &[
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/version",
+        params: &[&[NODE]],
+        permit: Permit::User,
+        run: Run::Read(|_, _| Ok(version())),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/status",
+        params: &[&[NODE]],
+        permit: Permit::One("/nodes/{node}", &["Sys.Audit"]),
+        run: Run::Read(status),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/time",
+        params: &[&[NODE]],
+        permit: Permit::One("/nodes/{node}", &["Sys.Audit"]),
+        run: Run::Read(|world, _| {
+            Ok(json!({"timezone": "UTC", "time": world.unix(), "localtime": world.unix()}))
+        }),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/network",
+        params: &[&[
+            NODE,
+            text("type").one_of(&[
+                "bridge",
+                "bond",
+                "eth",
+                "alias",
+                "vlan",
+                "fabric",
+                "OVSBridge",
+                "OVSBond",
+                "OVSPort",
+                "OVSIntPort",
+                "vnet",
+                "any_bridge",
+                "any_local_bridge",
+                "include_sdn",
+            ]),
+        ]],
+        permit: Permit::User,
+        run: Run::Read(network),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/certificates/info",
+        params: &[&[NODE]],
+        permit: Permit::User,
+        run: Run::Read(certificates),
+    },
+];
+
+fn status(world: &World, ask: &Ask) -> Answer {
+    let dc = ask.dc(world);
+    let Some(host) = dc.hosts.get(&ask.node) else { return Ok(Value::Null) };
+    let total = host.memory_mib << 20;
+    let used = (total / 10 + used_memory(dc, &ask.node)).min(total);
+    let disk = 100u64 << 30;
+    Ok(json!({
+        "pveversion": "pve-manager/9.2.11/14a22df35955d97d",
+        "kversion": "Linux 6.17.4-2-pve #1 SMP PREEMPT_DYNAMIC PMX 6.17.4-2",
+        "current-kernel": {"sysname": "Linux", "release": "6.17.4-2-pve", "machine": "x86_64",
+                           "version": "#1 SMP PREEMPT_DYNAMIC PMX 6.17.4-2"},
+        "boot-info": {"mode": "efi", "secureboot": 0},
+        "uptime": 3600 + world.now.0 / 1000, "cpu": 0.05, "wait": 0, "idle": 0,
+        "loadavg": ["0.12", "0.10", "0.08"], "ksm": {"shared": 0},
+        "cpuinfo": {"cpus": host.cpus, "cores": host.cpus, "sockets": 1, "mhz": "3000.000",
+                    "model": "Simulated", "vendor": "GenuineIntel", "hvm": "1", "user_hz": 100},
+        "memory": {"total": total, "used": used, "free": total - used, "available": total - used},
+        "swap": {"total": 0, "used": 0, "free": 0},
+        "rootfs": {"total": disk, "used": disk / 10, "free": disk - disk / 10,
+                   "avail": disk - disk / 10},
+    }))
+}
+
+fn network(world: &World, ask: &Ask) -> Answer {
+    let Some(host) = ask.dc(world).hosts.get(&ask.node) else { return Ok(Value::Null) };
+    let kind = ask.params.text("type");
+    let bridges =
+        matches!(kind, None | Some("bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"));
+    let mut all = Vec::new();
+    if matches!(kind, None | Some("eth")) {
+        all.push(json!({"iface": "eno1", "type": "eth", "method": "manual", "method6": "manual",
+                        "families": ["inet"], "priority": 3, "active": 1, "exists": 1}));
+    }
+    for (priority, bridge) in (4..).zip(&host.bridges).filter(|_| bridges) {
+        let path = format!("/sdn/zones/localnetwork/{bridge}");
+        let seen = ["SDN.Use", "SDN.Audit"];
+        if !ask.may(world, &path, &seen) && kind.is_some() {
+            continue;
+        }
+        all.push(json!({"iface": bridge, "type": "bridge", "method": "static", "active": 1,
+                        "autostart": 1, "bridge_ports": "eno1", "bridge_stp": "off",
+                        "bridge_fd": "0", "families": ["inet"], "priority": priority}));
+    }
+    Ok(Value::Array(all))
+}
+
+fn certificates(world: &World, ask: &Ask) -> Answer {
+    let dc = ask.dc(world);
+    let Some(host) = dc.hosts.get(&ask.node) else { return Ok(Value::Null) };
+    let made = world.epoch - 86_400;
+    let info = |file: &str, pair: &crate::sim::pve::tls::Pair, days: i64| {
+        json!({"filename": file, "pem": pair.cert, "fingerprint": pair.fingerprint,
+               "notbefore": made, "notafter": world.epoch + days * 86_400,
+               "public-key-type": "id-ecPublicKey", "public-key-bits": 256,
+               "issuer": "/CN=Proxmox Virtual Environment/O=PVE Cluster Manager CA"})
+    };
+    let mut ca = info("pve-root-ca.pem", &dc.ca, 3650);
+    ca["san"] = json!([]);
+    let mut leaf = info("pve-ssl.pem", &host.pair, 730);
+    let fqdn = format!("{}.{}", ask.node, world.site.domain);
+    leaf["san"] = json!(["127.0.0.1", "::1", "localhost", ask.node, fqdn]);
+    Ok(json!([ca, leaf]))
+}

@@ -1,0 +1,195 @@
+//! Tasks: lists, status, log, stop (pve-manager PVE/API2/Tasks.pm).
+
+use serde_json::{Value, json};
+
+use super::{Answer, Ask, Call, NODE, Permit, Run};
+use crate::sim::pve::schema::{Format, Kind, Param, flag, integer, must, text};
+use crate::sim::pve::state::Datacenter;
+use crate::sim::pve::task::Task;
+use crate::sim::pve::wire::{Body, Failure};
+use crate::sim::pve::work;
+use crate::sim::store::Store;
+use crate::sim::world::World;
+
+const UPID: Param = must("upid", Kind::Text);
+
+/// The calls of this part.
+pub const CALLS: &[Call] = &[
+    Call {
+        method: "GET",
+        path: "/cluster/tasks",
+        params: &[],
+        permit: Permit::User,
+        run: Run::Read(|world, ask| {
+            let tasks = ask.dc(world).tasks.iter().rev();
+            let seen = tasks.filter(|task| may_see(world, ask, task, &task.host));
+            Ok(seen.map(cluster_item).take(500).collect())
+        }),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/tasks",
+        params: &[&[
+            NODE,
+            flag("errors"),
+            integer("limit").min(0),
+            integer("since"),
+            text("source").one_of(&["archive", "active", "all"]),
+            integer("start").min(0),
+            text("statusfilter").of(Format::List),
+            text("typefilter"),
+            integer("until"),
+            text("userfilter"),
+            integer("vmid").of(Format::VmId),
+        ]],
+        permit: Permit::User,
+        run: Run::List(list),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/tasks/{upid}",
+        params: &[&[NODE, UPID]],
+        permit: Permit::User,
+        run: Run::Read(|_, _| Ok(json!([{"name": "status"}, {"name": "log"}]))),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/tasks/{upid}/status",
+        params: &[&[NODE, UPID]],
+        permit: Permit::User,
+        run: Run::Read(|world, ask| {
+            let task = find(world, ask)?.ok_or_else(no_such)?;
+            Ok(ask.dc(world).tasks[task].status())
+        }),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/tasks/{upid}/log",
+        params: &[&[
+            NODE,
+            UPID,
+            integer("start").min(0),
+            integer("limit").min(0),
+            flag("download"),
+        ]],
+        permit: Permit::User,
+        run: Run::List(log),
+    },
+    Call {
+        method: "DELETE",
+        path: "/nodes/{node}/tasks/{upid}",
+        params: &[&[NODE, UPID]],
+        permit: Permit::User,
+        run: Run::Write(stop),
+    },
+];
+
+fn no_such() -> Failure {
+    Failure::parameter("upid", "no such task")
+}
+
+/// A task of the node by its UPID, and whether the caller may see it.
+fn find(world: &World, ask: &Ask) -> Result<Option<usize>, Failure> {
+    let upid = ask.text("upid");
+    if upid.split(':').count() != 9 || !upid.starts_with("UPID:") {
+        return Err(Failure::parameter("upid", "unable to parse worker upid"));
+    }
+    let dc: &Datacenter = ask.dc(world);
+    let found = dc.tasks.iter().position(|task| task.upid == upid && task.host == ask.node);
+    if let Some(task) = found.map(|index| &dc.tasks[index])
+        && !may_see(world, ask, task, &ask.node)
+    {
+        ask.require(world, &format!("/nodes/{}", ask.node), &["Sys.Audit"])?;
+    }
+    Ok(found)
+}
+
+fn is_own(ask: &Ask, task: &Task) -> bool {
+    // A token sees what it started itself; a user sees what his tokens started too.
+    task.user == ask.caller.user && (ask.caller.token.is_none() || task.token == ask.caller.token)
+}
+
+fn may_see(world: &World, ask: &Ask, task: &Task, host: &str) -> bool {
+    is_own(ask, task) || ask.may(world, &format!("/nodes/{host}"), &["Sys.Audit"])
+}
+
+fn cluster_item(task: &Task) -> Value {
+    let mut value = task.listed();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("pstart");
+        if task.result.is_some() {
+            object.remove("pid");
+            object.insert("saved".to_owned(), json!("1"));
+        }
+    }
+    value
+}
+
+fn list(world: &World, ask: &Ask) -> Result<Body, Failure> {
+    let params = &ask.params;
+    let source = params.text("source").unwrap_or("archive");
+    let vmid = params.text("vmid");
+    let wanted = |task: &&Task| {
+        task.host == ask.node
+            && may_see(world, ask, task, &ask.node)
+            && vmid.is_none_or(|vmid| task.id == vmid)
+            && params.text("typefilter").is_none_or(|kind| task.kind == kind)
+            && params.text("userfilter").is_none_or(|user| task.user.contains(user))
+            && params.number("since").is_none_or(|since| task.started >= since)
+            && params.number("until").is_none_or(|until| task.started <= until)
+            && match source {
+                "archive" => task.result.is_some(),
+                "active" => task.result.is_none(),
+                _ => true,
+            }
+            && !(params.flag("errors") && task.result.as_deref().is_none_or(|text| text == "OK"))
+    };
+    let seen: Vec<_> = ask.dc(world).tasks.iter().rev().filter(wanted).collect();
+    let start = params.number("start").and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let limit = params.number("limit").and_then(|n| usize::try_from(n).ok()).unwrap_or(50);
+    let item = |task: &Task| {
+        let mut value = task.listed();
+        if task.result.is_none() {
+            value["status"] = json!("RUNNING");
+        }
+        value
+    };
+    let total = Some(seen.len());
+    let data = seen.into_iter().skip(start).take(limit).map(item).collect();
+    Ok(Body { data, total })
+}
+
+fn log(world: &World, ask: &Ask) -> Result<Body, Failure> {
+    let Some(index) = find(world, ask)? else {
+        return Ok(one_line("unable to open file - No such file or directory"));
+    };
+    let lines = &ask.dc(world).tasks[index].log;
+    let number = |name: &str| ask.params.number(name).and_then(|n| usize::try_from(n).ok());
+    let limit = match number("limit") {
+        None => 50,
+        Some(0) => usize::MAX,
+        Some(limit) => limit,
+    };
+    if lines.is_empty() {
+        return Ok(one_line("no content"));
+    }
+    let shown = (1..).zip(lines).skip(number("start").unwrap_or(0)).take(limit);
+    let data = shown.map(|(n, line): (usize, _)| json!({"n": n, "t": line})).collect();
+    Ok(Body { data, total: Some(lines.len()) })
+}
+
+fn one_line(text: &str) -> Body {
+    Body { data: json!([{"n": 1, "t": text}]), total: Some(1) }
+}
+
+fn stop(world: &mut World, _: &Store, ask: &Ask) -> Answer {
+    let index = find(world, ask)?;
+    if let Some(index) = index {
+        if !is_own(ask, &ask.dc(world).tasks[index]) {
+            ask.require(world, &format!("/nodes/{}", ask.node), &["Sys.Modify"])?;
+        }
+        let now = world.now;
+        work::interrupt(world, ask.dc, index, now);
+    }
+    Ok(Value::Null)
+}

@@ -1,0 +1,215 @@
+//! Drives, volume ids and sizes: how Proxmox VE writes them.
+
+use std::collections::BTreeMap;
+
+/// The buses that a drive can hang on.
+const BUSES: [&str; 6] = ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate"];
+
+/// A drive's option value, such as `local-lvm:vm-101-disk-0,size=32G`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// The volume, or `none`.
+    pub volume: String,
+    /// The other settings.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Drive {
+    /// Reads an option value.
+    pub fn parse(text: &str) -> Self {
+        let mut volume = String::new();
+        let mut options = BTreeMap::new();
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("file", value)) => volume = value.to_owned(),
+                Some((key, value)) => drop(options.insert(key.to_owned(), value.to_owned())),
+                None if volume.is_empty() => volume = part.to_owned(),
+                None => drop(options.insert(part.to_owned(), String::new())),
+            }
+        }
+        Self { volume, options }
+    }
+
+    /// Whether it is a CD-ROM drive.
+    pub fn is_cdrom(&self) -> bool {
+        self.options.get("media").is_some_and(|media| media == "cdrom") || self.volume == "cdrom"
+    }
+
+    /// Whether it is the drive that Proxmox generates for cloud-init.
+    pub fn is_cloudinit(&self) -> bool {
+        self.volume.contains("-cloudinit") || self.volume.ends_with(":cloudinit")
+    }
+
+    /// Its storage, when there is a volume in it.
+    pub fn storage(&self) -> Option<&str> {
+        self.volume.split_once(':').map(|(storage, _)| storage)
+    }
+
+    /// Its size in bytes, as its option says.
+    pub fn size(&self) -> Option<u64> {
+        parse_size(self.options.get("size")?)
+    }
+}
+
+impl std::fmt::Display for Drive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.volume)?;
+        self.options.iter().try_for_each(|(key, value)| write!(f, ",{key}={value}"))
+    }
+}
+
+/// Whether an option is a drive.
+pub fn is_drive(key: &str) -> bool {
+    let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    bus.len() < key.len() && BUSES.contains(&bus)
+}
+
+/// Bytes of a size such as `2252M`; a bare number is bytes.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.strip_suffix("iB").unwrap_or(text);
+    let (number, factor) = match text.char_indices().last()? {
+        (end, 'K') => (&text[..end], 1u64 << 10),
+        (end, 'M') => (&text[..end], 1 << 20),
+        (end, 'G') => (&text[..end], 1 << 30),
+        (end, 'T') => (&text[..end], 1 << 40),
+        _ => (text, 1),
+    };
+    let number: f64 = number.parse().ok().filter(|number: &f64| *number >= 0.0)?;
+    Some((number * factor as f64) as u64)
+}
+
+/// A size in the largest unit that has no remainder
+/// (pve-common src/PVE/JSONSchema.pm, `format_size`).
+pub fn format_size(bytes: u64) -> String {
+    let mut number = bytes;
+    for unit in ["", "K", "M"] {
+        if !number.is_multiple_of(1024) {
+            return format!("{number}{unit}");
+        }
+        number /= 1024;
+    }
+    format!("{number}G")
+}
+
+/// How a storage type lays its volumes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Files in folders: ids have a folder and a format, linked clones name their base.
+    Files,
+    /// LVM thin: ids are plain, linked clones do not name their base.
+    Thin,
+    /// LVM: no linked clones.
+    Thick,
+    /// ZFS and RBD: linked clones name their base.
+    Tree,
+}
+
+impl Layout {
+    /// The layout of Proxmox's storage type.
+    pub fn of(kind: &str) -> Self {
+        match kind {
+            "lvmthin" => Layout::Thin,
+            "lvm" | "iscsi" | "iscsidirect" => Layout::Thick,
+            "zfspool" | "zfs" | "rbd" => Layout::Tree,
+            _ => Layout::Files,
+        }
+    }
+
+    /// Whether files can be uploaded to it.
+    pub fn has_path(self) -> bool {
+        self == Layout::Files
+    }
+
+    /// The format that a volume has here when nobody names one that it can have.
+    pub fn format(self, wanted: Option<&str>) -> &str {
+        match (self, wanted) {
+            (Layout::Files, Some(format)) => format,
+            _ => "raw",
+        }
+    }
+
+    /// The id of a volume of a VM.
+    pub fn volid(self, storage: &str, vmid: u32, name: &str, format: &str) -> String {
+        match self {
+            Layout::Files => format!("{storage}:{vmid}/{name}.{format}"),
+            _ => format!("{storage}:{name}"),
+        }
+    }
+
+    /// The id of a linked clone of `base` (an id).
+    pub fn linked(self, base: &str, vmid: u32, name: &str, format: &str) -> String {
+        let (storage, path) = base.split_once(':').unwrap_or((base, ""));
+        match self {
+            Layout::Files => format!("{storage}:{path}/{vmid}/{name}.{format}"),
+            Layout::Tree => format!("{storage}:{path}/{name}"),
+            Layout::Thin | Layout::Thick => format!("{storage}:{name}"),
+        }
+    }
+}
+
+/// The id after a VM became a template: the disk's own name gets `base-` in front, and a linked
+/// clone loses its base's part of the path.
+pub fn base_volid(volid: &str, vmid: u32) -> String {
+    volid.replace(&format!("vm-{vmid}-"), &format!("base-{vmid}-"))
+}
+
+/// Whether a volume is a template's.
+pub fn is_base(volid: &str) -> bool {
+    let path = volid.split_once(':').map_or(volid, |(_, path)| path);
+    path.rsplit('/').next().is_some_and(|name| name.starts_with("base-"))
+}
+
+/// The path of a file on a storage of files, for texts that name it.
+pub fn file_path(storage: &str, volid: &str) -> String {
+    let root =
+        if storage == "local" { "/var/lib/vz".into() } else { format!("/mnt/pve/{storage}") };
+    let path = volid.split_once(':').map_or(volid, |(_, path)| path);
+    match path.split_once('/') {
+        Some(("iso", name)) => format!("{root}/template/iso/{name}"),
+        Some(("vztmpl", name)) => format!("{root}/template/cache/{name}"),
+        Some(("import", name)) => format!("{root}/import/{name}"),
+        _ => format!("{root}/images/{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_in_the_largest_unit_without_remainder() {
+        for (bytes, text) in [
+            (48 << 20, "48M"),
+            (10 << 30, "10G"),
+            (409_600, "400K"),
+            (1500, "1500"),
+            (2252 << 20, "2252M"),
+        ] {
+            assert_eq!(format_size(bytes), text);
+            assert_eq!(parse_size(text), Some(bytes));
+        }
+        assert_eq!(parse_size("1.5G"), Some(3 << 29));
+        assert_eq!(parse_size("abc"), None);
+    }
+
+    #[test]
+    fn volume_ids_follow_the_storage_type() {
+        let base = "local:9000/base-9000-disk-0.qcow2";
+        let linked = Layout::Files.linked(base, 101, "vm-101-disk-0", "qcow2");
+        assert_eq!(linked, "local:9000/base-9000-disk-0.qcow2/101/vm-101-disk-0.qcow2");
+        let thin = Layout::Thin.linked("local-lvm:base-9001-disk-0", 101, "vm-101-disk-0", "raw");
+        assert_eq!(thin, "local-lvm:vm-101-disk-0");
+        let tree = Layout::Tree.linked("tank:base-9001-disk-0", 101, "vm-101-disk-0", "raw");
+        assert_eq!(tree, "tank:base-9001-disk-0/vm-101-disk-0");
+        assert!(is_base(base) && !is_base(&linked) && !is_base(&tree));
+    }
+
+    #[test]
+    fn a_drive_is_read_and_written_with_its_options_sorted() {
+        let drive = Drive::parse("local:iso/seed.iso,size=400K,media=cdrom");
+        assert!(drive.is_cdrom() && !drive.is_cloudinit());
+        assert_eq!(drive.storage(), Some("local"));
+        assert_eq!(drive.to_string(), "local:iso/seed.iso,media=cdrom,size=400K");
+        assert!(is_drive("scsi0") && !is_drive("scsihw") && !is_drive("serial0"));
+    }
+}

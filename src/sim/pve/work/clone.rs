@@ -1,0 +1,259 @@
+//! Copying a VM (qemu-server src/PVE/API2/Qemu.pm, `clone_vm`).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Next, Turn, Work, no_room};
+use crate::sim::faults::FaultKind;
+use crate::sim::pve::drive::{self, Drive, Layout};
+use crate::sim::pve::state::{Datacenter, Vm, Volume};
+use crate::sim::pve::task::{storage_lock, timeout_text, vm_lock};
+use crate::sim::pve::{config, pace};
+
+/// A clone, as it was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Clone {
+    /// The VM to copy.
+    pub source: u32,
+    /// The VM to be.
+    pub newid: u32,
+    /// The node on which it is to be.
+    pub target: String,
+    /// Whether disks are copied rather than linked.
+    pub full: bool,
+    /// Where the disks go; `None`: where the source's are.
+    pub storage: Option<String>,
+    /// The disks' format.
+    pub format: Option<String>,
+    /// The VM's name.
+    pub name: Option<String>,
+    /// Its description.
+    pub description: Option<String>,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// The lock of the storage on which it copies, while it does.
+    pub copying: Option<String>,
+}
+
+/// Making the new configuration.
+const BEGIN: u8 = 0;
+/// Allocating the volumes.
+const ALLOCATE: u8 = 1;
+/// The volumes are there; copying begins.
+const COPY: u8 = 2;
+/// All is copied.
+const FINISH: u8 = 3;
+/// A copy that breaks (an injected fault).
+const BREAK: u8 = 4;
+
+/// One stage.
+pub fn step(turn: &mut Turn, mut work: Clone) -> Result<Next, Next> {
+    let host = turn.host();
+    match turn.task.stage {
+        BEGIN => begin(turn, &work, &host),
+        ALLOCATE => {
+            let result = allocate(turn, &mut work, &host);
+            if let Err(Next::End(Err(text))) = result {
+                undo(turn.dc(), &work);
+                return Ok(Next::End(Err(format!("clone failed: {text}"))));
+            }
+            turn.task.work = Work::Clone(Box::new(work));
+            result
+        }
+        COPY => {
+            let upid = turn.task.upid.clone();
+            let at = turn.at;
+            if let Some(file) = &work.copying {
+                turn.dc().release(&upid, Some(file), at);
+            }
+            let bytes = copied(turn.dc(), &work);
+            let seconds = match work.full {
+                true => pace::FULL_CLONE + bytes as f64 / pace::COPY_RATE,
+                false => pace::LINKED_CLONE - pace::CLONE_CONFIG - pace::ALLOCATE,
+            };
+            let name = work.name.clone().unwrap_or_default();
+            let short = name.split('.').next().unwrap_or_default().to_owned();
+            if turn.fault(FaultKind::TaskFails)
+                || turn.world.faults.take(FaultKind::TaskFails, &short)
+            {
+                return Ok(turn.after(BREAK, seconds / 2.0));
+            }
+            if work.full {
+                turn.say(format!("transferred 0.0 B of {} (0.00%)", human(bytes)));
+            }
+            Ok(turn.after(FINISH, seconds))
+        }
+        BREAK => {
+            undo(turn.dc(), &work);
+            let text = "clone failed: copy failed: command '/usr/bin/qemu-img convert' failed: \
+                        error while writing: Input/output error";
+            Ok(Next::End(Err(text.to_owned())))
+        }
+        _ => {
+            if work.full {
+                let size = human(copied(turn.dc(), &work));
+                turn.say(format!("transferred {size} of {size} (100.00%)"));
+            }
+            let dc = turn.dc();
+            if let Some(vm) = dc.vms.get_mut(&work.newid) {
+                vm.lock = None;
+                vm.host.clone_from(&work.target);
+            }
+            if let Some(pool) = work.pool.as_ref().and_then(|pool| dc.pools.get_mut(pool)) {
+                pool.vms.insert(work.newid);
+            }
+            Ok(Next::End(Ok(())))
+        }
+    }
+}
+
+fn begin(turn: &mut Turn, work: &Clone, host: &str) -> Result<Next, Next> {
+    let source = vm_lock(host, work.source);
+    if turn.fault(FaultKind::CloneLockTimeout) {
+        turn.say("trying to acquire lock...");
+        return Ok(Next::End(Err(timeout_text(&source))));
+    }
+    let running = turn.dc().vms.get(&work.source).is_some_and(|vm| vm.running.is_some());
+    turn.lock(&source, !running, pace::CLONE_LOCK_WAIT)?;
+    turn.lock(&vm_lock(host, work.newid), false, pace::CLONE_LOCK_WAIT)?;
+    if turn.dc().vms.contains_key(&work.newid) {
+        let text = format!("unable to create VM {}: config file already exists", work.newid);
+        return Ok(Next::End(Err(text)));
+    }
+    if turn.dc().vm_on(host, work.source).is_none() {
+        let text =
+            format!("unable to find configuration file for VM {} on node '{host}'", work.source);
+        return Ok(Next::End(Err(text)));
+    }
+    let mut vm = Vm::new(host);
+    vm.lock = Some("clone".to_owned());
+    vm.config.insert("description".to_owned(), " qmclone temporary file".to_owned());
+    turn.dc().vms.insert(work.newid, vm);
+    turn.say(format!("creating a clone of VM {} with ID {}", work.source, work.newid));
+    Ok(turn.after(ALLOCATE, pace::CLONE_CONFIG))
+}
+
+/// Takes the storage's lock and makes the new VM's volumes and configuration.
+fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next> {
+    let Some(source) = turn.dc().vms.get(&work.source).cloned() else {
+        return Err(Next::End(Err(super::no_config(host, work.source))));
+    };
+    let first = source.drives().find(|(_, drive)| drive.storage().is_some());
+    let first = first.and_then(|(_, drive)| drive.storage().map(str::to_owned));
+    let storage = work.storage.clone().or(first).unwrap_or_default();
+    let section = turn.dc().storages.get(&storage).cloned();
+    let shared = section.as_ref().is_some_and(|section| section.shared);
+    let file = storage_lock(host, &storage, shared);
+    turn.lock(&file, false, pace::STORAGE_LOCK_WAIT)?;
+    if turn.world.faults.active(FaultKind::DiskFull, host) {
+        let kind = section.map(|section| section.kind).unwrap_or_default();
+        return Err(Next::End(Err(no_room(&storage, &kind))));
+    }
+    let copies = turn.dc().tasks.iter().filter(|task| {
+        let on = matches!(&task.work, Work::Clone(other) if other.copying.as_ref() == Some(&file));
+        on && task.next.is_some() && task.stage == FINISH
+    });
+    let hold = match work.full {
+        true => pace::ALLOCATE + pace::ALLOCATE_PER_COPY * copies.count() as f64,
+        false => pace::ALLOCATE,
+    };
+    let unix = turn.unix();
+    let mut vm = Vm::new(host);
+    vm.lock = Some("clone".to_owned());
+    vm.config = source.config.clone();
+    for key in ["template", "parent", "snaptime"] {
+        vm.config.remove(key);
+    }
+    vm.config.retain(|key, _| !key.starts_with("unused"));
+    let drives: Vec<_> = source.drives().map(|(key, drive)| (key.to_owned(), drive)).collect();
+    for (key, old) in drives {
+        if let Some(new) = copy_drive(turn, work, host, &key, &old, unix) {
+            vm.config.insert(key, new.to_string());
+        }
+    }
+    for (key, value) in source.config.iter().filter(|(key, _)| config::is_net(key)) {
+        let mac = turn.world.pve.new_mac();
+        vm.config.insert(key.clone(), config::with_mac(value, &mac));
+    }
+    let uuid = turn.world.pve.new_uuid();
+    vm.config.insert("smbios1".to_owned(), format!("uuid={uuid}"));
+    let generation = turn.world.pve.new_uuid();
+    vm.config.insert("vmgenid".to_owned(), generation);
+    let copy = || format!("Copy-of-VM-{}", source.name(work.source));
+    vm.config.insert("name".to_owned(), work.name.clone().unwrap_or_else(copy));
+    if let Some(text) = &work.description {
+        vm.config.insert("description".to_owned(), config::trimmed(text));
+    }
+    turn.dc().vms.insert(work.newid, vm);
+    work.copying = Some(file);
+    Ok(turn.after(COPY, hold))
+}
+
+/// Copies or links what is in a drive, and gives the new drive.
+fn copy_drive(
+    turn: &mut Turn,
+    work: &Clone,
+    host: &str,
+    key: &str,
+    old: &Drive,
+    unix: i64,
+) -> Option<Drive> {
+    if old.is_cdrom() && !old.is_cloudinit() {
+        // A CD-ROM stays in the drive.
+        return None;
+    }
+    let base = turn.dc().volume(host, &old.volume)?.clone();
+    let to = match &work.storage {
+        Some(storage) => storage.clone(),
+        None => base.storage.clone(),
+    };
+    let section = turn.dc().storages.get(&to)?.clone();
+    let layout = Layout::of(&section.kind);
+    let format = layout.format(work.format.as_deref().or(Some(&base.format))).to_owned();
+    let vmid = work.newid;
+    let on = (!section.shared).then(|| host.to_owned());
+    let linked = !work.full && !old.is_cloudinit();
+    let name = match old.is_cloudinit() {
+        true => format!("vm-{vmid}-cloudinit"),
+        false => config::free_name(turn.dc(), host, &to, vmid),
+    };
+    let volid = match linked {
+        true => layout.linked(&base.volid, vmid, &name, &format),
+        false => layout.volid(&to, vmid, &name, &format),
+    };
+    let kind = if linked { "linked" } else { "full" };
+    turn.say(format!("create {kind} clone of drive {key} ({})", old.volume));
+    if !linked {
+        turn.say(format!("allocated target volume '{volid}'"));
+    }
+    turn.dc().volumes.push(Volume {
+        volid: volid.clone(),
+        storage: to,
+        host: on,
+        format,
+        ctime: unix,
+        vmid: Some(vmid),
+        parent: linked.then(|| base.volid.clone()),
+        ..base.clone()
+    });
+    let mut new = old.clone();
+    new.volume = volid;
+    new.options.insert("size".to_owned(), drive::format_size(base.size));
+    Some(new)
+}
+
+fn copied(dc: &Datacenter, work: &Clone) -> u64 {
+    let ours = |volume: &&Volume| volume.vmid == Some(work.newid) && volume.content == "images";
+    dc.volumes.iter().filter(ours).map(|volume| volume.size).sum()
+}
+
+/// Takes away what a clone made that did not come to its end.
+pub fn undo(dc: &mut Datacenter, work: &Clone) {
+    if dc.vms.get(&work.newid).is_some_and(|vm| vm.lock.as_deref() == Some("clone")) {
+        dc.vms.remove(&work.newid);
+        dc.volumes.retain(|volume| volume.vmid != Some(work.newid));
+    }
+}
+
+fn human(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
+}

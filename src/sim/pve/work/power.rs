@@ -1,0 +1,197 @@
+//! Switching VMs on and off (qemu-server src/PVE/QemuServer.pm).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Next, Turn, no_config};
+use crate::sim::pve::state::{Lock, Vm};
+use crate::sim::pve::task::vm_lock;
+use crate::sim::pve::{config, pace};
+use crate::sim::world::Machine;
+
+/// How to switch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Power {
+    /// On.
+    Start,
+    /// Off, at once.
+    Stop,
+    /// Off, asking the guest.
+    Shutdown(Shutdown),
+    /// Off, asking the guest, and on again.
+    Reboot(Shutdown),
+    /// Off and on at once.
+    Reset,
+}
+
+/// How a guest is asked to shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shutdown {
+    /// How long to wait for it, in seconds.
+    pub limit: f64,
+    /// Whether to switch off what does not react.
+    pub force: bool,
+}
+
+/// The guest reacted and is down.
+const DOWN: u8 = 1;
+/// The guest did not react in time.
+const DEAF: u8 = 2;
+
+/// One stage.
+pub fn step(turn: &mut Turn, vmid: u32, power: Power) -> Result<Next, Next> {
+    let host = turn.host();
+    if turn.task.stage == 0 {
+        turn.lock(&vm_lock(&host, vmid), false, pace::VM_LOCK_WAIT)?;
+    }
+    let Some(vm) = turn.dc().vm_on(&host, vmid).cloned() else {
+        return Ok(Next::End(Err(no_config(&host, vmid))));
+    };
+    match (power, turn.task.stage) {
+        (Power::Start, 0) => {
+            check_start(turn, &host, vmid, &vm).map_err(|text| Next::End(Err(text)))?;
+            if vm.drives().any(|(_, drive)| drive.is_cloudinit()) {
+                turn.say("generating cloud-init ISO");
+            }
+            Ok(turn.after(1, pace::START))
+        }
+        (Power::Start, _) => {
+            switch_on(turn, vmid);
+            Ok(Next::End(Ok(())))
+        }
+        (Power::Reset, 0) => Ok(turn.after(1, pace::RESET)),
+        (Power::Reset, _) => {
+            switch_off(turn, vmid, true);
+            switch_on(turn, vmid);
+            Ok(Next::End(Ok(())))
+        }
+        (_, 0) if vm.running.is_none() => Ok(Next::End(Ok(()))),
+        (Power::Stop, 0) => Ok(turn.after(1, pace::STOP)),
+        (Power::Stop, _) => {
+            switch_off(turn, vmid, true);
+            Ok(Next::End(Ok(())))
+        }
+        (Power::Shutdown(how) | Power::Reboot(how), 0) => {
+            let key = turn.key(vmid);
+            let at = turn.at;
+            if vm.agent() && !turn.world.lab.agent(&key, at) {
+                turn.say(format!(
+                    "QEMU Guest Agent is not running - VM {vmid} qga command 'guest-ping' failed \
+                     - got timeout"
+                ));
+            }
+            if turn.world.lab.reacts(&key, at) {
+                return Ok(turn.after(DOWN, pace::SHUTDOWN.min(how.limit)));
+            }
+            Ok(turn.after(DEAF, how.limit + pace::AGENT_TIMEOUT))
+        }
+        (Power::Shutdown(how) | Power::Reboot(how), DEAF) if !how.force => {
+            Ok(Next::End(Err("VM quit/powerdown failed - got timeout".to_owned())))
+        }
+        (Power::Shutdown(_), stage) => {
+            if stage == DEAF {
+                turn.say("VM still running - terminating now with SIGTERM");
+            }
+            switch_off(turn, vmid, stage == DEAF);
+            Ok(Next::End(Ok(())))
+        }
+        (Power::Reboot(_), stage) => {
+            switch_off(turn, vmid, stage == DEAF);
+            switch_on(turn, vmid);
+            Ok(Next::End(Ok(())))
+        }
+    }
+}
+
+fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), String> {
+    if vm.is_template() {
+        return Err("you can't start a vm if it's a template".to_owned());
+    }
+    if let Some(lock) = &vm.lock {
+        return Err(format!("VM is locked ({lock})"));
+    }
+    if vm.running.is_some() {
+        return Err(format!("VM {vmid} already running"));
+    }
+    let dc = turn.dc();
+    let custom = vm.config.get("cicustom").map(String::as_str).unwrap_or_default();
+    let snippets = custom.split(',').filter_map(|part| part.split_once('=')).map(|(_, id)| id);
+    let drives = vm.drives().map(|(_, drive)| drive.volume);
+    for volume in drives.chain(snippets.map(str::to_owned)) {
+        if volume.contains(':') && dc.volume(host, &volume).is_none() {
+            return Err(format!("volume '{volume}' does not exist"));
+        }
+    }
+    let bridges = dc.hosts.get(host).map(|host| host.bridges.clone()).unwrap_or_default();
+    for (_, value) in vm.config.iter().filter(|(key, _)| config::is_net(key)) {
+        let bridge = config::bridge(value).unwrap_or_default();
+        if !bridge.is_empty() && !bridges.iter().any(|there| there == bridge) {
+            return Err(format!("bridge '{bridge}' does not exist"));
+        }
+    }
+    let (vmid_lock, at) = (vm_lock(host, vmid), turn.at);
+    let recent = vm.stopped.is_some_and(|stopped| at < stopped.after(pace::CLEANUP_WINDOW));
+    if recent {
+        // The cleanup of the run before finds the new one and waits for its end, holding the lock.
+        let until = Some(at.after(pace::START + pace::CLEANUP_LOCK));
+        let owner = format!("qm cleanup {vmid}");
+        turn.dc().locks.push(Lock { file: vmid_lock, shared: false, owner, until });
+    }
+    Ok(())
+}
+
+fn switch_on(turn: &mut Turn, vmid: u32) {
+    let at = turn.at;
+    let key = turn.key(vmid);
+    let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
+    for (option, value) in std::mem::take(&mut vm.pending) {
+        match value {
+            Some(value) => drop(vm.config.insert(option, value)),
+            None => drop(vm.config.remove(&option)),
+        }
+    }
+    vm.running = Some(at);
+    let machine = machine(turn, vmid, key);
+    if let Some(machine) = machine {
+        turn.world.lab.power_on(machine, at, turn.store);
+    }
+}
+
+fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
+    let at = turn.at;
+    let key = turn.key(vmid);
+    turn.world.lab.power_off(&key, hard, at);
+    if let Some(vm) = turn.dc().vms.get_mut(&vmid) {
+        vm.running = None;
+        vm.stopped = Some(at);
+    }
+}
+
+/// What the guest finds when it wakes up.
+fn machine(turn: &mut Turn, vmid: u32, key: String) -> Option<Machine> {
+    let dc = turn.dc();
+    let vm = dc.vms.get(&vmid)?;
+    let disk = vm.boot_disk().and_then(|(_, drive)| {
+        let volume = dc.volume(&vm.host, &drive.volume)?;
+        Some((volume.size as f64 / f64::from(1 << 30), volume.system))
+    });
+    let cdroms = vm.drives().filter(|(_, drive)| drive.is_cdrom());
+    let blobs = cdroms.filter_map(|(_, drive)| dc.volume(&vm.host, &drive.volume)?.blob.clone());
+    Some(Machine {
+        key,
+        vmid,
+        host: vm.host.clone(),
+        name: vm.name(vmid),
+        vcpu: vm.vcpus(),
+        memory_mib: vm.memory_mib(),
+        disk_gib: disk.map(|(gib, _)| gib),
+        bootable: disk.is_some_and(|(_, system)| system),
+        nics: vm
+            .config
+            .iter()
+            .filter(|(key, _)| config::is_net(key))
+            .filter_map(|(_, value)| config::nic(value))
+            .collect(),
+        cdroms: blobs.collect(),
+        agent: vm.agent(),
+    })
+}
