@@ -28,7 +28,8 @@ impl State {
     /// # Errors
     /// When it cannot be made.
     pub fn open(folder: PathBuf) -> Result<Self, Failure> {
-        private_folder(&folder.join("ssh")).map_err(|error| fault("open the state folder", &error))?;
+        private_folder(&folder.join("ssh"))
+            .map_err(|error| fault("open the state folder", &error))?;
         Ok(Self { folder, lock: None })
     }
 
@@ -63,7 +64,9 @@ impl State {
                 let said = format!("another k8sha (process {holder}) is at work on this cluster");
                 Err(Failure::new(Exit::Local, "lock the state folder", said)
                     .on(self.folder.display())
-                    .hint("wait until it ends; two runs at once would step on each other".to_owned()))
+                    .hint(
+                        "wait until it ends; two runs at once would step on each other".to_owned(),
+                    ))
             }
             Err(TryLockError::Error(error)) => Err(fault("lock the state folder", &error)),
         }

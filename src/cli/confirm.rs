@@ -27,5 +27,9 @@ pub fn destroy(cluster: &str, vms: usize) -> Result<(), Failure> {
         .lock()
         .read_line(&mut answer)
         .map_err(|error| no(&format!("reading the answer failed: {error}")))?;
-    if answer.trim() == cluster { Ok(()) } else { Err(no("that was not its name; nothing was done")) }
+    if answer.trim() == cluster {
+        Ok(())
+    } else {
+        Err(no("that was not its name; nothing was done"))
+    }
 }

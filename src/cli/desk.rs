@@ -13,11 +13,11 @@ use super::world::World;
 use super::{log, world};
 use crate::cluster::Cluster;
 use crate::error::{Exit, Failure};
+use crate::profile::{self, Colour, LoadError};
 use crate::report::{Reporter, Style};
 use crate::run::context::{Context, Options};
-use crate::state::State;
-use crate::profile::{self, Colour, LoadError};
 use crate::settings;
+use crate::state::State;
 
 /// The desk of one command.
 pub(super) struct Desk {
@@ -116,11 +116,8 @@ impl Desk {
 
 /// The profile; its warnings and complaints go to stderr.
 pub(super) fn load(common: &Common) -> Result<Cluster, Failure> {
-    let colour = if io::stderr().is_terminal() && !settings::no_color() {
-        Colour::On
-    } else {
-        Colour::Off
-    };
+    let colour =
+        if io::stderr().is_terminal() && !settings::no_color() { Colour::On } else { Colour::Off };
     let doing = || format!("use profile `{}`", common.profile);
     match profile::load(&common.profile) {
         Ok(loaded) => {
@@ -130,8 +127,12 @@ pub(super) fn load(common: &Common) -> Result<Cluster, Failure> {
             Ok(loaded.cluster)
         }
         Err(LoadError::Rejected(rejected)) => {
-            let complaints =
-                profile::render(&rejected.complaints, &rejected.source.name, &rejected.source.text, colour);
+            let complaints = profile::render(
+                &rejected.complaints,
+                &rejected.source.name,
+                &rejected.source.text,
+                colour,
+            );
             let _ = writeln!(io::stderr(), "{complaints}\n");
             Err(Failure::new(Exit::Usage, doing(), rejected))
         }

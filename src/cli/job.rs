@@ -7,11 +7,12 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Common, UpArgs};
-use super::desk::Desk;
 use super::confirm;
+use super::desk::Desk;
 use crate::cluster::{Cluster, HostName, Role};
 use crate::error::{Exit, Failure};
-use crate::plan::planner::{self, Conflict, Part};
+use crate::plan::conflicts::Conflict;
+use crate::plan::planner::{self, Part};
 use crate::plan::teardown::{self, Extent};
 use crate::plan::{Action, Fate, Plan};
 use crate::report::event::Event;
@@ -168,7 +169,8 @@ impl<'a> Job<'a> {
 
     async fn tear_down(&self, yes: bool, extent: Extent) -> Result<Report, Failure> {
         let looking = Instant::now();
-        let inventory = look::take(&self.context, &Part { bootstrap: false, ..Part::all() }).await?;
+        let inventory =
+            look::take(&self.context, &Part { bootstrap: false, ..Part::all() }).await?;
         let plan = teardown::plan(&self.context.cluster, &inventory, extent);
         let vms = plan.vms.iter().filter(|vm| vm.fate == Fate::Destroyed).count();
         if !yes && vms > 0 {
@@ -183,12 +185,17 @@ impl<'a> Job<'a> {
         let reporter: Reporter = self.desk.reporter();
         let events: UnboundedSender<Event> = reporter.events();
         let context = Arc::clone(&self.context);
-        let outcome =
-            engine::run(plan, context.options.parallel_clones, &events, &self.desk.cancel, |step| {
+        let outcome = engine::run(
+            plan,
+            context.options.parallel_clones,
+            &events,
+            &self.desk.cancel,
+            |step| {
                 let context = Arc::clone(&context);
                 async move { step::perform(&context, &step).await }
-            })
-            .await;
+            },
+        )
+        .await;
         drop(events);
         (outcome, reporter.end().await)
     }
@@ -297,7 +304,11 @@ impl<'a> Job<'a> {
 }
 
 pub(super) fn interrupted(command: &str) -> Failure {
-    Failure::new(Exit::Interrupted, format!("finish `{command}`"), "interrupted; nothing was written")
+    Failure::new(
+        Exit::Interrupted,
+        format!("finish `{command}`"),
+        "interrupted; nothing was written",
+    )
 }
 
 fn steps(plan: &Plan, outcome: &Outcome) -> Vec<StepLine> {
@@ -333,24 +344,23 @@ fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {
             }),
             _ => None,
         });
-        let result = if let Some((id, _)) =
-            ends.iter().find(|(_, end)| matches!(end, End::Failed { .. }))
-        {
-            format!("FAILED at {}", id.split('/').next().unwrap_or(id))
-        } else if ends.values().any(|end| **end == End::Interrupted) {
-            "interrupted".to_owned()
-        } else if ends.values().any(|end| matches!(end, End::Blocked { .. })) {
-            "held up".to_owned()
-        } else {
-            let made = match vm.fate {
-                Fate::Created => "created",
-                Fate::Changed { .. } => "changed",
-                Fate::Kept => "kept",
-                Fate::Destroyed => "destroyed",
-                Fate::Absent => "absent",
+        let result =
+            if let Some((id, _)) = ends.iter().find(|(_, end)| matches!(end, End::Failed { .. })) {
+                format!("FAILED at {}", id.split('/').next().unwrap_or(id))
+            } else if ends.values().any(|end| **end == End::Interrupted) {
+                "interrupted".to_owned()
+            } else if ends.values().any(|end| matches!(end, End::Blocked { .. })) {
+                "held up".to_owned()
+            } else {
+                let made = match vm.fate {
+                    Fate::Created => "created",
+                    Fate::Changed { .. } => "changed",
+                    Fate::Kept => "kept",
+                    Fate::Destroyed => "destroyed",
+                    Fate::Absent => "absent",
+                };
+                joined.map_or(made.to_owned(), |joined| format!("{made}, {joined}"))
             };
-            joined.map_or(made.to_owned(), |joined| format!("{made}, {joined}"))
-        };
         lines.push(NodeLine {
             node: vm.node.to_string(),
             role: vm.role.to_string(),

@@ -21,12 +21,11 @@ pub fn start(path: &Path, verbose: u8) -> Result<(), Failure> {
         Failure::new(Exit::Local, format!("open the log `{}`", path.display()), error)
             .hint("name another folder with `--state`".to_owned())
     })?;
-    let filter = || {
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,k8sha=debug"))
-    };
+    let filter =
+        || EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,k8sha=debug"));
     let to_file = fmt::layer().json().with_writer(Mutex::new(file)).with_filter(filter());
-    let to_screen = (verbose > 1)
-        .then(|| fmt::layer().with_writer(std::io::stderr).with_filter(filter()));
+    let to_screen =
+        (verbose > 1).then(|| fmt::layer().with_writer(std::io::stderr).with_filter(filter()));
     // A second call in one process (a test) keeps the first log.
     let _ = tracing_subscriber::registry().with(to_file).with(to_screen).try_init();
     Ok(())

@@ -20,9 +20,8 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
         );
     }
     super::print_json(&sim.endpoints())?;
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| Failure::new(Exit::Local, "listen for signals", error))?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|error| Failure::new(Exit::Local, "listen for signals", error))?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}

@@ -37,7 +37,13 @@ pub(super) struct World {
 pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World, Failure> {
     let args = &common.world;
     let world = if let Some(file) = &args.endpoints {
-        World { endpoints: Some(read(file)?), sim: None, folder: None, speed: args.speed, passing: None }
+        World {
+            endpoints: Some(read(file)?),
+            sim: None,
+            folder: None,
+            speed: args.speed,
+            passing: None,
+        }
     } else if let Some(folder) = &args.simulate {
         simulate(args, folder.clone(), cluster).await?
     } else {
@@ -70,7 +76,7 @@ pub(super) async fn simulate(
     if !(args.speed.is_finite() && args.speed > 0.0) {
         return Err(Failure::new(Exit::Usage, doing, "`--speed` must be more than 0"));
     }
-    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults };
+    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults, port: None };
     let sim = Sim::start(site(cluster, args.topology), options)
         .await
         .map_err(|error| Failure::new(Exit::Local, doing, error))?;
@@ -84,7 +90,7 @@ pub(super) async fn simulate(
         ),
     };
     let endpoints = Some(sim.endpoints());
-    Ok(World { endpoints, sim: Some(sim), folder, speed: args.speed, passing: passing })
+    Ok(World { endpoints, sim: Some(sim), folder, speed: args.speed, passing })
 }
 
 fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
@@ -97,7 +103,8 @@ fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
 
 fn read(file: &Path) -> Result<Endpoints, Failure> {
     let doing = || format!("read the endpoints in `{}`", file.display());
-    let text = fs::read_to_string(file).map_err(|error| Failure::new(Exit::Usage, doing(), error))?;
+    let text =
+        fs::read_to_string(file).map_err(|error| Failure::new(Exit::Usage, doing(), error))?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::new(Exit::Usage, doing(), error)
             .hint("the file must hold what `k8sha sim` printed".to_owned())
@@ -110,9 +117,12 @@ fn point(cluster: &mut Cluster, endpoints: &Endpoints) -> Result<(), Failure> {
     let known: Vec<&str> = endpoints.hosts.keys().map(String::as_str).collect();
     for (name, host) in &mut cluster.proxmox.hosts {
         let Some(endpoint) = endpoints.hosts.get(name.as_str()) else {
-            let said = format!("the simulated site has no host `{name}`: known are {}", known.join(", "));
-            return Err(Failure::new(Exit::Usage, "find the Proxmox hosts", said)
-                .hint("a world in a folder keeps the site of its first run; take another folder".to_owned()));
+            let said =
+                format!("the simulated site has no host `{name}`: known are {}", known.join(", "));
+            return Err(Failure::new(Exit::Usage, "find the Proxmox hosts", said).hint(
+                "a world in a folder keeps the site of its first run; take another folder"
+                    .to_owned(),
+            ));
         };
         host.endpoint = endpoint.url.clone();
         let pin: Fingerprint = endpoint
@@ -136,7 +146,7 @@ impl World {
     }
 
     /// Whether the simulated world ends with this command.
-    pub(super) fn ispassing(&self) -> bool {
+    pub(super) fn is_passing(&self) -> bool {
         self.passing.is_some()
     }
 

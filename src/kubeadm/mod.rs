@@ -1,3 +1,47 @@
-//! kubeadm: what it is told.
+//! The Kubernetes stage, phase by phase, over SSH.
+//!
+//! Every phase looks, acts, waits and looks again. It says `true` where it changed something, and
+//! `false` where everything was as wanted: so a phase may be run again after any interruption.
+//! The order: [`facts`], [`etcd`], [`vip`], [`init`], [`join`], [`label`], [`kubeconfig`], [`cni`],
+//! [`ready`]. What takes minutes runs on the node as a systemd unit ([`unit`]) that a lost
+//! connection does not end.
 
+pub mod cni;
 pub mod config;
+mod error;
+pub mod etcd;
+pub mod facts;
+#[cfg(test)]
+pub(crate) mod fake;
+mod files;
+pub mod init;
+pub mod join;
+pub mod keys;
+pub mod kubeconfig;
+mod kubectl;
+pub mod label;
+pub mod preflight;
+pub mod ready;
+pub mod unit;
+pub mod vip;
+
+pub use error::Error;
+
+/// Paths on a Kubernetes node.
+pub mod path {
+    pub use super::config::{
+        ETCD_CA_FILE as ETCD_CA, ETCD_CERT_FILE as ETCD_CERT, ETCD_KEY_FILE as ETCD_KEY,
+        INIT_FILE as INIT, JOIN_FILE as JOIN,
+    };
+
+    /// The administrator's kubeconfig that kubeadm writes.
+    pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
+    /// The kubelet's kubeconfig: there from the middle of `init` or `join` on.
+    pub const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
+    /// The API server's static pod: there on a control plane.
+    pub const APISERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    /// The cluster's CA certificate.
+    pub const CA: &str = "/etc/kubernetes/pki/ca.crt";
+    /// What cloud-init wrote down about the node.
+    pub const NODE: &str = "/etc/k8sha/node.json";
+}

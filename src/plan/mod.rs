@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cluster::{HostName, NodeName, Role, VmId};
 
+pub mod conflicts;
 pub mod display;
 pub mod inventory;
 pub mod planner;

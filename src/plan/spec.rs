@@ -90,9 +90,7 @@ pub fn changes(spec: &NodeSpec, config: &BTreeMap<String, String>) -> Vec<Change
     let mut changes: Vec<Change> = spec
         .settings
         .iter()
-        .filter(|(key, want)| {
-            !config.get(*key).is_some_and(|have| same(key, want, have))
-        })
+        .filter(|(key, want)| !config.get(*key).is_some_and(|have| same(key, want, have)))
         .map(|(key, want)| Change {
             key: key.clone(),
             from: config.get(key).cloned().unwrap_or_default(),
@@ -159,14 +157,26 @@ mod tests {
             "virtio,bridge=vmbr0,firewall=0",
             "virtio=BC:24:11:00:00:01,bridge=vmbr0"
         ));
-        assert!(same("ide2", "local:iso/a.iso,media=cdrom", "local:iso/a.iso,media=cdrom,size=64K"));
+        assert!(same(
+            "ide2",
+            "local:iso/a.iso,media=cdrom",
+            "local:iso/a.iso,media=cdrom,size=64K"
+        ));
         assert!(same("tags", "k8sha;k8s1-cluster", "k8s1-cluster;k8sha"));
     }
 
     #[test]
     fn what_a_person_changed_is_a_difference() {
-        assert!(!same("net0", "virtio,bridge=vmbr0,firewall=0", "virtio=BC:24:11:00:00:01,bridge=vmbr1"));
-        assert!(!same("net0", "virtio,bridge=vmbr0,firewall=0", "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1"));
+        assert!(!same(
+            "net0",
+            "virtio,bridge=vmbr0,firewall=0",
+            "virtio=BC:24:11:00:00:01,bridge=vmbr1"
+        ));
+        assert!(!same(
+            "net0",
+            "virtio,bridge=vmbr0,firewall=0",
+            "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1"
+        ));
         assert!(!same("ide2", "local:iso/a.iso,media=cdrom", "none,media=cdrom"));
         assert!(!same("memory", "4096", "2048"));
     }

@@ -50,10 +50,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                 Fate::Destroyed
             }
             Some(VmState::Foreign { host, name, why }) => {
-                notices.push(format!(
-                    "VM {} on {host} (`{name}`) stays as it is: {why}",
-                    node.vmid
-                ));
+                notices
+                    .push(format!("VM {} on {host} (`{name}`) stays as it is: {why}", node.vmid));
                 Fate::Absent
             }
             _ => Fate::Absent,
@@ -120,7 +118,13 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
             }
         }
     }
-    Plan { cluster: cluster.name.clone(), topology: inventory.topology.clone(), vms, steps, notices }
+    Plan {
+        cluster: cluster.name.clone(),
+        topology: inventory.topology.clone(),
+        vms,
+        steps,
+        notices,
+    }
 }
 
 /// Whether a volume is a seed ISO with this name before its hash.

@@ -32,15 +32,22 @@ impl Answer<'_> {
         if status.is_success() {
             return body.map(Into::into).map_err(|error| self.broken(&error));
         }
-        // The body of a refusal only repeats the reason; without it the reason does.
-        let body = body.unwrap_or_default();
-        Err(self.refused(status, reason, &body))
+        // Most refusals have a body that repeats the reason; some have none, and one that breaks off
+        // is as good as none.
+        let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+        Err(self.refused(status, reason, body))
     }
 
-    fn refused(&self, status: StatusCode, reason: String, body: &[u8]) -> Error {
+    fn refused(&self, status: StatusCode, reason: String, body: ErrorBody) -> Error {
         let host = self.host.clone();
         let call = self.request.label.clone();
         let who = self.identity.clone();
+        let message = body.message.trim().to_owned();
+        // The HTTP reader drops a reason that is not all ASCII; the body still has it.
+        let reason = match message.lines().next() {
+            Some(line) if reason.is_empty() => line.to_owned(),
+            _ => reason,
+        };
         match status.as_u16() {
             401 => Error::Unauthorized { host, call, reason, who },
             403 if reason.starts_with(PERMISSION) => {
@@ -51,16 +58,9 @@ impl Answer<'_> {
             // src/PVE/APIServer/AnyEvent.pm. The work may have been done all the same.
             code @ 595..=599 => self.unanswered(format!("{code} {reason}").trim_end().to_owned()),
             code => {
-                let ErrorBody { message, errors } =
-                    serde_json::from_slice(body).unwrap_or_default();
-                Error::Refused(Box::new(Refusal {
-                    host,
-                    call,
-                    status: code,
-                    reason,
-                    message: message.trim().to_owned(),
-                    errors: errors.unwrap_or_default(),
-                }))
+                let errors = body.errors.unwrap_or_default();
+                let refusal = Refusal { host, call, status: code, reason, message, errors };
+                Error::Refused(Box::new(refusal))
             }
         }
     }
@@ -68,7 +68,7 @@ impl Answer<'_> {
     fn unanswered(&self, why: String) -> Error {
         let host = self.host.clone();
         let call = self.request.label.clone();
-        if self.request.is_read() {
+        if self.request.is_harmless {
             Error::NoAnswer { host, call, why }
         } else {
             Error::UnknownOutcome { host, call, why }
@@ -100,11 +100,7 @@ impl Answer<'_> {
 /// The text after the status: hyper keeps it where it is not the standard one.
 fn reason(response: &Response) -> String {
     match response.extensions().get::<ReasonPhrase>() {
-        // Perl writes latin-1 where it can.
-        Some(phrase) => match std::str::from_utf8(phrase.as_bytes()) {
-            Ok(text) => text.trim().to_owned(),
-            Err(_) => phrase.as_bytes().iter().copied().map(char::from).collect(),
-        },
+        Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).trim().to_owned(),
         None => response.status().canonical_reason().unwrap_or_default().to_owned(),
     }
 }
@@ -139,6 +135,14 @@ fn cause(error: &Cause) -> Option<&Cause> {
 }
 
 fn root_cause(error: &Cause) -> String {
+    let closed = |error: &Cause| {
+        let early = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+        error.downcast_ref().is_some_and(early)
+            || error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+    };
+    if chain(error).any(closed) {
+        return "the connection was closed before an answer came".to_owned();
+    }
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

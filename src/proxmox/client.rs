@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use crate::cluster::{HostName, Trust};
+use crate::cluster::{Host, HostName, Trust};
 use crate::retry::{Policy, Retry, retry};
 
 use super::answer::Answer;
@@ -55,8 +55,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A call: what is asked, not yet by whom.
-#[derive(Debug)]
+/// A call: what is asked, not yet by whom. It has no `Debug`, since a login holds a password.
 pub(super) struct Request {
     method: Method,
     /// The encoded path below `/api2/json`.
@@ -65,9 +64,10 @@ pub(super) struct Request {
     pub label: String,
     query: Params,
     body: Body,
+    /// Whether carrying it out twice does no more than once.
+    pub is_harmless: bool,
 }
 
-#[derive(Debug)]
 enum Body {
     None,
     Form(Params),
@@ -79,6 +79,7 @@ impl Request {
         let encoded = segments.iter().map(|segment| encode(segment)).collect::<Vec<_>>();
         Self {
             label: format!("{method} /{}", segments.join("/")),
+            is_harmless: method == Method::GET,
             method,
             path: format!("/{}", encoded.join("/")),
             query: Params::new(),
@@ -118,9 +119,10 @@ impl Request {
         self
     }
 
-    /// Whether carrying it out twice does no more than once.
-    pub fn is_read(&self) -> bool {
-        self.method == Method::GET
+    /// Says that carrying it out twice does no more than once, though it is no GET.
+    pub fn harmless(mut self) -> Self {
+        self.is_harmless = true;
+        self
     }
 }
 
@@ -172,6 +174,22 @@ impl Client {
             pace: if pace.is_finite() && pace > 0.0 { pace } else { 1.0 },
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Sets up the way to a host of the profile; where that names no certificate to trust, the error
+    /// tells which one the host shows.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], and those of [`Client::new`].
+    pub async fn open(name: &HostName, host: &Host, auth: Auth, pace: f64) -> Result<Self, Error> {
+        if let Some(trust) = &host.trust {
+            return Self::new(name.clone(), &host.endpoint, trust, auth, pace);
+        }
+        let seen = match tls::seen_fingerprint(&host.endpoint).await {
+            Ok(fingerprint) => format!("the host shows {fingerprint}"),
+            Err(why) => format!("what the host shows cannot be seen: {why}"),
+        };
+        Err(Error::Untrusted { host: name.clone(), endpoint: host.endpoint.clone(), seen })
     }
 
     /// The host: its name is the node of every path.
@@ -273,8 +291,8 @@ impl Client {
                 return Ok(session.clone());
             }
         }
-        let login = Request::post(&["access", "ticket"])
-            .form(Params::new().with("username", user).with("password", password.expose_secret()));
+        let form = Params::new().with("username", user).with("password", password.expose_secret());
+        let login = Request::post(&["access", "ticket"]).form(form).harmless();
         let body = self.exchange(&login, None).await?;
         let ticket: Ticket = self.decode(&login, &body)?;
         let session = Session::new(ticket.ticket, ticket.csrf);
@@ -300,7 +318,7 @@ impl Client {
         if let Some(session) = session {
             let cookie = self.secret_header(session.cookie().expose_secret())?;
             outgoing = outgoing.header(COOKIE, cookie);
-            if !request.is_read() {
+            if request.method != Method::GET {
                 let csrf = self.secret_header(session.csrf().expose_secret())?;
                 outgoing = outgoing.header("CSRFPreventionToken", csrf);
             }

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{self, Visitor};
 
+use crate::cluster::VmId;
+
 /// A value that is one JSON scalar.
 enum Scalar {
     Nothing,
@@ -94,6 +96,12 @@ pub(super) fn maybe_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<
         Err(_) if value >= 0.0 => Ok(Some(value as u64)),
         Err(_) => Err(de::Error::custom(format!("`{text}` is negative"))),
     }
+}
+
+/// A VMID, also when it comes as a string.
+pub(super) fn vmid<'de, D: Deserializer<'de>>(from: D) -> Result<VmId, D::Error> {
+    let number = number(from)?;
+    u32::try_from(number).map(VmId).map_err(|_| de::Error::custom(format!("`{number}` is no VMID")))
 }
 
 /// A text, also when it comes as a number; nothing is the empty text.

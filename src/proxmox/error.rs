@@ -42,6 +42,16 @@ pub enum Error {
     /// The host showed another certificate than the trusted one.
     #[error(transparent)]
     Certificate(Box<Stranger>),
+    /// Nothing says which certificate to trust, so nothing was sent.
+    #[error("no certificate is trusted for `{host}` at {endpoint}; {seen}")]
+    Untrusted {
+        /// The host.
+        host: HostName,
+        /// Its base address.
+        endpoint: String,
+        /// What the host shows, or why that cannot be seen.
+        seen: String,
+    },
     /// A reading call got no usable answer; trying again is safe.
     #[error("`{host}` gave no answer to `{call}`: {why}")]
     NoAnswer {
@@ -160,7 +170,7 @@ impl Identity {
         self.id().split('!').next().unwrap_or_default()
     }
 
-    fn acl_option(&self) -> String {
+    pub(super) fn acl_option(&self) -> String {
         match self {
             Identity::Token(id) => format!("--tokens '{id}'"),
             Identity::User(id) => format!("--users '{id}'"),
@@ -347,6 +357,9 @@ impl Error {
                 "compare {} with what `pvenode cert info` prints on the host itself; if it is the same, put it into the profile",
                 stranger.seen
             )),
+            Error::Untrusted { host, .. } => Some(format!(
+                "run `pvenode cert info` on the host, compare, and put the SHA-256 fingerprint into the profile under `{host}`; or name a copy of its /etc/pve/pve-root-ca.pem there"
+            )),
             Error::NoAnswer { .. } | Error::UnknownOutcome { .. } => Some(
                 "the host may be overloaded or without its daemons: `systemctl status pvedaemon pveproxy`; running again looks first and repeats nothing"
                     .to_owned(),
@@ -365,27 +378,5 @@ impl Error {
             }
             Error::Setup { .. } | Error::NoSuchHost { .. } => None,
         }
-    }
-}
-
-impl Denial {
-    /// The commands that grant what is missing.
-    fn hint(&self) -> String {
-        // Proxmox VE names nothing where any of several objects would do, as for a VMID or a pool.
-        let privilege = self.privileges.first().map_or("VM.Allocate", String::as_str);
-        // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
-        let path = match self.path.as_str() {
-            path if path.is_empty() || path.starts_with("/vms/") => "/vms",
-            path => path,
-        };
-        let role = format!("k8sha-{privilege}");
-        let also = match self.who {
-            Identity::Token(_) => "; its user needs it too (the same with `--users`)",
-            Identity::User(_) => "",
-        };
-        format!(
-            "on the host: `pveum role add {role} --privs {privilege}` and `pveum acl modify {path} {} --roles {role}`{also}",
-            self.who.acl_option()
-        )
     }
 }

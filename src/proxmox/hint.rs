@@ -1,5 +1,7 @@
 //! What helps against the errors that Proxmox VE is known for.
 
+use super::error::{Denial, Identity};
+
 /// Word in the error's text, what to try. The first that fits is taken.
 ///
 /// Sources of the texts: qemu-server src/PVE/API2/Qemu.pm and src/PVE/AbstractConfig.pm, pve-storage
@@ -67,4 +69,26 @@ const HINTS: &[(&str, &str)] = &[
 /// What to try against an error with these words.
 pub(super) fn refused(words: &str) -> Option<String> {
     HINTS.iter().find(|(word, _)| words.contains(word)).map(|(_, hint)| (*hint).to_owned())
+}
+
+impl Denial {
+    /// The commands that grant what is missing.
+    pub(super) fn hint(&self) -> String {
+        // Proxmox VE names nothing where any of several objects would do, as for a VMID or a pool.
+        let privilege = self.privileges.first().map_or("VM.Allocate", String::as_str);
+        // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
+        let path = match self.path.as_str() {
+            path if path.is_empty() || path.starts_with("/vms/") => "/vms",
+            path => path,
+        };
+        let role = format!("k8sha-{privilege}");
+        let also = match self.who {
+            Identity::Token(_) => "; its user needs it too (the same with `--users`)",
+            Identity::User(_) => "",
+        };
+        format!(
+            "on the host: `pveum role add {role} --privs {privilege}` and `pveum acl modify {path} {} --roles {role}`{also}",
+            self.who.acl_option()
+        )
+    }
 }

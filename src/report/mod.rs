@@ -115,9 +115,13 @@ mod tests {
 
     #[test]
     fn durations_read_naturally() {
-        for (seconds, want) in
-            [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (185.0, "3 min 05 s")]
-        {
+        for (seconds, want) in [
+            (0.04, "0.0 s"),
+            (9.94, "9.9 s"),
+            (9.96, "10 s"),
+            (59.6, "1 min 00 s"),
+            (185.0, "3 min 05 s"),
+        ] {
             assert_eq!(duration(seconds), want);
         }
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::cloudinit::{NodeSecrets, SeedImage, Templates, render};
 use crate::cluster::{Cluster, HostName, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
+use crate::kubeadm::join::Admission;
 use crate::net::Dialer;
 use crate::plan::planner::Specs;
 use crate::plan::spec;
@@ -51,6 +52,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// The nodes, by SSH.
     pub remotes: BTreeMap<NodeName, Remote>,
+    /// What lets nodes into the cluster, renewed once for all.
+    pub admission: Admission,
     /// How addresses are reached.
     pub dialer: Dialer,
     /// The pace of waiting.
@@ -78,11 +81,12 @@ impl Context {
         let identity = Identity::from_openssh(&operator.private)
             .map_err(|error| Failure::new(Exit::Local, "read our SSH key", error))?;
         let (mut specs, mut seeds, mut remotes) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::<NodeName, Remote>::new());
         for node in &cluster.nodes {
             let host_key = state.host_key(&node.name)?;
-            let known = HostKey::parse(&host_key.public)
-                .map_err(|error| Failure::new(Exit::Local, "read a host key", error).on(&node.name))?;
+            let known = HostKey::parse(&host_key.public).map_err(|error| {
+                Failure::new(Exit::Local, "read a host key", error).on(&node.name)
+            })?;
             let secrets = NodeSecrets {
                 host_key_private: host_key.private,
                 host_key_public: host_key.public,
@@ -90,7 +94,9 @@ impl Context {
             };
             let instance = instance_id(&cluster, node, &creation);
             let seed = render(templates, &cluster, node, &secrets, &instance)
-                .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?
+                .map_err(|error| {
+                    Failure::new(Exit::Usage, "render the seed", error).on(&node.name)
+                })?
                 .image(&cluster, &node.name);
             specs.insert(
                 node.name.clone(),
@@ -111,7 +117,19 @@ impl Context {
         }
         let fleet = fleet(&cluster, &world)?;
         let (dialer, tempo) = (world.dialer, world.tempo);
-        Ok(Self { cluster, specs, seeds, fleet, remotes, dialer, tempo, creation, options })
+        let admission = Admission::new(remotes[&cluster.first_master().name].clone());
+        Ok(Self {
+            cluster,
+            specs,
+            seeds,
+            fleet,
+            remotes,
+            admission,
+            dialer,
+            tempo,
+            creation,
+            options,
+        })
     }
 
     /// The client of a host.
@@ -172,7 +190,9 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
         let auth = (world.auth)(name)?;
         let pace = world.tempo.speed();
         clients.push(Client::new(name.clone(), &host.endpoint, trust, auth, pace).map_err(
-            |error| Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint()),
+            |error| {
+                Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint())
+            },
         )?);
     }
     Ok(clients.into_iter().collect())

@@ -25,7 +25,8 @@ const CLONE_PAUSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// The first host that cannot be asked, or that lacks what the profile names.
 pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Failure> {
-    let topology = context.fleet.topology().await.map_err(|error| proxmox("ask the hosts", &error))?;
+    let topology =
+        context.fleet.topology().await.map_err(|error| proxmox("ask the hosts", &error))?;
     let one_cluster = topology.clusters.len() == 1 && context.cluster.proxmox.hosts.len() > 1;
     if let Some(broken) = topology.clusters.iter().find(|cluster| !cluster.quorate) {
         let hosts: Vec<&str> = broken.hosts.iter().map(HostName::as_str).collect();
@@ -35,7 +36,9 @@ pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Fail
             "it has no quorum: its configuration is read-only",
         )
         .on(hosts.join(", "))
-        .hint("bring the other Proxmox node or a QDevice up (`pvecm status` on a host)".to_owned()));
+        .hint(
+            "bring the other Proxmox node or a QDevice up (`pvecm status` on a host)".to_owned(),
+        ));
     }
     let mut inventory = Inventory {
         topology: phrase(&topology),
@@ -96,7 +99,9 @@ async fn host(
         (&settings.import_storage, "import", &mut state.images),
         (&settings.iso_storage, "iso", &mut state.isos),
     ] {
-        let holds = storages.iter().any(|seen| seen.storage == *storage && seen.content.contains(content));
+        let holds = storages
+            .iter()
+            .any(|seen| seen.storage.as_ref() == Some(storage) && seen.content.contains(content));
         if holds {
             let volumes = client.storage_content(storage, content).await.map_err(fault)?;
             into.extend(volumes.into_iter().map(|volume| volume.volid));
@@ -127,9 +132,10 @@ fn check_storages(
     let mut said = Vec::new();
     let mut hint = None;
     for (storage, content) in wanted {
-        match storages.iter().find(|seen| seen.storage == storage) {
+        match storages.iter().find(|seen| seen.storage.as_deref() == Some(storage)) {
             None => {
-                let known: Vec<&str> = storages.iter().map(|seen| seen.storage.as_str()).collect();
+                let known: Vec<&str> =
+                    storages.iter().filter_map(|seen| seen.storage.as_deref()).collect();
                 said.push(format!(
                     "there is no storage `{storage}` that we may use; known are {}",
                     known.join(", ")
@@ -193,10 +199,7 @@ async fn template(client: &Client, source: TemplateSource) -> Result<TemplateSta
 }
 
 /// Which VMs hang on which template's disk, where the storage's volume ids tell.
-async fn linked(
-    client: &Client,
-    settings: &Host,
-) -> Result<BTreeMap<VmId, BTreeSet<VmId>>, Error> {
+async fn linked(client: &Client, settings: &Host) -> Result<BTreeMap<VmId, BTreeSet<VmId>>, Error> {
     let mut linked: BTreeMap<VmId, BTreeSet<VmId>> = BTreeMap::new();
     for vm in client.vms().await? {
         let Some(config) = client.find_vm(vm.vmid).await? else { continue };
@@ -271,7 +274,7 @@ async fn find_strays(context: &Context, inventory: &mut Inventory) -> Result<(),
             Ok(other) => vm(context, other, node).await.map_err(|error| proxmox("look", &error))?,
             Err(_) => VmState::Foreign {
                 host,
-                name: seen.name.clone().unwrap_or_default(),
+                name: seen.name.clone(),
                 why: "it is on a host that the profile does not name".to_owned(),
             },
         };

@@ -53,11 +53,13 @@ async fn kubernetes(context: &Context) -> Option<KubernetesState> {
     if !found.admin {
         return None;
     }
-    let initialised = crate::kubeadm::init::is_done(first).await.unwrap_or(false);
+    let initialised = crate::kubeadm::init::is_done(first, &context.cluster).await.unwrap_or(false);
     let nodes = ready::nodes(first).await.unwrap_or_default();
     let nodes = nodes
         .into_iter()
-        .map(|node| (node.name, KubeNode { roles: node.roles, ready: node.ready }))
+        .map(|node| {
+            (node.name, KubeNode { roles: node.roles.into_iter().collect(), ready: node.ready })
+        })
         .collect();
     Some(KubernetesState { initialised, nodes })
 }

@@ -146,11 +146,12 @@ impl Sim {
             None => new_world(site)?,
         };
         let log = RequestLog::open(options.folder.as_deref()).map_err(failed)?;
-        world.lab.faults = options
+        let faults = options
             .faults
             .iter()
             .map(|fault| (fault.kind.name().to_owned(), fault.target.clone()))
             .collect();
+        world.lab.set_faults(faults);
         world.faults = Faults::new(options.faults);
         store.save(&world);
         let clock = Clock::new(world.now, options.speed);

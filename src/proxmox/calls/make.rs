@@ -8,7 +8,7 @@ use crate::proxmox::{Mark, Params, Upid};
 
 use super::settle::Look;
 
-/// A VM to be made from a template on the same host.
+/// A VM to be made from a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloneRequest {
     /// The template.
@@ -49,13 +49,16 @@ pub struct CreateRequest {
 impl Client {
     /// Clones a VM and waits until it is whole and unlocked.
     ///
+    /// `landing` is the host that the clone is for: this one, or another of the same Proxmox VE
+    /// cluster where the template lies on shared storage.
+    ///
     /// A clone that fails over a lock was taken away again by Proxmox VE and is tried again. Needs
     /// VM.Clone on the template, VM.Allocate on the VMID or pool, Datastore.AllocateSpace, SDN.Use.
     /// Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
     ///
     /// # Errors
     /// [`Error::NotOurs`] when the VMID turns out to hold another VM; else the call's or the task's.
-    pub async fn clone_vm(&self, wanted: &CloneRequest) -> Result<(), Error> {
+    pub async fn clone_vm(&self, wanted: &CloneRequest, landing: &Client) -> Result<(), Error> {
         let CloneRequest { source, newid, name, mode, storage, pool, line, mark } = wanted;
         let full = *mode == CloneMode::Full;
         let form = Params::new()
@@ -64,17 +67,18 @@ impl Client {
             .with("description", mark.describe(line))
             .flag("full", full)
             .maybe("storage", storage.as_ref().filter(|_| full))
-            .maybe("pool", pool.as_ref());
+            .maybe("pool", pool.as_ref())
+            .maybe("target", (landing.host() != self.host()).then(|| landing.host()));
         let from = source.to_string();
         let path = ["nodes", self.host().as_str(), "qemu", &from, "clone"];
         self.settle(Request::post(&path).form(form), || async {
-            match self.look_for_vm(*newid, mark).await? {
+            match landing.look_for_vm(*newid, mark).await? {
                 Look::Nothing => self.look_for_clone(*source, *newid).await,
                 seen => Ok(seen),
             }
         })
         .await?;
-        self.wait_unlocked(*newid).await?;
+        landing.wait_unlocked(*newid).await?;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Doing a write until it is known to be done: the one place where a write is repeated.
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ const LOOK_WAIT: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 3;
 /// How long something may be under way.
 const UNDERWAY_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// How often a write is repeated after it was proved that nothing happened.
+/// How often a write is repeated after it was proved that nothing happened, or nothing was sent.
 const REPEATS: u32 = 3;
 
 /// A failed try, and whether another is safe.
@@ -41,7 +41,8 @@ struct Try {
 
 impl fmt::Display for Try {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
+        // Told while a step goes on: a failed task's log would drown it.
+        f.write_str(self.error.to_string().lines().next().unwrap_or_default())
     }
 }
 
@@ -66,10 +67,11 @@ impl Client {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<Look, Error>>,
     {
-        let tries = Cell::new(0u32);
-        let repeats = Cell::new(0u32);
+        // Atomics only so that the future may move between threads.
+        let (tries, repeats) = (AtomicU32::new(0), AtomicU32::new(0));
+        let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed) + 1;
         let attempt = || async {
-            tries.set(tries.get() + 1);
+            let is_first = count(&tries) == 1;
             let error = match self.write_and_follow(&request).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -79,14 +81,18 @@ impl Client {
                 if self.look_back(&request, &look).await? {
                     return Ok(());
                 }
-                repeats.set(repeats.get() + 1);
-                return Err(Try { error, again: Retry::when(repeats.get() <= REPEATS) });
+                return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
+            }
+            if matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. }) {
+                // The write was never sent: no connection came about, or the login before it broke
+                // off. Another try is safe.
+                return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
             if error.is_lock_timeout() {
                 return Err(Try { error, again: Retry::Yes });
             }
             let refused = error.words().is_some();
-            if refused && (tries.get() > 1 || error.is_present()) {
+            if refused && (!is_first || error.is_present()) {
                 match look().await? {
                     Look::Nothing => {}
                     _ if self.look_back(&request, &look).await? => return Ok(()),
@@ -101,10 +107,16 @@ impl Client {
     }
 
     async fn write_and_follow(&self, request: &Request) -> Result<(), Error> {
-        if let Some(upid) = self.write(request).await? {
-            self.follow(&upid).await?;
+        let Some(upid) = self.write(request).await? else { return Ok(()) };
+        match self.follow(&upid).await {
+            Ok(_) => Ok(()),
+            // The task was begun, and goes on whether we hear of it or not.
+            Err(error @ (Error::Unreachable { .. } | Error::NoAnswer { .. })) => {
+                let (host, call) = (self.host().clone(), request.label.clone());
+                Err(Error::UnknownOutcome { host, call, why: error.to_string() })
+            }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Looks until the write is known to be done (true) or not to have happened (false).

@@ -1,5 +1,6 @@
 //! The client against a scripted host: what goes over the wire, and what comes of each answer.
 
+mod fleet;
 mod recordings;
 mod settling;
 mod wire_level;

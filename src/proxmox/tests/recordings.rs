@@ -15,13 +15,12 @@ fn decode<T: DeserializeOwned>(body: &str) -> Result<(), String> {
 
 /// Decodes the answer to a call of ours; `None` for a call that we do not make.
 fn check(method: &str, path: &str, body: &str) -> Option<Result<(), String>> {
-    let path = path.split('?').next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let parts: Vec<&str> = path.strip_prefix("/api2/json/")?.split('/').collect();
     let outcome = match (method, parts.as_slice()) {
         ("GET", ["version"]) => decode::<Version>(body),
         ("GET", ["cluster", "status"]) => decode::<ClusterStatus>(body),
-        ("GET", ["cluster", "resources"]) if body.contains("\"storage\"") => return None,
-        ("GET", ["cluster", "resources"]) => decode::<Vec<VmResource>>(body),
+        ("GET", ["cluster", "resources"]) if query == "type=vm" => decode::<Vec<VmResource>>(body),
         ("GET", ["access", "permissions"]) => decode::<Permissions>(body),
         ("POST", ["access", "ticket"]) => decode::<Ticket>(body),
         ("GET", ["pools"]) => decode::<Vec<Pool>>(body),
@@ -39,7 +38,7 @@ fn check(method: &str, path: &str, body: &str) -> Option<Result<(), String>> {
         }
         ("GET", ["nodes", _, "tasks"]) => decode::<Vec<TaskSummary>>(body),
         ("GET", ["nodes", _, "tasks", _, "status"]) => decode::<TaskStatus>(body),
-        ("GET", ["nodes", _, "tasks", _, "log"]) if body.starts_with('{') => {
+        ("GET", ["nodes", _, "tasks", _, "log"]) if query != "download=1" => {
             decode::<Vec<TaskLogLine>>(body)
         }
         ("POST" | "PUT" | "DELETE", ["nodes", ..]) if body.contains("UPID:") => {
@@ -66,6 +65,10 @@ fn recorded_answers_of_a_real_host_are_understood() {
             continue;
         }
         let (method, url, body) = (field("method"), field("url"), field("resp_body"));
+        // Long bodies were cut when they were recorded.
+        if serde_json::from_str::<Value>(body).is_err_and(|error| error.is_eof()) {
+            continue;
+        }
         let Some(outcome) = check(method, url, body) else { continue };
         assert!(outcome.is_ok(), "line {} {method} {url}: {outcome:?}\n{body}", exchange["line"]);
         *counts.entry(method.to_owned()).or_default() += 1;

@@ -66,7 +66,7 @@ async fn a_clone_bears_its_mark_from_birth() {
             ours(json!({})),
         ])
         .await;
-        script.client().clone_vm(&wanted(mode)).await.unwrap();
+        script.client().clone_vm(&wanted(mode), &script.client()).await.unwrap();
         let full = u8::from(mode == CloneMode::Full);
         let call = &script.calls()[0];
         let start = format!(
@@ -88,7 +88,7 @@ async fn a_clone_that_happened_behind_a_596_is_not_repeated() {
         ours(json!({})),
     ])
     .await;
-    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap();
     assert_eq!(calls(&script), [POST, CONFIG, CONFIG, CONFIG, CONFIG]);
 }
 
@@ -103,7 +103,7 @@ async fn a_clone_that_waits_in_a_task_of_ours_is_waited_for() {
     let script =
         Script::play([Turn::HangUp, absent(), running, log(101), ours(json!({})), ours(json!({}))])
             .await;
-    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap();
     assert_eq!(calls(&script), [POST, CONFIG, CLONES, "task log?start=0&limit=5", CONFIG, CONFIG]);
 }
 
@@ -114,7 +114,7 @@ async fn a_clone_is_repeated_once_it_is_proved_that_nothing_happened() {
     turns.extend((0..3).flat_map(|_| nothing()));
     turns.extend([task("qmclone", "9000"), ended("OK"), ours(json!({}))]);
     let script = Script::play(turns).await;
-    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap();
     let looks = [CONFIG, CLONES].repeat(3);
     assert_eq!(
         calls(&script),
@@ -134,7 +134,7 @@ async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
         ours(json!({})),
     ]);
     let script = Script::play(turns).await;
-    script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap();
+    script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap();
     assert!(script.is_over());
 }
 
@@ -142,13 +142,15 @@ async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
 async fn a_vmid_that_holds_somebody_elses_vm_is_not_taken_for_ours() {
     let taken = || no(500, "unable to create VM 101: config file already exists", "");
     let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     let want = "VM 101 on `pve1` is not ours: it is `mail` and does not bear our mark";
     assert_eq!(error.to_string(), want);
 
     let before = Mark { creation: "c0".into(), ..mark() }.describe("x");
     let script = Script::play([taken(), ok(json!({ "name": "m1", "description": before }))]).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     assert!(error.to_string().contains("made at another time"), "{error}");
 }
 
@@ -166,7 +168,7 @@ async fn lock_timeouts_are_tried_again_whether_refused_or_failed() {
         ours(json!({})),
     ])
     .await;
-    script.client().clone_vm(&wanted(CloneMode::Full)).await.unwrap();
+    script.client().clone_vm(&wanted(CloneMode::Full), &script.client()).await.unwrap();
     assert_eq!(calls(&script).iter().filter(|call| *call == POST).count(), 3);
 }
 
@@ -174,7 +176,8 @@ async fn lock_timeouts_are_tried_again_whether_refused_or_failed() {
 async fn a_refusal_is_not_tried_again() {
     let words = "Linked clone feature is not supported for 'local:9000/a.raw' (scsi0)";
     let script = Script::play([no(500, words, "")]).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     assert!(error.to_string().ends_with(words) && error.hint().unwrap().contains("clone: full"));
     assert_eq!(script.requests().len(), 1);
 }
@@ -231,10 +234,12 @@ async fn every_other_write_is_settled_by_its_state() {
     script.client().destroy_vm(vm).await.unwrap();
     assert_eq!(script.requests().len(), 2);
 
-    let script =
-        Script::play([ok(json!({})), idle(), Turn::HangUp, ok(json!({ "template": 1 }))]).await;
+    let template = || ok(json!({ "template": 1 }));
+    let script = Script::play([ok(json!({})), Turn::HangUp, template(), template()]).await;
     script.client().make_template(vm).await.unwrap();
-    assert_eq!(script.requests().len(), 4);
+    assert_eq!(script.requests().len(), 3);
+    script.client().make_template(vm).await.unwrap();
+    assert!(script.is_over(), "a template is left alone");
 
     let listed = ok(json!([{ "volid": "local:iso/a.iso", "size": 4, "format": "iso" }]));
     let script = Script::play([Turn::HangUp, listed]).await;
@@ -282,7 +287,8 @@ async fn a_host_that_always_hangs_up_is_given_up_after_three_repeats() {
         [Turn::HangUp, absent(), ok(json!([])), absent(), ok(json!([])), absent(), ok(json!([]))]
     };
     let script = Script::play((0..4).flat_map(|_| round())).await;
-    let error = script.client().clone_vm(&wanted(CloneMode::Linked)).await.unwrap_err();
+    let error =
+        script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
     assert!(matches!(error, Error::UnknownOutcome { .. }), "{error}");
     assert_eq!(calls(&script).iter().filter(|call| *call == POST).count(), 4);
 }
@@ -299,4 +305,19 @@ async fn a_guest_that_does_not_shut_down_is_no_lock() {
         "POST /nodes/pve1/qemu/101/status/shutdown timeout=60&forceStop=1"
     );
     assert!(script.is_over());
+}
+
+#[test]
+fn every_call_can_be_made_from_a_task_of_its_own() {
+    fn movable<T: Send>(_: impl FnOnce(crate::proxmox::Client) -> T) {}
+    let wanted = wanted(CloneMode::Linked);
+    movable(|client| async move { client.clone_vm(&wanted, &client).await });
+    movable(|client| async move { client.resize_disk(VmId(1), "scsi0", 1).await });
+    movable(|client| async move { client.make_template(VmId(1)).await });
+    movable(|client| async move { client.start_vm(VmId(1)).await });
+    movable(|client| async move { client.destroy_vm(VmId(1)).await });
+    movable(|client| async move { client.set_config(VmId(1), &Params::new(), &[], None).await });
+    movable(|client| async move { client.upload_iso("local", "a.iso", b"x").await });
+    movable(|client| async move { client.delete_volume("local:iso/a.iso").await });
+    movable(|client| async move { client.download("a", "import", "b", "c", "d").await });
 }

@@ -1,10 +1,10 @@
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::cluster::{HostName, Trust, VmId};
+use crate::cluster::{Host, HostName, Trust, VmId};
 use crate::proxmox::scripted::{Script, Turn, ended, no, ok, proxy_fault, task, upid};
 use crate::proxmox::tls::seen_fingerprint;
-use crate::proxmox::{Auth, Client, Error, Fleet, Params, TaskEnd};
+use crate::proxmox::{Auth, Client, Error, Params, TaskEnd};
 use crate::report::event::{Event, Scope};
 
 fn version() -> Turn {
@@ -106,7 +106,10 @@ async fn a_ca_file_admits_what_it_signed_and_nothing_else() {
     client(&script.endpoint).version().await.unwrap();
     let error = client(&other.endpoint).version().await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("pve-root-ca.pem") && text.contains("UnknownIssuer"), "{text}");
+    assert!(
+        text.contains("pve-root-ca.pem") && text.contains("invalid peer certificate"),
+        "{text}"
+    );
     assert!(text.contains(&other.fingerprint.to_string()), "{text}");
     assert!(other.requests().is_empty());
 }
@@ -117,7 +120,7 @@ async fn the_words_of_a_refusal_are_the_reason_phrase_and_the_errors() {
     let script = Script::play([
         no(400, "Parameter verification failed.", body),
         no(500, "VM is locked (clone)", r#"{"data":null}"#),
-        no(500, "unable to open \u{fc}", ""),
+        no(500, "unable to open \u{fc}", r#"{"data":null,"message":"unable to open \u00fc\n"}"#),
     ])
     .await;
     let client = script.client();
@@ -170,6 +173,11 @@ async fn a_reading_call_is_tried_again_after_596_or_a_closed_connection() {
         })
         .collect();
     assert_eq!(errors.len(), 2);
+    assert!(
+        errors[1].ends_with("the connection was closed before an answer came"),
+        "{}",
+        errors[1]
+    );
     let want =
         "GET /version at `pve1`: `pve1` gave no answer to `GET /version`: 596 Connection timed out";
     assert_eq!(errors[0], want);
@@ -314,46 +322,6 @@ async fn a_silent_agent_is_no_fault() {
     assert!(client.agent_answers(VmId(101)).await.is_err());
 }
 
-fn entry(kind: &str, name: &str) -> serde_json::Value {
-    json!({ "type": kind, "name": name, "id": name, "quorate": 1, "online": 1 })
-}
-
-async fn fleet(answers: [serde_json::Value; 2]) -> (Fleet, [Script; 2]) {
-    let [one, two] = answers;
-    let scripts = [Script::play([ok(one)]).await, Script::play([ok(two)]).await];
-    let client = |script: &Script, name: &str| {
-        let trust = Trust::Fingerprint(script.fingerprint.0);
-        let auth = Auth::Token("root@pam!t=s3cret".into());
-        Client::new(HostName(name.into()), &script.endpoint, &trust, auth, 1000.0).unwrap()
-    };
-    (
-        ["pve1", "pve2"].iter().zip(&scripts).map(|(name, script)| client(script, name)).collect(),
-        scripts,
-    )
-}
-
-#[tokio::test]
-async fn hosts_of_one_proxmox_cluster_are_told_from_standalone_ones() {
-    let [pve1, pve2] = ["pve1", "pve2"].map(|name| HostName(name.into()));
-    let both = json!([entry("cluster", "lab"), entry("node", "pve1"), entry("node", "pve2")]);
-    let (together, _scripts) = fleet([both.clone(), both.clone()]).await;
-    let topology = together.topology().await.unwrap();
-    assert!(topology.is_together(&pve1, &pve2));
-    assert_eq!(topology.of(&pve2).unwrap().name.as_deref(), Some("lab"));
-
-    let (apart, _scripts) =
-        fleet([json!([entry("node", "pve1")]), json!([entry("node", "pve2")])]).await;
-    let topology = apart.topology().await.unwrap();
-    assert!(!topology.is_together(&pve1, &pve2) && topology.clusters.len() == 2);
-
-    let (wrong, _scripts) =
-        fleet([json!([entry("node", "pve1")]), json!([entry("node", "proxmox")])]).await;
-    let error = wrong.topology().await.unwrap_err().to_string();
-    assert!(error.contains("is not the Proxmox VE node `pve2`: it knows `proxmox`"), "{error}");
-    let error = wrong.client(&HostName("pve9".into())).unwrap_err().to_string();
-    assert_eq!(error, "no Proxmox VE host is named `pve9`: known are `pve1`, `pve2`");
-}
-
 #[tokio::test]
 async fn a_look_at_a_fingerprint_fails_where_nobody_listens() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -361,4 +329,33 @@ async fn a_look_at_a_fingerprint_fails_where_nobody_listens() {
     drop(listener);
     assert!(seen_fingerprint(&endpoint).await.unwrap_err().contains("refused"));
     assert!(seen_fingerprint("pve1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_host_without_a_trusted_certificate_tells_which_one_it_shows() {
+    let script = Script::play([version()]).await;
+    let host = Host {
+        endpoint: script.endpoint.clone(),
+        trust: None,
+        storage: "local-lvm".into(),
+        iso_storage: "local".into(),
+        import_storage: "local".into(),
+        templates: Default::default(),
+    };
+    let auth = Auth::Token("a@pve!t=s3cret".into());
+    let error = Client::open(&HostName("pve1".into()), &host, auth, 1.0).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.ends_with(&format!("the host shows {}", script.fingerprint)), "{text}");
+    assert!(error.hint().unwrap().contains("pvenode cert info"));
+    assert!(script.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_login_whose_answer_is_lost_is_made_again() {
+    let login = ok(json!({ "ticket": "PVE:a", "CSRFPreventionToken": "c" }));
+    let script = Script::play([Turn::HangUp, login, version()]).await;
+    let client = script.client_as(Auth::Ticket { user: "a@pve".into(), password: "p".into() });
+    client.version().await.unwrap();
+    let form = "POST /access/ticket username=a%40pve&password=p";
+    assert_eq!(script.calls(), [form, form, "GET /version"]);
 }

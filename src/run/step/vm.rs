@@ -5,7 +5,7 @@ use crate::cluster::{CloneMode, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
 use crate::plan::spec;
 use crate::proxmox::wire::VmConfig;
-use crate::proxmox::{Client, CloneRequest, Params};
+use crate::proxmox::{Client, CloneRequest, Nic, Params};
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
@@ -56,12 +56,11 @@ pub(super) async fn clone(
         name: name.to_string(),
         mode: if full { CloneMode::Full } else { CloneMode::Linked },
         storage: full.then(|| storage.to_owned()),
-        target: (*home != node.host).then(|| node.host.clone()),
         pool: context.cluster.proxmox.pool.clone(),
         line: spec.line.clone(),
         mark: spec.mark.clone(),
     };
-    client.clone_vm(&request).await.map_err(fault)?;
+    client.clone_vm(&request, target).await.map_err(fault)?;
     Ok(true)
 }
 
@@ -79,7 +78,7 @@ pub(super) async fn configure(context: &Context, name: &NodeName) -> Result<bool
         let value = match change.key.as_str() {
             "description" => spec.description.clone(),
             // A NIC that is set without its MAC address gets a new one.
-            "net0" => match config.mac("net0") {
+            "net0" => match config.get("net0").and_then(Nic::parse).and_then(|nic| nic.mac) {
                 Some(mac) => change.to.replacen("virtio", &format!("virtio={mac}"), 1),
                 None => change.to,
             },
@@ -89,10 +88,7 @@ pub(super) async fn configure(context: &Context, name: &NodeName) -> Result<bool
         changed = true;
     }
     if changed {
-        client
-            .set_config(node.vmid, &params, &[], config.digest())
-            .await
-            .map_err(fault)?;
+        client.set_config(node.vmid, &params, &[], config.digest()).await.map_err(fault)?;
     }
     Ok(changed)
 }

@@ -1,85 +1,196 @@
 //! Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
+//!
+//! The lab is state machines with a clock. Each guest has a queue of what happens to it next; the
+//! lab takes the earliest event of all queues until none is due. Nothing here waits: the servers
+//! ([`serve`]) look at the state and do the waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
 use super::site::Site;
 use super::store::Store;
-use super::world::{Machine, Shared, SimTime};
+use super::world::{Machine, SimTime};
 
-/// Where the lab's servers are.
-pub struct LabEndpoints {
-    /// An HTTP CONNECT proxy that leads to the guests.
-    pub proxy: SocketAddr,
-    /// Where each name server is asked.
-    pub name_servers: BTreeMap<Ipv4Addr, SocketAddr>,
-    /// The files with which the site's etcd is reached.
-    pub etcd: Option<EtcdFiles>,
-}
+mod boot;
+mod cloudinit;
+mod commands;
+mod dns;
+mod etcd;
+mod exec;
+mod faults;
+mod guest;
+mod iso;
+mod kube;
+mod kubeadm;
+mod lb;
+mod network;
+mod pace;
+mod packages;
+mod pki;
+mod seed;
+mod serve;
+mod ssh;
+#[cfg(test)]
+mod testing;
+mod units;
 
-/// The files of an etcd client, in PEM.
-pub struct EtcdFiles {
-    /// The CA's certificate.
-    pub ca: String,
-    /// The client's certificate.
-    pub cert: String,
-    /// The client's private key.
-    pub key: String,
-}
+pub use serve::{EtcdFiles, LabEndpoints, serve};
 
-/// Serves the lab on loopback ports.
-///
-/// # Errors
-/// When a port cannot be had.
-pub async fn serve(_shared: Shared) -> io::Result<LabEndpoints> {
-    let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-    Ok(LabEndpoints { proxy, name_servers: BTreeMap::new(), etcd: None })
-}
+use etcd::Etcd;
+use guest::Guest;
+use kube::Kube;
 
 /// The lab's state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lab {
-    /// The faults of guests, name servers and etcd members: (kebab-case name, target).
+    /// The faults of guests, name servers and etcd members: (kebab-case name, target), where an
+    /// empty target means all. Whoever starts the world sets them ([`Lab::set_faults`]).
     pub faults: BTreeSet<(String, String)>,
+    /// Faults that happen once to each target, and have.
+    faults_spent: BTreeSet<(String, String)>,
+    /// The Unix time, in seconds, at which the world was made.
+    epoch: i64,
+    /// The latest instant at which somebody looked.
+    now: SimTime,
+    net: Net,
+    etcd: Option<Etcd>,
+    /// By [`Machine::key`].
+    guests: BTreeMap<String, Guest>,
+    /// By id: [`kube::EXTERNAL`], or the guest on which a stacked cluster was made.
+    kubes: BTreeMap<String, Kube>,
+    /// Which guest holds a virtual address.
+    vips: BTreeMap<Ipv4Addr, String>,
+    /// Guests that have switched themselves off since somebody asked.
+    stopped: Vec<String>,
+}
+
+/// The site's network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Net {
+    domain: String,
+    nameservers: Vec<Ipv4Addr>,
+    records: Vec<(String, Ipv4Addr)>,
+    gateway: Ipv4Addr,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self {
+            domain: String::new(),
+            nameservers: Vec::new(),
+            records: Vec::new(),
+            gateway: Ipv4Addr::UNSPECIFIED,
+        }
+    }
 }
 
 impl Lab {
-    /// The lab of a site.
+    /// The lab of a site, made at a Unix time in seconds ([`super::world::World::epoch`]): name
+    /// servers, and an etcd with certificates of its own if the site has one.
     ///
     /// # Errors
     /// When no certificate can be made.
-    pub fn new(_site: &Site, _epoch: i64) -> io::Result<Self> {
-        Ok(Self::default())
+    pub fn new(site: &Site, epoch: i64) -> io::Result<Self> {
+        let etcd = match site.etcd.as_slice() {
+            [] => None,
+            members => Some(Etcd::new(members.to_vec(), epoch)?),
+        };
+        let net = Net {
+            domain: site.domain.clone(),
+            nameservers: site.nameservers.clone(),
+            records: site.records.clone(),
+            gateway: site.gateway,
+        };
+        Ok(Self { epoch, net, etcd, ..Self::default() })
     }
-    /// The names of the keys in the site's etcd.
-    pub fn etcd_keys(&self) -> Vec<String> {
-        Vec::new()
-    }
+
     /// A VM was switched on: its guest boots from its disk, reading the seed in its CD-ROM drives.
-    pub fn power_on(&mut self, _machine: Machine, _now: SimTime, _store: &Store) {}
+    pub fn power_on(&mut self, machine: Machine, now: SimTime, store: &Store) {
+        self.now = self.now.max(now);
+        self.boot(machine, now, store);
+    }
+
     /// A VM was switched off. `hard`: without telling the guest.
-    pub fn power_off(&mut self, _key: &str, _hard: bool, _now: SimTime) {}
+    pub fn power_off(&mut self, key: &str, _hard: bool, now: SimTime) {
+        self.now = self.now.max(now);
+        if let Some(guest) = self.guests.get_mut(key) {
+            guest.run = None;
+        }
+        self.elect();
+    }
+
     /// Whether the guest of this VM reacts to ACPI shutdown (it has booted).
-    pub fn reacts(&self, _key: &str, _now: SimTime) -> bool {
-        true
+    pub fn reacts(&self, key: &str, now: SimTime) -> bool {
+        let run = self.guests.get(key).and_then(|guest| guest.run.as_ref());
+        run.is_some_and(|run| !run.held && now >= run.since.after(pace::KERNEL))
     }
+
     /// A VM's disks were deleted: forget what its guest wrote.
-    pub fn destroy(&mut self, _key: &str) {}
+    pub fn destroy(&mut self, key: &str) {
+        self.guests.remove(key);
+        for kube in self.kubes.values_mut() {
+            kube.members.remove(key);
+        }
+        // A stacked etcd is gone with its last member; an external one keeps what it has.
+        self.kubes.retain(|_, kube| kube.external || !kube.members.is_empty());
+        self.elect();
+    }
+
     /// Whether the guest agent answers.
-    pub fn agent(&self, _key: &str, _now: SimTime) -> bool {
-        false
+    pub fn agent(&self, key: &str, _now: SimTime) -> bool {
+        self.guests.get(key).is_some_and(|guest| guest.active("qemu-guest-agent"))
     }
+
     /// The guest's IPv4 addresses with prefix lengths, per interface, for the agent's answer.
-    pub fn addresses(&self, _key: &str, _now: SimTime) -> Vec<(String, std::net::Ipv4Addr, u8)> {
-        Vec::new()
+    pub fn addresses(&self, key: &str, _now: SimTime) -> Vec<(String, Ipv4Addr, u8)> {
+        let Some(guest) = self.guests.get(key) else { return Vec::new() };
+        if guest.run.is_none() {
+            return Vec::new();
+        }
+        let mut addresses = vec![("lo".to_owned(), Ipv4Addr::LOCALHOST, 8)];
+        if let (Some(address), Some(network)) = (guest.address(), &guest.disk.network) {
+            addresses.push(("eth0".to_owned(), address, network.prefix));
+        }
+        let held = self.vips.iter().filter(|(_, holder)| *holder == key);
+        addresses.extend(held.map(|(vip, _)| ("eth0".to_owned(), *vip, 32)));
+        addresses
     }
+
     /// VMs whose guest switched itself off (poweroff) and that Proxmox must see stopped.
     pub fn take_stopped(&mut self) -> Vec<String> {
-        Vec::new()
+        std::mem::take(&mut self.stopped)
     }
+
+    /// The names of the keys in the site's etcd: part of what a person can see of the world.
+    pub fn etcd_keys(&self) -> Vec<String> {
+        self.etcd.iter().flat_map(|etcd| etcd.kv.keys().cloned()).collect()
+    }
+
     /// Lets everything take effect that ends by `now`.
-    pub fn advance(&mut self, _now: SimTime) {}
+    pub fn advance(&mut self, now: SimTime) {
+        self.release();
+        loop {
+            let next = self
+                .guests
+                .iter()
+                .filter_map(|(key, guest)| Some((guest.run.as_ref()?.next()?, key)))
+                .filter(|(at, _)| *at <= now)
+                .min();
+            let Some((at, key)) = next.map(|(at, key)| (at, key.clone())) else { break };
+            self.now = self.now.max(at);
+            self.heartbeat();
+            let run = self.guests.get_mut(&key).and_then(|guest| guest.run.as_mut());
+            if let Some((at, due)) = run.and_then(|run| run.take(at)) {
+                self.happen(&key, at, due);
+            }
+            self.elect();
+        }
+        if now > self.now {
+            self.now = now;
+        }
+        self.heartbeat();
+    }
 }

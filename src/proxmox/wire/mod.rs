@@ -5,16 +5,17 @@
 //! Source: the API viewer's schema and answers of pve-manager 9.2.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::cluster::VmId;
+use super::de;
 
-use super::{Mark, PropertyString, de, parse_size, tags};
+mod vm;
+
+pub use vm::{
+    AgentAddress, AgentInterface, AgentInterfaces, VmConfig, VmResource, VmStatus, VmSummary,
+};
 
 /// The envelope of every answer.
 #[derive(Debug, Deserialize)]
@@ -217,193 +218,6 @@ impl StorageContent {
     }
 }
 
-/// One entry of `GET /nodes/N/qemu`: live, unlike [`VmResource`].
-#[derive(Clone, Debug, Deserialize)]
-pub struct VmSummary {
-    /// The VMID.
-    pub vmid: VmId,
-    /// Its name; `VM 101` while a clone is being made.
-    #[serde(default)]
-    pub name: String,
-    /// `running` or `stopped`.
-    #[serde(default)]
-    pub status: String,
-    /// The lock, such as `clone`.
-    #[serde(default)]
-    pub lock: Option<String>,
-    /// Whether it is a template.
-    #[serde(default, deserialize_with = "de::flag")]
-    pub template: bool,
-    /// Its tags.
-    #[serde(default, deserialize_with = "de::words")]
-    pub tags: BTreeSet<String>,
-    /// Memory in bytes.
-    #[serde(default, deserialize_with = "de::number")]
-    pub maxmem: u64,
-}
-
-/// One entry of `GET /cluster/resources?type=vm`: a cache that lags by up to ten seconds, in which
-/// a fresh clone has neither name nor status.
-#[derive(Clone, Debug, Deserialize)]
-pub struct VmResource {
-    /// The VMID, unique in the whole Proxmox cluster.
-    pub vmid: VmId,
-    /// `qemu` or `lxc`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The node that it lives on.
-    pub node: String,
-    /// Its name.
-    #[serde(default)]
-    pub name: String,
-    /// `running`, `stopped` or `unknown`.
-    #[serde(default)]
-    pub status: String,
-    /// Whether it is a template.
-    #[serde(default, deserialize_with = "de::flag")]
-    pub template: bool,
-    /// Its tags.
-    #[serde(default, deserialize_with = "de::words")]
-    pub tags: BTreeSet<String>,
-    /// Its pool.
-    #[serde(default)]
-    pub pool: Option<String>,
-}
-
-/// `GET /nodes/N/qemu/ID/config`: every key as text, and readers for the ones that we use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VmConfig(pub BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for VmConfig {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(transparent)]
-        struct Text(#[serde(deserialize_with = "de::maybe_text")] Option<String>);
-
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = VmConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the configuration of a VM")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VmConfig, A::Error> {
-                let mut values = BTreeMap::new();
-                while let Some((key, Text(value))) = map.next_entry::<String, Text>()? {
-                    values.extend(value.map(|value| (key, value)));
-                }
-                Ok(VmConfig(values))
-            }
-        }
-        from.deserialize_map(Reader)
-    }
-}
-
-impl VmConfig {
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
-    }
-
-    /// Its name.
-    pub fn name(&self) -> Option<&str> {
-        self.get("name")
-    }
-
-    /// Its description, without the blanks at the end that Proxmox VE cuts too.
-    pub fn description(&self) -> &str {
-        self.get("description").unwrap_or_default().trim_end()
-    }
-
-    /// Our mark in the description.
-    pub fn mark(&self) -> Option<Mark> {
-        Mark::find(self.description())
-    }
-
-    /// Its tags, lower-cased.
-    pub fn tags(&self) -> BTreeSet<String> {
-        tags(self.get("tags").unwrap_or_default())
-    }
-
-    /// The lock, such as `clone`.
-    pub fn lock(&self) -> Option<&str> {
-        self.get("lock").filter(|lock| !lock.is_empty())
-    }
-
-    /// Whether it is a template.
-    pub fn is_template(&self) -> bool {
-        self.get("template").is_some_and(|value| value == "1")
-    }
-
-    /// Cores per socket; 1 where not set.
-    pub fn cores(&self) -> u32 {
-        self.get("cores").and_then(|text| text.parse().ok()).unwrap_or(1)
-    }
-
-    /// Memory in MiB; 512 where not set.
-    pub fn memory_mib(&self) -> u32 {
-        let text = self.get("memory").unwrap_or("512");
-        // A property string since 8.1: `current=2048`.
-        text.strip_prefix("current=").unwrap_or(text).parse().unwrap_or(512)
-    }
-
-    /// The digest that a later write can be held to.
-    pub fn digest(&self) -> Option<&str> {
-        self.get("digest")
-    }
-
-    /// A value that is a property string, such as `net0` or `scsi0`.
-    pub fn property(&self, key: &str) -> Option<PropertyString> {
-        self.get(key).map(PropertyString::parse)
-    }
-
-    /// The size of a disk in bytes, such as that of `scsi0`.
-    pub fn disk_size(&self, disk: &str) -> Option<u64> {
-        parse_size(self.property(disk)?.get("size")?)
-    }
-
-    /// The volume of a drive, such as `local:iso/seed.iso` of `ide2`; `None` for an empty drive.
-    pub fn volume(&self, drive: &str) -> Option<String> {
-        let property = self.property(drive)?;
-        let volume = property.head().or_else(|| property.get("file"))?;
-        (volume != "none").then(|| volume.to_owned())
-    }
-
-    /// Whether it is the placeholder that stands while a clone is being begun.
-    ///
-    /// Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
-    pub fn is_clone_placeholder(&self) -> bool {
-        self.get("description").is_some_and(|text| text.trim() == "qmclone temporary file")
-    }
-}
-
-/// `GET /nodes/N/qemu/ID/status/current`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct VmStatus {
-    /// `running` or `stopped`.
-    pub status: String,
-    /// What QEMU says: `running`, `paused`, `stopped` …
-    #[serde(default)]
-    pub qmpstatus: String,
-    /// Its name.
-    #[serde(default)]
-    pub name: String,
-    /// The lock, such as `clone`.
-    #[serde(default)]
-    pub lock: Option<String>,
-    /// Seconds since its start.
-    #[serde(default, deserialize_with = "de::number")]
-    pub uptime: u64,
-}
-
-impl VmStatus {
-    /// Whether QEMU runs.
-    pub fn is_running(&self) -> bool {
-        self.status == "running"
-    }
-}
-
 /// `GET /nodes/N/tasks/UPID/status`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TaskStatus {
@@ -519,38 +333,6 @@ impl Permissions {
     }
 }
 
-/// `GET /nodes/N/qemu/ID/agent/network-get-interfaces`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct AgentInterfaces {
-    /// The guest's interfaces.
-    pub result: Vec<AgentInterface>,
-}
-
-/// One interface as the guest sees it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct AgentInterface {
-    /// Its name in the guest.
-    pub name: String,
-    /// Its MAC.
-    #[serde(default)]
-    pub hardware_address: Option<String>,
-    /// Its addresses.
-    #[serde(default)]
-    pub ip_addresses: Vec<AgentAddress>,
-}
-
-/// One address of an interface as the guest sees it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct AgentAddress {
-    /// The address.
-    pub ip_address: IpAddr,
-    /// Its prefix length.
-    #[serde(default, deserialize_with = "de::number")]
-    pub prefix: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -559,24 +341,6 @@ mod tests {
 
     fn read<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> T {
         serde_json::from_str(&value.to_string()).unwrap()
-    }
-
-    #[test]
-    fn a_configuration_is_read_whatever_type_its_values_have() {
-        let config: VmConfig = read(json!({
-            "memory": "4096", "cores": 2, "template": 1, "lock": "clone", "clipboard": null,
-            "tags": "K8sha;b", "scsi0": "local-lvm:vm-101-disk-0,size=2252M",
-            "ide2": "local:iso/a.iso,media=cdrom,size=368K", "ide3": "none,media=cdrom",
-        }));
-        assert_eq!((config.memory_mib(), config.cores(), config.is_template()), (4096, 2, true));
-        assert_eq!(config.lock(), Some("clone"));
-        assert_eq!(config.tags(), ["b", "k8sha"].map(String::from).into());
-        assert_eq!(config.disk_size("scsi0"), Some(2252 << 20));
-        assert_eq!(config.volume("ide2").as_deref(), Some("local:iso/a.iso"));
-        assert_eq!(config.volume("ide3"), None);
-        assert_eq!(config.get("clipboard"), None);
-        let current: VmConfig = read(json!({"memory": "current=2048"}));
-        assert_eq!(current.memory_mib(), 2048);
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! The exact records to add, in the forms that people's name servers take.
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use super::{Answer, Heard, Kind};
+
+/// Records that make wrong answers right. All lines are ready to be pasted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Records {
+    /// For a BIND zone file, with names in full: A and PTR records.
+    pub bind: Vec<String>,
+    /// For dnsmasq's configuration: `host-record` makes both directions.
+    pub dnsmasq: Vec<String>,
+    /// For a hosts file, such as the one that dnsmasq or Pi-hole serves.
+    pub hosts: Vec<String>,
+    /// What must go: records that are there and wrong, in BIND's form.
+    pub remove: Vec<String>,
+}
+
+impl Records {
+    /// Whether nothing has to be added or removed.
+    pub fn is_empty(&self) -> bool {
+        self.bind.is_empty() && self.remove.is_empty()
+    }
+
+    /// The records in all three forms, each under its heading; empty where there are none.
+    pub fn text(&self) -> String {
+        let forms = [
+            ("remove (BIND)", &self.remove),
+            ("BIND", &self.bind),
+            ("dnsmasq", &self.dnsmasq),
+            ("hosts", &self.hosts),
+        ];
+        let section = |(form, lines): &(&str, &Vec<String>)| {
+            let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+            format!("{form}:\n{lines}")
+        };
+        forms.iter().filter(|(_, lines)| !lines.is_empty()).map(section).collect()
+    }
+
+    /// Takes in what mends one wrong answer.
+    pub(super) fn mend(&mut self, domain: &str, heard: &Heard) {
+        // What a server does not say, no record mends; nor does one mend a node's hosts file.
+        let missing = match heard.answer {
+            Answer::Refused | Answer::Silent | Answer::Failed(_) => return,
+            _ if heard.server.is_none() => return,
+            Answer::Addresses(_) | Answer::Names(_) => false,
+            Answer::NxDomain | Answer::NoRecords => true,
+        };
+        let question = &heard.question;
+        let name = match question.kind {
+            Kind::ApiBySearch => format!("{}.{domain}", question.name),
+            _ => question.name.clone(),
+        };
+        match &heard.answer {
+            Answer::Addresses(given) => {
+                for wrong in given.iter().filter(|given| **given != question.address) {
+                    self.remove.push(format!("{name}. IN A {wrong}"));
+                }
+                if given.contains(&question.address) {
+                    return;
+                }
+            }
+            Answer::Names(given) => {
+                for wrong in given {
+                    self.remove.push(format!("{} IN PTR {wrong}.", reverse(question.address)));
+                }
+            }
+            _ => debug_assert!(missing),
+        }
+        let short = name.strip_suffix(&format!(".{domain}")).unwrap_or(&name);
+        if question.kind == Kind::Reverse {
+            self.bind.push(format!("{} IN PTR {name}.", reverse(question.address)));
+        } else {
+            self.bind.push(format!("{name}. IN A {}", question.address));
+        }
+        self.dnsmasq.push(format!("host-record={name},{}", question.address));
+        self.hosts.push(format!("{} {name} {short}", question.address));
+    }
+
+    /// Puts the lines in order, each once.
+    pub(super) fn settle(&mut self) {
+        for lines in [&mut self.bind, &mut self.dnsmasq, &mut self.hosts, &mut self.remove] {
+            lines.sort();
+            lines.dedup();
+        }
+    }
+}
+
+/// The name under which an address's own name is kept (RFC 1035 §3.5).
+fn reverse(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+}

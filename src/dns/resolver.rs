@@ -1,0 +1,134 @@
+//! Asking one server, and nobody else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData};
+use tokio::time::timeout;
+
+use super::{Answer, Kind, Question};
+
+/// How long one transport may take. A question goes out by UDP and then, unanswered, by TCP.
+const TRANSPORT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a question may take altogether; a little more than both transports.
+const LIMIT: Duration = Duration::from_millis(2200);
+
+/// A resolver that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The search domain is no domain name.
+    #[error("`{domain}` is not a domain name: {cause}")]
+    Domain {
+        /// The domain.
+        domain: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The system gives us no resolver.
+    #[error("cannot ask the name server at {server}: {cause}")]
+    Resolver {
+        /// The server.
+        server: SocketAddr,
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+/// Asks one name server: no cache, no hosts file, no second server that would hide the first.
+#[derive(Clone)]
+pub struct Resolver {
+    inner: Arc<TokioResolver>,
+}
+
+impl Resolver {
+    /// A resolver for the server at this address, with this search domain.
+    ///
+    /// # Errors
+    /// Where the domain is none, or the system refuses.
+    pub fn new(server: SocketAddr, search: &str) -> Result<Self, Error> {
+        let domain = Name::from_utf8(format!("{}.", search.trim_end_matches('.')))
+            .map_err(|e| Error::Domain { domain: search.to_owned(), cause: e.to_string() })?;
+        let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
+        for connection in &mut name_server.connections {
+            connection.port = server.port();
+        }
+        let config = ResolverConfig::from_parts(None, vec![domain], vec![name_server]);
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let options = builder.options_mut();
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.attempts = 1;
+        options.timeout = TRANSPORT_LIMIT;
+        options.try_tcp_on_error = true;
+        options.ip_strategy = LookupIpStrategy::Ipv4Only;
+        options.ndots = 1;
+        let inner =
+            builder.build().map_err(|e| Error::Resolver { server, cause: e.to_string() })?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Asks a question; at most a little over two seconds.
+    pub async fn ask(&self, question: &Question) -> Answer {
+        let found = async {
+            match question.kind {
+                Kind::ApiBySearch => self.inner.ipv4_lookup(question.name.as_str()).await,
+                Kind::Api | Kind::Node => {
+                    self.inner.ipv4_lookup(format!("{}.", question.name)).await
+                }
+                Kind::Reverse => {
+                    self.inner.reverse_lookup(std::net::IpAddr::V4(question.address)).await
+                }
+            }
+        };
+        match timeout(LIMIT, found).await {
+            Err(_) => Answer::Silent,
+            Ok(Ok(lookup)) => answer(question.kind, &lookup),
+            Ok(Err(error)) => failure(&error),
+        }
+    }
+}
+
+fn answer(kind: Kind, lookup: &Lookup) -> Answer {
+    let data = lookup.answers().iter().map(|record| &record.data);
+    if kind == Kind::Reverse {
+        let names: Vec<String> = data
+            .filter_map(|data| match data {
+                RData::PTR(name) => Some(name.to_string().trim_end_matches('.').to_owned()),
+                _ => None,
+            })
+            .collect();
+        return if names.is_empty() { Answer::NoRecords } else { Answer::Names(names) };
+    }
+    let mut addresses: Vec<_> = data
+        .filter_map(|data| match data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() { Answer::NoRecords } else { Answer::Addresses(addresses) }
+}
+
+fn failure(error: &NetError) -> Answer {
+    match error {
+        NetError::Timeout => Answer::Silent,
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => Answer::Refused,
+        error if error.is_nx_domain() => Answer::NxDomain,
+        error if error.is_no_records_found() => Answer::NoRecords,
+        // A port that is closed says so over ICMP or TCP; it answers no questions either way.
+        NetError::NoConnections => Answer::Silent,
+        NetError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Answer::Silent
+        }
+        error => Answer::Failed(error.to_string()),
+    }
+}

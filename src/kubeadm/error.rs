@@ -1,0 +1,187 @@
+//! What can go wrong in the Kubernetes stage.
+
+use std::path::PathBuf;
+
+use super::{config, etcd, preflight};
+use crate::ssh;
+
+/// A phase that did not come to its end. No text in it holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A command could not be run or failed.
+    #[error("{doing}: {source}")]
+    Ssh {
+        /// What was being done.
+        doing: String,
+        /// What went wrong.
+        source: Box<ssh::Error>,
+    },
+    /// The external etcd cannot be used.
+    #[error(transparent)]
+    Etcd(#[from] etcd::Fault),
+    /// kubeadm's configuration cannot be written.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A unit on a node failed.
+    #[error("`{unit}` failed on `{node}` ({result}, exit status {code}); its last lines:\n{}", last.join("\n"))]
+    Unit {
+        /// The node.
+        node: String,
+        /// The systemd unit.
+        unit: String,
+        /// systemd's `Result`, such as `exit-code`.
+        result: String,
+        /// The exit status of its program.
+        code: String,
+        /// The last lines of its log, secrets masked.
+        last: Vec<String>,
+    },
+    /// A unit went away without an end: the node was restarted, or somebody stopped it.
+    #[error("`{unit}` on `{node}` is gone before it ended; was the node restarted?")]
+    UnitGone {
+        /// The node.
+        node: String,
+        /// The systemd unit.
+        unit: String,
+    },
+    /// Something did not become as wanted in time.
+    #[error("{what} within {seconds} s on `{node}`; last seen: {seen}")]
+    TooLong {
+        /// What was waited for, as `the API did not answer`.
+        what: String,
+        /// The node that was asked.
+        node: String,
+        /// How long, in seconds.
+        seconds: u64,
+        /// What was seen last.
+        seen: String,
+    },
+    /// A program said something that we do not understand.
+    #[error("cannot read {what} of `{node}`: {cause}")]
+    Unread {
+        /// What was read.
+        what: String,
+        /// The node that it came from.
+        node: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The first master runs another cluster.
+    #[error("`{node}` runs the cluster `{found}` already, not `{wanted}`")]
+    AnotherCluster {
+        /// The node.
+        node: String,
+        /// The name of the cluster that it runs.
+        found: String,
+        /// The name of ours.
+        wanted: String,
+    },
+    /// kubeadm ended well, but the cluster is not there.
+    #[error("kubeadm ended on `{node}`, but {missing}")]
+    Incomplete {
+        /// The node.
+        node: String,
+        /// What is missing.
+        missing: String,
+    },
+    /// haproxy or keepalived does not run.
+    #[error("`{unit}` on `{node}` is {state}; its last words:\n{journal}")]
+    Balancer {
+        /// The load balancer.
+        node: String,
+        /// The unit.
+        unit: String,
+        /// What systemd says about it.
+        state: String,
+        /// The end of its journal.
+        journal: String,
+    },
+    /// No load balancer holds the VIP.
+    #[error("no load balancer holds the VIP {vip}; looked on {}", looked.join(", "))]
+    VipNowhere {
+        /// The VIP.
+        vip: std::net::Ipv4Addr,
+        /// The load balancers.
+        looked: Vec<String>,
+    },
+    /// More than one load balancer holds the VIP.
+    #[error("the VIP {vip} is held by {} at once", holders.join(" and "))]
+    VipTwice {
+        /// The VIP.
+        vip: std::net::Ipv4Addr,
+        /// The load balancers that hold it.
+        holders: Vec<String>,
+    },
+    /// `admin.conf` names another endpoint than the API's name.
+    #[error("the kubeconfig of `{node}` names `{found}`, not `{wanted}`")]
+    Endpoint {
+        /// The node.
+        node: String,
+        /// The server that it names.
+        found: String,
+        /// The server that it must name.
+        wanted: String,
+    },
+    /// A kubeconfig of somebody else is in the way.
+    #[error("`{}` holds {what}; it is left as it is", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: String,
+    },
+    /// A local file that cannot be read or written.
+    #[error("cannot {doing} `{}`: {source}", path.display())]
+    File {
+        /// `read` or `write`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Ssh { source, .. } => source.hint(),
+            Error::Etcd(fault) => fault.hint(),
+            Error::Unit { last, .. } => preflight::hint(last),
+            Error::UnitGone { .. } => {
+                Some("run the same command again: it goes on where this one ended".into())
+            }
+            Error::AnotherCluster { .. } => {
+                Some("check the profile's addresses and VMIDs, or destroy the other cluster".into())
+            }
+            Error::Balancer { unit, .. } => {
+                Some(format!("on that node: `sudo systemctl status {unit}`"))
+            }
+            Error::VipNowhere { .. } => Some(
+                "keepalived gives up the VIP where its check of haproxy fails: `sudo journalctl -u \
+                 keepalived` on a load balancer says why"
+                    .into(),
+            ),
+            Error::VipTwice { .. } => Some(
+                "the load balancers do not hear each other: VRRP (IP protocol 112) must pass \
+                 between them, and the router id must be theirs alone"
+                    .into(),
+            ),
+            Error::Kubeconfig { .. } => Some("move it away, or ask for another path".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Says what was being done when a command failed.
+pub(super) trait Doing<T> {
+    /// Turns an SSH error into ours.
+    fn doing(self, what: impl Into<String>) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for Result<T, ssh::Error> {
+    fn doing(self, what: impl Into<String>) -> Result<T, Error> {
+        self.map_err(|source| Error::Ssh { doing: what.into(), source: Box::new(source) })
+    }
+}

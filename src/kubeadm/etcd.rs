@@ -1,0 +1,266 @@
+//! An etcd that is somebody else's: its files, its health, and whose data it holds.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::error::Doing;
+use super::{Error, files, path};
+use crate::cluster::{Cluster, Etcd};
+use crate::report::event;
+use crate::ssh::{Command, Remote};
+
+mod fault;
+
+pub use fault::{Fault, Trouble};
+
+/// Where all of Kubernetes' data is: kube-apiserver's default `--etcd-prefix`.
+const REGISTRY: &str = "/registry/";
+/// The first key behind it.
+const REGISTRY_END: &str = "/registry0";
+/// Where we write down whose data that is.
+const OWNER: &str = "/k8sha/owner";
+
+/// Whose data an etcd holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Which creation of a cluster of that name.
+    pub creation: String,
+}
+
+/// Makes an external etcd ready for `kubeadm init`: the operator's files on the first master, every
+/// member proved healthy with them, and our mark on it. Stacked etcd needs none of this.
+///
+/// `wipe` allows the data of somebody else to be deleted.
+///
+/// # Errors
+/// [`Error::Etcd`] with the cause per member, or whose data is there.
+pub async fn prepare(
+    first: &Remote,
+    cluster: &Cluster,
+    owner: &Owner,
+    wipe: bool,
+) -> Result<bool, Error> {
+    let copied = copy(first, cluster).await?;
+    prove(first, cluster).await?;
+    let claimed = claim(first, cluster, owner, wipe).await?;
+    Ok(copied || claimed)
+}
+
+/// Copies the operator's three files to the first master where they differ.
+///
+/// # Errors
+/// Where a file cannot be read, is not what its name says, or cannot be written.
+pub async fn copy(first: &Remote, cluster: &Cluster) -> Result<bool, Error> {
+    let Etcd::External { ca_file, cert_file, key_file, .. } = &cluster.etcd else {
+        return Ok(false);
+    };
+    let pairs = [
+        (ca_file, path::ETCD_CA, "CERTIFICATE"),
+        (cert_file, path::ETCD_CERT, "CERTIFICATE"),
+        (key_file, path::ETCD_KEY, "PRIVATE KEY"),
+    ];
+    let there = files::hashes(first, &pairs.map(|(_, to, _)| to)).await?;
+    let mut changed = false;
+    for (from, to, holds) in pairs {
+        let body = read_pem(from, holds).await?;
+        if there.get(to) != Some(&files::sha256(&body)) {
+            event::progress(format!("copy `{}`", from.display()));
+            files::write(first, to, &body).await?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+async fn read_pem(from: &Path, holds: &'static str) -> Result<Vec<u8>, Fault> {
+    let path = || PathBuf::from(from);
+    let body =
+        tokio::fs::read(from).await.map_err(|source| Fault::NoFile { path: path(), source })?;
+    let text = String::from_utf8_lossy(&body);
+    let heads = |line: &str| line.starts_with("-----BEGIN") && line.contains(holds);
+    if text.lines().any(heads) { Ok(body) } else { Err(Fault::NotPem { path: path(), holds }) }
+}
+
+/// Proves that every member answers, with the files that the API server will use.
+///
+/// # Errors
+/// [`Fault::Members`] with what is wrong with each.
+pub async fn prove(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
+    let Etcd::External { endpoints, .. } = &cluster.etcd else { return Ok(()) };
+    let mut asking = JoinSet::new();
+    for (index, endpoint) in endpoints.iter().cloned().enumerate() {
+        let first = first.clone();
+        asking.spawn(async move {
+            let trouble = member(&first, &endpoint).await;
+            (index, endpoint, trouble)
+        });
+    }
+    let mut answers = asking.join_all().await;
+    answers.sort_by_key(|(index, ..)| *index);
+    let mut troubles = Vec::new();
+    for (_, endpoint, trouble) in answers {
+        if let Some(trouble) = trouble? {
+            troubles.push((endpoint, trouble));
+        }
+    }
+    if troubles.is_empty() {
+        event::progress(format!("all {} etcd members are healthy", endpoints.len()));
+        return Ok(());
+    }
+    let (node, all) = (first.node().to_owned(), endpoints.len());
+    Err(Fault::Members { node, all, troubles }.into())
+}
+
+async fn member(first: &Remote, endpoint: &str) -> Result<Option<Trouble>, Error> {
+    let version = match call(first, &format!("{endpoint}/version"), None).await? {
+        Ok(version) => version,
+        Err(trouble) => return Ok(Some(trouble)),
+    };
+    if version["etcdserver"].as_str().is_none() {
+        return Ok(Some(Trouble::NotEtcd(version.to_string())));
+    }
+    Ok(match call(first, &format!("{endpoint}/health"), None).await? {
+        Ok(health) if health["health"] == "true" || health["health"] == true => None,
+        Ok(health) => {
+            let reason = health["reason"].as_str().filter(|reason| !reason.is_empty());
+            Some(Trouble::Unhealthy(reason.unwrap_or("no reason given").to_owned()))
+        }
+        Err(trouble) => Some(trouble),
+    })
+}
+
+/// Puts our mark on the etcd, once it is sure that no other cluster's data is there.
+///
+/// # Errors
+/// [`Fault::Foreign`] where it holds another cluster's data and `wipe` does not allow its deletion.
+pub async fn claim(
+    first: &Remote,
+    cluster: &Cluster,
+    owner: &Owner,
+    wipe: bool,
+) -> Result<bool, Error> {
+    let Some(etcd) = Gateway::of(first, cluster) else { return Ok(false) };
+    let found = etcd.owner().await?;
+    if found.as_ref() == Some(owner) {
+        return Ok(false);
+    }
+    let data = etcd.has_registry().await?;
+    if data || found.is_some() {
+        if !wipe {
+            return Err(Fault::Foreign { found }.into());
+        }
+        event::progress("delete another cluster's data from etcd, as asked");
+        etcd.delete(REGISTRY, Some(REGISTRY_END)).await?;
+    }
+    etcd.put(OWNER, &json!(owner).to_string()).await?;
+    Ok(true)
+}
+
+/// Deletes the cluster's data and our mark, where the mark is ours. Anybody else's data stays.
+///
+/// # Errors
+/// Where etcd cannot be asked.
+pub async fn remove_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result<bool, Error> {
+    let Some(etcd) = Gateway::of(first, cluster) else { return Ok(false) };
+    if etcd.owner().await?.as_ref() != Some(owner) {
+        return Ok(false);
+    }
+    // The mark last: whoever is interrupted here finds it again.
+    etcd.delete(REGISTRY, Some(REGISTRY_END)).await?;
+    etcd.delete(OWNER, None).await?;
+    Ok(true)
+}
+
+/// etcd's key-value API over its JSON gateway: keys and values in base64
+/// (etcd.io/docs/latest/dev-guide/api_grpc_gateway).
+struct Gateway<'a> {
+    first: &'a Remote,
+    endpoint: &'a str,
+}
+
+impl<'a> Gateway<'a> {
+    fn of(first: &'a Remote, cluster: &'a Cluster) -> Option<Self> {
+        match &cluster.etcd {
+            Etcd::External { endpoints, .. } => {
+                endpoints.first().map(|endpoint| Self { first, endpoint })
+            }
+            Etcd::Stacked => None,
+        }
+    }
+
+    async fn kv(&self, verb: &str, body: Value) -> Result<Value, Error> {
+        let url = format!("{}/v3/kv/{verb}", self.endpoint);
+        let trouble = |trouble| Fault::Call {
+            node: self.first.node().to_owned(),
+            endpoint: self.endpoint.to_owned(),
+            trouble,
+        };
+        let answer = call(self.first, &url, Some(&body)).await?.map_err(trouble)?;
+        match answer["error"].as_str() {
+            None => Ok(answer),
+            Some(error) => Err(trouble(Trouble::Said(error.to_owned())).into()),
+        }
+    }
+
+    async fn owner(&self) -> Result<Option<Owner>, Error> {
+        let answer = self.kv("range", json!({"key": STANDARD.encode(OWNER)})).await?;
+        let Some(value) = answer["kvs"][0]["value"].as_str() else { return Ok(None) };
+        let unread = |cause: String| Error::Unread {
+            what: format!("etcd's `{OWNER}`"),
+            node: self.first.node().to_owned(),
+            cause,
+        };
+        let bytes = STANDARD.decode(value).map_err(|error| unread(error.to_string()))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| unread(error.to_string()))
+    }
+
+    async fn has_registry(&self) -> Result<bool, Error> {
+        let (from, to) = (STANDARD.encode(REGISTRY), STANDARD.encode(REGISTRY_END));
+        let question = json!({"key": from, "range_end": to, "limit": 1, "keys_only": true});
+        let answer = self.kv("range", question).await?;
+        Ok(answer["kvs"].as_array().is_some_and(|kvs| !kvs.is_empty()))
+    }
+
+    async fn put(&self, key: &str, value: &str) -> Result<(), Error> {
+        let body = json!({"key": STANDARD.encode(key), "value": STANDARD.encode(value)});
+        self.kv("put", body).await.map(drop)
+    }
+
+    async fn delete(&self, key: &str, end: Option<&str>) -> Result<(), Error> {
+        let mut body = json!({"key": STANDARD.encode(key)});
+        if let Some(end) = end {
+            body["range_end"] = STANDARD.encode(end).into();
+        }
+        self.kv("deleterange", body).await.map(drop)
+    }
+}
+
+/// One request with the API server's files.
+async fn call(
+    first: &Remote,
+    url: &str,
+    body: Option<&Value>,
+) -> Result<Result<Value, Trouble>, Error> {
+    let mut command = Command::sudo("curl")
+        .args(["-sS", "--max-time", "5", "--cacert", path::ETCD_CA])
+        .args(["--cert", path::ETCD_CERT, "--key", path::ETCD_KEY]);
+    if let Some(body) = body {
+        command = command.arg("-d").arg(body.to_string());
+    }
+    let output = first.run(&command.arg(url)).await.doing(format!("ask {url}"))?;
+    if !output.success() {
+        return Ok(Err(Trouble::of_curl(output.code, output.stderr_text().trim())));
+    }
+    let text = output.stdout_text();
+    Ok(serde_json::from_str(&text).map_err(|_| Trouble::NotEtcd(text.trim().to_owned())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What can be wrong with an external etcd, told apart by what `curl` met.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Owner;
+
+/// An external etcd that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// One of the operator's files cannot be read.
+    #[error("cannot read the etcd file `{}`: {source}", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// One of the operator's files holds something else.
+    #[error("the etcd file `{}` holds no PEM {holds}", path.display())]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+        /// What it must hold.
+        holds: &'static str,
+    },
+    /// Members do not answer as they must.
+    #[error(
+        "{} of {all} etcd members cannot be used from `{node}`:\n{}",
+        troubles.len(),
+        lines(troubles)
+    )]
+    Members {
+        /// The node that asked.
+        node: String,
+        /// How many members there are.
+        all: usize,
+        /// The endpoints with what is wrong with each.
+        troubles: Vec<(String, Trouble)>,
+    },
+    /// A member was healthy and then failed.
+    #[error("etcd at {endpoint}, asked from `{node}`: {trouble}")]
+    Call {
+        /// The node that asked.
+        node: String,
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong.
+        trouble: Trouble,
+    },
+    /// The etcd holds the data of another cluster.
+    #[error("the external etcd holds data {}", whose(found.as_ref()))]
+    Foreign {
+        /// Whose, where it says.
+        found: Option<Owner>,
+    },
+}
+
+fn lines(troubles: &[(String, Trouble)]) -> String {
+    let lines: Vec<String> =
+        troubles.iter().map(|(endpoint, trouble)| format!("  {endpoint}: {trouble}")).collect();
+    lines.join("\n")
+}
+
+fn whose(found: Option<&Owner>) -> String {
+    match found {
+        Some(owner) => {
+            format!("of the cluster `{}` (creation {})", owner.cluster, owner.creation)
+        }
+        None => "of Kubernetes that is not ours".to_owned(),
+    }
+}
+
+/// What is wrong with one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody listens there.
+    Refused(String),
+    /// No answer in time.
+    Silent(String),
+    /// Its certificate is not signed by the CA of `etcd-ca.crt`.
+    WrongCa(String),
+    /// Its certificate has expired.
+    Expired(String),
+    /// It does not take our client certificate.
+    ClientRefused(String),
+    /// Our own files do not fit together.
+    BadFiles(String),
+    /// It says itself that it is not well.
+    Unhealthy(String),
+    /// It answers, but not like etcd.
+    NotEtcd(String),
+    /// It refuses the request.
+    Said(String),
+    /// Anything else that `curl` met.
+    Other(u32, String),
+}
+
+impl Trouble {
+    /// Sorts `curl`'s exit status (curl(1), EXIT CODES) and its words.
+    pub(super) fn of_curl(code: u32, text: &str) -> Self {
+        let lower = text.to_lowercase();
+        let words = text.to_owned();
+        match code {
+            7 => Trouble::Refused(words),
+            28 => Trouble::Silent(words),
+            60 if lower.contains("expired") => Trouble::Expired(words),
+            60 => Trouble::WrongCa(words),
+            58 | 77 => Trouble::BadFiles(words),
+            // TLS 1.2 refuses a client certificate in the handshake (35), TLS 1.3 in what is read
+            // after it (56).
+            35 | 56 if lower.contains("alert") || lower.contains("certificate") => {
+                Trouble::ClientRefused(words)
+            }
+            code => Trouble::Other(code, words),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Refused(text) => write!(f, "nobody listens ({text})"),
+            Trouble::Silent(text) => write!(f, "no answer ({text})"),
+            Trouble::WrongCa(text) => {
+                write!(f, "its certificate is not signed by the CA of `etcd-ca.crt` ({text})")
+            }
+            Trouble::Expired(text) => write!(f, "its certificate has expired ({text})"),
+            Trouble::ClientRefused(text) => {
+                write!(f, "it refuses the certificate of `apiserver-etcd-client.crt` ({text})")
+            }
+            Trouble::BadFiles(text) => {
+                write!(f, "the client certificate and its key cannot be used ({text})")
+            }
+            Trouble::Unhealthy(reason) => write!(f, "it is not healthy: {reason}"),
+            Trouble::NotEtcd(text) => write!(f, "it does not answer like etcd: {text}"),
+            Trouble::Said(text) => write!(f, "it refuses: {text}"),
+            Trouble::Other(code, text) => write!(f, "curl ended with {code} ({text})"),
+        }
+    }
+}
+
+impl Fault {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        let first = match self {
+            Fault::NoFile { .. } | Fault::NotPem { .. } => {
+                return Some("the profile's `etcd` section names the three files".into());
+            }
+            Fault::Foreign { .. } => {
+                return Some(
+                    "kubeadm would bring that cluster's nodes and secrets back to life; if nobody \
+                     needs them, run again with `--wipe-etcd`"
+                        .into(),
+                );
+            }
+            Fault::Members { troubles, .. } => &troubles.first()?.1,
+            Fault::Call { trouble, .. } => trouble,
+        };
+        Some(
+            match first {
+                Trouble::Refused(_) => "start etcd on that member, or correct its endpoint",
+                Trouble::Silent(_) => {
+                    "is there a route from the nodes' subnet to that of etcd, and no firewall?"
+                }
+                Trouble::WrongCa(_) => "take `etcd-ca.crt` from the etcd that runs there",
+                Trouble::Expired(_) => "renew the member's server certificate",
+                Trouble::ClientRefused(_) => {
+                    "has it expired? `openssl x509 -noout -dates -issuer -in \
+                     apiserver-etcd-client.crt`; it must be signed by etcd's own CA"
+                }
+                Trouble::BadFiles(_) => "certificate and key must belong together",
+                Trouble::Unhealthy(_) => {
+                    "`etcdctl endpoint status --cluster -w table` on a member says which has \
+                     fallen behind"
+                }
+                Trouble::NotEtcd(_) | Trouble::Said(_) | Trouble::Other(..) => return None,
+            }
+            .to_owned(),
+        )
+    }
+}

@@ -1,0 +1,172 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::cluster::fixture::k8s1;
+use crate::kubeadm::fake::{Files, Host};
+use crate::ssh::fake::Reply;
+
+type Keys = Arc<Mutex<BTreeMap<String, String>>>;
+
+fn plain(value: &Value) -> String {
+    String::from_utf8(STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap()
+}
+
+/// An etcd behind `curl`.
+fn etcd(keys: Keys) -> impl Fn(&[&str], &Files) -> Option<Reply> + Send + Sync + 'static {
+    move |words, _| {
+        let (["curl", .., url], mut keys) = (words, keys.lock().unwrap()) else { return None };
+        assert!(words.windows(2).any(|pair| pair == ["--cert", path::ETCD_CERT]));
+        let body: Value = words
+            .windows(2)
+            .find(|pair| pair[0] == "-d")
+            .map_or(Value::Null, |pair| serde_json::from_str(pair[1]).unwrap());
+        let answer = match url.splitn(4, '/').nth(3).unwrap() {
+            "health" => json!({"health": "true", "reason": ""}),
+            "version" => json!({"etcdserver": "3.6.8", "etcdcluster": "3.6.0"}),
+            "v3/kv/put" => {
+                keys.insert(plain(&body["key"]), plain(&body["value"]));
+                json!({"header": {}})
+            }
+            verb => {
+                let from = plain(&body["key"]);
+                let to = body.get("range_end").map_or_else(|| format!("{from}\0"), plain);
+                let found: Vec<String> = keys.range(from..to).map(|(key, _)| key.clone()).collect();
+                if verb == "v3/kv/deleterange" {
+                    found.iter().for_each(|key| drop(keys.remove(key)));
+                }
+                let kvs: Vec<Value> = found
+                    .iter()
+                    .map(|key| {
+                        let value = keys.get(key).cloned().unwrap_or_default();
+                        json!({"key": STANDARD.encode(key), "value": STANDARD.encode(value)})
+                    })
+                    .collect();
+                if kvs.is_empty() { json!({"header": {}}) } else { json!({"kvs": kvs}) }
+            }
+        };
+        Some(Reply::out(answer.to_string()))
+    }
+}
+
+fn owner(creation: &str) -> Owner {
+    Owner { cluster: "k8s1-cluster".into(), creation: creation.into() }
+}
+
+#[tokio::test]
+async fn an_empty_etcd_is_marked_once_and_given_back_clean() {
+    let keys = Keys::default();
+    let host = Host::start(etcd(Arc::clone(&keys))).await;
+    let (first, cluster) = (host.remote("m1"), k8s1());
+    assert!(claim(&first, &cluster, &owner("a"), false).await.unwrap());
+    assert!(!claim(&first, &cluster, &owner("a"), false).await.unwrap());
+    keys.lock().unwrap().insert("/registry/nodes/x".into(), "1".into());
+    keys.lock().unwrap().insert("/others".into(), "2".into());
+    assert!(!claim(&first, &cluster, &owner("a"), false).await.unwrap(), "our own data");
+    assert!(!remove_ours(&first, &cluster, &owner("b")).await.unwrap(), "not that creation's");
+    assert_eq!(keys.lock().unwrap().len(), 3);
+    assert!(remove_ours(&first, &cluster, &owner("a")).await.unwrap());
+    assert_eq!(keys.lock().unwrap().keys().collect::<Vec<_>>(), ["/others"]);
+}
+
+#[tokio::test]
+async fn anothers_data_is_refused_unless_its_deletion_is_asked_for() {
+    let keys = Keys::default();
+    keys.lock().unwrap().insert("/registry/nodes/old".into(), "1".into());
+    let host = Host::start(etcd(Arc::clone(&keys))).await;
+    let (first, cluster) = (host.remote("m1"), k8s1());
+    let error = claim(&first, &cluster, &owner("a"), false).await.unwrap_err();
+    assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
+    assert!(error.hint().unwrap().contains("--wipe-etcd"));
+    assert_eq!(keys.lock().unwrap().len(), 1, "nothing was written");
+    assert!(claim(&first, &cluster, &owner("a"), true).await.unwrap());
+    assert_eq!(keys.lock().unwrap().keys().collect::<Vec<_>>(), [OWNER]);
+    let error = claim(&first, &cluster, &owner("b"), false).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the external etcd holds data of the cluster `k8s1-cluster` (creation a)"
+    );
+}
+
+#[tokio::test]
+async fn every_sick_member_is_named_with_its_own_cause() {
+    let healthy = etcd(Keys::default());
+    let host = Host::start(move |words, files| match words {
+        ["curl", .., url] if url.starts_with("https://10.103.1.102:") => Some(Reply::code(
+            7,
+            "curl: (7) Failed to connect to 10.103.1.102 port 2379: Connection refused\n",
+        )),
+        ["curl", .., url] if url.starts_with("https://10.103.1.201:") => Some(Reply::code(
+            60,
+            "curl: (60) SSL certificate problem: unable to get local issuer certificate\n",
+        )),
+        ["curl", .., "https://10.103.1.203:2379/health"] => {
+            Some(Reply::out(r#"{"health":"false","reason":"RAFT NO LEADER"}"#))
+        }
+        words => healthy(words, files),
+    })
+    .await;
+    let error = prove(&host.remote("m1"), &k8s1()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "3 of 6 etcd members cannot be used from `m1`:\n\
+         \x20 https://10.103.1.102:2379: nobody listens (curl: (7) Failed to connect to \
+         10.103.1.102 port 2379: Connection refused)\n\
+         \x20 https://10.103.1.201:2379: its certificate is not signed by the CA of `etcd-ca.crt` \
+         (curl: (60) SSL certificate problem: unable to get local issuer certificate)\n\
+         \x20 https://10.103.1.203:2379: it is not healthy: RAFT NO LEADER"
+    );
+}
+
+#[test]
+fn what_curl_met_is_told_apart() {
+    let kind = |code, text: &str| {
+        let text = format!("{:?}", Trouble::of_curl(code, text));
+        text.split('(').next().unwrap().to_owned()
+    };
+    for (code, text, want) in [
+        (28, "curl: (28) Connection timed out after 5001 milliseconds", "Silent"),
+        (60, "curl: (60) SSL certificate problem: certificate has expired", "Expired"),
+        (
+            56,
+            "curl: (56) OpenSSL SSL_read: error:0A000412:SSL routines::sslv3 alert bad certificate, errno 0",
+            "ClientRefused",
+        ),
+        (
+            35,
+            "curl: (35) error:14094415:SSL routines:ssl3_read_bytes:sslv3 alert certificate expired",
+            "ClientRefused",
+        ),
+        (58, "curl: (58) unable to set private key file", "BadFiles"),
+        (56, "curl: (56) Recv failure: Connection reset by peer", "Other"),
+    ] {
+        assert_eq!(kind(code, text), want, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_files_are_copied_only_where_they_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = k8s1();
+    let Etcd::External { ca_file, cert_file, key_file, .. } = &mut cluster.etcd else {
+        panic!("external")
+    };
+    for (file, holds) in
+        [(ca_file, "CERTIFICATE"), (cert_file, "CERTIFICATE"), (key_file, "EC PRIVATE KEY")]
+    {
+        *file = folder.path().join(&*file);
+        std::fs::write(&*file, format!("-----BEGIN {holds}-----\nx\n-----END {holds}-----\n"))
+            .unwrap();
+    }
+    let host = Host::start(|_, _| None).await;
+    let first = host.remote("m1");
+    assert!(copy(&first, &cluster).await.unwrap());
+    assert!(host.text(path::ETCD_KEY).unwrap().contains("EC PRIVATE KEY"));
+    assert!(!copy(&first, &cluster).await.unwrap());
+    host.put(path::ETCD_CERT, "old");
+    assert!(copy(&first, &cluster).await.unwrap());
+    let Etcd::External { ca_file, key_file, .. } = &mut cluster.etcd else { panic!("external") };
+    *key_file = ca_file.clone();
+    let error = copy(&first, &cluster).await.unwrap_err();
+    assert!(error.to_string().ends_with("etcd-ca.crt` holds no PEM PRIVATE KEY"), "{error}");
+}

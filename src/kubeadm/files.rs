@@ -1,0 +1,79 @@
+//! Root's files on a node.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::Error;
+use super::error::Doing;
+use crate::ssh::{Command, Remote};
+
+/// Whether a path exists.
+pub(super) async fn exists(remote: &Remote, path: &str) -> Result<bool, Error> {
+    let command = Command::sudo("test").args(["-e", path]);
+    let output = remote.run(&command).await.doing(format!("look for `{path}`"))?;
+    match output.code {
+        0 => Ok(true),
+        1 if output.stderr.is_empty() => Ok(false),
+        _ => {
+            // sudo ends with 1 too where it may not: only its words tell.
+            let error = remote.run_ok(&command).await.err();
+            match error {
+                None => Ok(true),
+                Some(source) => Err(source).doing(format!("look for `{path}`")),
+            }
+        }
+    }
+}
+
+/// A file's contents. May hold secrets.
+pub(super) async fn read(remote: &Remote, path: &str) -> Result<String, Error> {
+    let output =
+        remote.run_ok(&Command::sudo("cat").arg(path)).await.doing(format!("read `{path}`"))?;
+    Ok(output.stdout_text())
+}
+
+/// Writes a file for root's eyes only, with the folders on the way to it.
+pub(super) async fn write(remote: &Remote, path: &str, body: &[u8]) -> Result<(), Error> {
+    let command = Command::sudo("install")
+        .args(["-D", "-m", "0600", "-o", "root", "-g", "root", "/dev/stdin", path])
+        .stdin(body);
+    remote.run_ok(&command).await.doing(format!("write `{path}`"))?;
+    Ok(())
+}
+
+/// Removes a file that may be gone already.
+pub(super) async fn remove(remote: &Remote, path: &str) -> Result<(), Error> {
+    let command = Command::sudo("rm").args(["-f", path]);
+    remote.run_ok(&command).await.doing(format!("remove `{path}`"))?;
+    Ok(())
+}
+
+/// The SHA-256 of each file that exists, as hex digits.
+pub(super) async fn hashes(
+    remote: &Remote,
+    paths: &[&str],
+) -> Result<BTreeMap<String, String>, Error> {
+    // Ends with 1 where a file is missing, and prints the others all the same.
+    let command = Command::sudo("sha256sum").args(paths.iter().copied());
+    let output = remote.run(&command).await.doing("compare files")?;
+    if output.code > 1 {
+        remote.run_ok(&command).await.doing("compare files")?;
+    }
+    Ok(output
+        .stdout_text()
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(hash, path)| (path.to_owned(), hash.to_owned()))
+        .collect())
+}
+
+/// SHA-256 as hex digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

@@ -1,0 +1,206 @@
+//! `kubeadm init` on the first master.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use super::error::Doing;
+use super::unit::{self, State, Unit};
+use super::{Error, config, files, keys, kubectl, path, preflight};
+use crate::cluster::Cluster;
+use crate::report::event;
+use crate::ssh::{Command, Remote};
+use crate::tempo::Tempo;
+
+/// How long images may take to come, on top of what the control plane may take.
+const PULLS: Duration = Duration::from_secs(15 * 60);
+/// How long an API that was there may take to come back, as after a restart of its node.
+const COMEBACK: Duration = Duration::from_secs(90);
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What the API says about the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    /// Everything that joins need is there.
+    Complete,
+    /// It answers, and something that init makes is missing.
+    Partial(String),
+    /// It does not answer, or there is none.
+    Silent(String),
+    /// It is another cluster's.
+    Other(String),
+}
+
+/// Initialises the control plane on the first master, or goes on with what an earlier try left:
+/// with the same configuration, token, certificate key and certificates, never from anew.
+///
+/// The files of an external etcd must be there already ([`super::etcd::prepare`]), and a load
+/// balancer must hold the VIP ([`super::vip::check`]).
+///
+/// # Errors
+/// [`Error::Unit`] with kubeadm's last lines; [`Error::AnotherCluster`] where the node is taken.
+pub async fn run(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<bool, Error> {
+    let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
+    let state = unit::state(first, Unit::Init).await?;
+    if state == State::Running {
+        event::progress("kubeadm init runs already; following it");
+        unit::follow(first, Unit::Init, tempo, limit).await?;
+        return verify(first, cluster, tempo).await.map(|()| true);
+    }
+    let seen = match (settle(first, cluster, &state, tempo).await?, &state) {
+        (Seen::Other(found), _) => {
+            return Err(Error::AnotherCluster {
+                node: first.node().to_owned(),
+                found,
+                wanted: cluster.name.clone(),
+            });
+        }
+        // A failed unit may have got that far and no further: it is run again.
+        (Seen::Complete, State::Absent | State::Done | State::Running) => return Ok(false),
+        (seen, _) => seen,
+    };
+    // What counts is what was left behind, not how the last try ended.
+    let again = files::exists(first, path::CA).await?;
+    if again {
+        event::progress(match seen {
+            Seen::Partial(missing) => format!("an earlier init did not finish: {missing}"),
+            _ => "an earlier init did not finish; going on with its certificates".to_owned(),
+        });
+    }
+    write_config(first, cluster).await?;
+    validate(first, cluster).await?;
+    unit::start(first, Unit::Init, &argv(cluster, again)).await?;
+    event::progress("kubeadm init");
+    unit::follow(first, Unit::Init, tempo, limit).await?;
+    verify(first, cluster, tempo).await?;
+    Ok(true)
+}
+
+/// Whether the first master has this cluster, initialised to the end.
+///
+/// # Errors
+/// Where the node cannot be asked.
+pub async fn is_done(first: &Remote, cluster: &Cluster) -> Result<bool, Error> {
+    Ok(matches!(look(first, cluster).await?, Seen::Complete))
+}
+
+fn argv(cluster: &Cluster, again: bool) -> Vec<String> {
+    let mut argv = ["/usr/bin/kubeadm", "init", "--config", path::INIT, "--upload-certs"]
+        .map(str::to_owned)
+        .to_vec();
+    if again {
+        let port = format!("Port-{}", cluster.api.port);
+        let mut names = preflight::LEFT_BY_INIT.to_vec();
+        if !names.contains(&port.as_str()) {
+            names.push(&port);
+        }
+        argv.push(format!("--ignore-preflight-errors={}", names.join(",")));
+    }
+    argv
+}
+
+/// Writes the configuration, with the keys that are there if there are any.
+async fn write_config(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
+    let there = if files::exists(first, path::INIT).await? {
+        Some(files::read(first, path::INIT).await?)
+    } else {
+        None
+    };
+    let keys = there.as_deref().and_then(keys::find).unwrap_or_else(keys::generate);
+    let config = config::init(cluster, &keys)?;
+    let wanted = config.text().expose_secret();
+    if there.as_deref() != Some(wanted) {
+        files::write(first, path::INIT, wanted.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+async fn validate(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
+    // The command came with 1.26 (kubernetes/kubernetes#113418).
+    let version = cluster.kubernetes.version;
+    if (version.major, version.minor) < (1, 26) {
+        return Ok(());
+    }
+    let command = Command::sudo("kubeadm").args(["config", "validate", "--config", path::INIT]);
+    first.run_ok(&command).await.doing("have kubeadm check its configuration")?;
+    Ok(())
+}
+
+/// Looks, and gives an API time that must be there: init has ended well, or the node was restarted.
+async fn settle(
+    first: &Remote,
+    cluster: &Cluster,
+    state: &State,
+    tempo: Tempo,
+) -> Result<Seen, Error> {
+    let deadline = tempo.deadline(COMEBACK);
+    loop {
+        let seen = look(first, cluster).await?;
+        let Seen::Silent(text) = &seen else { return Ok(seen) };
+        let due = match state {
+            State::Done => true,
+            State::Absent => files::exists(first, path::KUBELET).await?,
+            State::Running | State::Failed { .. } => false,
+        };
+        if !due || (deadline.passed() && *state == State::Absent) {
+            return Ok(seen);
+        }
+        if deadline.passed() {
+            return Err(Error::TooLong {
+                what: "the API that was initialised did not answer".into(),
+                node: first.node().to_owned(),
+                seconds: COMEBACK.as_secs(),
+                seen: text.clone(),
+            });
+        }
+        tempo.pause(LOOK).await;
+    }
+}
+
+async fn look(first: &Remote, cluster: &Cluster) -> Result<Seen, Error> {
+    if !files::exists(first, path::ADMIN).await? {
+        return Ok(Seen::Silent("there is no cluster".into()));
+    }
+    let maps = [("kube-system", "kubeadm-config"), ("kube-public", "cluster-info")];
+    for (namespace, name) in maps {
+        let args = ["-n", namespace, "get", "configmap", name, "-o", "json"];
+        let output = kubectl::run(first, &args).await?;
+        let stderr = output.stderr_text();
+        if !output.success() {
+            return Ok(if stderr.contains("(NotFound)") {
+                Seen::Partial(format!("the ConfigMap `{name}` is missing"))
+            } else {
+                Seen::Silent(stderr.trim().to_owned())
+            });
+        }
+        if name == "kubeadm-config"
+            && let Some(found) = cluster_name(&output.stdout)
+            && found != cluster.name
+        {
+            return Ok(Seen::Other(found));
+        }
+    }
+    Ok(Seen::Complete)
+}
+
+/// The cluster's name in the ConfigMap `kubeadm-config`.
+fn cluster_name(json: &[u8]) -> Option<String> {
+    let map: Value = serde_json::from_slice(json).ok()?;
+    let text = map["data"]["ClusterConfiguration"].as_str()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("clusterName:"))?;
+    Some(name.trim().trim_matches(['"', '\'']).to_owned())
+}
+
+async fn verify(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<(), Error> {
+    let missing = match settle(first, cluster, &State::Done, tempo).await? {
+        Seen::Complete => return Ok(()),
+        Seen::Partial(missing) | Seen::Silent(missing) => missing,
+        Seen::Other(found) => format!("the cluster there is `{found}`"),
+    };
+    Err(Error::Incomplete { node: first.node().to_owned(), missing })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! The administrator's kubeconfig, brought home.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, files, path};
+use crate::cluster::Cluster;
+use crate::report::event;
+use crate::ssh::Remote;
+
+/// A kubeconfig, as far as kubeadm writes one
+/// (kubernetes.io/docs/reference/config-api/kubeconfig.v1).
+#[derive(Serialize, Deserialize)]
+struct Kubeconfig {
+    #[serde(rename = "apiVersion")]
+    api_version: String,
+    kind: String,
+    clusters: Vec<NamedCluster>,
+    contexts: Vec<NamedContext>,
+    #[serde(rename = "current-context", default)]
+    current_context: String,
+    users: Vec<NamedUser>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NamedCluster {
+    name: String,
+    cluster: ClusterEntry,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClusterEntry {
+    #[serde(rename = "certificate-authority-data", default)]
+    ca: String,
+    server: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NamedContext {
+    name: String,
+    context: ContextEntry,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ContextEntry {
+    cluster: String,
+    user: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NamedUser {
+    name: String,
+    user: UserEntry,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UserEntry {
+    #[serde(rename = "client-certificate-data", default)]
+    certificate: String,
+    #[serde(rename = "client-key-data", default)]
+    key: String,
+}
+
+/// Fetches the kubeconfig from the first master into a file for its owner's eyes only.
+///
+/// Cluster, context and user get the cluster's name. A file that is there is replaced only if it is
+/// this cluster's and nothing else's.
+///
+/// # Errors
+/// [`Error::Endpoint`] where it names another endpoint than the API's name; [`Error::Kubeconfig`]
+/// where another cluster's file is in the way.
+pub async fn fetch(first: &Remote, cluster: &Cluster, to: &Path) -> Result<bool, Error> {
+    let text = SecretString::from(files::read(first, path::ADMIN).await?);
+    let ours = rename(first, cluster, &text)?;
+    match std::fs::read_to_string(to) {
+        Ok(there) if there == ours.expose_secret() => return Ok(false),
+        Ok(there) => replaceable(cluster, to, &there)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(Error::File { doing: "read", path: to.into(), source }),
+    }
+    write(to, &ours).map_err(|source| Error::File { doing: "write", path: to.into(), source })?;
+    event::progress(format!("kubeconfig: {}", to.display()));
+    Ok(true)
+}
+
+fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<SecretString, Error> {
+    let unread = |cause: String| Error::Unread {
+        what: format!("`{}`", path::ADMIN),
+        node: first.node().to_owned(),
+        cause,
+    };
+    // Parse errors quote the file: only their first line, which names the fault, may be shown.
+    let mut config: Kubeconfig = serde_saphyr::from_str(text.expose_secret())
+        .map_err(|_| unread("it is not a kubeconfig".into()))?;
+    let ([one], [context], [user]) =
+        (&mut config.clusters[..], &mut config.contexts[..], &mut config.users[..])
+    else {
+        return Err(unread("it does not hold exactly one cluster, context and user".into()));
+    };
+    let wanted = endpoint(cluster);
+    if one.cluster.server != wanted {
+        return Err(Error::Endpoint {
+            node: first.node().to_owned(),
+            found: one.cluster.server.clone(),
+            wanted,
+        });
+    }
+    let admin = format!("{}-admin", cluster.name);
+    one.name.clone_from(&cluster.name);
+    context.name.clone_from(&cluster.name);
+    context.context = ContextEntry { cluster: cluster.name.clone(), user: admin.clone() };
+    user.name = admin;
+    config.current_context.clone_from(&cluster.name);
+    serde_saphyr::to_string(&config)
+        .map(SecretString::from)
+        .map_err(|_| unread("it cannot be written again".into()))
+}
+
+fn endpoint(cluster: &Cluster) -> String {
+    format!("https://{}:{}", cluster.api.fqdn, cluster.api.port)
+}
+
+/// Whether a file that is there may be replaced. The CA may differ: a cluster that was rebuilt has
+/// a new one.
+fn replaceable(cluster: &Cluster, to: &Path, there: &str) -> Result<(), Error> {
+    let refuse = |what: String| Err(Error::Kubeconfig { path: PathBuf::from(to), what });
+    let Ok(there) = serde_saphyr::from_str::<Kubeconfig>(there) else {
+        return refuse("something that is not a kubeconfig of ours".into());
+    };
+    let others: Vec<&str> = there
+        .clusters
+        .iter()
+        .filter(|one| one.name != cluster.name || one.cluster.server != endpoint(cluster))
+        .map(|one| one.cluster.server.as_str())
+        .collect();
+    if !others.is_empty() {
+        return refuse(format!("access to another cluster ({})", others.join(", ")));
+    }
+    if there.contexts.len() > 1 || there.users.len() > 1 {
+        return refuse("contexts or users that are not ours".into());
+    }
+    Ok(())
+}
+
+/// Writes the whole file or nothing, for its owner only from the first byte on.
+fn write(to: &Path, text: &SecretString) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // A folder that is there keeps its mode: it may be the person's own `~/.kube`.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // tempfile makes files with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.expose_secret().as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(to)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::cluster::fixture::k8s1;
+    use crate::kubeadm::fake::Host;
+
+    fn admin(server: &str, ca: &str) -> String {
+        format!(
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {ca}\n    \
+             server: {server}\n  name: k8s1-cluster\ncontexts:\n- context:\n    cluster: \
+             k8s1-cluster\n    user: kubernetes-admin\n  name: kubernetes-admin@k8s1-cluster\n\
+             current-context: kubernetes-admin@k8s1-cluster\nkind: Config\npreferences: {{}}\n\
+             users:\n- name: kubernetes-admin\n  user:\n    client-certificate-data: Q0VSVA==\n    \
+             client-key-data: S0VZ\n"
+        )
+    }
+
+    const SERVER: &str = "https://k8s1api.kloud.lan:6443";
+
+    #[tokio::test]
+    async fn it_is_renamed_and_written_for_its_owner_only() {
+        let host = Host::start(|_, _| None).await;
+        host.put(path::ADMIN, admin(SERVER, "Q0E="));
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("deep/er/k8s1-cluster.yaml");
+        let first = host.remote("m1");
+        assert!(fetch(&first, &k8s1(), &to).await.unwrap());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&to), mode(to.parent().unwrap())), (0o600, 0o700));
+        let text = std::fs::read_to_string(&to).unwrap();
+        let config: Kubeconfig = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(config.current_context, "k8s1-cluster");
+        assert_eq!(config.contexts[0].context.user, config.users[0].name);
+        assert_eq!(config.users[0].user.key, "S0VZ");
+        assert!(!fetch(&first, &k8s1(), &to).await.unwrap(), "nothing new the second time");
+        host.put(path::ADMIN, admin(SERVER, "TkVX"));
+        assert!(fetch(&first, &k8s1(), &to).await.unwrap(), "a rebuilt cluster has a new CA");
+    }
+
+    #[tokio::test]
+    async fn another_clusters_file_is_left_as_it_is() {
+        let host = Host::start(|_, _| None).await;
+        host.put(path::ADMIN, admin(SERVER, "Q0E="));
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("config");
+        for other in [
+            admin("https://10.0.0.1:6443", "Q0E="),
+            admin(SERVER, "Q0E=").replace("  name: k8s1-cluster", "  name: prod"),
+            "not yaml: [".to_owned(),
+        ] {
+            std::fs::write(&to, &other).unwrap();
+            let error = fetch(&host.remote("m1"), &k8s1(), &to).await.unwrap_err();
+            assert!(matches!(error, Error::Kubeconfig { .. }), "{error}");
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), other);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_names_a_single_master_is_refused() {
+        let host = Host::start(|_, _| None).await;
+        host.put(path::ADMIN, admin("https://10.101.1.101:6443", "Q0E="));
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("config");
+        let error = fetch(&host.remote("m1"), &k8s1(), &to).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the kubeconfig of `m1` names `https://10.101.1.101:6443`, not \
+             `https://k8s1api.kloud.lan:6443`"
+        );
+        assert!(!to.exists());
+    }
+}

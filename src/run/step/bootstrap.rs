@@ -1,0 +1,136 @@
+//! Steps of the Kubernetes stage: each hands the phase what it needs and says what failed.
+
+use std::time::Duration;
+
+use crate::cluster::{Cni, NodeName, Role};
+use crate::error::{Exit, Failure};
+use crate::kubeadm::etcd::{self, Owner};
+use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, vip};
+use crate::run::context::Context;
+
+/// How long the API may take to answer through the VIP.
+const API_PATIENCE: Duration = Duration::from_secs(120);
+/// How long nodes may take to register, or to become Ready where a CNI was asked for.
+const NODES_PATIENCE: Duration = Duration::from_secs(600);
+
+pub(super) async fn vip(context: &Context) -> Result<bool, Failure> {
+    vip::check(&context.balancers(), &context.cluster, context.tempo)
+        .await
+        .map(|_| false)
+        .map_err(|error| fault("see one load balancer hold the VIP", &error))
+}
+
+pub(super) async fn etcd(context: &Context) -> Result<bool, Failure> {
+    let wipe = context.options.wipe_etcd;
+    etcd::prepare(context.first(), &context.cluster, &owner(context), wipe)
+        .await
+        .map_err(|error| fault("use the external etcd", &error))
+}
+
+pub(super) async fn init(context: &Context) -> Result<bool, Failure> {
+    init::run(context.first(), &context.cluster, context.tempo)
+        .await
+        .map_err(|error| fault("initialise the cluster", &error).on(context.first().node()))
+}
+
+pub(super) async fn keys(context: &Context) -> Result<bool, Failure> {
+    context
+        .admission
+        .prepare(&context.cluster)
+        .await
+        .map(|()| false)
+        .map_err(|error| fault("renew token and certificate key", &error))
+}
+
+pub(super) async fn join(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+    let (remote, node) = (context.remote(name), context.node(name));
+    join::run(remote, node, &context.cluster, &context.admission, context.tempo)
+        .await
+        .map_err(|error| fault("join the cluster", &error).on(name))
+}
+
+pub(super) async fn label(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+    label::worker(context.first(), context.node(name))
+        .await
+        .map_err(|error| fault("label the worker", &error).on(name))
+}
+
+pub(super) async fn kubeconfig(context: &Context) -> Result<bool, Failure> {
+    kubeconfig::fetch(context.first(), &context.cluster, &context.options.kubeconfig)
+        .await
+        .map_err(|error| fault("fetch the kubeconfig", &error))
+}
+
+pub(super) async fn cni(context: &Context) -> Result<bool, Failure> {
+    cni::install(context.first(), &context.cluster, context.tempo)
+        .await
+        .map_err(|error| fault("install the pod network", &error))
+}
+
+/// The end: the API answers by its name through the VIP, and every node of the table is there.
+pub(super) async fn verify(context: &Context) -> Result<bool, Failure> {
+    let doing = "see the cluster as asked";
+    let (first, cluster, tempo) = (context.first(), &context.cluster, context.tempo);
+    ready::through_vip(first, cluster, tempo, API_PATIENCE)
+        .await
+        .map_err(|error| fault(doing, &error))?;
+    let names: Vec<&str> = cluster
+        .nodes
+        .iter()
+        .filter(|node| node.role.is_kubernetes())
+        .map(|node| node.fqdn.as_str())
+        .collect();
+    let ready = cluster.kubernetes.cni != Cni::None;
+    let nodes = ready::all(first, &names, ready, tempo, NODES_PATIENCE)
+        .await
+        .map_err(|error| fault(doing, &error))?;
+    let wrong: Vec<String> = cluster
+        .nodes
+        .iter()
+        .filter(|node| node.role != Role::LoadBalancer)
+        .filter(|node| !nodes.iter().any(|seen| seen.name == node.fqdn && seen.is(node.role)))
+        .map(|node| format!("{} lacks the role of a {}", node.fqdn, node.role))
+        .collect();
+    if wrong.is_empty() {
+        return Ok(false);
+    }
+    Err(Failure::new(Exit::Kubernetes, doing, wrong.join("\n")))
+}
+
+pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
+    let masters: Vec<_> = context.cluster.with_role(Role::Master).collect();
+    let mut last = None;
+    // Any master has the files; the first may be the one that is broken.
+    for master in masters {
+        let remote = context.remote(&master.name);
+        match etcd::remove_ours(remote, &context.cluster, &owner(context)).await {
+            Ok(changed) => return Ok(changed),
+            Err(error) => last = Some(fault("remove our keys from etcd", &error).on(&master.name)),
+        }
+    }
+    let nobody =
+        || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
+    Err(last.unwrap_or_else(nobody).hint(
+        "bring a master up and run again, or leave the keys with `--keep-etcd`; then remove them \
+         yourself: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"
+            .to_owned(),
+    ))
+}
+
+/// What `kubectl get nodes -o wide` prints; `None` where it does not answer.
+pub async fn kubectl_nodes(context: &Context) -> Option<String> {
+    ready::wide(context.first()).await.ok()
+}
+
+fn owner(context: &Context) -> Owner {
+    Owner { cluster: context.cluster.name.clone(), creation: context.creation.clone() }
+}
+
+fn fault(doing: &str, error: &Error) -> Failure {
+    let exit = match error {
+        Error::Ssh { source, .. } if source.is_transient() => Exit::Node,
+        kubeadm::Error::File { .. } => Exit::Local,
+        _ => Exit::Kubernetes,
+    };
+    Failure::new(exit, doing, error).hint(error.hint())
+}

@@ -1,0 +1,140 @@
+//! The etcd that the site had before anybody came: members, certificates, keys.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use serde::{Deserialize, Serialize};
+
+use super::Lab;
+use super::pki::{Authority, Pair};
+
+/// What `/version` says.
+pub const VERSION: &str = "3.6.6";
+
+/// An etcd cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Etcd {
+    /// The authority that its members and clients trust.
+    pub ca: Authority,
+    /// The client certificate that was made for the API servers.
+    pub client: Pair,
+    /// The members' client addresses.
+    pub members: Vec<SocketAddrV4>,
+    /// The keys.
+    pub kv: BTreeMap<String, Entry>,
+    /// The store's revision.
+    pub revision: u64,
+}
+
+/// A key's value and history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The value, base64 as the JSON gateway carries it.
+    pub value: String,
+    /// The revision that made it.
+    pub created: u64,
+    /// The revision that changed it last.
+    pub modified: u64,
+    /// How often it was changed since it was made.
+    pub version: u64,
+}
+
+impl Etcd {
+    /// An empty cluster.
+    ///
+    /// # Errors
+    /// When its certificates cannot be made.
+    pub fn new(members: Vec<SocketAddrV4>, unix: i64) -> io::Result<Self> {
+        let ca = Authority::new("etcd-ca", unix - 3600)?;
+        let client = ca.issue("kube-apiserver-etcd-client", Some("system:masters"), &[], unix)?;
+        Ok(Self { ca, client, members, kv: BTreeMap::new(), revision: 1 })
+    }
+
+    /// Writes a key.
+    pub fn put(&mut self, key: &str, value: String) {
+        self.revision += 1;
+        let revision = self.revision;
+        let fresh = Entry { value: String::new(), created: revision, modified: 0, version: 0 };
+        let entry = self.kv.entry(key.to_owned()).or_insert(fresh);
+        entry.value = value;
+        entry.modified = revision;
+        entry.version += 1;
+    }
+
+    /// The keys from `start` until before `end` in etcd's sense: an empty end means this key only,
+    /// a zero byte means all from there on.
+    pub fn range(&self, start: &[u8], end: &[u8]) -> Vec<String> {
+        self.kv
+            .keys()
+            .filter(|key| {
+                let key = key.as_bytes();
+                match end {
+                    [] => key == start,
+                    [0] => key >= start,
+                    end => key >= start && key < end,
+                }
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Deletes keys and tells how many there were.
+    pub fn delete(&mut self, start: &[u8], end: &[u8]) -> usize {
+        let keys = self.range(start, end);
+        for key in &keys {
+            self.kv.remove(key);
+        }
+        if !keys.is_empty() {
+            self.revision += 1;
+        }
+        keys.len()
+    }
+
+    /// Whether an API server has written here.
+    pub fn holds_kubernetes(&self) -> bool {
+        self.kv
+            .range("/registry/".to_owned()..)
+            .next()
+            .is_some_and(|(key, _)| key.starts_with("/registry/"))
+    }
+}
+
+impl Lab {
+    /// Whether this address is an etcd member that runs.
+    pub(crate) fn etcd_member(&self, at: SocketAddrV4) -> Option<bool> {
+        let etcd = self.etcd.as_ref()?;
+        etcd.members.contains(&at).then(|| !self.member_down(*at.ip()))
+    }
+
+    fn member_down(&self, ip: Ipv4Addr) -> bool {
+        self.faulty("etcd-member-down", &[&ip.to_string()])
+    }
+
+    /// Whether more than half of the members run.
+    pub(crate) fn etcd_quorum(&self) -> bool {
+        self.etcd.as_ref().is_some_and(|etcd| {
+            let up = etcd.members.iter().filter(|member| !self.member_down(*member.ip())).count();
+            up * 2 > etcd.members.len()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_half_open_and_a_zero_byte_means_the_end() {
+        let mut etcd = Etcd::new(Vec::new(), 1_790_000_000).unwrap();
+        for key in ["/k8sha/owner", "/registry/a", "/registry/b", "/zoo"] {
+            etcd.put(key, String::new());
+        }
+        assert_eq!(etcd.range(b"/registry/", b"/registry0").len(), 2);
+        assert_eq!(etcd.range(b"/registry/a", b"").len(), 1);
+        assert_eq!(etcd.range(b"/k8sha/owner", &[0]).len(), 4);
+        assert!(etcd.holds_kubernetes());
+        assert_eq!(etcd.delete(b"/registry/", b"/registry0"), 2);
+        assert!(!etcd.holds_kubernetes());
+    }
+}

@@ -1,0 +1,117 @@
+//! Who answers at an address: guests, the virtual address, etcd's members, or nobody.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::Lab;
+use super::guest::Guest;
+use super::lb;
+
+/// What a TCP connection meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody has the address.
+    NoRoute,
+    /// Somebody has it, and nothing listens on the port.
+    Refused,
+    /// The sshd of this guest.
+    Ssh(String),
+    /// The API server of this guest, directly or through a load balancer.
+    Api(String),
+    /// A load balancer none of whose servers is up: it accepts and closes.
+    Closed,
+    /// An etcd member.
+    Etcd,
+}
+
+impl Lab {
+    /// The guest that has an address of its own now.
+    pub(crate) fn at(&self, ip: Ipv4Addr) -> Option<(&String, &Guest)> {
+        self.guests.iter().find(|(_, guest)| guest.address() == Some(ip))
+    }
+
+    /// What a connection to an address and port meets.
+    pub(crate) fn dial(&self, to: SocketAddrV4) -> Reach {
+        if let Some(up) = self.etcd_member(to) {
+            return if up { Reach::Etcd } else { Reach::Refused };
+        }
+        let found = self.at(*to.ip()).or_else(|| {
+            let key = self.vips.get(to.ip())?;
+            self.guests.get_key_value(key)
+        });
+        let Some((key, guest)) = found else { return Reach::NoRoute };
+        if to.port() == 22 {
+            let sshd = guest.run.as_ref().is_some_and(|run| run.sshd);
+            return if sshd { Reach::Ssh(key.clone()) } else { Reach::Refused };
+        }
+        if guest.active("haproxy")
+            && let Some(frontend) = self.frontends(guest).into_iter().find(|frontend| {
+                frontend.port == to.port() && frontend.address.is_none_or(|ip| ip == *to.ip())
+            })
+        {
+            let up = frontend.servers.iter().find_map(|server| {
+                let (key, _) = self.at(*server.ip()).filter(|_| server.port() == 6443)?;
+                self.api_up(key).then(|| key.clone())
+            });
+            return up.map_or(Reach::Closed, Reach::Api);
+        }
+        if to.port() == 6443 && self.api_up(key) {
+            return Reach::Api(key.clone());
+        }
+        Reach::Refused
+    }
+
+    fn frontends(&self, guest: &Guest) -> Vec<lb::Frontend> {
+        lb::haproxy(guest.text(lb::HAPROXY).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Lets VRRP settle: an address stays where it is while its holder is well (`nopreempt`), and
+    /// goes to the highest priority otherwise.
+    pub(crate) fn elect(&mut self) {
+        let mut wanting: Vec<(Ipv4Addr, u8, String)> = Vec::new();
+        for (key, guest) in &self.guests {
+            if guest.address().is_none() || !guest.active("keepalived") {
+                continue;
+            }
+            for instance in lb::keepalived(guest.text(lb::KEEPALIVED).unwrap_or_default()) {
+                if instance.tracks && !guest.active("haproxy") {
+                    continue;
+                }
+                for address in instance.addresses {
+                    wanting.push((address, instance.priority, key.clone()));
+                }
+            }
+        }
+        self.vips.retain(|address, holder| {
+            wanting.iter().any(|(wanted, _, key)| wanted == address && key == holder)
+        });
+        wanting.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.2.cmp(&b.2)));
+        for (address, _, key) in wanting {
+            self.vips.entry(address).or_insert(key);
+        }
+    }
+
+    /// Resolves a name as the guest's own resolver does: `/etc/hosts`, then its name servers with
+    /// its search list.
+    pub(crate) fn resolve(&self, guest: &Guest, name: &str) -> Option<Ipv4Addr> {
+        if let Ok(address) = name.parse() {
+            return Some(address);
+        }
+        let hosts = guest.text("/etc/hosts").unwrap_or_default();
+        let in_hosts = hosts.lines().find_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+        });
+        in_hosts.or_else(|| {
+            let network = guest.disk.network.as_ref()?;
+            let server = network.nameservers.iter().find(|server| !self.silent(**server))?;
+            let full = std::iter::once(String::new()).chain(network.search.iter().cloned());
+            full.filter_map(|domain| match domain.as_str() {
+                "" => Some(name.trim_end_matches('.').to_owned()),
+                _ if name.ends_with('.') => None,
+                domain => Some(format!("{name}.{domain}")),
+            })
+            .find_map(|name| self.lookup(*server, &name).first().copied())
+        })
+    }
+}

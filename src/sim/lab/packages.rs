@@ -1,0 +1,146 @@
+//! apt in a guest: which sources it has, which versions they offer, what an installation starts.
+
+use super::guest::Guest;
+use super::{pace, units};
+
+/// What Ubuntu 22.04 itself offers of what matters here.
+const UBUNTU: [(&str, &str); 6] = [
+    ("containerd", "1.7.24-0ubuntu1~22.04.2"),
+    ("haproxy", "2.4.24-0ubuntu0.22.04.1"),
+    ("keepalived", "1:2.2.4-0.2build1"),
+    ("qemu-guest-agent", "1:6.2+dfsg-2ubuntu6.24"),
+    ("ipvsadm", "1:1.31-1build2"),
+    ("chrony", "4.2-2ubuntu2"),
+];
+/// Packages that only a source of their own has.
+const KUBERNETES: [&str; 5] = ["kubeadm", "kubelet", "kubectl", "kubernetes-cni", "cri-tools"];
+/// What docker's repository offers, newest first.
+const CONTAINERD_IO: [&str; 4] = ["2.3.1-1", "2.2.4-1", "1.7.29-1", "1.7.28-1"];
+
+/// How long the installation of a package takes.
+pub fn pace(name: &str) -> f64 {
+    match name {
+        "containerd.io" | "containerd" => pace::PACKAGE_CONTAINERD,
+        name if KUBERNETES.contains(&name) => pace::PACKAGE_KUBE,
+        _ => pace::PACKAGE,
+    }
+}
+
+impl Guest {
+    /// The sources that apt takes: those whose keyring is there.
+    fn sources(&self) -> impl Iterator<Item = &str> {
+        self.disk
+            .files
+            .iter()
+            .filter(|(path, _)| path.starts_with("/etc/apt/sources.list.d/"))
+            .map(|(_, file)| file.content.as_str())
+            .filter(|text| {
+                let keyring = text.split(['[', ']', ' ', '\n']).find_map(|word| {
+                    word.strip_prefix("signed-by=").or_else(|| word.strip_prefix("Signed-By:"))
+                });
+                // cloud-init puts the path of a key that the source carries for this variable.
+                keyring.is_none_or(|path| path.starts_with('$') || self.exists(path))
+            })
+    }
+
+    /// The commands that apt runs before it updates (apt.conf(5), `APT::Update::Pre-Invoke`).
+    pub fn apt_hooks(&self) -> Vec<String> {
+        self.disk
+            .files
+            .iter()
+            .filter(|(path, _)| path.starts_with("/etc/apt/apt.conf.d/"))
+            .filter_map(|(_, file)| file.content.split_once("APT::Update::Pre-Invoke"))
+            .filter_map(|(_, after)| after.split('"').nth(1).map(str::to_owned))
+            .collect()
+    }
+
+    /// The minor versions whose repository of pkgs.k8s.io is a source, such as `1.28`.
+    fn kubernetes_minors(&self) -> Vec<String> {
+        const BEFORE: &str = "pkgs.k8s.io/core:/stable:/v";
+        self.sources()
+            .flat_map(|text| text.match_indices(BEFORE).map(|(at, _)| &text[at + BEFORE.len()..]))
+            .filter_map(|after| after.split('/').next())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The version that `apt-get install` would take.
+    ///
+    /// # Errors
+    /// apt's words.
+    pub fn candidate(&self, name: &str, wanted: Option<&str>) -> Result<String, String> {
+        let offers: Vec<String> = if KUBERNETES.contains(&name) {
+            self.kubernetes_minors().iter().map(|minor| offer(name, minor, wanted)).collect()
+        } else if name == "containerd.io" {
+            let docker = self.sources().any(|text| text.contains("download.docker.com"));
+            CONTAINERD_IO.iter().filter(|_| docker).map(|version| (*version).to_owned()).collect()
+        } else {
+            let known = UBUNTU.iter().find(|(package, _)| *package == name);
+            vec![known.map_or("1.0-1ubuntu1", |(_, version)| version).to_owned()]
+        };
+        let Some(first) = offers.first() else {
+            return Err(format!("E: Unable to locate package {name}"));
+        };
+        let Some(wanted) = wanted else { return Ok(first.clone()) };
+        offers
+            .iter()
+            .find(|offer| match wanted.strip_suffix('*') {
+                Some(start) => offer.starts_with(start),
+                None => *offer == wanted,
+            })
+            .cloned()
+            .ok_or_else(|| format!("E: Version '{wanted}' for '{name}' was not found"))
+    }
+
+    /// Installs a package and starts what it brings.
+    ///
+    /// # Errors
+    /// apt's words.
+    pub fn install(&mut self, name: &str, wanted: Option<&str>) -> Result<Vec<String>, String> {
+        let version = self.candidate(name, wanted)?;
+        if self.disk.packages.get(name) == Some(&version) {
+            return Ok(vec![format!("{name} is already the newest version ({version}).")]);
+        }
+        if self.disk.held.contains(name) {
+            return Err("E: Held packages were changed and -y was used without \
+                        --allow-change-held-packages."
+                .to_owned());
+        }
+        self.disk.packages.insert(name.to_owned(), version.clone());
+        match name {
+            "containerd.io" if self.text("/etc/containerd/config.toml").is_none() => {
+                self.write("/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n", "0644");
+            }
+            "haproxy" if self.text(super::lb::HAPROXY).is_none() => {
+                self.write(super::lb::HAPROXY, "global\n\tdaemon\ndefaults\n\tmode http\n", "0644");
+            }
+            _ => {}
+        }
+        if let Some(unit) = units::of_package(name) {
+            self.disk.enabled.insert(unit.to_owned());
+            // A unit that does not come up does not fail its package.
+            let _ = self.start(unit);
+        }
+        Ok(vec![format!("Setting up {name} ({version}) ...")])
+    }
+
+    /// The version of an installed Kubernetes package, such as `v1.28.4`.
+    pub fn kube_version(&self, package: &str) -> Option<String> {
+        let version = self.disk.packages.get(package)?.split('-').next()?;
+        Some(format!("v{version}"))
+    }
+}
+
+/// The version of a minor's repository: the one asked for where the minor fits (every patch is
+/// kept there), else a late one.
+fn offer(name: &str, minor: &str, wanted: Option<&str>) -> String {
+    if matches!(name, "kubernetes-cni" | "cri-tools") {
+        return "1.2.0-2.1".to_owned();
+    }
+    let asked = wanted.map(|wanted| wanted.trim_end_matches('*').trim_end_matches('-'));
+    match asked.filter(|asked| asked.starts_with(&format!("{minor}."))) {
+        Some(asked) if asked.contains('-') => asked.to_owned(),
+        Some(asked) => format!("{asked}-1.1"),
+        None => format!("{minor}.9-1.1"),
+    }
+}

@@ -1,0 +1,178 @@
+//! A command as a list of words, and the one place where it becomes a line for a shell.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::mask::mask;
+
+/// How long an ordinary command may take.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+
+/// One command: a program, its arguments, what it reads.
+///
+/// Arguments may be shown to a person; secrets belong on standard input.
+#[derive(Clone)]
+pub struct Command {
+    words: Vec<String>,
+    stdin: Vec<u8>,
+    limit: Duration,
+}
+
+impl Command {
+    /// A command without arguments.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self { words: vec![program.into()], stdin: Vec::new(), limit: DEFAULT_LIMIT }
+    }
+
+    /// A command as root, by a `sudo` that never asks for a password.
+    pub fn sudo(program: impl Into<String>) -> Self {
+        Self::new("sudo").args(["-n", "--"]).arg(program)
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, word: impl Into<String>) -> Self {
+        self.words.push(word.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: Into<String>>(mut self, words: I) -> Self {
+        self.words.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// What the command reads from standard input, before its end.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// How long the command may take, in real time; a minute if never set.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The line that the node's login shell gets.
+    pub fn line(&self) -> String {
+        self.words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) fn input(&self) -> &[u8] {
+        &self.stdin
+    }
+
+    pub(super) fn longest(&self) -> Duration {
+        self.limit
+    }
+}
+
+impl fmt::Display for Command {
+    /// The command line, with whatever looks like a secret masked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&mask(&self.line()))
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({self}, {} bytes of input)", self.stdin.len())
+    }
+}
+
+/// Quotes a word for a POSIX shell (XCU §2.2).
+pub fn quote(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// What a command that ended left behind.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The exit status; 128 and more for a death by signal.
+    pub code: u32,
+    /// Standard output. May hold secrets.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Whether the exit status is 0.
+    pub fn success(&self) -> bool {
+        self.code == 0
+    }
+
+    /// Standard output as text.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text.
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+impl fmt::Debug for Output {
+    /// The sizes only: a command such as `cat` prints secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("code", &self.code)
+            .field("stdout", &self.stdout.len())
+            .field("stderr", &self.stderr_text())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_would_touch_them() {
+        for (word, want) in [
+            ("kubeadm", "kubeadm"),
+            ("--node-name=a.b", "--node-name=a.b"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("a;b", "'a;b'"),
+            ("~", "'~'"),
+            (r#"{"key":"eA=="}"#, r#"'{"key":"eA=="}'"#),
+        ] {
+            assert_eq!(quote(word), want);
+        }
+    }
+
+    #[test]
+    fn a_quoted_line_is_what_a_real_shell_takes_apart_again() {
+        let words = ["a b", "it's", "", "$HOME", "*", "new\nline", "back\\slash", "\"double\""];
+        let line = Command::new("printf").arg("%s\\0").args(words).line();
+        let printed = std::process::Command::new("sh").arg("-c").arg(line).output().unwrap().stdout;
+        let seen: Vec<&[u8]> = printed.split(|b| *b == 0).collect();
+        let want: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).chain([&b""[..]]).collect();
+        assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn root_is_reached_by_a_sudo_that_does_not_ask() {
+        assert_eq!(Command::sudo("rm").args(["-f", "/a b"]).line(), "sudo -n -- rm -f '/a b'");
+    }
+
+    #[test]
+    fn neither_form_of_a_command_shows_what_it_reads_or_a_token() {
+        let command = Command::new("x").arg("abcdef.0123456789abcdef").stdin("hush");
+        let shown = format!("{command} {command:?}");
+        assert!(!shown.contains("hush") && !shown.contains("0123456789abcdef"), "{shown}");
+    }
+}

@@ -1,0 +1,157 @@
+//! What can go wrong between us and a node.
+
+use std::net::SocketAddr;
+
+use super::mask::mask;
+use super::{Command, Output};
+
+/// How many last lines of standard output a failed command's error quotes.
+const QUOTED_LINES: usize = 8;
+
+/// A command that could not be run, or failed. No text in it holds a secret.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection, or none that speaks SSH.
+    #[error("no SSH connection to `{node}` at {address}: {cause}")]
+    Unreachable {
+        /// The node.
+        node: String,
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// What the system, the proxy or the other side said.
+        cause: String,
+    },
+    /// Somebody else answers at the node's address.
+    #[error(
+        "the host key of `{node}` at {address} is not the one that was planted there: \
+         expected {expected}, seen {seen}"
+    )]
+    HostKey {
+        /// The node.
+        node: String,
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// The SHA-256 fingerprint of the key that we planted.
+        expected: String,
+        /// The SHA-256 fingerprint of the key that was shown, or what was shown instead.
+        seen: String,
+    },
+    /// The node does not let us in.
+    #[error("`{node}` at {address} refuses the key of user `{user}`")]
+    AuthRefused {
+        /// The node.
+        node: String,
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// The login user.
+        user: String,
+    },
+    /// The connection ended before the command's exit status came. The command may have run.
+    #[error("the connection to `{node}` was lost while `{command}` ran")]
+    Lost {
+        /// The node.
+        node: String,
+        /// The command line.
+        command: String,
+    },
+    /// The command took longer than it may. It may still run.
+    #[error("`{command}` on `{node}` did not end within {seconds} s")]
+    Timeout {
+        /// The node.
+        node: String,
+        /// The command line.
+        command: String,
+        /// The limit, in seconds.
+        seconds: u64,
+    },
+    /// The node's SSH server takes the connection but runs no command.
+    #[error("`{node}` refuses to run `{command}`: {cause}")]
+    Refused {
+        /// The node.
+        node: String,
+        /// The command line.
+        command: String,
+        /// What the server said.
+        cause: String,
+    },
+    /// The command ended with another exit status than 0.
+    #[error("`{command}` on `{node}` ended with exit status {code}{}", said(.stderr, .stdout))]
+    Failed {
+        /// The node.
+        node: String,
+        /// The command line.
+        command: String,
+        /// The exit status.
+        code: u32,
+        /// Standard error, word for word but for masked secrets.
+        stderr: String,
+        /// The last lines of standard output.
+        stdout: String,
+    },
+    /// A key that cannot be read or made.
+    #[error("unusable SSH key ({what}): {cause}")]
+    BadKey {
+        /// Which key.
+        what: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+fn said(stderr: &str, stdout: &str) -> String {
+    let text = if stderr.trim().is_empty() { stdout } else { stderr };
+    match text.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+impl Error {
+    pub(super) fn failed(node: &str, command: &Command, output: &Output) -> Self {
+        let stdout = output.stdout_text();
+        let lines: Vec<&str> = stdout.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(QUOTED_LINES)..).unwrap_or_default();
+        Error::Failed {
+            node: node.to_owned(),
+            command: command.to_string(),
+            code: output.code,
+            stderr: mask(output.stderr_text().trim_end()),
+            stdout: mask(&tail.join("\n")),
+        }
+    }
+
+    /// Whether the same may go well a moment later: the network or a booting node is at fault.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Unreachable { .. } | Error::Lost { .. } | Error::Timeout { .. })
+    }
+
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::Unreachable { node, .. } => format!(
+                "look at the console of `{node}` in Proxmox; is it running, and is its address \
+                 reachable from here?"
+            ),
+            Error::HostKey { node, address, .. } => format!(
+                "another machine holds {}, or `{node}` was made by another run; if the VM was \
+                 replaced by hand, rebuild it",
+                address.ip()
+            ),
+            Error::AuthRefused { node, .. } => format!(
+                "cloud-init has not made the user, or it was made by another run; look at \
+                 /var/log/cloud-init.log on the console of `{node}`"
+            ),
+            Error::Lost { .. } | Error::Timeout { .. } => {
+                "run the same command again: it finds out what was done and goes on there".into()
+            }
+            Error::Failed { stderr, .. } if stderr.contains("a password is required") => {
+                "the login user needs sudo without a password".into()
+            }
+            Error::Failed { code: 127, .. } => {
+                "the program is not installed: cloud-init did not finish its work on this node"
+                    .into()
+            }
+            Error::Refused { .. } | Error::Failed { .. } | Error::BadKey { .. } => return None,
+        })
+    }
+}

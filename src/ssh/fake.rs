@@ -1,0 +1,171 @@
+//! An SSH server in the test's own process that answers command lines from a script.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+use russh::server::{self, Auth, ChannelOpenHandle, Msg, VerifiedPublicKey};
+use russh::{Channel, ChannelMsg, Disconnect};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+
+use super::{HostKey, Identity, KeyPair, Remote, Target};
+use crate::net::Dialer;
+
+/// How the server answers a command.
+pub(crate) enum Reply {
+    /// With an exit status, standard output and standard error.
+    Done(u32, Vec<u8>, String),
+    /// By ending the connection.
+    Drop,
+    /// Never.
+    Hang,
+}
+
+impl Reply {
+    pub(crate) fn out(text: impl Into<Vec<u8>>) -> Self {
+        Reply::Done(0, text.into(), String::new())
+    }
+
+    pub(crate) fn code(code: u32, stderr: impl Into<String>) -> Self {
+        Reply::Done(code, Vec::new(), stderr.into())
+    }
+}
+
+type Script = dyn Fn(&str, &[u8]) -> Reply + Send + Sync;
+
+/// A running server.
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    pub(crate) host: KeyPair,
+    login: KeyPair,
+    connections: Arc<AtomicUsize>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    pub(crate) async fn start(
+        script: impl Fn(&str, &[u8]) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let fake = Fake {
+            address: listener.local_addr().unwrap(),
+            host: KeyPair::generate("host").unwrap(),
+            login: KeyPair::generate("login").unwrap(),
+            connections: Arc::default(),
+            lines: Arc::default(),
+        };
+        let config = Arc::new(server::Config {
+            keys: vec![PrivateKey::from_openssh(fake.host.private.expose_secret()).unwrap()],
+            auth_rejection_time: Duration::ZERO,
+            ..server::Config::default()
+        });
+        let handler = Handler {
+            allowed: fake.login.public.clone(),
+            script: Arc::new(script),
+            lines: Arc::clone(&fake.lines),
+        };
+        let connections = Arc::clone(&fake.connections);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (config, handler) = (Arc::clone(&config), handler.clone());
+                tokio::spawn(async move {
+                    if let Ok(session) = server::run_stream(config, stream, handler).await {
+                        let _ = session.await;
+                    }
+                });
+            }
+        });
+        fake
+    }
+
+    pub(crate) fn target(&self, node: &str) -> Target {
+        Target {
+            node: node.to_owned(),
+            address: self.address,
+            user: "ubuntu".to_owned(),
+            host_key: HostKey::parse(&self.host.public).unwrap(),
+            identity: Identity::from_openssh(&self.login.private).unwrap(),
+            dialer: Dialer::direct(),
+        }
+    }
+
+    pub(crate) fn remote(&self, node: &str) -> Remote {
+        Remote::new(self.target(node))
+    }
+
+    /// How many connections were taken.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The command lines so far, in the order of their arrival.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+#[derive(Clone)]
+struct Handler {
+    allowed: String,
+    script: Arc<Script>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl server::Handler for Handler {
+    type Error = russh::Error;
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let shown = key.public_key.to_openssh().unwrap();
+        let known = self.allowed.starts_with(&shown) && user == "ubuntu";
+        Ok(if known { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        mut channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        let (handle, this) = (session.handle(), self.clone());
+        tokio::spawn(async move {
+            let (mut line, mut input) = (String::new(), Vec::new());
+            while let Some(message) = channel.wait().await {
+                match message {
+                    ChannelMsg::Exec { command, .. } => {
+                        line = String::from_utf8(command).unwrap();
+                        handle.channel_success(channel.id()).await.unwrap();
+                    }
+                    ChannelMsg::Data { data } => input.extend_from_slice(&data),
+                    ChannelMsg::Eof => break,
+                    _ => {}
+                }
+            }
+            this.lines.lock().unwrap().push(line.clone());
+            match (this.script)(&line, &input) {
+                Reply::Done(code, stdout, stderr) => {
+                    let _ = channel.data(&stdout[..]).await;
+                    let _ = channel.extended_data(1, stderr.as_bytes()).await;
+                    let _ = channel.exit_status(code).await;
+                    let _ = channel.eof().await;
+                    let _ = channel.close().await;
+                }
+                Reply::Drop => {
+                    let _ = handle
+                        .disconnect(Disconnect::ByApplication, "bye".into(), String::new())
+                        .await;
+                }
+                Reply::Hang => std::future::pending().await,
+            }
+        });
+        reply.accept().await;
+        Ok(())
+    }
+}

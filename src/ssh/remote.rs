@@ -1,0 +1,161 @@
+//! A node that commands can be run on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore};
+
+use super::session::{Session, Trouble};
+use super::{Command, Error, HostKey, Identity, Output, dial};
+use crate::net::Dialer;
+use crate::report::event;
+use crate::tempo::Tempo;
+
+/// How many commands run at once over one connection: below OpenSSH's `MaxSessions` of 10.
+const AT_ONCE: usize = 8;
+/// The pause between two tries to reach a node that boots.
+const BOOT_PAUSE: Duration = Duration::from_secs(2);
+/// How long a booting node may refuse the login: `pam_nologin` does so until it has booted.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who is reached, where and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The node's name, for messages.
+    pub node: String,
+    /// The address and port of its SSH server.
+    pub address: SocketAddr,
+    /// The login user.
+    pub user: String,
+    /// The host key that it must show.
+    pub host_key: HostKey,
+    /// The key with which we log in.
+    pub identity: Identity,
+    /// How addresses are reached.
+    pub dialer: Dialer,
+}
+
+/// A node that commands can be run on. Clones share one connection.
+#[derive(Clone)]
+pub struct Remote {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    target: Target,
+    session: Mutex<Option<Arc<Session>>>,
+    slots: Semaphore,
+}
+
+impl Remote {
+    /// A node to which no connection is open yet.
+    pub fn new(target: Target) -> Self {
+        let (session, slots) = (Mutex::new(None), Semaphore::new(AT_ONCE));
+        Self { inner: Arc::new(Inner { target, session, slots }) }
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.inner.target.node
+    }
+
+    /// Where it is reached.
+    pub fn address(&self) -> SocketAddr {
+        self.inner.target.address
+    }
+
+    /// Runs a command and says how it ended, whatever its exit status.
+    ///
+    /// A connection that proves dead before the command was sent is opened anew; after that, the
+    /// caller has to find out what the command did.
+    ///
+    /// # Errors
+    /// Everything but [`Error::Failed`].
+    pub async fn run(&self, command: &Command) -> Result<Output, Error> {
+        // A closed semaphore is impossible: nobody closes it.
+        let _slot = self.inner.slots.acquire().await.ok();
+        for _ in 0..2 {
+            match self.session().await?.run(command).await {
+                Ok(output) => {
+                    tracing::debug!(node = self.node(), %command, code = output.code, "ran");
+                    return Ok(output);
+                }
+                Err(Trouble::Error(error)) => return Err(error),
+                Err(Trouble::NotSent) => self.forget().await,
+            }
+        }
+        Err(Error::Unreachable {
+            node: self.node().to_owned(),
+            address: self.address(),
+            cause: "the connection closes as soon as it is open".into(),
+        })
+    }
+
+    /// Runs a command that must end with exit status 0.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what it printed, and everything that [`Remote::run`] reports.
+    pub async fn run_ok(&self, command: &Command) -> Result<Output, Error> {
+        let output = self.run(command).await?;
+        if output.success() {
+            Ok(output)
+        } else {
+            Err(Error::failed(self.node(), command, &output))
+        }
+    }
+
+    /// Waits until the node lets us in, at most `limit` of the run's time.
+    ///
+    /// # Errors
+    /// What the last try met. A wrong host key ends the wait at once: waiting cures none.
+    pub async fn reach(&self, tempo: Tempo, limit: Duration) -> Result<(), Error> {
+        let (deadline, started) = (tempo.deadline(limit), std::time::Instant::now());
+        let mut patience = None;
+        for attempt in 1.. {
+            let error = match self.session().await {
+                Ok(_) => break,
+                Err(error @ Error::AuthRefused { .. }) => {
+                    let patience =
+                        *patience.get_or_insert_with(|| tempo.deadline(LOGIN_PATIENCE.min(limit)));
+                    if patience.passed() {
+                        return Err(error);
+                    }
+                    error
+                }
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            if deadline.passed() {
+                return Err(error);
+            }
+            event::retrying("connect by SSH", attempt, started.elapsed(), &error);
+            tempo.pause(BOOT_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection, such as before a reboot that we asked for.
+    pub async fn forget(&self) {
+        self.inner.session.lock().await.take();
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, Error> {
+        // The lock is held while a connection opens: commands that start together share it.
+        let mut slot = self.inner.session.lock().await;
+        match slot.as_ref() {
+            Some(session) if !session.is_closed() => Ok(Arc::clone(session)),
+            _ => {
+                let session = Arc::new(dial::open(&self.inner.target).await?);
+                *slot = Some(Arc::clone(&session));
+                Ok(session)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Remote({} at {})", self.node(), self.address())
+    }
+}

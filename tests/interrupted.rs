@@ -1,0 +1,63 @@
+//! A run that is killed is taken up by the next one, wherever it was.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
+
+mod kit;
+
+use std::thread;
+
+use kit::world::{World, events, vms};
+
+/// How many points of a run are tried.
+const POINTS: usize = 20;
+
+/// What must be the same however often a run was killed.
+fn end_state(world: &World) -> (Vec<(String, u64, String, bool)>, usize) {
+    let status = world.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["healthy"], true, "{status:#}");
+    let nodes = status["nodes"].as_array().unwrap().len();
+    (vms(&world.path()), nodes)
+}
+
+#[test]
+fn a_kill_at_any_point_and_a_second_run_end_where_one_run_ends() {
+    let whole = World::new();
+    let ran = whole.run(&["up", "--json"]).ok();
+    let (total, wanted) = (events(&ran), end_state(&whole));
+    assert!(total > 2 * POINTS, "too few events to spread over: {total}");
+    let try_points = |points: Vec<usize>| {
+        for point in points {
+            let world = World::new();
+            let after = 1 + total * point / (POINTS + 1);
+            world.kill_after(&["up"], after);
+            let ran = world.run(&["up", "--json"]);
+            assert_eq!(ran.code, 0, "killed after {after} of {total} events: {ran:#?}");
+            assert_eq!(end_state(&world), wanted, "killed after {after} of {total} events");
+        }
+    };
+    // Two at a time: each waits for its simulated world most of the time.
+    thread::scope(|scope| {
+        scope.spawn(|| try_points((1..=POINTS).filter(|point| point % 2 == 1).collect()));
+        try_points((1..=POINTS).filter(|point| point % 2 == 0).collect());
+    });
+}
+
+#[test]
+fn a_killed_destroy_is_finished_by_the_next() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    let bare = k8sha::sim::digest(&world.path()).unwrap();
+    world.run(&["up", "--quiet"]).ok();
+    world.kill_after(&["destroy", "--yes"], 7);
+    world.run(&["destroy", "--yes", "--quiet"]).ok();
+    assert_eq!(k8sha::sim::digest(&world.path()).unwrap(), bare);
+}
+
+#[test]
+fn a_killed_rebuild_is_finished_by_the_next() {
+    let world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    world.kill_after(&["rebuild", "--yes"], 40);
+    world.run(&["rebuild", "--yes", "--quiet"]).ok();
+    assert_eq!(end_state(&world).1, 8);
+}

@@ -1,0 +1,159 @@
+//! A simulated world in a folder of its own, and the program run on it as a person runs it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// So fast that waiting is what the machine itself needs.
+pub const SPEED: &str = "150";
+
+/// What a run of the program left.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The one JSON document on stdout.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// Panics unless the program ended well.
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self
+    }
+}
+
+/// A simulated world that lasts as long as the test.
+pub struct World {
+    folder: TempDir,
+    profile: String,
+}
+
+/// The program, with a home of its own and nothing of the caller's environment that it reads.
+fn program(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
+    command.env("HOME", home).env_remove("XDG_STATE_HOME").env_remove("RUST_LOG");
+    command.env_remove("K8SHA_PVE_TOKEN").env_remove("K8SHA_PVE_USER").env("NO_COLOR", "1");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(mut command: Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs the program without a world.
+pub fn k8sha(args: &[&str]) -> Ran {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = program(home.path());
+    command.args(args);
+    run(command)
+}
+
+impl World {
+    /// An empty world for the profile `k8s1`.
+    pub fn new() -> Self {
+        Self::of("k8s1")
+    }
+
+    /// An empty world for a profile.
+    pub fn of(profile: &str) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), profile: profile.to_owned() }
+    }
+
+    /// The folder of the simulated world.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("world")
+    }
+
+    /// The program on this world, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = program(self.folder.path());
+        command.args(args).args(["--profile", &self.profile, "--speed", SPEED, "--simulate"]);
+        command.arg(self.path());
+        command
+    }
+
+    /// Runs the program on this world.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        run(self.command(args))
+    }
+
+    /// Starts the program on this world and kills it after so many events.
+    pub fn kill_after(&self, args: &[&str], events: usize) {
+        let mut command = self.command(args);
+        command.arg("--json").stdout(Stdio::null()).stderr(Stdio::piped());
+        kill_after(command.spawn().unwrap(), events);
+    }
+
+    /// Every request that the simulated Proxmox VE has got, oldest first.
+    pub fn requests(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path().join("requests.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The requests that could change something.
+    pub fn writes(&self) -> Vec<Value> {
+        self.requests().into_iter().filter(|request| request["method"] != "GET").collect()
+    }
+}
+
+/// Kills a program that prints events as JSON lines on stderr once it has printed so many.
+pub fn kill_after(mut child: Child, events: usize) {
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = 0;
+    for line in lines.map_while(Result::ok) {
+        if line.starts_with('{') {
+            seen += 1;
+        }
+        if seen == events {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// How many events a run printed.
+pub fn events(ran: &Ran) -> usize {
+    ran.stderr.lines().filter(|line| line.starts_with('{')).count()
+}
+
+/// The VMs of a simulated world in a folder, as (host, VMID, name, running).
+pub fn vms(path: &Path) -> Vec<(String, u64, String, bool)> {
+    k8sha::sim::summary(path).unwrap()
+}
+
+/// A text without what differs from run to run: paths, times, ids, keys.
+pub fn redact(text: &str, world: &Path) -> String {
+    let text = text.replace(&world.display().to_string(), "WORLD");
+    let word = |word: &str| -> String {
+        let plain = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let hex = plain.len() >= 8 && plain.bytes().all(|b| b.is_ascii_hexdigit());
+        if word.contains("UPID:") {
+            "UPID".to_owned()
+        } else if word.contains("SHA256:") {
+            "SHA256:…".to_owned()
+        } else if hex && plain.bytes().any(|b| b.is_ascii_digit()) {
+            word.replace(plain, "HEX")
+        } else {
+            word.to_owned()
+        }
+    };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}

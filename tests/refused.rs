@@ -1,0 +1,146 @@
+//! Bad input and a world that says no: each error as a person reads it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
+
+mod kit;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use kit::golden::assert_golden;
+use kit::world::{World, k8sha, redact};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// `k8sha sim` as a standing server.
+struct Server {
+    child: Child,
+    folder: TempDir,
+    endpoints: Value,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
+        command.args(["sim", "--quiet", "--speed", kit::world::SPEED]).env("HOME", folder.path());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let endpoints = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        Self { child, folder, endpoints }
+    }
+
+    /// Runs the program against these endpoints.
+    fn run(&self, args: &[&str], endpoints: &Value) -> kit::world::Ran {
+        let file = self.folder.path().join("endpoints.json");
+        fs::write(&file, endpoints.to_string()).unwrap();
+        let state = self.folder.path().join("state");
+        let mut all = args.to_vec();
+        let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
+        all.extend(["--endpoints", file, "--state", state, "--speed", kit::world::SPEED]);
+        k8sha(&all)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn golden(name: &str, ran: &kit::world::Ran, server: &Server) {
+    let port = |text: String| {
+        let url = server.endpoints["hosts"]["pve1"]["url"].as_str().unwrap().to_owned();
+        text.replace(&url, "https://127.0.0.1:PORT")
+    };
+    let text = format!("exit {}\n{}", ran.code, port(ran.stderr.clone()));
+    let start = text.find("error: ").map_or(0, |at| at);
+    let text = format!("exit {}\n{}", ran.code, &text[start..]);
+    assert_golden(&format!("refused/{name}.txt"), &redact(&text, server.folder.path()));
+}
+
+#[test]
+fn a_standing_simulator_serves_a_whole_run_and_a_killed_one() {
+    let server = Server::start();
+    let ran = server.run(&["up", "--json"], &server.endpoints).ok();
+    assert_eq!(ran.json()["verdict"], "done");
+    let again = server.run(&["up", "--json"], &server.endpoints).ok();
+    assert_eq!(again.json()["verdict"], "settled");
+}
+
+#[test]
+fn a_wrong_token_is_named() {
+    let server = Server::start();
+    let mut endpoints = server.endpoints.clone();
+    for host in ["pve1", "pve2"] {
+        let wrong = "k8sha@pve!k8sha=00000000-0000-4000-8000-000000000000";
+        endpoints["hosts"][host]["token"] = Value::from(wrong);
+    }
+    let ran = server.run(&["plan"], &endpoints);
+    assert!(!ran.stderr.contains("00000000-0000"), "{}", ran.stderr);
+    golden("wrong-token", &ran, &server);
+}
+
+#[test]
+fn a_wrong_fingerprint_is_named_and_nothing_is_sent() {
+    let server = Server::start();
+    let mut endpoints = server.endpoints.clone();
+    endpoints["hosts"]["pve1"]["fingerprint"] = Value::from(["AB"; 32].join(":"));
+    let ran = server.run(&["plan"], &endpoints);
+    let seen = server.endpoints["hosts"]["pve1"]["fingerprint"].as_str().unwrap();
+    assert!(ran.stderr.contains(seen), "{}", ran.stderr);
+    let shown = kit::world::Ran { stderr: ran.stderr.replace(seen, "SEEN"), ..ran };
+    golden("wrong-fingerprint", &shown, &server);
+}
+
+#[test]
+fn a_real_host_without_a_pin_is_refused() {
+    let ran = k8sha(&["plan"]);
+    assert_eq!(ran.code, 2);
+    let at = ran.stderr.find("error: ").unwrap();
+    assert_golden("refused/no-pin.txt", &ran.stderr[at..]);
+}
+
+#[test]
+fn a_real_host_without_a_token_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("mine.yaml");
+    let pin = format!("      fingerprint: {}\n      storage: local-lvm\n", ["AB"; 32].join(":"));
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/k8s1.yaml"));
+    let text = text.unwrap().replace("      storage: local-lvm\n", &pin);
+    fs::write(&profile, text).unwrap();
+    let ran = k8sha(&["plan", "--profile", profile.to_str().unwrap()]);
+    assert_eq!(ran.code, 2);
+    let at = ran.stderr.find("error: ").unwrap();
+    assert_golden("refused/no-token.txt", &ran.stderr[at..]);
+}
+
+#[test]
+fn two_runs_at_once_are_refused() {
+    let world = World::new();
+    let state = world.path().join("operator");
+    fs::create_dir_all(&state).unwrap();
+    let lock = fs::File::create(state.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = world.run(&["up"]);
+    assert_eq!(ran.code, 7, "{ran:#?}");
+    assert!(ran.stderr.contains("another k8sha"), "{}", ran.stderr);
+    assert!(world.writes().is_empty());
+}
+
+#[test]
+fn a_fault_in_the_real_world_is_refused() {
+    let ran = k8sha(&["plan", "--inject", "ssh-late@m1"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("real world"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_unknown_fault_lists_the_known_ones() {
+    let ran = k8sha(&["plan", "--simulate", "--inject", "gremlins@pve1"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("gremlins") && ran.stderr.contains("ssh-late"), "{}", ran.stderr);
+}

@@ -1,0 +1,188 @@
+//! The scripts that nodes run, run here against a folder with false programs in front of the path.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use k8sha::cloudinit::TEMPLATES;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// A folder that stands for `/`, and `bin` in it that comes first in the path.
+struct Node {
+    root: TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["bin", "mirror", "boot/grub", "etc", "run"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        Self { root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn program(&self, name: &str, body: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs an embedded script, its absolute folders moved under this one.
+    fn run(&self, script: &str, args: &[&str]) -> Output {
+        let (_, text) = TEMPLATES.iter().find(|(name, _)| *name == script).unwrap();
+        let mut text = (*text).to_owned();
+        for folder in ["/boot", "/run/k8sha", "/etc/default", "/etc/containerd"] {
+            text = text.replace(folder, &format!("{}{folder}", self.root.path().display()));
+        }
+        let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
+        fs::write(self.path("script"), text).unwrap();
+        Command::new("/bin/sh")
+            .arg(self.path("script"))
+            .args(args)
+            .env("PATH", path)
+            .env("NODE", self.root.path())
+            .output()
+            .unwrap()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+const RELEASE: &str = "6.6.1-060601-generic";
+
+/// A node on Ubuntu's kernel, and a mirror like kernel.ubuntu.com.
+fn ubuntu() -> Node {
+    let node = Node::new();
+    node.program("uname", "echo 5.15.0-126-generic");
+    node.program("dpkg", "echo amd64");
+    node.program("update-grub", ":");
+    node.program("apt-get", "for word; do echo \"$word\"; done > $NODE/installed");
+    // The address is the last word, the file to write is the one before it.
+    node.program(
+        "curl",
+        "while [ $# -gt 2 ]; do shift; done; echo \"$2\" >> $NODE/asked; \
+         cp \"$NODE/mirror/$(basename \"$2\")\" \"$1\"",
+    );
+    let stamp = "6.6.1-060601.202311151749";
+    let mut sums = "Checksums-Sha1:\n".to_owned();
+    let names = [
+        format!("linux-headers-6.6.1-060601_{stamp}_all.deb"),
+        format!("linux-headers-{RELEASE}_{stamp}_amd64.deb"),
+        format!("linux-image-unsigned-{RELEASE}_{stamp}_amd64.deb"),
+        format!("linux-modules-{RELEASE}_{stamp}_amd64.deb"),
+    ];
+    for name in &names {
+        sums.push_str(&format!("{}  {name}\n", "0".repeat(40)));
+    }
+    sums.push_str("\nChecksums-Sha256:\n");
+    for name in &names {
+        fs::write(node.path("mirror").join(name), name).unwrap();
+        let hash: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
+        sums.push_str(&format!("{hash}  {name}\n"));
+    }
+    fs::write(node.path("mirror/CHECKSUMS"), sums).unwrap();
+    let menu = format!(
+        "menuentry 'Ubuntu' $menuentry_id_option 'gnulinux-simple-ab-cd' {{\n\
+         submenu 'Advanced' $menuentry_id_option 'gnulinux-advanced-ab-cd' {{\n\
+         \tmenuentry 'x' $menuentry_id_option 'gnulinux-{RELEASE}-advanced-ab-cd' {{\n\
+         \tmenuentry 'x' $menuentry_id_option 'gnulinux-{RELEASE}-recovery-ab-cd' {{\n"
+    );
+    fs::write(node.path("boot/grub/grub.cfg"), menu).unwrap();
+    node
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_mainline_kernel_is_two_verified_packages_and_grubs_default() {
+    let node = ubuntu();
+    let output = node.run("files/kernel.sh", &["mainline", "6.6.1"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let asked = fs::read_to_string(node.path("asked")).unwrap();
+    let first = asked.lines().next().unwrap();
+    assert_eq!(first, "https://kernel.ubuntu.com/mainline/v6.6.1/amd64/CHECKSUMS");
+    let installed = names(&node.path("installed"));
+    assert!(installed.iter().any(|name| name.starts_with("linux-image-unsigned-")));
+    assert!(installed.iter().any(|name| name.starts_with("linux-modules-")));
+    assert!(!installed.iter().any(|name| name.starts_with("linux-headers-")), "{installed:?}");
+    let default = fs::read_to_string(node.path("etc/default/grub.d/90-k8sha.cfg")).unwrap();
+    let want = format!("gnulinux-advanced-ab-cd>gnulinux-{RELEASE}-advanced-ab-cd");
+    assert_eq!(default, format!("GRUB_DEFAULT=\"{want}\"\n"));
+    let wanted = fs::read_to_string(node.path("run/k8sha/reboot-needed")).unwrap();
+    assert_eq!(wanted.trim(), RELEASE);
+}
+
+#[test]
+fn a_kernel_that_runs_already_is_left_alone() {
+    let node = ubuntu();
+    node.program("uname", &format!("echo {RELEASE}"));
+    let output = node.run("files/kernel.sh", &["mainline", "6.6.1"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!node.path("asked").exists());
+    assert!(!node.path("run/k8sha/reboot-needed").exists());
+}
+
+#[test]
+fn a_package_that_is_not_what_its_checksum_says_is_not_installed() {
+    let node = ubuntu();
+    for entry in fs::read_dir(node.path("mirror")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("linux-modules-") {
+            fs::write(path, "something else").unwrap();
+        }
+    }
+    let output = node.run("files/kernel.sh", &["mainline", "6.6.1"]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("is not what its CHECKSUMS says"), "{}", said(&output));
+    assert!(!node.path("installed").exists());
+}
+
+#[test]
+fn a_kernel_that_was_never_built_is_named() {
+    let node = ubuntu();
+    let output = node.run("files/kernel.sh", &["mainline", "6.6.9"]);
+    assert!(!output.status.success());
+    let text = said(&output);
+    assert!(text.contains("does not list one image and one modules package"), "{text}");
+    assert!(text.contains("6.6.9-060609-generic"), "{text}");
+}
+
+#[test]
+fn containerd_is_configured_in_the_form_that_it_reads() {
+    for (says, form, section) in [
+        ("containerd containerd.io 1.7.24 88bf19b2105c8b17", "version = 2", "grpc.v1.cri"),
+        (
+            "containerd github.com/containerd/containerd/v2 v2.1.0 061792f0ecf3684f",
+            "version = 3",
+            "io.containerd.cri.v1.runtime",
+        ),
+    ] {
+        let node = Node::new();
+        node.program("containerd", &format!("echo {says}"));
+        node.program("systemctl", "echo \"$@\" >> $NODE/asked");
+        for _ in 0..2 {
+            let output = node.run("files/containerd.sh", &["registry.k8s.io/pause:3.9"]);
+            assert!(output.status.success(), "{}", said(&output));
+        }
+        let text = fs::read_to_string(node.path("etc/containerd/config.toml")).unwrap();
+        assert!(text.starts_with(form) && text.contains(section), "{text}");
+        assert!(text.contains("SystemdCgroup = true") && text.contains("pause:3.9"), "{text}");
+        // The second run finds nothing to do.
+        let asked = fs::read_to_string(node.path("asked")).unwrap();
+        assert_eq!(asked, "restart containerd\n");
+    }
+}

@@ -1,0 +1,180 @@
+//! The whole job, again, away: what a person does with a cluster.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
+
+mod kit;
+
+use kit::world::{World, k8sha};
+use serde_json::Value;
+
+fn names(report: &Value, result: &str) -> Vec<String> {
+    let nodes = report["nodes"].as_array().unwrap().iter();
+    nodes
+        .filter(|node| node["result"].as_str().unwrap().contains(result))
+        .map(|node| node["node"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_main_job_ends_with_eight_vms_one_vip_and_six_control_planes() {
+    let world = World::new();
+    let report = world.run(&["up", "--json"]).ok().json();
+    assert_eq!(report["verdict"], "done");
+    assert_eq!(report["simulated"], true);
+    let host = |name: &str| match name {
+        "k8s1vrrp1" | "k8s1master1" | "k8s1master2" | "k8s1master3" => "pve1",
+        _ => "pve2",
+    };
+    for node in report["nodes"].as_array().unwrap() {
+        assert_eq!(node["host"], host(node["node"].as_str().unwrap()), "{node}");
+    }
+    assert_eq!(names(&report, "created").len(), 8);
+    assert_eq!(names(&report, "control plane").len(), 6);
+    let kubectl = report["kubectl"].as_str().unwrap();
+    for number in 1..=6 {
+        let line = kubectl.lines().find(|l| l.starts_with(&format!("k8s1master{number}.kloud.lan")));
+        assert!(line.unwrap().contains("control-plane"), "{kubectl}");
+    }
+
+    let status = world.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["healthy"], true, "{status:#}");
+    assert_eq!(status["vip"]["address"], "10.101.1.10");
+    let holder = status["vip"]["holder"].as_str().unwrap();
+    assert!(holder.starts_with("k8s1vrrp"), "{holder}");
+    assert_eq!(status["api"]["ready"], true);
+
+    let kubeconfig = std::fs::read_to_string(report["kubeconfig"].as_str().unwrap()).unwrap();
+    assert!(kubeconfig.contains("server: https://k8s1api.kloud.lan:6443"), "{kubeconfig}");
+}
+
+#[test]
+fn a_second_up_finds_nothing_to_do_and_sends_no_write() {
+    let world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    let before = world.requests().len();
+    let report = world.run(&["up", "--json"]).ok().json();
+    assert_eq!(report["verdict"], "settled", "{report:#}");
+    let after = world.requests();
+    assert!(after.len() > before, "it has looked");
+    let writes: Vec<&Value> = after[before..].iter().filter(|r| r["method"] != "GET").collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+
+    let plan = world.run(&["plan", "--quiet"]).ok();
+    assert!(plan.stdout.contains("nothing to do"), "{}", plan.stdout);
+}
+
+#[test]
+fn a_plan_makes_only_get_requests_and_lists_what_up_then_does() {
+    let world = World::new();
+    let plan = world.run(&["plan", "--json"]).ok().json();
+    assert!(!world.requests().is_empty());
+    assert!(world.writes().is_empty(), "{:#?}", world.writes());
+    let report = world.run(&["up", "--json"]).ok().json();
+    let steps = |value: &Value, key: &str| -> Vec<String> {
+        let list = value["steps"].as_array().unwrap().iter();
+        list.map(|step| step[key].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(steps(&plan, "id"), steps(&report, "step"));
+}
+
+#[test]
+fn a_rebuild_gives_a_new_cluster_and_destroy_leaves_the_world_as_it_was() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    let bare = k8sha::sim::digest(&world.path()).unwrap();
+    let first = world.run(&["up", "--json"]).ok().json();
+    let kubeconfig = std::fs::read_to_string(first["kubeconfig"].as_str().unwrap()).unwrap();
+
+    let rebuilt = world.run(&["rebuild", "--yes", "--json"]).ok().json();
+    assert_eq!(names(&rebuilt, "control plane").len(), 6, "{rebuilt:#}");
+    let anew = std::fs::read_to_string(rebuilt["kubeconfig"].as_str().unwrap()).unwrap();
+    assert_ne!(kubeconfig, anew, "the cluster has another CA");
+    assert_eq!(world.run(&["status", "--json"]).ok().json()["healthy"], true);
+
+    let gone = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert_eq!(names(&gone, "destroyed").len(), 8);
+    assert_eq!(k8sha::sim::digest(&world.path()).unwrap(), bare);
+}
+
+#[test]
+fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
+    let world = World::new();
+    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let before = k8sha::sim::digest(&world.path()).unwrap();
+    let ran = world.run(&["destroy"]);
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("--yes"), "{}", ran.stderr);
+    assert_eq!(k8sha::sim::digest(&world.path()).unwrap(), before);
+}
+
+#[test]
+fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
+    let world = World::new();
+    let first = world.run(&["provision", "--pve", "pve1", "--json"]).ok().json();
+    assert_eq!(names(&first, "created").len(), 4);
+    let hosts: Vec<String> = kit::world::vms(&world.path())
+        .into_iter()
+        .filter(|(_, vmid, ..)| *vmid != 9001)
+        .map(|(host, ..)| host)
+        .collect();
+    assert_eq!(hosts, ["pve1"; 4]);
+    let touched = world.writes().into_iter().filter(|r| r["path"].as_str().unwrap().contains("pve2"));
+    assert_eq!(touched.count(), 0, "nothing was written on pve2");
+
+    let second = world.run(&["provision", "--pve", "pve1,pve2", "--json"]).ok().json();
+    assert_eq!(names(&second, "created").len(), 4);
+    assert_eq!(names(&second, "kept").len(), 4);
+    let boot = world.run(&["bootstrap", "--json"]).ok().json();
+    assert_eq!(names(&boot, "control plane").len(), 6);
+}
+
+#[test]
+fn an_unknown_host_is_an_error_that_lists_the_known_ones() {
+    let world = World::new();
+    let ran = world.run(&["provision", "--pve", "pve1,pve9"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("`pve9`") && ran.stderr.contains("pve1, pve2"), "{}", ran.stderr);
+    assert!(world.writes().is_empty());
+}
+
+#[test]
+fn two_standalone_hosts_serve_as_well_as_a_cluster() {
+    let world = World::new();
+    let report = world.run(&["up", "--json", "--topology", "standalone"]).ok().json();
+    assert_eq!(names(&report, "control plane").len(), 6);
+    let plan = world.run(&["plan", "--quiet"]).ok();
+    assert!(plan.stdout.contains("standalone Proxmox VE host pve1"), "{}", plan.stdout);
+}
+
+#[test]
+fn the_homelab_profile_ends_with_ready_nodes_and_labelled_workers() {
+    let world = World::of("homelab");
+    let report = world.run(&["up", "--json"]).ok().json();
+    let kubectl = report["kubectl"].as_str().unwrap();
+    assert_eq!(kubectl.matches(" Ready ").count(), 5, "{kubectl}");
+    assert_eq!(kubectl.matches("worker ").count(), 2, "{kubectl}");
+    assert_eq!(world.run(&["up", "--json"]).ok().json()["verdict"], "settled");
+}
+
+#[test]
+fn a_world_without_a_folder_lives_for_one_command() {
+    let ran = k8sha(&["up", "--simulate", "--speed", kit::world::SPEED, "--quiet"]).ok();
+    assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
+}
+
+#[test]
+fn no_secret_stands_in_a_log_a_report_or_a_plan() {
+    let world = World::new();
+    let ran = world.run(&["up", "-vv"]).ok();
+    let mut texts = vec![ran.stdout, ran.stderr, world.run(&["plan", "--json"]).ok().stdout];
+    let logs = std::fs::read_dir(world.path().join("operator/log")).unwrap();
+    texts.extend(logs.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()));
+    let secrets = k8sha::sim::secrets(&world.path()).unwrap();
+    assert!(secrets.len() >= 4, "tokens, a certificate key, private keys: {}", secrets.len());
+    for secret in &secrets {
+        for text in &texts {
+            assert!(!text.contains(secret.as_str()), "`{secret}` was shown");
+        }
+    }
+}
