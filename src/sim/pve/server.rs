@@ -238,7 +238,7 @@ impl Server {
             };
             match result {
                 Err(Failure::Wait(until)) => {
-                    tokio::time::sleep(self.shared.clock.until(until)).await;
+                    self.shared.clock.sleep_until(until).await;
                 }
                 result => return result,
             }
@@ -257,7 +257,7 @@ impl Server {
     }
 
     async fn delay(&self, seconds: f64) {
-        tokio::time::sleep(self.shared.clock.real(seconds)).await;
+        self.shared.clock.sleep(seconds).await;
     }
 
     fn identify(&self, headers: &HeaderMap, write: bool) -> Result<Caller, &'static str> {
