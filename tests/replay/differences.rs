@@ -8,6 +8,10 @@ pub const LEFT_OUT: &[(&[RangeInclusive<u64>], &str)] = &[
     (&[738..=743, 760..=765], "clones that race each other: who wins is chance"),
     (&[889..=896, 927..=970], "parallel load: how long a worker takes is the real host's own"),
     (&[900..=900], "the end of a race between stop and `qm cleanup`"),
+    (
+        &[853..=875],
+        "daemons of a host stopped one at a time: a simulated host is there as a whole or not",
+    ),
     (&[692..=692], "goes on a connection whose first request is not in the recordings"),
 ];
 

@@ -28,6 +28,8 @@ pub struct Hands<'a> {
     auth: Vec<(String, String)>,
     /// What `prov@pve` has been granted for the exchange at hand: (path, privilege).
     grants: Vec<(String, String)>,
+    /// What could not be done, since somebody asked.
+    failed: Vec<String>,
 }
 
 /// Form-encodes fields.
@@ -47,7 +49,8 @@ impl<'a> Hands<'a> {
     pub async fn new(sim: &'a Sim, names: &mut Names) -> Self {
         let endpoint = sim.endpoints().hosts["pve1"].clone();
         let door = Door::new(&endpoint);
-        let mut hands = Self { sim, door, auth: Vec::new(), grants: Vec::new() };
+        let mut hands =
+            Self { sim, door, auth: Vec::new(), grants: Vec::new(), failed: Vec::new() };
         let password = endpoint.root_password.as_str();
         let login = [("username", "root@pam"), ("password", password)];
         let ticket = hands.call("POST", "/access/ticket", &login).await;
@@ -86,8 +89,13 @@ impl<'a> Hands<'a> {
         self.door.open().await.ask(sent).await
     }
 
-    /// A call that must succeed; the answer's `data`.
-    async fn call(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Value {
+    /// What could not be done since the last time that somebody asked.
+    pub fn failed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// A call that should succeed; the answer's `data`.
+    async fn call(&mut self, method: &str, path: &str, fields: &[(&str, &str)]) -> Value {
         let in_query = matches!(method, "GET" | "DELETE") && !fields.is_empty();
         let query = if in_query { format!("?{}", form(fields)) } else { String::new() };
         let mut headers = self.auth.clone();
@@ -96,12 +104,15 @@ impl<'a> Hands<'a> {
         let target = format!("/api2/json{path}{query}");
         let answer = self.send(&Sent { method: method.into(), target, headers, body }).await;
         let text = String::from_utf8_lossy(&answer.body);
-        assert_eq!(answer.status, Some(200), "{method} {path} {fields:?}: {text}");
-        serde_json::from_str::<Value>(&text).unwrap()["data"].take()
+        if answer.status != Some(200) {
+            self.failed.push(format!("{method} {path} {fields:?}: {:?} {text}", answer.status));
+            return Value::Null;
+        }
+        serde_json::from_str::<Value>(&text).unwrap_or_default()["data"].take()
     }
 
     /// A call whose task, if it starts one, is waited for.
-    async fn done(&self, method: &str, path: &str, fields: &[(&str, &str)]) {
+    async fn done(&mut self, method: &str, path: &str, fields: &[(&str, &str)]) {
         let data = self.call(method, path, fields).await;
         let Some(upid) = data.as_str().filter(|data| data.starts_with("UPID:")) else { return };
         let node = upid.split(':').nth(1).unwrap();
@@ -109,12 +120,29 @@ impl<'a> Hands<'a> {
         for _ in 0..2000 {
             let status = self.call("GET", &status, &[]).await;
             if status["status"] == "stopped" {
-                assert_eq!(status["exitstatus"], "OK", "{method} {path} {fields:?}");
+                if status["exitstatus"] != "OK" {
+                    self.failed.push(format!("{method} {path} {fields:?}: {status}"));
+                }
                 return;
             }
             self.skip_to(self.now().after(0.1));
         }
-        panic!("{upid} does not end");
+        self.failed.push(format!("{method} {path} {fields:?}: {upid} does not end"));
+    }
+
+    /// Waits until a task has ended, as whoever made the recording did before such an exchange.
+    pub async fn wait_for(&mut self, upid: &str) {
+        let node = upid.split(':').nth(1).unwrap_or_default();
+        let status = format!("/nodes/{node}/tasks/{upid}/status");
+        for _ in 0..2000 {
+            let status = self.call("GET", &status, &[]).await;
+            if status["status"] != "running" {
+                break;
+            }
+            self.skip_to(self.now().after(0.1));
+        }
+        // A task that is not there is for the exchange itself to find out.
+        self.failed.clear();
     }
 
     /// Does what a step says.
@@ -153,7 +181,13 @@ impl<'a> Hands<'a> {
             }
             Step::Digest(vmid, recorded) => {
                 let config = self.call("GET", &format!("{}/config", vm(vmid)), &[]).await;
-                names.learn(recorded, config["digest"].as_str().unwrap());
+                names.learn(recorded, config["digest"].as_str().unwrap_or_default());
+            }
+            Step::Ticket(recorded) => {
+                let password = names.translate(ROOT_PASSWORD);
+                let login = [("username", "root@pam"), ("password", password.as_str())];
+                let ticket = self.call("POST", "/access/ticket", &login).await;
+                names.learn(recorded, ticket["ticket"].as_str().unwrap_or_default());
             }
             Step::CutOff(host) => self.sim.shared().act(|world, _| {
                 world.pve.set_online(host, false);
@@ -168,7 +202,7 @@ impl<'a> Hands<'a> {
     }
 
     /// Uploads the small image of which the template was made.
-    async fn image(&self) {
+    async fn image(&mut self) {
         let mut headers = self.auth.clone();
         headers.push(("Content-Type".into(), "multipart/form-data; boundary=b".into()));
         let target = "/api2/json/nodes/pve1/storage/local/upload".to_owned();
@@ -206,12 +240,12 @@ impl<'a> Hands<'a> {
         self.grants = wanted;
     }
 
-    async fn acl(&self, path: &str, privilege: &str, delete: bool) {
+    async fn acl(&mut self, path: &str, privilege: &str, delete: bool) {
         let role = role_of(privilege);
         if !delete {
             let roles = self.call("GET", "/access/roles", &[]).await;
-            let roles = roles.as_array().unwrap();
-            if !roles.iter().any(|known| known["roleid"] == role.as_str()) {
+            let mut roles = roles.as_array().into_iter().flatten();
+            if !roles.any(|known| known["roleid"] == role.as_str()) {
                 let fields = [("roleid", role.as_str()), ("privs", privilege)];
                 self.call("POST", "/access/roles", &fields).await;
             }
@@ -224,7 +258,7 @@ impl<'a> Hands<'a> {
     }
 
     /// Finds the simulator's task for a recorded UPID that no recorded answer gave.
-    pub async fn find_task(&self, recorded: &str, names: &mut Names) {
+    pub async fn find_task(&mut self, recorded: &str, names: &mut Names) {
         let what = |upid: &str| upid.splitn(6, ':').nth(5).map(str::to_owned);
         let node = recorded.split(':').nth(1).unwrap_or_default();
         let known = self.sim.endpoints().hosts.contains_key(node);
@@ -232,7 +266,7 @@ impl<'a> Hands<'a> {
             return;
         }
         let tasks = self.call("GET", &format!("/nodes/{node}/tasks"), &[("limit", "500")]).await;
-        let upids = tasks.as_array().unwrap().iter().filter_map(|task| task["upid"].as_str());
+        let upids = tasks.as_array().into_iter().flatten().filter_map(|task| task["upid"].as_str());
         let found = upids.filter(|upid| what(upid) == what(recorded)).find(|u| !names.is_taken(u));
         if let Some(found) = found.map(str::to_owned) {
             names.learn(recorded, &found);

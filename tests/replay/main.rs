@@ -35,10 +35,19 @@ struct Tally {
     /// Line → its differences that no entry explains.
     unexplained: BTreeMap<u64, Vec<String>>,
     explained: usize,
+    /// Line → what could not be done before it.
+    setting: BTreeMap<u64, Vec<String>>,
     used: BTreeSet<usize>,
 }
 
 impl Tally {
+    /// What the recorded world was brought to beside the recording, and the simulator was not.
+    fn missed(&mut self, line: u64, failed: Vec<String>) {
+        if !failed.is_empty() {
+            self.setting.insert(line, failed);
+        }
+    }
+
     fn count(&mut self, line: u64, found: &[String]) {
         self.replayed += 1;
         if found.is_empty() {
@@ -85,6 +94,7 @@ async fn replay(exchanges: &[Value], sim: Sim, tally: &mut Tally) {
                 hands.take(step, &mut names).await;
             }
         }
+        tally.missed(line, hands.failed());
         if exchange["method"].is_null() {
             continue;
         }
@@ -97,6 +107,9 @@ async fn replay(exchanges: &[Value], sim: Sim, tally: &mut Tally) {
         }
         if let Some(upid) = recorded::upid(exchange["url"].as_str().unwrap_or_default()) {
             hands.find_task(&upid, &mut names).await;
+            if recorded::shows_an_end(exchange["resp_body"].as_str().unwrap_or_default()) {
+                hands.wait_for(&names.translate(&upid)).await;
+            }
         }
         // Each exchange happens as long after the first as it did.
         let at = exchange["t"].as_f64().unwrap();
@@ -139,6 +152,9 @@ async fn the_simulator_answers_as_a_real_host_did() {
     let mut tally = Tally::default();
     replay(alone, start(&["pve1"], Topology::Standalone).await, &mut tally).await;
     replay(cluster, start(&["pve1", "pve2"], Topology::Cluster).await, &mut tally).await;
+    for (line, failed) in &tally.setting {
+        eprintln!("before line {line} could not be done:\n    {}", failed.join("\n    "));
+    }
     for (line, found) in &tally.unexplained {
         let exchange = exchanges.iter().find(|one| one["line"] == *line).unwrap();
         let (note, method) = (&exchange["note"], exchange["method"].as_str().unwrap_or_default());
@@ -157,6 +173,7 @@ async fn the_simulator_answers_as_a_real_host_did() {
         tally.left_out,
         tally.unexplained.len(),
     );
+    assert!(tally.setting.is_empty(), "the recorded world could not be made");
     let entries = 0..differences::LISTED.len();
     let idle: Vec<_> = entries.filter(|entry| !tally.used.contains(entry)).collect();
     assert!(idle.is_empty(), "entries that explain nothing: {idle:?}");

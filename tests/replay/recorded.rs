@@ -83,3 +83,11 @@ pub fn grants(note: &str) -> Option<&str> {
     let (_, grants) = rest.rsplit_once(" with ")?;
     Some(if grants == "nothing" { "" } else { grants })
 }
+
+/// Whether an answer about a task shows that it had ended.
+pub fn shows_an_end(body: &str) -> bool {
+    let Ok(body) = serde_json::from_str::<Value>(body) else { return false };
+    let last = body["data"].as_array().and_then(|log| log.last());
+    let last = last.and_then(|line| line["t"].as_str()).unwrap_or_default();
+    body["data"]["status"] == "stopped" || last.starts_with("TASK ")
+}

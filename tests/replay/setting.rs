@@ -33,6 +33,8 @@ pub enum Step {
     ProvisionerRole,
     /// A VM's digest at this point is called so in the recording.
     Digest(u32, &'static str),
+    /// A ticket of `root@pam` that is called so in the recording.
+    Ticket(&'static str),
     /// A host is cut off, and with it the quorum is lost.
     CutOff(&'static str),
     /// The host is back.
@@ -104,7 +106,7 @@ pub const STEPS: &[(u64, &[Step])] = &[
             Provisioner,
         ],
     ),
-    (827, &[]),
+    (776, &[Ticket("PVE:root@pam:6B02F4C1::SIGNATURE")]),
     (832, &[CutOff("pve2")]),
     (851, &[Reached("pve2")]),
     (878, &[Destroy(201), Clone(801, &[("name", "c801"), ("description", "")])]),
