@@ -28,6 +28,7 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
         domain: cluster.network.domain.clone(),
         nameservers: cluster.network.nameservers.clone(),
         records,
+        api: cluster.api.fqdn.clone(),
         gateway: cluster.network.gateway,
         etcd: etcd(cluster),
     }

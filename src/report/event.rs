@@ -55,8 +55,9 @@ pub enum Event {
     Finished {
         /// The step's id.
         step: String,
-        /// Whether it changed anything; `false` where all was as wanted already.
-        changed: bool,
+        /// Whether it changed anything; `false` where all was as wanted already, `None` where it
+        /// can only look.
+        changed: Option<bool>,
         /// Seconds that it took.
         seconds: f64,
     },

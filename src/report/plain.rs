@@ -42,7 +42,7 @@ impl Show for Lines {
             }
             Event::Finished { step, changed, seconds } => {
                 let what = self.about.get(step).map_or("", |(_, what)| what.as_str());
-                let note = if *changed { "" } else { ", as it was" };
+                let note = if *changed == Some(false) { " (it was so already)" } else { "" };
                 self.line(step, &format!("{what}: done in {}{note}", duration(*seconds)));
             }
             Event::Failed { step, error, seconds } => {

@@ -142,7 +142,9 @@ impl Report {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         if !self.nodes.is_empty() {
-            writeln!(out, "{}", self.table())?;
+            for line in self.table().lines() {
+                writeln!(out, "{}", line.trim_end())?;
+            }
         }
         if let Some(kubectl) = &self.kubectl {
             writeln!(out, "\n$ kubectl get nodes -o wide\n{}", kubectl.trim_end())?;
@@ -197,7 +199,7 @@ impl Report {
     fn table(&self) -> Table {
         let mut table = Table::new();
         table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Disabled)
             .set_header(["node", "role", "address", "host", "VM", "time", "result"]);
         for node in &self.nodes {

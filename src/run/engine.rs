@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
         let scope = Scope { step: step.id.clone(), events: self.events.clone() };
         let work = perform(step.clone());
         let (id, on, what) = (step.id.clone(), step.on.clone(), step.action.to_string());
-        let events = self.events.clone();
+        let (events, writes) = (self.events.clone(), step.action.writes());
         let handle = self.running.spawn(async move {
             let _turn = match &queue {
                 Some(queue) => queue.acquire().await.ok(),
@@ -181,7 +181,10 @@ impl<'a> Walk<'a> {
             let took = started.elapsed();
             let seconds = took.as_secs_f64();
             let _ = events.send(match &result {
-                Ok(changed) => Event::Finished { step: id.clone(), changed: *changed, seconds },
+                Ok(changed) => {
+                    let changed = writes.then_some(*changed);
+                    Event::Finished { step: id.clone(), changed, seconds }
+                }
                 Err(failure) => Event::Failed {
                     step: id.clone(),
                     error: failure.said.lines().next().unwrap_or(&failure.doing).to_owned(),

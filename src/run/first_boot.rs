@@ -44,12 +44,10 @@ impl FirstBoot {
         let boot_id = Command::new("cat").arg("/proc/sys/kernel/random/boot_id");
         let identity = Command::new("cat").arg("/etc/k8sha/node.json");
         let kernel = Command::new("uname").arg("-r");
-        let (status, boot_id, identity, kernel) = tokio::try_join!(
-            remote.run(&status),
-            remote.run_ok(&boot_id),
-            remote.run(&identity),
-            remote.run_ok(&kernel),
-        )?;
+        // The kernel before the status: a restart in between shows the old kernel, and never the
+        // new one with the old boot's `done`.
+        let (boot_id, kernel) = tokio::try_join!(remote.run_ok(&boot_id), remote.run_ok(&kernel))?;
+        let (status, identity) = tokio::try_join!(remote.run(&status), remote.run(&identity))?;
         // Exit status 1 stands for `error`, 2 for `done` with complaints; the text says the same.
         let said: Status = serde_json::from_slice(&status.stdout).unwrap_or_default();
         let identity: Identity = serde_json::from_slice(&identity.stdout).unwrap_or_default();

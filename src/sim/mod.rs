@@ -5,6 +5,7 @@
 //! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
 
 pub mod faults;
+pub mod inspect;
 pub mod lab;
 pub mod pve;
 pub mod site;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
 use self::faults::{Fault, Faults};
@@ -141,7 +141,12 @@ impl Sim {
         let failed = |source| Error::Folder { folder: shown.clone(), source };
         let store = Store::open(options.folder.clone()).map_err(failed)?;
         let mut world = match store.load().map_err(failed)? {
-            Some(world) if world.site == site => world,
+            Some(mut world) if world.site.hosts == site.hosts && world.site.etcd == site.etcd => {
+                // Its hosts stay as they are, and so does how they belong together.
+                world.site = Site { topology: world.site.topology, ..site };
+                world.lab.survey(&world.site);
+                world
+            }
             Some(_) => return Err(Error::OtherSite(shown)),
             None => new_world(site)?,
         };
@@ -214,9 +219,7 @@ impl Sim {
     /// SHA-256, in hex, over everything that users can see: VMs, volumes, pools, rights, the keys
     /// in the site's etcd. The history of tasks, the clock and counters are not in it.
     pub fn digest(&self) -> String {
-        let state = self.shared.look(|world| (world.pve.visible(), world.lab.etcd_keys()));
-        let text = serde_json::to_string(&state).unwrap_or_default();
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+        self.shared.look(inspect::digest)
     }
 
     /// The door to its world.

@@ -19,6 +19,8 @@ pub struct Site {
     pub nameservers: Vec<Ipv4Addr>,
     /// Names (fully qualified, no trailing dot) and their addresses; PTR records follow from them.
     pub records: Vec<(String, Ipv4Addr)>,
+    /// The name in `records` that is the Kubernetes API's: what the fault `dns-stale` is about.
+    pub api: String,
     /// The router of the nodes' subnet.
     pub gateway: Ipv4Addr,
     /// `ADDRESS:PORT` of each member of an etcd that is there already.

@@ -120,6 +120,15 @@ impl Error {
         }
     }
 
+    /// What the other side or the system said, without saying where.
+    pub fn cause(&self) -> String {
+        match self {
+            Error::Unreachable { cause, .. } => cause.clone(),
+            Error::AuthRefused { user, .. } => format!("`{user}` may not log in yet"),
+            error => error.to_string(),
+        }
+    }
+
     /// Whether the same may go well a moment later: the network or a booting node is at fault.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Unreachable { .. } | Error::Lost { .. } | Error::Timeout { .. })

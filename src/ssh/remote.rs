@@ -110,7 +110,7 @@ impl Remote {
     /// # Errors
     /// What the last try met. A wrong host key ends the wait at once: waiting cures none.
     pub async fn reach(&self, tempo: Tempo, limit: Duration) -> Result<(), Error> {
-        let (deadline, started) = (tempo.deadline(limit), std::time::Instant::now());
+        let deadline = tempo.deadline(limit);
         let mut patience = None;
         for attempt in 1.. {
             let error = match self.session().await {
@@ -129,7 +129,9 @@ impl Remote {
             if deadline.passed() {
                 return Err(error);
             }
-            event::retrying("connect by SSH", attempt, started.elapsed(), &error);
+            // A machine that boots answers when it has booted: that is no fault to tell of.
+            tracing::debug!(node = self.node(), %error, attempt, "not reached yet");
+            event::progress(format!("waiting for SSH: {}", error.cause()));
             tempo.pause(BOOT_PAUSE).await;
         }
         Ok(())

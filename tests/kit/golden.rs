@@ -17,7 +17,7 @@ pub fn assert_golden(name: &str, actual: &str) {
     let path = tests_dir().join("golden").join(name);
     let actual = if actual.ends_with('\n') { actual.to_owned() } else { format!("{actual}\n") };
     if std::env::var_os("UPDATE_GOLDENS").is_some_and(|value| value == "1") {
-        let folder = path.parent().expect("a golden lies in a folder");
+        let folder = path.parent().unwrap();
         fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         fs::write(&path, actual).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         return;
@@ -35,7 +35,7 @@ pub fn assert_golden(name: &str, actual: &str) {
             similar::ChangeTag::Insert => '+',
             similar::ChangeTag::Equal => ' ',
         };
-        write!(difference, "{sign}{change}").expect("a string takes all");
+        write!(difference, "{sign}{change}").unwrap();
     }
     panic!(
         "tests/golden/{name} differs (- golden, + now); if the new text is right, run \

@@ -45,22 +45,12 @@ impl Lab {
         let stale = self.faulty("dns-stale", &[&server.to_string()]);
         let found = self.net.records.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         found
-            .map(|(_, address)| match Some(*address) == self.api_address() && stale {
+            .map(|(name, address)| match stale && name.eq_ignore_ascii_case(&self.net.api) {
                 // Where the API was before the cluster was built anew.
                 true => Ipv4Addr::from_bits(address.to_bits() ^ 0x80),
                 false => *address,
             })
             .collect()
-    }
-
-    /// The address of the API. The site does not say which name that is: it is the first whose
-    /// host part speaks of an API, or else the first of all.
-    fn api_address(&self) -> Option<Ipv4Addr> {
-        let records = &self.net.records;
-        let named = records
-            .iter()
-            .find(|(name, _)| name.split('.').next().is_some_and(|host| host.contains("api")));
-        named.or_else(|| records.first()).map(|(_, address)| *address)
     }
 
     /// Asks a server for a record.

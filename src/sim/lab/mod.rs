@@ -30,6 +30,7 @@ mod network;
 mod pace;
 mod packages;
 mod pki;
+mod secrets;
 mod seed;
 mod serve;
 mod ssh;
@@ -73,7 +74,20 @@ struct Net {
     domain: String,
     nameservers: Vec<Ipv4Addr>,
     records: Vec<(String, Ipv4Addr)>,
+    api: String,
     gateway: Ipv4Addr,
+}
+
+impl Net {
+    fn of(site: &Site) -> Self {
+        Self {
+            domain: site.domain.clone(),
+            nameservers: site.nameservers.clone(),
+            records: site.records.clone(),
+            api: site.api.clone(),
+            gateway: site.gateway,
+        }
+    }
 }
 
 impl Default for Net {
@@ -82,6 +96,7 @@ impl Default for Net {
             domain: String::new(),
             nameservers: Vec::new(),
             records: Vec::new(),
+            api: String::new(),
             gateway: Ipv4Addr::UNSPECIFIED,
         }
     }
@@ -98,13 +113,13 @@ impl Lab {
             [] => None,
             members => Some(Etcd::new(members.to_vec(), epoch)?),
         };
-        let net = Net {
-            domain: site.domain.clone(),
-            nameservers: site.nameservers.clone(),
-            records: site.records.clone(),
-            gateway: site.gateway,
-        };
-        Ok(Self { epoch, net, etcd, ..Self::default() })
+        Ok(Self { epoch, net: Net::of(site), etcd, ..Self::default() })
+    }
+
+    /// The site's network as it is described now: names and name servers may have been added since
+    /// the world was made. Its etcd stays.
+    pub fn survey(&mut self, site: &Site) {
+        self.net = Net::of(site);
     }
 
     /// A VM was switched on: its guest boots from its disk, reading the seed in its CD-ROM drives.
@@ -157,6 +172,12 @@ impl Lab {
         let held = self.vips.iter().filter(|(_, holder)| *holder == key);
         addresses.extend(held.map(|(vip, _)| ("eth0".to_owned(), *vip, 32)));
         addresses
+    }
+
+    /// The boot that a guest is in, once its sshd listens; `None` while nobody can be in there.
+    pub(crate) fn boot_id(&self, key: &str) -> Option<String> {
+        let run = self.guests.get(key)?.run.as_ref()?;
+        run.sshd.then(|| run.boot_id.clone())
     }
 
     /// VMs whose guest switched itself off (poweroff) and that Proxmox must see stopped.

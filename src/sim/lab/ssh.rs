@@ -62,6 +62,8 @@ pub struct Connection {
     shared: Shared,
     /// The guest's key.
     guest: String,
+    /// The boot that it belongs to: a restart is its end.
+    boot: Option<String>,
     user: String,
     /// Commands that wait for the end of their input.
     waiting: HashMap<ChannelId, (String, Vec<u8>)>,
@@ -70,7 +72,8 @@ pub struct Connection {
 impl Connection {
     /// A connection to a guest by its key.
     pub fn new(shared: Shared, guest: String) -> Self {
-        Self { shared, guest, user: String::new(), waiting: HashMap::new() }
+        let boot = shared.look(|world| world.lab.boot_id(&guest));
+        Self { shared, guest, boot, user: String::new(), waiting: HashMap::new() }
     }
 
     fn knows(&self, user: &str, offered: &PublicKey) -> bool {
@@ -87,16 +90,30 @@ impl Connection {
     /// Runs a command now and answers when it is over.
     fn run(&self, channel: ChannelId, line: String, stdin: Vec<u8>, handle: Handle) {
         let (shared, guest, user) = (self.shared.clone(), self.guest.clone(), self.user.clone());
+        let boot = self.boot.clone();
         tokio::spawn(async move {
-            let read = shared.look(|world| world.lab.read_command(&guest, &user, &line));
+            // The machine that is gone runs nothing and says nothing; the proxy ends the connection.
+            let read = shared.look(|world| {
+                let same = world.lab.boot_id(&guest) == boot;
+                same.then(|| world.lab.read_command(&guest, &user, &line))
+            });
             let output = match read {
-                Some(output) => output,
-                None => {
+                None => return,
+                Some(Some(output)) => output,
+                Some(None) => {
                     let stdin = String::from_utf8_lossy(&stdin).into_owned();
-                    shared.act(|world, _| world.lab.change_command(&guest, &user, &line, &stdin))
+                    let done = shared.act(|world, _| {
+                        let same = world.lab.boot_id(&guest) == boot;
+                        same.then(|| world.lab.change_command(&guest, &user, &line, &stdin))
+                    });
+                    let Some(output) = done else { return };
+                    output
                 }
             };
             tokio::time::sleep(shared.clock.real(output.seconds)).await;
+            if shared.look(|world| world.lab.boot_id(&guest)) != boot {
+                return;
+            }
             // A client that has gone needs no answer.
             if !output.stdout.is_empty() {
                 let _ = handle.data(channel, output.stdout.into_bytes()).await;

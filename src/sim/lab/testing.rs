@@ -42,6 +42,7 @@ pub fn site(external: bool) -> Site {
         domain: "kloud.lan".to_owned(),
         nameservers: vec![Ipv4Addr::new(10, 101, 1, 2), Ipv4Addr::new(10, 101, 1, 3)],
         records,
+        api: "k8s1api.kloud.lan".to_owned(),
         gateway: Ipv4Addr::new(10, 101, 1, 1),
         etcd: if external { etcd.to_vec() } else { Vec::new() },
     }
@@ -260,5 +261,6 @@ pub fn world(lab: Lab) -> crate::sim::world::World {
         now: lab.now,
         pve: crate::sim::pve::Pve::default(),
         lab,
+        faults: crate::sim::faults::Faults::default(),
     }
 }

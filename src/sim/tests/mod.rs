@@ -43,6 +43,7 @@ pub fn site(topology: Topology) -> Site {
         domain: "kloud.lan".into(),
         nameservers: vec![Ipv4Addr::new(10, 101, 1, 2)],
         records: Vec::new(),
+        api: String::new(),
         gateway: Ipv4Addr::new(10, 101, 1, 1),
         etcd: Vec::new(),
     }

@@ -1,22 +1,19 @@
 //! A run that is killed is taken up by the next one, wherever it was.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
-
-mod kit;
-
 use std::thread;
 
-use kit::world::{World, events, vms};
+use crate::world::{World, events};
+use k8sha::sim::inspect::VmLine;
 
 /// How many points of a run are tried.
 const POINTS: usize = 20;
 
 /// What must be the same however often a run was killed.
-fn end_state(world: &World) -> (Vec<(String, u64, String, bool)>, usize) {
+fn end_state(world: &World) -> (Vec<VmLine>, usize) {
     let status = world.run(&["status", "--json"]).ok().json();
     assert_eq!(status["healthy"], true, "{status:#}");
     let nodes = status["nodes"].as_array().unwrap().len();
-    (vms(&world.path()), nodes)
+    (world.vms(), nodes)
 }
 
 #[test]
@@ -46,11 +43,11 @@ fn a_kill_at_any_point_and_a_second_run_end_where_one_run_ends() {
 fn a_killed_destroy_is_finished_by_the_next() {
     let world = World::new();
     world.run(&["plan", "--quiet"]).ok();
-    let bare = k8sha::sim::digest(&world.path()).unwrap();
+    let bare = world.digest();
     world.run(&["up", "--quiet"]).ok();
     world.kill_after(&["destroy", "--yes"], 7);
     world.run(&["destroy", "--yes", "--quiet"]).ok();
-    assert_eq!(k8sha::sim::digest(&world.path()).unwrap(), bare);
+    assert_eq!(world.digest(), bare);
 }
 
 #[test]

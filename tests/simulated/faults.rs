@@ -1,11 +1,7 @@
 //! Things go wrong: each ends healed or in an error of its own, and a second run finishes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
-
-mod kit;
-
-use kit::golden::assert_golden;
-use kit::world::World;
+use crate::golden::assert_golden;
+use crate::world::World;
 use serde_json::Value;
 
 /// Runs `up` with a fault; a second run without it must always finish.
@@ -26,7 +22,7 @@ fn finishes(world: &World) {
 fn healed(fault: &str) {
     let (world, report, code) = up_with(fault);
     assert_eq!(code, 0, "{fault}: {report:#}");
-    assert_eq!(kit::world::vms(&world.path()).len(), 10, "{fault}: no VM twice, none missing");
+    assert_eq!(world.vms().len(), 10, "{fault}: no VM twice, none missing");
     finishes(&world);
 }
 
@@ -52,7 +48,7 @@ fn named(fault: &str, exit: i32) {
         }
     };
     let name = fault.split('@').next().unwrap();
-    assert_golden(&format!("faults/{name}.txt"), &kit::world::redact(&text, &world.path()));
+    assert_golden(&format!("faults/{name}.txt"), &crate::world::redact(&text, &world.path()));
     finishes(&world);
 }
 

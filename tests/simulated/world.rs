@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use k8sha::sim::inspect;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -106,6 +107,16 @@ impl World {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Stands for everything that the world's users can see.
+    pub fn digest(&self) -> String {
+        inspect::digest(&inspect::open(&self.path()).unwrap())
+    }
+
+    /// The VMs, templates included.
+    pub fn vms(&self) -> Vec<inspect::VmLine> {
+        inspect::vms(&inspect::open(&self.path()).unwrap())
+    }
+
     /// The requests that could change something.
     pub fn writes(&self) -> Vec<Value> {
         self.requests().into_iter().filter(|request| request["method"] != "GET").collect()
@@ -131,11 +142,6 @@ pub fn kill_after(mut child: Child, events: usize) {
 /// How many events a run printed.
 pub fn events(ran: &Ran) -> usize {
     ran.stderr.lines().filter(|line| line.starts_with('{')).count()
-}
-
-/// The VMs of a simulated world in a folder, as (host, VMID, name, running).
-pub fn vms(path: &Path) -> Vec<(String, u64, String, bool)> {
-    k8sha::sim::summary(path).unwrap()
 }
 
 /// A text without what differs from run to run: paths, times, ids, keys.

@@ -1,10 +1,7 @@
 //! The whole job, again, away: what a person does with a cluster.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
-
-mod kit;
-
-use kit::world::{World, k8sha};
+use k8sha::sim::inspect;
+use crate::world::{World, k8sha};
 use serde_json::Value;
 
 fn names(report: &Value, result: &str) -> Vec<String> {
@@ -81,7 +78,7 @@ fn a_plan_makes_only_get_requests_and_lists_what_up_then_does() {
 fn a_rebuild_gives_a_new_cluster_and_destroy_leaves_the_world_as_it_was() {
     let world = World::new();
     world.run(&["plan", "--quiet"]).ok();
-    let bare = k8sha::sim::digest(&world.path()).unwrap();
+    let bare = world.digest();
     let first = world.run(&["up", "--json"]).ok().json();
     let kubeconfig = std::fs::read_to_string(first["kubeconfig"].as_str().unwrap()).unwrap();
 
@@ -93,18 +90,18 @@ fn a_rebuild_gives_a_new_cluster_and_destroy_leaves_the_world_as_it_was() {
 
     let gone = world.run(&["destroy", "--yes", "--json"]).ok().json();
     assert_eq!(names(&gone, "destroyed").len(), 8);
-    assert_eq!(k8sha::sim::digest(&world.path()).unwrap(), bare);
+    assert_eq!(world.digest(), bare);
 }
 
 #[test]
 fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
     let world = World::new();
     world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
-    let before = k8sha::sim::digest(&world.path()).unwrap();
+    let before = world.digest();
     let ran = world.run(&["destroy"]);
     assert_eq!(ran.code, 2, "{ran:#?}");
     assert!(ran.stderr.contains("--yes"), "{}", ran.stderr);
-    assert_eq!(k8sha::sim::digest(&world.path()).unwrap(), before);
+    assert_eq!(world.digest(), before);
 }
 
 #[test]
@@ -112,10 +109,10 @@ fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
     let world = World::new();
     let first = world.run(&["provision", "--pve", "pve1", "--json"]).ok().json();
     assert_eq!(names(&first, "created").len(), 4);
-    let hosts: Vec<String> = kit::world::vms(&world.path())
+    let hosts: Vec<String> = world.vms()
         .into_iter()
-        .filter(|(_, vmid, ..)| *vmid != 9001)
-        .map(|(host, ..)| host)
+        .filter(|vm| !vm.template)
+        .map(|vm| vm.host)
         .collect();
     assert_eq!(hosts, ["pve1"; 4]);
     let touched = world.writes().into_iter().filter(|r| r["path"].as_str().unwrap().contains("pve2"));
@@ -158,7 +155,7 @@ fn the_homelab_profile_ends_with_ready_nodes_and_labelled_workers() {
 
 #[test]
 fn a_world_without_a_folder_lives_for_one_command() {
-    let ran = k8sha(&["up", "--simulate", "--speed", kit::world::SPEED, "--quiet"]).ok();
+    let ran = k8sha(&["up", "--simulate", "--speed", crate::world::SPEED, "--quiet"]).ok();
     assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
 }
@@ -170,7 +167,7 @@ fn no_secret_stands_in_a_log_a_report_or_a_plan() {
     let mut texts = vec![ran.stdout, ran.stderr, world.run(&["plan", "--json"]).ok().stdout];
     let logs = std::fs::read_dir(world.path().join("operator/log")).unwrap();
     texts.extend(logs.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()));
-    let secrets = k8sha::sim::secrets(&world.path()).unwrap();
+    let secrets = inspect::secrets(&inspect::open(&world.path()).unwrap());
     assert!(secrets.len() >= 4, "tokens, a certificate key, private keys: {}", secrets.len());
     for secret in &secrets {
         for text in &texts {

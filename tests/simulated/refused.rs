@@ -1,15 +1,11 @@
 //! Bad input and a world that says no: each error as a person reads it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
-
-mod kit;
-
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use kit::golden::assert_golden;
-use kit::world::{World, k8sha, redact};
+use crate::golden::assert_golden;
+use crate::world::{World, k8sha, redact};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,7 +20,7 @@ impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
-        command.args(["sim", "--quiet", "--speed", kit::world::SPEED]).env("HOME", folder.path());
+        command.args(["sim", "--quiet", "--speed", crate::world::SPEED]).env("HOME", folder.path());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -33,13 +29,13 @@ impl Server {
     }
 
     /// Runs the program against these endpoints.
-    fn run(&self, args: &[&str], endpoints: &Value) -> kit::world::Ran {
+    fn run(&self, args: &[&str], endpoints: &Value) -> crate::world::Ran {
         let file = self.folder.path().join("endpoints.json");
         fs::write(&file, endpoints.to_string()).unwrap();
         let state = self.folder.path().join("state");
         let mut all = args.to_vec();
         let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        all.extend(["--endpoints", file, "--state", state, "--speed", kit::world::SPEED]);
+        all.extend(["--endpoints", file, "--state", state, "--speed", crate::world::SPEED]);
         k8sha(&all)
     }
 }
@@ -51,7 +47,7 @@ impl Drop for Server {
     }
 }
 
-fn golden(name: &str, ran: &kit::world::Ran, server: &Server) {
+fn golden(name: &str, ran: &crate::world::Ran, server: &Server) {
     let port = |text: String| {
         let url = server.endpoints["hosts"]["pve1"]["url"].as_str().unwrap().to_owned();
         text.replace(&url, "https://127.0.0.1:PORT")
@@ -92,7 +88,7 @@ fn a_wrong_fingerprint_is_named_and_nothing_is_sent() {
     let ran = server.run(&["plan"], &endpoints);
     let seen = server.endpoints["hosts"]["pve1"]["fingerprint"].as_str().unwrap();
     assert!(ran.stderr.contains(seen), "{}", ran.stderr);
-    let shown = kit::world::Ran { stderr: ran.stderr.replace(seen, "SEEN"), ..ran };
+    let shown = crate::world::Ran { stderr: ran.stderr.replace(seen, "SEEN"), ..ran };
     golden("wrong-fingerprint", &shown, &server);
 }
 

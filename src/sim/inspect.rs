@@ -1,0 +1,70 @@
+//! Looking at a world that is put away in a folder, from outside: for tests and for the curious.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::store::Store;
+use super::world::World;
+
+/// A VM in a nutshell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VmLine {
+    /// Its node.
+    pub host: String,
+    /// Its VMID.
+    pub vmid: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is switched on.
+    pub running: bool,
+    /// Whether it is a template.
+    pub template: bool,
+}
+
+/// Reads a world without changing anything.
+///
+/// # Errors
+/// When the folder holds none.
+pub fn open(folder: &Path) -> io::Result<World> {
+    let store = Store::open(Some(folder.to_owned()))?;
+    store.load()?.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("no world in `{}`", folder.display()))
+    })
+}
+
+/// SHA-256, in hex, over everything that users of a world can see; see [`super::Sim::digest`].
+pub fn digest(world: &World) -> String {
+    let state = (world.pve.visible(), world.lab.etcd_keys());
+    let text = serde_json::to_string(&state).unwrap_or_default();
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The VMs, templates included, by host and VMID.
+pub fn vms(world: &World) -> Vec<VmLine> {
+    let mut lines: Vec<VmLine> = world
+        .pve
+        .datacenters
+        .iter()
+        .flat_map(|datacenter| &datacenter.vms)
+        .map(|(vmid, vm)| VmLine {
+            host: vm.host.clone(),
+            vmid: *vmid,
+            name: vm.config.get("name").cloned().unwrap_or_default(),
+            running: vm.running.is_some(),
+            template: vm.config.get("template").is_some_and(|value| value == "1"),
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Everything secret that the world holds in its guests' files and its users' tokens: what no log,
+/// report or plan may show.
+pub fn secrets(world: &World) -> BTreeSet<String> {
+    let tokens = world.pve.datacenters.iter().flat_map(|datacenter| datacenter.users.values());
+    let tokens = tokens.flat_map(|user| user.tokens.values().map(|token| token.secret.clone()));
+    tokens.chain(world.lab.secrets()).filter(|secret| !secret.is_empty()).collect()
+}

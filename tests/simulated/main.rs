@@ -1,0 +1,12 @@
+//! The program as a person runs it, on simulated worlds.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
+
+#[path = "../kit/golden.rs"]
+mod golden;
+mod world;
+
+mod faults;
+mod interrupted;
+mod refused;
+mod up;
