@@ -5,6 +5,8 @@ mod pve_recordings;
 mod pve_schema;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -284,6 +286,31 @@ fn recorded_requests_are_judged_as_the_real_host_did() {
     let listed: BTreeSet<u64> = EXCEPTIONS.iter().flat_map(|(lines, _)| *lines).copied().collect();
     assert_eq!(used, listed, "the table of exceptions holds lines that need none");
     assert!(taken > 300 && rejected > 30, "{taken} {rejected}");
+}
+
+/// Runs the program on a simulated world.
+fn run(home: &Path, profile: &str, args: &[&str]) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_k8sha"));
+    program.env("HOME", home).env_remove("XDG_STATE_HOME").stdin(Stdio::null());
+    program.args(args).args(["--quiet", "--profile", profile, "--speed", "150", "--simulate"]);
+    let output = program.arg(home.join("world")).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn proxmox_would_take_every_request_of_a_run() {
+    let Some(schema) = proxmox() else { return };
+    for profile in ["k8s1", "homelab"] {
+        let home = tempfile::tempdir().unwrap();
+        run(home.path(), profile, &["up"]);
+        run(home.path(), profile, &["destroy", "--yes"]);
+        let log = std::fs::read_to_string(home.path().join("world/requests.jsonl")).unwrap();
+        let writes = log.lines().filter(|line| !line.contains(r#""method":"GET""#)).count();
+        eprintln!("schema: {profile}: {} requests, {writes} of them writes", log.lines().count());
+        assert!(writes > 20, "{writes}");
+        let refused = refused(&schema, &log);
+        assert!(refused.is_empty(), "{} refused:\n{}", refused.len(), refused.join("\n"));
+    }
 }
 
 #[test]

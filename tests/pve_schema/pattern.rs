@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 /// The patterns that were met, compiled once.
 #[derive(Default)]
@@ -16,8 +16,9 @@ impl Patterns {
     pub fn matches(&self, perl: &str, text: &str) -> bool {
         let mut known = self.known.borrow_mut();
         let regex = known.entry(perl.to_owned()).or_insert_with(|| {
-            let pattern = translated(perl);
-            Regex::new(&pattern).unwrap_or_else(|error| panic!("`{perl}`: {error}"))
+            // `\w{0,256}` is large where a word may be of any script.
+            let built = RegexBuilder::new(&translated(perl)).size_limit(1 << 28).build();
+            built.unwrap_or_else(|error| panic!("`{perl}`: {error}"))
         });
         regex.is_match(text)
     }

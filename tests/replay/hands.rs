@@ -130,6 +130,20 @@ impl<'a> Hands<'a> {
         self.failed.push(format!("{method} {path} {fields:?}: {upid} does not end"));
     }
 
+    /// Waits until no task runs.
+    async fn idle(&mut self) {
+        for _ in 0..20_000 {
+            let path = "/nodes/pve1/tasks";
+            let tasks = self.call("GET", path, &[("source", "active")]).await;
+            let mut tasks = tasks.as_array().into_iter().flatten();
+            if tasks.all(|task| task.get("endtime").is_some()) {
+                return;
+            }
+            self.skip_to(self.now().after(0.5));
+        }
+        self.failed.push("something runs for ever".to_owned());
+    }
+
     /// Waits until a task has ended, as whoever made the recording did before such an exchange.
     pub async fn wait_for(&mut self, upid: &str) {
         let node = upid.split(':').nth(1).unwrap_or_default();
@@ -165,7 +179,11 @@ impl<'a> Hands<'a> {
             Step::Stop(vmid) => {
                 self.done("POST", &format!("{}/status/stop", vm(vmid)), &[]).await;
             }
-            Step::Destroy(vmid) => self.done("DELETE", &vm(vmid), &[("purge", "1")]).await,
+            Step::Destroy(vmid) => {
+                self.idle().await;
+                self.done("DELETE", &vm(vmid), &[("purge", "1")]).await;
+            }
+            Step::Idle => self.idle().await,
             Step::Image => self.image().await,
             Step::Grants(grants) => self.grant(grants).await,
             Step::Provisioner => {
