@@ -201,3 +201,21 @@ pub struct Machine {
 
 /// A folder for a world, or `None` for a world that lives in memory.
 pub type Folder = Option<PathBuf>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clock_of_infinite_speed_is_moved_by_nothing_but_sleeping_and_skipping() {
+        let clock = Clock::new(SimTime(500), f64::INFINITY);
+        tokio::task::yield_now().await;
+        assert_eq!(clock.now(), SimTime(500));
+        clock.sleep(3.0).await;
+        assert_eq!(clock.clone().now(), SimTime(3_500));
+        clock.skip_to(SimTime(10_000));
+        clock.skip_to(SimTime(4_000));
+        clock.sleep_until(SimTime(9_000)).await;
+        assert_eq!(clock.now(), SimTime(10_000));
+    }
+}

@@ -40,6 +40,9 @@ pub struct Schema {
     patterns: Patterns,
 }
 
+/// The values that a path gives for its template's parameters.
+type InPath = Vec<(String, String)>;
+
 fn words(value: &Value) -> Vec<String> {
     let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -113,9 +116,9 @@ impl Schema {
     }
 
     /// The methods of a path, and the values that the path itself gives.
-    fn find(&self, path: &str) -> Option<(&Map<String, Value>, Vec<(String, String)>)> {
+    fn find(&self, path: &str) -> Option<(&Map<String, Value>, InPath)> {
         let given: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let mut best: Option<(usize, &Value, Vec<(String, String)>)> = None;
+        let mut best: Option<(usize, &Value, InPath)> = None;
         for (template, methods) in &self.endpoints {
             let wanted: Vec<&str> = template.trim_matches('/').split('/').collect();
             let Some(values) = fit(&wanted, &given) else { continue };
@@ -145,7 +148,7 @@ impl Schema {
 
 /// The values of a template's parameters when a path fits it. `{volume}` takes the rest of the
 /// path, slashes and all.
-fn fit(wanted: &[&str], given: &[&str]) -> Option<Vec<(String, String)>> {
+fn fit(wanted: &[&str], given: &[&str]) -> Option<InPath> {
     let rest = wanted.last() == Some(&"{volume}") && given.len() > wanted.len();
     if wanted.len() != given.len() && !rest {
         return None;

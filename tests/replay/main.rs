@@ -1,5 +1,7 @@
 //! The simulator against a real Proxmox VE 9.2: the recorded exchanges in their order.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
+
 mod compare;
 mod differences;
 mod hands;

@@ -23,7 +23,7 @@ pub fn request(exchange: &Value, names: &Names) -> Sent {
         }
         Value::String(body) => {
             let mut body = names.translate(body);
-            while length.is_some_and(|length| body.len() < length) && text("form") != "" {
+            while length.is_some_and(|length| body.len() < length) && !text("form").is_empty() {
                 body.push('x');
             }
             Some(body.into_bytes())

@@ -157,6 +157,7 @@ pub fn site(hosts: &[&str], topology: Topology) -> Site {
         domain: "test.lan".to_owned(),
         nameservers: vec![Ipv4Addr::new(10, 98, 0, 1)],
         records: Vec::new(),
+        api: String::new(),
         gateway: Ipv4Addr::new(10, 98, 0, 1),
         etcd: Vec::new(),
     }
