@@ -174,7 +174,8 @@ impl Server {
         let call = calls::find(method.as_str(), path, &mut params);
         let open = matches!(call, Some(Call { permit: Permit::Anyone, .. }));
         let upload = path.ends_with("/upload");
-        let caller = match self.identify(request.headers(), !bodiless && !upload) {
+        let write = method != Method::GET && !upload;
+        let caller = match self.identify(request.headers(), write) {
             Ok(caller) => caller,
             Err(_) if open => Caller { user: String::new(), token: None },
             Err(reason) => {
