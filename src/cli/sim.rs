@@ -16,9 +16,8 @@ pub(super) async fn run(common: &Common, port: Option<u16>) -> Result<Exit, Fail
         return Err(Failure::new(Exit::Local, "start the simulator", "it did not start"));
     };
     // Listened for before anybody can know that it runs: who starts it may end it at once.
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::new(Exit::Local, "listen for signals", error))
-    };
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::new(Exit::Local, "listen for signals", error));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     if !common.quiet {

@@ -47,6 +47,7 @@ class Site:
         self.root_password = host["root_password"]
         self.api = self.by_token(verify_ssl=self.ca)
         self.node = self.api.nodes(NODE)
+        self.node_by_ticket = self.by_password(self.root_password).nodes(NODE)
 
     def by_token(self, **more):
         given = {"token_name": self.token_name, "token_value": self.token_value, **more}
@@ -297,7 +298,7 @@ def a_disk_grows_and_never_shrinks(site):
 
 @case
 def a_vm_is_started_stopped_and_asked(site):
-    vm = site.node.qemu(MADE)
+    vm = site.node_by_ticket.qemu(MADE)
     refused(vm.agent.ping.post, 500, f"VM {MADE} is not running")
     site.follow(vm.status.start.post())
     current = vm.status.current.get()
@@ -336,7 +337,7 @@ def all_is_removed(site):
     assert site.node.storage("local-lvm").content.get() == []
     for content in ["iso", "import"]:
         for volid in site.volumes(content):
-            site.follow(site.node.storage("local").content.delete(volid))
+            site.follow(site.node_by_ticket.storage("local").content.delete(volid))
         assert site.volumes(content) == {}
     assert site.node.qemu.get() == []
 
