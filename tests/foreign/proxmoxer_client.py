@@ -174,6 +174,7 @@ def a_vm_with_a_disk_is_made_and_its_task_followed(site):
     assert config["scsi0"].startswith(f"local-lvm:vm-{MADE}-disk-0"), config
     assert "size=4G" in config["scsi0"], config
     assert config["net0"].startswith("virtio=BC:24:11:"), config
+    assert config["boot"] == "order=scsi0;net0", config
     assert [vm["vmid"] for vm in site.node.qemu.get()] == [MADE]
     refused(
         lambda: site.node.qemu.create(vmid=MADE),
