@@ -3,39 +3,67 @@
 #
 #   cargo build && examples/drive-the-simulator.sh
 #
-# It serves on loopback, trusts the simulator's own CA, and ends what it started.
+# The simulator serves on loopback. Its certificate is verified with its own CA, and what was started
+# is ended.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 k8sha=${K8SHA:-target/debug/k8sha}
+[ -x "$k8sha" ] || { echo "$k8sha is missing: run cargo build first" >&2; exit 1; }
 
 work=$(mktemp -d)
 "$k8sha" sim --quiet >"$work/endpoints.json" &
 server=$!
-trap 'kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 until [ -s "$work/endpoints.json" ]; do
-  kill -0 "$server" || { echo 'the simulator did not start' >&2; exit 1; }
+  kill -0 "$server" 2>/dev/null || { echo 'the simulator did not start' >&2; exit 1; }
   sleep 0.1
 done
 
-field() { python3 -c "import json, sys; print(eval('json.load(sys.stdin)' + sys.argv[1]))" "$1" <"$work/endpoints.json"; }
-url=$(field "['hosts']['pve1']['url']")
-field "['hosts']['pve1']['ca']" >"$work/ca.pem"
+# Prints what stands in a JSON document under the given keys.
+at() {
+  python3 -c 'import functools, json, sys
+print(functools.reduce(lambda part, key: part[key], sys.argv[1:], json.load(sys.stdin)))' "$@"
+}
+pve1() { at hosts pve1 "$1" <"$work/endpoints.json"; }
+
+api=$(pve1 url)/api2/json
+pve1 ca >"$work/ca.pem"
 # The token goes through a file: on a command line every process of the machine could read it.
-printf 'header = "Authorization: PVEAPIToken=%s"\n' "$(field "['hosts']['pve1']['token']")" >"$work/curlrc"
-pve() { curl --silent --show-error --cacert "$work/ca.pem" --config "$work/curlrc" "$@"; echo; }
+printf 'header = "Authorization: PVEAPIToken=%s"\n' "$(pve1 token)" >"$work/curlrc"
+pve() { curl --silent --show-error --cacert "$work/ca.pem" --config "$work/curlrc" "$@"; }
+
+# Makes a request whose answer is a task, waits until that has ended, and prints its log.
+task() {
+  local upid
+  upid=$(pve "$@" | at data)
+  echo "$upid"
+  until [ "$(pve "$api/nodes/pve1/tasks/$upid/status" | at data status)" = stopped ]; do
+    sleep 0.1
+  done
+  pve "$api/nodes/pve1/tasks/$upid/log"
+  echo
+}
 
 echo '== the version'
-pve "$url/api2/json/version"
+pve "$api/version"
 
-echo '== a VM is made: the answer is the id of a task'
-pve --data vmid=100 --data name=by-hand --data memory=512 --data scsi0=local-lvm:4 \
-  "$url/api2/json/nodes/pve1/qemu"
+printf '\n\n== a VM is made: the answer is the id of a task, which is followed to its end\n'
+task --data vmid=100 --data name=by-hand --data memory=512 --data scsi0=local-lvm:4 \
+  --data net0=virtio,bridge=vmbr0 "$api/nodes/pve1/qemu"
 
-echo '== and is listed'
-pve "$url/api2/json/nodes/pve1/qemu"
+printf '\n== its configuration: Proxmox VE has made a disk and a MAC address\n'
+pve "$api/nodes/pve1/qemu/100/config"
 
-echo '== an unknown parameter is refused as the real one refuses it'
-pve --data vmid=101 --data colour=blue "$url/api2/json/nodes/pve1/qemu"
+printf '\n\n== it is started, seen, stopped and removed\n'
+task --request POST "$api/nodes/pve1/qemu/100/status/start"
+pve "$api/nodes/pve1/qemu"
+echo
+task --request POST "$api/nodes/pve1/qemu/100/status/stop"
+task --request DELETE "$api/nodes/pve1/qemu/100?purge=1"
 
-echo '== the error text of a VM that is not there stands in the reason phrase'
-pve --dump-header - "$url/api2/json/nodes/pve1/qemu/999/config"
+printf '\n== an unknown parameter is refused as the real one refuses it\n'
+pve --data vmid=101 --data colour=blue "$api/nodes/pve1/qemu"
+
+printf '\n\n== what went wrong with a VM that is not there stands in the reason phrase\n'
+pve --dump-header - "$api/nodes/pve1/qemu/999/config"
+echo

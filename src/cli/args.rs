@@ -123,7 +123,11 @@ pub enum Command {
         node: String,
     },
     /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
-    Sim,
+    Sim {
+        /// The port of the first host, by name; the next has the next [default: any free ones].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+    },
     /// Print what other programs read about this one.
     Generate {
         /// What to print.

@@ -61,7 +61,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Status => status::run(&common, started).await,
         Command::Dns => dns::run(&common, started).await,
         Command::Render { node } => render::run(&common, &node),
-        Command::Sim => sim::run(&common).await,
+        Command::Sim { port } => sim::run(&common, port).await,
         Command::Generate { what, shell } => generate::run(what, shell),
     }
 }

@@ -2,17 +2,24 @@
 
 use std::io::Write as _;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::args::Common;
 use super::{desk, world};
 use crate::error::{Exit, Failure};
 
-pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
+pub(super) async fn run(common: &Common, port: Option<u16>) -> Result<Exit, Failure> {
     let cluster = desk::load(common, desk::Warnings::None)?;
     let folder = common.world.simulate.clone().flatten();
-    let world = world::simulate(&common.world, folder, &cluster).await?;
+    let world = world::simulate(&common.world, folder, port, &cluster).await?;
     let Some(sim) = world.sim() else {
         return Err(Failure::new(Exit::Local, "start the simulator", "it did not start"));
     };
+    // Listened for before anybody can know that it runs: who starts it may end it at once.
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::new(Exit::Local, "listen for signals", error));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     if !common.quiet {
         let _ = writeln!(
             std::io::stderr(),
@@ -20,10 +27,8 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
         );
     }
     super::print_json(&sim.endpoints())?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| Failure::new(Exit::Local, "listen for signals", error))?;
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     Ok(Exit::Ok)

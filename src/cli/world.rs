@@ -41,7 +41,7 @@ pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World
         let speed = endpoints.speed;
         World { endpoints: Some(endpoints), sim: None, folder: None, speed, passing: None }
     } else if let Some(folder) = &args.simulate {
-        simulate(args, folder.clone(), cluster).await?
+        simulate(args, folder.clone(), None, cluster).await?
     } else {
         refuse_simulation_flags(args)?;
         World { endpoints: None, sim: None, folder: None, speed: 1.0, passing: None }
@@ -60,10 +60,11 @@ pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World
     Ok(world)
 }
 
-/// Starts a simulated world; kept in a folder if one is named.
+/// Starts a simulated world; kept in a folder if one is named, at ports from `port` on or any.
 pub(super) async fn simulate(
     args: &WorldArgs,
     folder: Option<PathBuf>,
+    port: Option<u16>,
     cluster: &Cluster,
 ) -> Result<World, Failure> {
     let doing = "start the simulated world";
@@ -72,7 +73,7 @@ pub(super) async fn simulate(
     if !(args.speed.is_finite() && args.speed > 0.0) {
         return Err(Failure::new(Exit::Usage, doing, "`--speed` must be more than 0"));
     }
-    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults, port: None };
+    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults, port };
     let sim = Sim::start(site(cluster, args.topology), options)
         .await
         .map_err(|error| Failure::new(Exit::Local, doing, error))?;

@@ -64,6 +64,33 @@ pub fn is_drive(key: &str) -> bool {
     bus.len() < key.len() && BUSES.contains(&bus)
 }
 
+/// What a VM boots from when nobody says so: the first disk, the first CD-ROM and the first network
+/// card of those that it has (qemu-server src/PVE/QemuServer.pm, `get_default_bootdevices`).
+pub fn boot_order(bootable: &[String], options: &BTreeMap<String, String>) -> Option<String> {
+    let disc = |key: &str| {
+        let drive = options.get(key).map(|text| Drive::parse(text));
+        drive.is_some_and(|drive| drive.is_cdrom() || drive.is_cloudinit())
+    };
+    let place = |key: &str| {
+        let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number = key[bus.len()..].parse::<u8>().unwrap_or_default();
+        (["ide", "scsi", "virtio", "sata"].iter().position(|name| *name == bus), number)
+    };
+    let first = |wanted: &dyn Fn(&str) -> bool| {
+        bootable.iter().filter(|key| wanted(key)).min_by_key(|key| place(key))
+    };
+    let order: Vec<_> = [
+        first(&|key| place(key).0.is_some() && !disc(key)),
+        first(&|key| place(key).0.is_some() && disc(key)),
+        first(&|key| key.starts_with("net")),
+    ]
+    .into_iter()
+    .flatten()
+    .map(String::as_str)
+    .collect();
+    (!order.is_empty()).then(|| format!("order={}", order.join(";")))
+}
+
 /// Bytes of a size such as `2252M`; a bare number is bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.strip_suffix("iB").unwrap_or(text);
@@ -175,6 +202,26 @@ pub fn file_path(storage: &str, volid: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vm_boots_from_its_first_disk_then_its_first_disc_then_its_first_card() {
+        let order = |pairs: &[(&str, &str)]| {
+            let options: BTreeMap<_, _> =
+                pairs.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+            boot_order(&options.keys().cloned().collect::<Vec<_>>(), &options)
+        };
+        let all = [
+            ("ide2", "local:cloudinit"),
+            ("net0", "virtio,bridge=vmbr0"),
+            ("net1", "virtio,bridge=vmbr0"),
+            ("scsi10", "local:4"),
+            ("scsi2", "local:4"),
+            ("virtio0", "local:4"),
+        ];
+        assert_eq!(order(&all).as_deref(), Some("order=scsi2;ide2;net0"));
+        assert_eq!(order(&all[1..2]).as_deref(), Some("order=net0"));
+        assert_eq!(order(&[]), None);
+    }
 
     #[test]
     fn sizes_are_written_in_the_largest_unit_without_remainder() {

@@ -18,6 +18,10 @@ pub struct Request {
     pub method: String,
     /// The path with its query.
     pub path: String,
+    /// The parameters of the body, passwords left out: texts, or lists of texts for a name that was
+    /// given more than once.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub form: serde_json::Map<String, serde_json::Value>,
     /// The status of the answer; 0 when the connection was broken instead.
     pub status: u16,
     /// When it was answered, in simulated milliseconds.

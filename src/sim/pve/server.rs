@@ -25,7 +25,7 @@ use super::access::{self, Caller};
 use super::calls::{self, Ask, Call, Permit, Run};
 use super::requests::{Request, RequestLog};
 use super::tls::Pair;
-use super::wire::{self, BODY_MAX, Body, Failure, Params};
+use super::wire::{self, BODY_MAX, Body, Failure, Given, Params};
 use super::{multipart, pace};
 use crate::sim::faults::FaultKind;
 use crate::sim::world::Shared;
@@ -106,14 +106,19 @@ impl Server {
     async fn answer(&self, request: HttpRequest<Incoming>) -> io::Result<Response<Full<Bytes>>> {
         let method = request.method().to_string();
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let result = self.handle(request).await;
+        let mut form = serde_json::Map::new();
+        let result = self.handle(request, &mut form).await;
         let status = result.as_ref().map_or(0, |response| response.status().as_u16());
         let (host, at) = (self.host.clone(), self.shared.clock.now());
-        self.log.keep(Request { host, method, path, status, at });
+        self.log.keep(Request { host, method, path, form, status, at });
         result
     }
 
-    async fn handle(&self, request: HttpRequest<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+    async fn handle(
+        &self,
+        request: HttpRequest<Incoming>,
+        form: &mut Form,
+    ) -> io::Result<Response<Full<Bytes>>> {
         if !self.shared.look(|world| self.is_online(world)) {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the host is switched off"));
         }
@@ -131,7 +136,7 @@ impl Server {
             return Ok(wire::write(Err(Failure::Plain(404, text)), false));
         };
         let upload = api.ends_with("/upload") && request.method() == Method::POST;
-        let outcome = self.call(request, &api).await?;
+        let outcome = self.call(request, &api, form).await?;
         let mut response = wire::write(outcome, ext);
         if upload {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -149,6 +154,7 @@ impl Server {
         &self,
         request: HttpRequest<Incoming>,
         path: &str,
+        form: &mut Form,
     ) -> io::Result<Result<Body, Failure>> {
         let method = request.method().clone();
         if ![Method::GET, Method::POST, Method::PUT, Method::DELETE].contains(&method) {
@@ -168,7 +174,8 @@ impl Server {
         let call = calls::find(method.as_str(), path, &mut params);
         let open = matches!(call, Some(Call { permit: Permit::Anyone, .. }));
         let upload = path.ends_with("/upload");
-        let caller = match self.identify(request.headers(), !bodiless && !upload) {
+        let write = method != Method::GET && !upload;
+        let caller = match self.identify(request.headers(), write) {
             Ok(caller) => caller,
             Err(_) if open => Caller { user: String::new(), token: None },
             Err(reason) => {
@@ -207,7 +214,7 @@ impl Server {
             }
         }
         let bytes = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
-        if let Err(failure) = read_body(&mut ask, upload, &kind, &bytes, &query)? {
+        if let Err(failure) = read_body(&mut ask, upload, &kind, &bytes, &query, form)? {
             return Ok(Err(failure));
         }
         let result = self.run(call, &mut ask).await;
@@ -238,7 +245,7 @@ impl Server {
             };
             match result {
                 Err(Failure::Wait(until)) => {
-                    tokio::time::sleep(self.shared.clock.until(until)).await;
+                    self.shared.clock.sleep_until(until).await;
                 }
                 result => return result,
             }
@@ -257,7 +264,7 @@ impl Server {
     }
 
     async fn delay(&self, seconds: f64) {
-        tokio::time::sleep(self.shared.clock.real(seconds)).await;
+        self.shared.clock.sleep(seconds).await;
     }
 
     fn identify(&self, headers: &HeaderMap, write: bool) -> Result<Caller, &'static str> {
@@ -311,6 +318,21 @@ fn header(headers: &HeaderMap, name: &hyper::header::HeaderName) -> Option<Strin
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
+/// A body's parameters as they are logged.
+type Form = serde_json::Map<String, serde_json::Value>;
+
+/// A body's parameters without the passwords.
+fn shown(given: &Params) -> Form {
+    let secret = |name: &str| matches!(name, "password" | "cipassword" | "confirmation-password");
+    let fields = given.0.iter().filter(|(name, _)| !secret(name));
+    fields
+        .map(|(name, value)| match value {
+            Given::One(text) => (name.clone(), text.as_str().into()),
+            Given::Many(all) => (name.clone(), all.clone().into()),
+        })
+        .collect()
+}
+
 /// Adds a body's and a query's parameters to those of the path. An outer error breaks the
 /// connection without an answer.
 fn read_body(
@@ -319,6 +341,7 @@ fn read_body(
     kind: &str,
     bytes: &[u8],
     query: &str,
+    form: &mut Form,
 ) -> io::Result<Result<(), Failure>> {
     let mut given = Params::default();
     let mime = kind.split(';').next().unwrap_or_default().trim();
@@ -349,6 +372,7 @@ fn read_body(
             }
         }
     }
+    *form = shown(&given);
     // The query wins over the body.
     for (name, value) in wire::read_form(query).0 {
         given.0.insert(name, value);

@@ -1,8 +1,8 @@
 //! The certificates of a Proxmox VE datacenter: its own CA, and a leaf for each node.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -76,6 +76,10 @@ impl Authority {
             (DnType::OrganizationName, "Proxmox Virtual Environment"),
             (DnType::CommonName, &fqdn),
         ]);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // OpenSSL writes it by itself, and strict clients (Python since 3.13) ask for it.
+        params.use_authority_key_identifier_extension = true;
         last(&mut params, unix, 730);
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer)?;

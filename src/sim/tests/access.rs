@@ -43,7 +43,11 @@ async fn a_ticket_needs_the_token_against_forgery_for_writes() {
         || bench.request("POST", "/pools").header("Cookie", &cookie).form(&[("poolid", "p")]);
     let reply = bench.send(post()).await;
     assert_eq!(reply.reason, "Permission denied - invalid csrf token");
-    assert_eq!(bench.send(post().header("CSRFPreventionToken", csrf)).await.status, 200);
+    assert_eq!(bench.send(post().header("CSRFPreventionToken", &csrf)).await.status, 200);
+    let delete = || bench.request("DELETE", "/pools/p").header("Cookie", &cookie);
+    let reply = bench.send(delete()).await;
+    assert_eq!(reply.reason, "Permission denied - invalid csrf token");
+    assert_eq!(bench.send(delete().header("CSRFPreventionToken", &csrf)).await.status, 200);
     // An old ticket renews itself.
     let form = [("username", "root@pam"), ("password", ticket.as_str())];
     assert_eq!(bench.as_token("", "POST", "/access/ticket", &form).await.status, 200);

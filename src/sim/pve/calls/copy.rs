@@ -133,7 +133,9 @@ fn create(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     if !options.contains_key("boot") {
         let bootable = |key: &&String| drive::is_drive(key) || config::is_net(key);
         let order: Vec<_> = options.keys().filter(bootable).cloned().collect();
-        options.insert("boot".to_owned(), format!("order={}", order.join(";")));
+        if let Some(order) = drive::boot_order(&order, &options) {
+            options.insert("boot".to_owned(), order);
+        }
     }
     let pool = ask.params.text("pool").map(str::to_owned);
     let start = ask.params.flag("start");

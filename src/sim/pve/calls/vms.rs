@@ -96,6 +96,13 @@ pub const CALLS: &[Call] = &[
         run: Run::Read(dump),
     },
     Call {
+        method: "GET",
+        path: "/nodes/{node}/qemu/{vmid}/snapshot",
+        params: &[&[NODE, VMID]],
+        permit: AUDIT,
+        run: Run::Read(snapshots),
+    },
+    Call {
         method: "PUT",
         path: "/nodes/{node}/qemu/{vmid}/unlink",
         params: &[&[NODE, VMID, must("idlist", Kind::Text).of(Format::List), flag("force")]],
@@ -230,6 +237,13 @@ fn pending(world: &World, ask: &Ask) -> Answer {
         .collect();
     all.push(json!({"key": "digest", "value": vm.digest()}));
     Ok(Value::Array(all))
+}
+
+/// Snapshots are not simulated; what a VM is now stands in their list always.
+fn snapshots(world: &World, ask: &Ask) -> Answer {
+    let vm = vm(world, ask)?;
+    Ok(json!([{"name": "current", "description": "You are here!", "digest": vm.digest(),
+               "running": u8::from(vm.running.is_some())}]))
 }
 
 fn cloudinit(world: &World, ask: &Ask) -> Answer {

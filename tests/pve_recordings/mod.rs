@@ -1,0 +1,21 @@
+//! Exchanges with a real Proxmox VE 9.2, where they lie beside the checkout.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// The folder of the material, which is no part of this tree.
+pub fn material() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference")
+}
+
+/// The recorded exchanges in the order in which they happened; `None`, said on standard error,
+/// where there are none.
+pub fn exchanges() -> Option<Vec<Value>> {
+    let file = material().join("pve-recordings/exchanges.jsonl");
+    let Ok(text) = std::fs::read_to_string(file) else {
+        eprintln!("SKIPPED: no recordings of a real Proxmox VE beside this checkout");
+        return None;
+    };
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}

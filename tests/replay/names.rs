@@ -1,0 +1,66 @@
+//! What a name of the recording is called in the simulator: UPIDs, tickets, secrets, digests.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+/// What a browser's `encodeURIComponent` leaves alone, as the recorded client did.
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, COMPONENT).to_string()
+}
+
+/// Recorded names and the simulator's.
+#[derive(Default)]
+pub struct Names {
+    pairs: Vec<(String, String)>,
+}
+
+impl Names {
+    /// Learns a pair.
+    pub fn learn(&mut self, recorded: &str, simulated: &str) {
+        self.pairs.retain(|(known, _)| known != recorded);
+        self.pairs.push((recorded.to_owned(), simulated.to_owned()));
+        // The longest first: a name may be a part of another.
+        self.pairs.sort_by_key(|(known, _)| std::cmp::Reverse(known.len()));
+    }
+
+    /// Whether a recorded name has one in the simulator.
+    pub fn knows(&self, recorded: &str) -> bool {
+        self.pairs.iter().any(|(known, _)| known == recorded)
+    }
+
+    /// Whether a simulated name is taken.
+    pub fn is_taken(&self, simulated: &str) -> bool {
+        self.pairs.iter().any(|(_, taken)| taken == simulated)
+    }
+
+    /// A recorded text with the simulator's names, percent-encoded where they were.
+    pub fn translate(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (recorded, simulated) in &self.pairs {
+            text = text.replace(recorded, simulated);
+            text = text.replace(&encoded(recorded), &encoded(simulated));
+        }
+        text
+    }
+
+    /// Learns what an answer names: a task, a ticket, a token's secret, a process.
+    pub fn learn_from(&mut self, recorded: &Value, simulated: &Value) {
+        let (recorded, simulated) = (&recorded["data"], &simulated["data"]);
+        if let (Some(old), Some(new)) = (recorded.as_str(), simulated.as_str())
+            && old.starts_with("UPID:")
+            && new.starts_with("UPID:")
+        {
+            self.learn(old, new);
+        }
+        for key in ["ticket", "CSRFPreventionToken", "value"] {
+            if let (Some(old), Some(new)) = (recorded[key].as_str(), simulated[key].as_str()) {
+                self.learn(old, new);
+            }
+        }
+        if let (Some(old), Some(new)) = (recorded["pid"].as_u64(), simulated["pid"].as_u64()) {
+            self.learn(&format!("pid={old}"), &format!("pid={new}"));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The recorded world: where it was, and what was done to it beside the recording.
+
+use std::net::Ipv4Addr;
+
+use k8sha::sim::site::{Site, SiteHost, SiteStorage, Topology};
+
+/// From this line on there are two nodes.
+pub const SECOND_WORLD: u64 = 766;
+
+type Fields = &'static [(&'static str, &'static str)];
+
+/// Something that was done beside the recording.
+pub enum Step {
+    /// An API call as root.
+    Call(&'static str, &'static str, Fields),
+    /// A clone of template 9000.
+    Clone(u32, Fields),
+    /// A change of a VM's options.
+    Config(u32, Fields),
+    /// A VM is switched on.
+    Start(u32),
+    /// A VM is switched off.
+    Stop(u32),
+    /// A VM is destroyed when nothing runs any more.
+    Destroy(u32),
+    /// Nothing runs any more.
+    Idle,
+    /// The template's image is uploaded.
+    Image,
+    /// `prov@pve` has these privileges and no other: `/path:Privilege, …`.
+    Grants(&'static str),
+    /// `prov@pve` has the role `Provisioner` on the paths of a provisioner.
+    Provisioner,
+    /// The role `Provisioner` is made.
+    ProvisionerRole,
+    /// A VM's digest at this point is called so in the recording.
+    Digest(u32, &'static str),
+    /// A ticket of `root@pam` that is called so in the recording.
+    Ticket(&'static str),
+    /// A host is cut off, and with it the quorum is lost.
+    CutOff(&'static str),
+    /// The host is back.
+    Reached(&'static str),
+}
+
+use Step::*;
+
+const CLONE_RIGHTS: &str = "/vms/301:VM.Allocate, /vms/9000:VM.Clone, \
+    /storage/local:Datastore.AllocateSpace, /sdn/zones/localnetwork/vmbr0:SDN.Use";
+
+/// What was done before the exchange of a line: read from what the exchanges around it show.
+pub const STEPS: &[(u64, &[Step])] = &[
+    (
+        160,
+        &[
+            Destroy(101),
+            Destroy(102),
+            Config(9000, &[("kvm", "0")]),
+            Clone(101, &[("name", "lc1")]),
+            Config(101, &[("net0", "virtio,bridge=nobr")]),
+            Clone(103, &[("name", "run1")]),
+        ],
+    ),
+    // The real host's QEMU could not copy the disk of a running VM; what was copied here goes.
+    (212, &[Destroy(104)]),
+    (446, &[Destroy(202)]),
+    (470, &[Clone(301, &[("name", "n0")])]),
+    (628, &[Destroy(301)]),
+    (641, &[Destroy(302)]),
+    (647, &[Destroy(301), Grants(CLONE_RIGHTS)]),
+    (648, &[Grants("")]),
+    (650, &[Clone(303, &[("name", "other")])]),
+    (654, &[Destroy(301), Destroy(303)]),
+    (662, &[Idle]),
+    (663, &[Idle]),
+    (664, &[Idle]),
+    (665, &[Idle]),
+    (667, &[Idle]),
+    (668, &[Idle]),
+    (738, &[Stop(401), Destroy(401), Destroy(402)]),
+    (744, &[Digest(9000, "91adda1875bbb9d56f74894e5b6b50b556bba683")]),
+    (
+        SECOND_WORLD,
+        &[
+            Call(
+                "PUT",
+                "/storage/local",
+                &[("content", "iso,vztmpl,snippets,images,import,backup")],
+            ),
+            Image,
+            Call(
+                "POST",
+                "/nodes/pve1/qemu",
+                &[
+                    ("vmid", "9000"),
+                    ("name", "tmpl"),
+                    ("memory", "128"),
+                    ("cores", "1"),
+                    ("scsihw", "virtio-scsi-single"),
+                    ("scsi0", "local:0,import-from=local:import/tiny.qcow2,format=qcow2"),
+                    ("ide2", "local:cloudinit"),
+                    ("boot", "order=scsi0"),
+                    ("serial0", "socket"),
+                    ("vga", "serial0"),
+                    ("net0", "virtio,bridge=vmbr0"),
+                    ("agent", "enabled=1"),
+                    ("ostype", "l26"),
+                    ("kvm", "0"),
+                ],
+            ),
+            Call("POST", "/nodes/pve1/qemu/9000/template", &[]),
+            Clone(150, &[("name", "t1")]),
+            Clone(201, &[("name", "agent1")]),
+            Config(201, &[("memory", "256"), ("boot", "order=scsi0")]),
+            Config(9000, &[("description", "a")]),
+            Call("POST", "/pools", &[("poolid", "kube")]),
+            ProvisionerRole,
+            Provisioner,
+        ],
+    ),
+    (776, &[Ticket("PVE:root@pam:6B02F4C1::SIGNATURE")]),
+    (832, &[CutOff("pve2")]),
+    (851, &[Reached("pve2")]),
+    (878, &[Destroy(201), Clone(801, &[("name", "c801"), ("description", "")])]),
+    (881, &[Start(801)]),
+    (897, &[Stop(801), Destroy(801), Clone(802, &[("full", "1")]), Destroy(802)]),
+    (903, &[Clone(811, &[("name", "lag")]), Start(811)]),
+    (910, &[Stop(811)]),
+    (973, &[Config(9000, &[("description", "single")]), Clone(850, &[])]),
+    (974, &[Destroy(850)]),
+    (975, &[Destroy(301)]),
+    (976, &[Provisioner]),
+    (977, &[Idle]),
+];
+
+/// The site of the recordings: one node, or two of a cluster.
+pub fn site(hosts: &[&str], topology: Topology) -> Site {
+    let storage = SiteStorage {
+        name: "local".to_owned(),
+        kind: "dir".to_owned(),
+        content: ["backup", "images", "vztmpl", "rootdir", "iso", "snippets"]
+            .map(str::to_owned)
+            .into(),
+        shared: false,
+        size_gib: 252,
+    };
+    let hosts = hosts.iter().map(|name| SiteHost {
+        name: (*name).to_owned(),
+        storages: vec![storage.clone()],
+        bridges: vec!["vmbr0".to_owned()],
+        memory_mib: 24_105,
+        cpus: 2,
+    });
+    Site {
+        topology,
+        hosts: hosts.collect(),
+        domain: "test.lan".to_owned(),
+        nameservers: vec![Ipv4Addr::new(10, 98, 0, 1)],
+        records: Vec::new(),
+        api: String::new(),
+        gateway: Ipv4Addr::new(10, 98, 0, 1),
+        etcd: Vec::new(),
+    }
+}
