@@ -343,6 +343,10 @@ pub fn apply(
         };
         set.insert(key.clone(), value);
     }
+    let vm = pve.datacenters[dc].vm_on(host, vmid).ok_or_else(missing)?;
+    if let Some(order) = super::boot::follow(vm, &set, &change.delete) {
+        set.insert("boot".to_owned(), order);
+    }
     let datacenter = &mut pve.datacenters[dc];
     for key in set.keys().chain(&change.delete) {
         if let Some(old) = before.get(key).filter(|_| drive::is_drive(key)) {
@@ -406,6 +410,7 @@ pub fn normalised(pve: &mut Pve, key: &str, value: &str) -> String {
             tags.join(";")
         }
         "description" => trimmed(value),
+        "cipassword" => pve.hashed(value),
         "sshkeys" => value.trim_end_matches("%0A").to_owned(),
         key if is_net(key) => {
             let mac = pve.new_mac();
@@ -460,7 +465,8 @@ fn is_mac(text: &str) -> bool {
         && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn mac_of(net: &str) -> Option<String> {
+/// The MAC address of a network card, in capitals.
+pub fn mac_of(net: &str) -> Option<String> {
     let values = net.split(',').filter_map(|part| part.split_once('='));
     values.map(|(_, value)| value).find(|value| is_mac(value)).map(str::to_uppercase)
 }

@@ -3,14 +3,18 @@
 //! | part | what it knows |
 //! |---|---|
 //! | [`state`], [`drive`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`wire`], [`multipart`], [`schema`], [`options`] | what requests may look like |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], [`requests`] | HTTPS on loopback ports |
 
 pub mod access;
+pub mod boot;
 pub mod calls;
+pub mod cloudinit;
 pub mod config;
+pub mod crypt;
 pub mod drive;
 pub mod multipart;
 pub mod options;
@@ -161,6 +165,15 @@ impl Pve {
     pub fn new_mac(&mut self) -> String {
         let hex = self.random().to_uppercase();
         format!("BC:24:11:{}:{}:{}", &hex[0..2], &hex[2..4], &hex[4..6])
+    }
+
+    /// A password as the configuration keeps it: hashed, unless it is a hash already.
+    pub fn hashed(&mut self, password: &str) -> String {
+        if crypt::is_hashed(password) {
+            return password.to_owned();
+        }
+        let salt = self.random();
+        crypt::sha256(password, &salt[..8])
     }
 
     /// A new UUID (version 4).

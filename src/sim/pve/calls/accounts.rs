@@ -213,11 +213,19 @@ fn log_in(world: &World, ask: &Ask) -> Answer {
         return Err(Failure::Late(pace::REFUSED_LOGIN, Box::new(refused)));
     }
     let caller = Caller { user: user.clone(), token: None };
-    let rights = AREAS.map(|(area, path, prefixes)| {
-        let has = access::privileges(dc, &caller, path);
-        let of_area =
-            has.into_iter().filter(|p| prefixes.iter().any(|prefix| p.starts_with(prefix)));
-        (area, of_area.map(|privilege| (privilege, 1)).collect::<BTreeMap<_, _>>())
+    // What somebody may do anywhere below an area counts as his there.
+    let mut everywhere = access::permissions(dc, &caller, None);
+    everywhere.insert("/mapping".to_owned(), access::privileges(dc, &caller, "/mapping"));
+    let rights = AREAS.map(|(area, top, prefixes)| {
+        let within = |path: &&String| match top {
+            "/" => path.as_str() == "/",
+            top => {
+                path.strip_prefix(top).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+            }
+        };
+        let has = everywhere.iter().filter(|(path, _)| within(path)).flat_map(|(_, has)| has);
+        let of_area = has.filter(|p| prefixes.iter().any(|prefix| p.starts_with(prefix)));
+        (area, of_area.map(|privilege| (privilege.clone(), 1)).collect::<BTreeMap<_, _>>())
     });
     Ok(json!({
         "username": user,
@@ -395,7 +403,14 @@ fn change_token(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let found = user_mut(world, ask)?.tokens.get_mut(ask.text("tokenid"));
     Ok(found.map_or(Value::Null, |token| {
         set_token(token, ask);
-        token_info(token)
+        let mut info = token_info(token);
+        // What was just set is told as the text that it came as.
+        for name in ["expire", "privsep"] {
+            if let Some(text) = ask.params.text(name) {
+                info[name] = json!(text);
+            }
+        }
+        info
     }))
 }
 

@@ -8,6 +8,7 @@ mod agent;
 mod cluster;
 mod copy;
 mod nodes;
+mod password;
 mod pools;
 mod power;
 mod storages;
@@ -92,12 +93,13 @@ const VMID: Param = must("vmid", Kind::Integer).of(Format::VmId);
 /// The storage of a path.
 const STORAGE: Param = must("storage", Kind::Text).of(Format::StorageId);
 
-const TABLES: [&[Call]; 10] = [
+const TABLES: [&[Call]; 11] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
     copy::CALLS,
     nodes::CALLS,
+    password::CALLS,
     pools::CALLS,
     power::CALLS,
     storages::CALLS,

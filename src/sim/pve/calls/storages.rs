@@ -2,6 +2,7 @@
 //! (pve-storage src/PVE/API2/Storage/{Config,Status,Content}.pm).
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{Answer, Ask, Call, NODE, Permit, Run, STORAGE};
 use crate::sim::pve::drive::{self, Layout};
@@ -45,7 +46,9 @@ pub const CALLS: &[Call] = &[
         run: Run::Read(|world, ask| {
             let id = ask.text("storage");
             let found = ask.dc(world).storages.get(id);
-            Ok(section(id, found.ok_or_else(|| missing(id))?))
+            let mut section = section(id, found.ok_or_else(|| missing(id))?);
+            section["digest"] = json!(digest(ask.dc(world)));
+            Ok(section)
         }),
     },
     Call {
@@ -166,6 +169,9 @@ fn section(id: &str, storage: &Storage) -> Value {
     match Layout::of(&storage.kind) {
         Layout::Files if storage.kind == "dir" => {
             value["path"] = json!(drive::file_path(id, ":").trim_end_matches("/images/"));
+            if id == "local" {
+                value["prune-backups"] = json!("keep-all=1");
+            }
         }
         Layout::Thin => {
             value["thinpool"] = json!("data");
@@ -182,13 +188,44 @@ fn section(id: &str, storage: &Storage) -> Value {
     value
 }
 
+/// Whether nobody configured any storage yet: `local` is there all the same.
+fn unwritten(dc: &Datacenter) -> bool {
+    let implied = ["backup", "images", "iso", "rootdir", "snippets", "vztmpl"];
+    let untouched = |(id, storage): (&String, &Storage)| {
+        let mut content: Vec<_> = storage.content.iter().map(String::as_str).collect();
+        content.sort_unstable();
+        id == "local" && storage.kind == "dir" && !storage.disabled && content == implied
+    };
+    dc.storages.iter().all(untouched)
+}
+
+/// The digest of `storage.cfg`: a SHA-1 on the real host, and as long here.
+fn digest(dc: &Datacenter) -> String {
+    let mut hash = Sha256::new();
+    if !unwritten(dc) {
+        for (id, storage) in &dc.storages {
+            hash.update(section(id, storage).to_string());
+        }
+    }
+    hash.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn sections(world: &World, ask: &Ask) -> Answer {
     let kind = ask.params.text("type");
     let seen = ask.dc(world).storages.iter().filter(|(id, storage)| {
         kind.is_none_or(|kind| storage.kind == kind)
             && ask.may(world, &format!("/storage/{id}"), SEE)
     });
-    Ok(seen.map(|(id, storage)| section(id, storage)).collect())
+    let (dc, digest) = (ask.dc(world), digest(ask.dc(world)));
+    let with_digest = |(id, storage): (&String, &Storage)| {
+        let mut value = section(id, storage);
+        value["digest"] = json!(digest);
+        if unwritten(dc) {
+            value["priority"] = json!(0);
+        }
+        value
+    };
+    Ok(seen.map(with_digest).collect())
 }
 
 fn change_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
@@ -196,6 +233,10 @@ fn change_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let id = ask.text("storage");
     let content = ask.params.text("content").map(|_| ask.params.list("content"));
     let disable = ask.params.text("disable").map(|_| ask.params.flag("disable"));
+    if ask.params.text("digest").is_some_and(|known| known != digest(ask.dc(world))) {
+        let text = "detected modified configuration - file changed by other user? Try again.";
+        return Err(Failure::die(text));
+    }
     let storage = ask.dc_mut(world).storages.get_mut(id).ok_or_else(|| missing(id))?;
     if let Some(content) = content {
         storage.content = content;
@@ -237,28 +278,35 @@ fn list(world: &World, ask: &Ask) -> Answer {
         .collect())
 }
 
-fn item(volume: &Volume) -> Value {
+fn item(volume: &Volume, layout: Layout) -> Value {
     let mut value = json!({"volid": volume.volid, "content": volume.content,
                            "format": volume.format, "size": volume.size, "ctime": volume.ctime});
     if let Some(vmid) = volume.vmid {
         value["vmid"] = json!(vmid);
         value["used"] = json!(volume.used());
-        value["parent"] = json!(volume.parent);
+        let base = volume.parent.as_deref().and_then(|base| base.split_once(':'));
+        match layout {
+            // The backing file as the image names it.
+            Layout::Files => value["parent"] = json!(base.map(|(_, path)| format!("../{path}"))),
+            Layout::Tree => value["parent"] = json!(base.map(|(_, name)| name)),
+            Layout::Thin | Layout::Thick => {}
+        }
     }
     value
 }
 
 fn content(world: &World, ask: &Ask) -> Answer {
-    on_node(world, ask)?;
+    let layout = Layout::of(&on_node(world, ask)?.kind);
     let params = &ask.params;
     let vmid = params.vmid("vmid");
     let seen = ask.dc(world).volumes.iter().filter(|volume| {
         volume.storage == ask.text("storage")
             && volume.seen_from(&ask.node)
             && params.text("content").is_none_or(|content| volume.content == content)
-            && (vmid.is_none() || volume.vmid.is_none() || volume.vmid == vmid)
+            // Of the files that belong to no VM only those to import are listed with a VM's own.
+            && (vmid.is_none() || volume.vmid == vmid || volume.content == "import")
     });
-    Ok(seen.map(item).collect())
+    Ok(seen.map(|volume| item(volume, layout)).collect())
 }
 
 fn allocate(world: &mut World, _: &Store, ask: &Ask) -> Answer {
