@@ -205,7 +205,13 @@ impl<'a> Job<'a> {
         (outcome, reporter.end().await)
     }
 
-    fn report(&self, plan: &Plan, outcome: &Outcome, mut tails: Tails, taken_stock_s: f64) -> Report {
+    fn report(
+        &self,
+        plan: &Plan,
+        outcome: &Outcome,
+        mut tails: Tails,
+        taken_stock_s: f64,
+    ) -> Report {
         let (critical_path, chain_s) = plan.critical_path(&outcome.seconds);
         let failures: Vec<FailureLine> = outcome
             .failures(plan)

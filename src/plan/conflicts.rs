@@ -152,4 +152,3 @@ fn needs_template(
             && matches!(inventory.vms.get(&node.name), None | Some(VmState::Absent))
     })
 }
-

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::conflicts::{Conflict, conflicts};
 use super::inventory::{Inventory, OurVm, TemplateState, VmState};
 use super::spec::{self, NodeSpec};
-use super::conflicts::{Conflict, conflicts};
 use super::{Action, Fate, Plan, Step, VmFate};
 use crate::cluster::{Cluster, Cni, Etcd, HostName, Node, NodeName, Role, TemplateSource, VmId};
 

@@ -1,7 +1,7 @@
 //! The whole job, again, away: what a person does with a cluster.
 
-use k8sha::sim::inspect;
 use crate::world::{World, k8sha};
+use k8sha::sim::inspect;
 use serde_json::Value;
 
 fn names(report: &Value, result: &str) -> Vec<String> {
@@ -29,7 +29,8 @@ fn the_main_job_ends_with_eight_vms_one_vip_and_six_control_planes() {
     assert_eq!(names(&report, "control plane").len(), 6);
     let kubectl = report["kubectl"].as_str().unwrap();
     for number in 1..=6 {
-        let line = kubectl.lines().find(|l| l.starts_with(&format!("k8s1master{number}.kloud.lan")));
+        let line =
+            kubectl.lines().find(|l| l.starts_with(&format!("k8s1master{number}.kloud.lan")));
         assert!(line.unwrap().contains("control-plane"), "{kubectl}");
     }
 
@@ -109,13 +110,11 @@ fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
     let world = World::new();
     let first = world.run(&["provision", "--pve", "pve1", "--json"]).ok().json();
     assert_eq!(names(&first, "created").len(), 4);
-    let hosts: Vec<String> = world.vms()
-        .into_iter()
-        .filter(|vm| !vm.template)
-        .map(|vm| vm.host)
-        .collect();
+    let hosts: Vec<String> =
+        world.vms().into_iter().filter(|vm| !vm.template).map(|vm| vm.host).collect();
     assert_eq!(hosts, ["pve1"; 4]);
-    let touched = world.writes().into_iter().filter(|r| r["path"].as_str().unwrap().contains("pve2"));
+    let touched =
+        world.writes().into_iter().filter(|r| r["path"].as_str().unwrap().contains("pve2"));
     assert_eq!(touched.count(), 0, "nothing was written on pve2");
 
     let second = world.run(&["provision", "--pve", "pve1,pve2", "--json"]).ok().json();

@@ -18,11 +18,7 @@ const LOG: &str = "/var/log/cloud-init-output.log";
 
 /// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
 /// has failed: then cloud-init starts over.
-pub(super) async fn boot(
-    context: &Context,
-    name: &NodeName,
-    again: bool,
-) -> Result<bool, Failure> {
+pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Result<bool, Failure> {
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);

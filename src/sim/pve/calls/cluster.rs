@@ -116,15 +116,8 @@ fn nodes(world: &World, ask: &Ask) -> Answer {
                 "status": if up { "online" } else { "offline" },
                 "ssl_fingerprint": host.pair.fingerprint,
             });
-            if up && ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                let memory = host.memory_mib << 20;
-                value["maxcpu"] = json!(host.cpus);
-                value["cpu"] = json!(0.05);
-                value["maxmem"] = json!(memory);
-                value["mem"] = json!(memory / 10 + used_memory(dc, name));
-                value["maxdisk"] = json!(100u64 << 30);
-                value["disk"] = json!(8u64 << 30);
-                value["uptime"] = json!(3600 + world.now.0 / 1000);
+            if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
+                measure(&mut value, world, dc, name, up);
             }
             value
         })
@@ -162,10 +155,7 @@ fn resources(world: &World, ask: &Ask) -> Answer {
                 "level": "", "cgroup-mode": 2,
                 "status": if host.online { "online" } else { "offline" }});
             if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                value["maxcpu"] = json!(host.cpus);
-                value["cpu"] = json!(0.05);
-                value["maxmem"] = json!(host.memory_mib << 20);
-                value["mem"] = json!((host.memory_mib << 20) / 10 + used_memory(dc, name));
+                measure(&mut value, world, dc, name, host.online);
             }
             all.push(value);
         }
@@ -184,7 +174,29 @@ fn resources(world: &World, ask: &Ask) -> Answer {
             }
         }
     }
+    if wanted("sdn") && ask.may(world, "/sdn/zones/localnetwork", &["SDN.Audit"]) {
+        all.extend(dc.hosts.keys().map(|name| {
+            json!({"type": "network", "id": format!("network/{name}/zone/localnetwork"),
+                   "network": "localnetwork", "network-type": "zone", "node": name,
+                   "status": "ok"})
+        }));
+    }
     Ok(Value::Array(all))
+}
+
+/// How much a node has; of one that is on, also how much of it is in use.
+fn measure(value: &mut Value, world: &World, dc: &Datacenter, name: &str, on: bool) {
+    let Some(host) = dc.hosts.get(name) else { return };
+    let memory = host.memory_mib << 20;
+    value["maxcpu"] = json!(host.cpus);
+    value["maxmem"] = json!(memory);
+    value["maxdisk"] = json!(100u64 << 30);
+    if on {
+        value["cpu"] = json!(0.05);
+        value["mem"] = json!(memory / 10 + used_memory(dc, name));
+        value["disk"] = json!(8u64 << 30);
+        value["uptime"] = json!(3600 + world.now.0 / 1000);
+    }
 }
 
 /// A VM as `pvestatd` last reported it; one that it has not seen has no name and no status.
