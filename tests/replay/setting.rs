@@ -121,6 +121,7 @@ pub const STEPS: &[(u64, &[Step])] = &[
     (776, &[Ticket("PVE:root@pam:6B02F4C1::SIGNATURE")]),
     (832, &[CutOff("pve2")]),
     (851, &[Reached("pve2")]),
+    (876, &[Call("POST", "/nodes/pve2/qemu/701/status/stop", &[])]),
     (878, &[Destroy(201), Clone(801, &[("name", "c801"), ("description", "")])]),
     (881, &[Start(801)]),
     (897, &[Stop(801), Destroy(801), Clone(802, &[("full", "1")]), Destroy(802)]),
