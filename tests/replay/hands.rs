@@ -186,13 +186,8 @@ impl<'a> Hands<'a> {
             Step::Idle => self.idle().await,
             Step::Image => self.image().await,
             Step::Grants(grants) => self.grant(grants).await,
-            Step::Provisioner => {
-                let paths = ["/vms", "/storage/local", "/sdn/zones/localnetwork", "/nodes/pve1"];
-                for path in paths {
-                    let acl = [("path", path), ("roles", "Provisioner"), ("users", "prov@pve")];
-                    self.call("PUT", "/access/acl", &acl).await;
-                }
-            }
+            Step::Provisioner => self.provisioner("0").await,
+            Step::NoProvisioner => self.provisioner("1").await,
             Step::ProvisionerRole => {
                 let role = [("roleid", "Provisioner"), ("privs", PROVISIONER)];
                 self.call("POST", "/access/roles", &role).await;
@@ -216,6 +211,19 @@ impl<'a> Hands<'a> {
                 world.pve.set_online(host, true);
                 world.faults = Faults::default();
             }),
+        }
+    }
+
+    /// Gives `prov@pve` the role `Provisioner` on its paths, or takes it away.
+    async fn provisioner(&mut self, delete: &str) {
+        for path in ["/vms", "/storage/local", "/sdn/zones/localnetwork", "/nodes/pve1"] {
+            let acl = [
+                ("path", path),
+                ("roles", "Provisioner"),
+                ("users", "prov@pve"),
+                ("delete", delete),
+            ];
+            self.call("PUT", "/access/acl", &acl).await;
         }
     }
 

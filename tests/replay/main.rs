@@ -28,6 +28,18 @@ use wire::{Connection, Door};
 /// Requests that went over the connection of the one before, and how many others went between.
 const SAME_CONNECTION: &[(u64, usize)] = &[(687, 97), (688, 0), (690, 0), (694, 0)];
 
+/// Seconds between the rounds in which `pvestatd` reports, and when the recorded one's came: so
+/// many seconds after each tenth second of Unix time, as its reports around lines 276 and 720 show.
+const ROUND: (f64, f64) = (10.0, 3.5);
+
+/// The first instant from which on the simulated rounds come when the recorded ones did, with one
+/// round before it: what was made beside the recording had been reported.
+fn in_phase(now: SimTime, at: f64) -> SimTime {
+    let (every, offset) = ROUND;
+    let settled = now.after(every);
+    settled.after((at - offset - settled.seconds()).rem_euclid(every))
+}
+
 /// What the replay found.
 #[derive(Default)]
 struct Tally {
@@ -115,7 +127,7 @@ async fn replay(exchanges: &[Value], sim: Sim, tally: &mut Tally) {
         }
         // Each exchange happens as long after the first as it did.
         let at = exchange["t"].as_f64().unwrap();
-        let (from, zero) = *begun.get_or_insert((hands.now(), at));
+        let (from, zero) = *begun.get_or_insert_with(|| (in_phase(hands.now(), at), at));
         hands.skip_to(SimTime(from.after(at - zero).0));
         let sent = recorded::request(exchange, &names);
         let again = SAME_CONNECTION.iter().find(|(same, _)| *same == line);

@@ -13,8 +13,8 @@ fn option<'a>(vm: &'a Vm, key: &str) -> Option<&'a str> {
     vm.config.get(key).map(String::as_str)
 }
 
-/// The user data.
-pub fn user(vm: &Vm, vmid: u32) -> String {
+/// The user data; the password only for those who may set it (`whole`).
+pub fn user(vm: &Vm, vmid: u32, whole: bool) -> String {
     let name = option(vm, "name").map_or_else(|| format!("VM{vmid}"), str::to_owned);
     let (short, fqdn) = match (name.split_once('.'), option(vm, "searchdomain")) {
         (Some((short, _)), _) => (short.to_owned(), name.clone()),
@@ -27,7 +27,8 @@ pub fn user(vm: &Vm, vmid: u32) -> String {
         text.push_str(&format!("user: {user}\n"));
     }
     if let Some(password) = option(vm, "cipassword") {
-        text.push_str(&format!("password: {password}\n"));
+        let shown = if whole { password } else { "**********" };
+        text.push_str(&format!("password: {shown}\n"));
     }
     if let Some(keys) = option(vm, "sshkeys") {
         text.push_str("ssh_authorized_keys:\n");
@@ -138,10 +139,17 @@ mod tests {
     fn a_name_without_a_dot_gets_the_search_domain() {
         let mut vm = Vm::new("pve1");
         vm.config.insert("name".to_owned(), "web".to_owned());
-        assert!(user(&vm, 100).contains("hostname: web\nmanage_etc_hosts: true\nfqdn: web\n"));
+        assert!(
+            user(&vm, 100, true).contains("hostname: web\nmanage_etc_hosts: true\nfqdn: web\n")
+        );
         vm.config.insert("searchdomain".to_owned(), "test.lan".to_owned());
-        assert!(user(&vm, 100).contains("fqdn: web.test.lan\n"));
+        assert!(user(&vm, 100, true).contains("fqdn: web.test.lan\n"));
+        vm.config.insert("cipassword".to_owned(), "$5$salt$hash".to_owned());
+        assert!(user(&vm, 100, true).contains("password: $5$salt$hash\n"));
+        assert!(user(&vm, 100, false).contains("password: **********\n"));
         vm.config.insert("name".to_owned(), "web.other.lan".to_owned());
-        assert!(user(&vm, 100).contains("hostname: web\nmanage_etc_hosts: true\nfqdn: web.other"));
+        assert!(
+            user(&vm, 100, true).contains("hostname: web\nmanage_etc_hosts: true\nfqdn: web.other")
+        );
     }
 }

@@ -282,7 +282,7 @@ pub fn place_drive(
     let (name, size) = match (&source, cloudinit) {
         (_, true) => (format!("vm-{vmid}-cloudinit"), pace::CLOUDINIT_BYTES),
         (Some(source), _) if source.content == "import" => {
-            (free_name(dc, host, &storage, vmid), pace::IMAGE_DISK_BYTES)
+            (free_name(dc, host, &storage, vmid), source.disk.unwrap_or(source.size))
         }
         (Some(source), _) => (free_name(dc, host, &storage, vmid), source.size),
         (None, _) => {
@@ -297,6 +297,7 @@ pub fn place_drive(
         content: "images".to_owned(),
         format,
         size,
+        disk: None,
         ctime: unix,
         vmid: Some(vmid),
         parent: None,

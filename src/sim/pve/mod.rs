@@ -5,6 +5,7 @@
 //! | [`state`], [`drive`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
 //! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
+//! | [`internet`] | what can be downloaded |
 //! | [`wire`], [`multipart`], [`schema`], [`options`] | what requests may look like |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], [`requests`] | HTTPS on loopback ports |
@@ -16,6 +17,7 @@ pub mod cloudinit;
 pub mod config;
 pub mod crypt;
 pub mod drive;
+pub mod internet;
 pub mod multipart;
 pub mod options;
 pub mod pace;
@@ -117,6 +119,7 @@ impl Pve {
                 let section = dc.storages.entry(storage.name.clone()).or_insert_with(|| Storage {
                     kind: storage.kind.clone(),
                     content: storage.content.clone(),
+                    path: None,
                     shared: storage.shared,
                     disabled: false,
                     size: BTreeMap::new(),
@@ -202,6 +205,7 @@ impl Pve {
                 if let Some(vm) = vmid.and_then(|vmid: u32| dc.vms.get_mut(&vmid)) {
                     vm.running = None;
                     vm.stopped = Some(now);
+                    vm.settle();
                 }
             }
         }

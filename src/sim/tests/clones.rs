@@ -178,7 +178,9 @@ fn start_clone(
         name: None,
         description: None,
         pool: None,
+        limit: None,
         copying: None,
+        copies: Vec::new(),
     }));
     let begin = (world.now, world.unix());
     let caller = Caller { user: "root@pam".into(), token: None };

@@ -44,16 +44,20 @@ pub const CALLS: &[Call] = &[
 
 fn reachable(world: &World, ask: &Ask) -> Result<(), Failure> {
     let vm = vm(world, ask)?;
-    if !vm.agent() {
+    if !vm.config.contains_key("agent") {
         return Err(Failure::die("No QEMU guest agent configured"));
     }
     if vm.running.is_none() {
         return Err(Failure::Die(format!("VM {} is not running", ask.vmid())));
     }
+    let down = Failure::die("QEMU guest agent is not running");
+    if !vm.agent() {
+        // Without the device there is nothing to wait for.
+        return Err(down);
+    }
     if world.lab.agent(&world.pve.key(ask.dc, ask.vmid()), world.now) {
         return Ok(());
     }
-    let down = Failure::die("QEMU guest agent is not running");
     Err(Failure::Late(pace::AGENT_TIMEOUT, Box::new(down)))
 }
 

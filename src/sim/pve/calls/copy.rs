@@ -229,6 +229,12 @@ fn check_clone(world: &World, ask: &Ask) -> Result<CloneWork, Failure> {
         name: own("name"),
         description: own("description"),
         pool: own("pool"),
+        limit: ask
+            .params
+            .number("bwlimit")
+            .and_then(|kib| u64::try_from(kib).ok())
+            .filter(|kib| *kib > 0),
         copying: None,
+        copies: Vec::new(),
     })
 }

@@ -27,6 +27,10 @@ const FILE: &[Param] = &[
     text("checksum").with("checksum-algorithm"),
     text("checksum-algorithm").one_of(ALGORITHMS).with("checksum"),
 ];
+/// The kinds of storages that the simulator knows the layout of.
+const KINDS: &[&str] = &["dir", "lvm", "lvmthin", "nfs", "rbd", "zfspool"];
+/// The size in bytes of a new storage on a node that has no other.
+const DEFAULT_SIZE: u64 = 100 << 30;
 const VOLUME: Param = must("volume", Kind::Text);
 
 /// The calls of this part.
@@ -39,6 +43,26 @@ pub const CALLS: &[Call] = &[
         run: Run::Read(sections),
     },
     Call {
+        method: "POST",
+        path: "/storage",
+        params: &[&[
+            STORAGE,
+            must("type", Kind::Text).one_of(KINDS),
+            text("path"),
+            text("content").of(Format::List),
+            flag("shared"),
+            flag("disable"),
+            text("nodes").of(Format::List),
+            text("server"),
+            text("export"),
+            text("vgname"),
+            text("thinpool"),
+            text("pool"),
+        ]],
+        permit: Permit::One("/storage", &["Datastore.Allocate"]),
+        run: Run::Write(add_section),
+    },
+    Call {
         method: "GET",
         path: "/storage/{storage}",
         params: &[&[STORAGE]],
@@ -46,7 +70,7 @@ pub const CALLS: &[Call] = &[
         run: Run::Read(|world, ask| {
             let id = ask.text("storage");
             let found = ask.dc(world).storages.get(id);
-            let mut section = section(id, found.ok_or_else(|| missing(id))?);
+            let mut section = section(ask.dc(world), id, found.ok_or_else(|| missing(id))?);
             section["digest"] = json!(digest(ask.dc(world)));
             Ok(section)
         }),
@@ -163,12 +187,12 @@ fn on_node<'a>(world: &'a World, ask: &Ask) -> Result<&'a Storage, Failure> {
     Ok(storage)
 }
 
-fn section(id: &str, storage: &Storage) -> Value {
+fn section(dc: &Datacenter, id: &str, storage: &Storage) -> Value {
     let mut value = json!({"storage": id, "type": storage.kind,
                            "content": storage.content.join(",")});
     match Layout::of(&storage.kind) {
         Layout::Files if storage.kind == "dir" => {
-            value["path"] = json!(drive::file_path(id, ":").trim_end_matches("/images/"));
+            value["path"] = json!(dc.root(id));
             if id == "local" {
                 value["prune-backups"] = json!("keep-all=1");
             }
@@ -204,7 +228,7 @@ fn digest(dc: &Datacenter) -> String {
     let mut hash = Sha256::new();
     if !unwritten(dc) {
         for (id, storage) in &dc.storages {
-            hash.update(section(id, storage).to_string());
+            hash.update(section(dc, id, storage).to_string());
         }
     }
     hash.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
@@ -212,13 +236,14 @@ fn digest(dc: &Datacenter) -> String {
 
 fn sections(world: &World, ask: &Ask) -> Answer {
     let kind = ask.params.text("type");
-    let seen = ask.dc(world).storages.iter().filter(|(id, storage)| {
+    let dc = ask.dc(world);
+    let seen = dc.storages.iter().filter(|(id, storage)| {
         kind.is_none_or(|kind| storage.kind == kind)
             && ask.may(world, &format!("/storage/{id}"), SEE)
     });
-    let (dc, digest) = (ask.dc(world), digest(ask.dc(world)));
+    let digest = digest(dc);
     let with_digest = |(id, storage): (&String, &Storage)| {
-        let mut value = section(id, storage);
+        let mut value = section(dc, id, storage);
         value["digest"] = json!(digest);
         if unwritten(dc) {
             value["priority"] = json!(0);
@@ -226,6 +251,39 @@ fn sections(world: &World, ask: &Ask) -> Answer {
         value
     };
     Ok(seen.map(with_digest).collect())
+}
+
+/// Adds a section for a storage that is there on its nodes: of what a new one is made beyond its
+/// name, the simulator asks for a directory's path alone.
+fn add_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
+    ask.can_write(world, "storage_cfg")?;
+    let (id, kind) = (ask.text("storage").to_owned(), ask.text("type").to_owned());
+    let refuse = |text: String| Failure::Die(format!("create storage failed: {text}"));
+    if ask.dc(world).storages.contains_key(&id) {
+        return Err(refuse(format!("storage ID '{id}' already defined")));
+    }
+    let path = ask.params.text("path").map(str::to_owned);
+    if kind == "dir" && path.is_none() {
+        return Err(refuse("missing value for required option 'path'".to_owned()));
+    }
+    let (content, nodes) = (ask.params.list("content"), ask.params.list("nodes"));
+    let dc = ask.dc_mut(world);
+    let size = |host: &String| {
+        // A directory is on the file system that the node has already.
+        let there = dc.storages.values().filter_map(|storage| storage.size.get(host));
+        (host.clone(), there.max().copied().unwrap_or(DEFAULT_SIZE))
+    };
+    let hosts = dc.hosts.keys().filter(|host| nodes.is_empty() || nodes.contains(host));
+    let section = Storage {
+        content: if content.is_empty() { vec!["images".to_owned()] } else { content },
+        path,
+        shared: ask.params.flag("shared") || ["nfs", "rbd"].contains(&kind.as_str()),
+        disabled: ask.params.flag("disable"),
+        size: hosts.map(size).collect(),
+        kind: kind.clone(),
+    };
+    dc.storages.insert(id.clone(), section);
+    Ok(json!({"storage": id, "type": kind}))
 }
 
 fn change_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
@@ -337,6 +395,7 @@ fn allocate(world: &mut World, _: &Store, ask: &Ask) -> Answer {
         content: "images".to_owned(),
         format: format.to_owned(),
         size,
+        disk: None,
         ctime: unix,
         vmid: Some(vmid),
         parent: None,
@@ -358,7 +417,7 @@ fn volid(ask: &Ask) -> String {
 
 fn volume(world: &World, ask: &Ask) -> Answer {
     let volid = volid(ask);
-    let path = drive::file_path(ask.text("storage"), &volid);
+    let path = ask.dc(world).path(ask.text("storage"), &volid);
     let volume = ask.dc(world).volume(&ask.node, &volid);
     let volume =
         volume.ok_or_else(|| Failure::Die(format!("volume_size_info on '{volid}' failed")))?;

@@ -260,7 +260,10 @@ fn cloudinit(world: &World, ask: &Ask) -> Answer {
 fn dump(world: &World, ask: &Ask) -> Answer {
     let vm = vm(world, ask)?;
     Ok(json!(match ask.text("type") {
-        "user" => generated::user(vm, ask.vmid()),
+        "user" => {
+            let all = ask.may(world, &format!("/vms/{}", ask.vmid()), &["VM.Config.Cloudinit"]);
+            generated::user(vm, ask.vmid(), all)
+        }
         "network" => generated::network(vm, &world.site),
         _ => format!("instance-id: {}\n", vm.digest()),
     }))

@@ -143,12 +143,7 @@ fn switch_on(turn: &mut Turn, vmid: u32) {
     let at = turn.at;
     let key = turn.key(vmid);
     let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
-    for (option, value) in std::mem::take(&mut vm.pending) {
-        match value {
-            Some(value) => drop(vm.config.insert(option, value)),
-            None => drop(vm.config.remove(&option)),
-        }
-    }
+    vm.settle();
     vm.running = Some(at);
     let machine = machine(turn, vmid, key);
     if let Some(machine) = machine {
@@ -163,6 +158,7 @@ fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
     if let Some(vm) = turn.dc().vms.get_mut(&vmid) {
         vm.running = None;
         vm.stopped = Some(at);
+        vm.settle();
     }
 }
 
