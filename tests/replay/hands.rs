@@ -247,12 +247,13 @@ impl<'a> Hands<'a> {
             .filter_map(|grant| grant.rsplit_once(':'))
             .map(|(path, privilege)| (path.to_owned(), privilege.to_owned()))
             .collect();
-        for (path, privilege) in std::mem::take(&mut self.grants) {
-            if !wanted.contains(&(path.clone(), privilege.clone())) {
-                self.acl(&path, &privilege, true).await;
-            }
+        let given = std::mem::take(&mut self.grants);
+        for (path, privilege) in given.iter().filter(|grant| !wanted.contains(grant)) {
+            self.acl(path, privilege, true).await;
         }
-        for (path, privilege) in &wanted {
+        // What was given before is not given again: destroying a VM takes it away unseen, and the
+        // recorded search for the smallest role ran into that.
+        for (path, privilege) in wanted.iter().filter(|grant| !given.contains(grant)) {
             self.acl(path, privilege, false).await;
         }
         self.grants = wanted;

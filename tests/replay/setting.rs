@@ -156,7 +156,8 @@ pub fn site(hosts: &[&str], topology: Topology) -> Site {
         topology,
         hosts: hosts.collect(),
         domain: "test.lan".to_owned(),
-        nameservers: vec![Ipv4Addr::new(10, 98, 0, 1)],
+        // As the host's own resolv.conf has it, which goes into cloud-init's network.
+        nameservers: vec![Ipv4Addr::LOCALHOST],
         records: Vec::new(),
         api: String::new(),
         gateway: Ipv4Addr::new(10, 98, 0, 1),

@@ -103,6 +103,7 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\.conf\.tmp\.\d+", ".conf.tmp.#"),
         (r"\$5\$\S+", "<password>"),
         (r"\d+\.\d+ (?:B|KiB|MiB|GiB)", "# bytes"),
+        (r"\(\d+\.\d\d%\)", "(#%)"),
     ]
     .into_iter()
     .map(|(pattern, form)| (Regex::new(pattern).unwrap(), form))

@@ -27,12 +27,16 @@ impl Drive {
                 None => drop(options.insert(part.to_owned(), String::new())),
             }
         }
+        // A drive without a volume can only be for CD-ROMs, and is written down as such.
+        if volume == "none" || volume == "cdrom" {
+            options.entry("media".to_owned()).or_insert_with(|| "cdrom".to_owned());
+        }
         Self { volume, options }
     }
 
     /// Whether it is a CD-ROM drive.
     pub fn is_cdrom(&self) -> bool {
-        self.options.get("media").is_some_and(|media| media == "cdrom") || self.volume == "cdrom"
+        self.options.get("media").is_some_and(|media| media == "cdrom")
     }
 
     /// Whether it is the drive that Proxmox generates for cloud-init.
@@ -241,6 +245,7 @@ mod tests {
         assert!(drive.is_cdrom() && !drive.is_cloudinit());
         assert_eq!(drive.storage(), Some("local"));
         assert_eq!(drive.to_string(), "local:iso/seed.iso,media=cdrom,size=400K");
+        assert_eq!(Drive::parse("none").to_string(), "none,media=cdrom");
         assert!(is_drive("scsi0") && !is_drive("scsihw") && !is_drive("serial0"));
     }
 }

@@ -227,8 +227,11 @@ impl Server {
                 }
                 _ => Ok(()),
             });
-            if let Err(failure) = refused {
-                return Ok(Err(failure));
+            // pveproxy itself says so, without a body.
+            match refused {
+                Err(Failure::Forbidden(text)) => return Ok(Err(Failure::Bare(403, text))),
+                Err(failure) => return Ok(Err(failure)),
+                Ok(()) => {}
             }
         }
         let bytes = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();

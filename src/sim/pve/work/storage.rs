@@ -242,7 +242,8 @@ fn format_of(content: &str, path: &str) -> String {
     let end = path.rsplit('.').next().unwrap_or_default();
     match content {
         "iso" => "iso".to_owned(),
-        "vztmpl" => "txz".to_owned(),
+        // `tgz`, `txz` and so on.
+        "vztmpl" if end != "tar" => format!("t{end}"),
         _ => end.to_owned(),
     }
 }
