@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use percent_encoding::percent_decode_str;
 
-use super::config;
+use super::nic;
 use super::state::Vm;
 use crate::sim::site::Site;
 
@@ -51,11 +51,11 @@ pub fn user(vm: &Vm, vmid: u32, whole: bool) -> String {
 /// does not say of name servers is the host's.
 pub fn network(vm: &Vm, site: &Site) -> String {
     let mut text = "version: 1\nconfig:\n".to_owned();
-    let cards = vm.config.iter().filter(|(key, _)| config::is_net(key));
+    let cards = vm.config.iter().filter(|(key, _)| nic::is_net(key));
     for (key, net) in cards {
         let number = key.trim_start_matches("net");
         let Some(ip) = option(vm, &format!("ipconfig{number}")) else { continue };
-        let mac = config::mac_of(net).unwrap_or_default().to_lowercase();
+        let mac = nic::mac_of(net).unwrap_or_default().to_lowercase();
         text.push_str(&format!(
             "    - type: physical\n      name: eth{number}\n      mac_address: '{mac}'\n      \
              subnets:\n"

@@ -2,7 +2,7 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`state`], [`drive`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`state`], [`drive`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
 //! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`internet`] | what can be downloaded |
@@ -19,6 +19,7 @@ pub mod crypt;
 pub mod drive;
 pub mod internet;
 pub mod multipart;
+pub mod nic;
 pub mod options;
 pub mod pace;
 pub mod requests;
@@ -233,8 +234,8 @@ impl Datacenter {
         let vm = |(vmid, vm): (&u32, &state::Vm)| {
             let mut config = vm.config.clone();
             config.retain(|key, _| !["smbios1", "vmgenid", "meta"].contains(&key.as_str()));
-            for (_, net) in config.iter_mut().filter(|(key, _)| config::is_net(key)) {
-                *net = config::with_mac(net, "-");
+            for (_, net) in config.iter_mut().filter(|(key, _)| nic::is_net(key)) {
+                *net = nic::with_mac(net, "-");
             }
             let shown = json!({"host": vm.host, "config": config, "pending": vm.pending,
                                "lock": vm.lock, "status": vm.status()});

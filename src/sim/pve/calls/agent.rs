@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::vms::vm;
 use super::{Answer, Ask, Call, NODE, Permit, Run, VMID};
-use crate::sim::pve::config;
+use crate::sim::pve::nic;
 use crate::sim::pve::pace;
 use crate::sim::pve::wire::Failure;
 use crate::sim::world::World;
@@ -70,8 +70,8 @@ fn interfaces(world: &World, ask: &Ask) -> Answer {
         "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8},
                          {"ip-address": "::1", "ip-address-type": "ipv6", "prefix": 128}],
     })];
-    let nets = vm(world, ask)?.config.iter().filter(|(key, _)| config::is_net(key));
-    let macs: Vec<_> = nets.filter_map(|(_, value)| config::nic(value)).collect();
+    let nets = vm(world, ask)?.config.iter().filter(|(key, _)| nic::is_net(key));
+    let macs: Vec<_> = nets.filter_map(|(_, value)| nic::nic(value)).collect();
     let addresses = world.lab.addresses(&world.pve.key(ask.dc, ask.vmid()), world.now);
     let cards = addresses.iter().filter(|(name, ..)| name != "lo");
     for (place, (name, address, prefix)) in cards.enumerate() {

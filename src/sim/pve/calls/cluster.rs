@@ -120,11 +120,26 @@ fn nodes(world: &World, ask: &Ask) -> Answer {
                 "ssl_fingerprint": host.pair.fingerprint,
             });
             if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                measure(&mut value, world, dc, name, up);
+                add_figures(&mut value, world, dc, name, up);
             }
             value
         })
         .collect())
+}
+
+/// What a node has; and what of it is in use, while it is there to tell.
+fn add_figures(value: &mut Value, world: &World, dc: &Datacenter, name: &str, up: bool) {
+    let Some(host) = dc.hosts.get(name) else { return };
+    let memory = host.memory_mib << 20;
+    value["maxcpu"] = json!(host.cpus);
+    value["maxmem"] = json!(memory);
+    value["maxdisk"] = json!(100u64 << 30);
+    if up {
+        value["cpu"] = json!(0.05);
+        value["mem"] = json!(memory / 10 + used_memory(dc, name));
+        value["disk"] = json!(8u64 << 30);
+        value["uptime"] = json!(3600 + world.now.0 / 1000);
+    }
 }
 
 /// Memory of a node that running VMs have, in bytes.
@@ -158,7 +173,7 @@ fn resources(world: &World, ask: &Ask) -> Answer {
                 "level": "", "cgroup-mode": 2,
                 "status": if host.online { "online" } else { "offline" }});
             if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                measure(&mut value, world, dc, name, host.online);
+                add_figures(&mut value, world, dc, name, host.online);
             }
             all.push(value);
         }
@@ -177,29 +192,16 @@ fn resources(world: &World, ask: &Ask) -> Answer {
             }
         }
     }
-    if wanted("sdn") && ask.may(world, "/sdn/zones/localnetwork", &["SDN.Audit"]) {
+    let zone = "localnetwork";
+    if matches!(only, None | Some("sdn"))
+        && ask.may(world, &format!("/sdn/zones/{zone}"), &["SDN.Audit"])
+    {
         all.extend(dc.hosts.keys().map(|name| {
-            json!({"type": "network", "id": format!("network/{name}/zone/localnetwork"),
-                   "network": "localnetwork", "network-type": "zone", "node": name,
-                   "status": "ok"})
+            json!({"type": "network", "id": format!("network/{name}/zone/{zone}"), "node": name,
+                   "network": zone, "network-type": "zone", "status": "ok"})
         }));
     }
     Ok(Value::Array(all))
-}
-
-/// How much a node has; of one that is on, also how much of it is in use.
-fn measure(value: &mut Value, world: &World, dc: &Datacenter, name: &str, on: bool) {
-    let Some(host) = dc.hosts.get(name) else { return };
-    let memory = host.memory_mib << 20;
-    value["maxcpu"] = json!(host.cpus);
-    value["maxmem"] = json!(memory);
-    value["maxdisk"] = json!(100u64 << 30);
-    if on {
-        value["cpu"] = json!(0.05);
-        value["mem"] = json!(memory / 10 + used_memory(dc, name));
-        value["disk"] = json!(8u64 << 30);
-        value["uptime"] = json!(3600 + world.now.0 / 1000);
-    }
 }
 
 /// A VM as `pvestatd` last reported it; one that it has not seen has no name and no status.

@@ -11,6 +11,8 @@ mod nodes;
 mod password;
 mod pools;
 mod power;
+mod roles;
+mod sections;
 mod storages;
 mod tasks;
 mod vms;
@@ -93,7 +95,7 @@ const VMID: Param = must("vmid", Kind::Integer).of(Format::VmId);
 /// The storage of a path.
 const STORAGE: Param = must("storage", Kind::Text).of(Format::StorageId);
 
-const TABLES: [&[Call]; 11] = [
+const TABLES: [&[Call]; 13] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
@@ -102,6 +104,8 @@ const TABLES: [&[Call]; 11] = [
     password::CALLS,
     pools::CALLS,
     power::CALLS,
+    roles::CALLS,
+    sections::CALLS,
     storages::CALLS,
     tasks::CALLS,
     vms::CALLS,

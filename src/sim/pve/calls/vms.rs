@@ -8,6 +8,7 @@ use super::cluster::boot_disk_bytes;
 use super::{Answer, Ask, Call, NODE, Permit, Run, VMID};
 use crate::sim::pve::cloudinit as generated;
 use crate::sim::pve::config::{self, Change};
+use crate::sim::pve::nic;
 use crate::sim::pve::options::{self, OPTIONS};
 use crate::sim::pve::pace;
 use crate::sim::pve::schema::{Format, Kind, Param, flag, integer, must, text};
@@ -179,7 +180,7 @@ pub fn status(world: &World, vmid: u32, vm: &Vm, full: bool) -> Value {
         value["qmpstatus"] = json!(vm.status());
     }
     if full && vm.running.is_some() {
-        let taps = vm.config.keys().filter(|key| config::is_net(key)).map(|key| {
+        let taps = vm.config.keys().filter(|key| nic::is_net(key)).map(|key| {
             let tap = format!("tap{vmid}i{}", key.trim_start_matches("net"));
             (tap, json!({"netin": 0, "netout": 0}))
         });

@@ -7,7 +7,7 @@ use crate::sim::faults::FaultKind;
 use crate::sim::pve::drive::{self, Drive, Layout};
 use crate::sim::pve::state::{Datacenter, Vm, Volume};
 use crate::sim::pve::task::{storage_lock, timeout_text, vm_lock};
-use crate::sim::pve::{config, pace};
+use crate::sim::pve::{config, nic, pace};
 
 /// A clone, as it was asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -196,9 +196,9 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
             vm.config.insert(key, new.to_string());
         }
     }
-    for (key, value) in source.config.iter().filter(|(key, _)| config::is_net(key)) {
+    for (key, value) in source.config.iter().filter(|(key, _)| nic::is_net(key)) {
         let mac = turn.world.pve.new_mac();
-        vm.config.insert(key.clone(), config::with_mac(value, &mac));
+        vm.config.insert(key.clone(), nic::with_mac(value, &mac));
     }
     let uuid = turn.world.pve.new_uuid();
     vm.config.insert("smbios1".to_owned(), format!("uuid={uuid}"));

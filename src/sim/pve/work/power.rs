@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Next, Turn, no_config};
 use crate::sim::pve::state::{Lock, Vm};
 use crate::sim::pve::task::vm_lock;
-use crate::sim::pve::{config, pace};
+use crate::sim::pve::{nic, pace};
 use crate::sim::world::Machine;
 
 /// How to switch.
@@ -122,8 +122,8 @@ fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), St
         }
     }
     let bridges = dc.hosts.get(host).map(|host| host.bridges.clone()).unwrap_or_default();
-    for (_, value) in vm.config.iter().filter(|(key, _)| config::is_net(key)) {
-        let bridge = config::bridge(value).unwrap_or_default();
+    for (_, value) in vm.config.iter().filter(|(key, _)| nic::is_net(key)) {
+        let bridge = nic::bridge(value).unwrap_or_default();
         if !bridge.is_empty() && !bridges.iter().any(|there| there == bridge) {
             return Err(format!("bridge '{bridge}' does not exist"));
         }
@@ -184,8 +184,8 @@ fn machine(turn: &mut Turn, vmid: u32, key: String) -> Option<Machine> {
         nics: vm
             .config
             .iter()
-            .filter(|(key, _)| config::is_net(key))
-            .filter_map(|(_, value)| config::nic(value))
+            .filter(|(key, _)| nic::is_net(key))
+            .filter_map(|(_, value)| nic::nic(value))
             .collect(),
         cdroms: blobs.collect(),
         agent: vm.agent(),
