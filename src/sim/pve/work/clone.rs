@@ -206,7 +206,8 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     vm.config.insert("vmgenid".to_owned(), generation);
     let copy = || format!("Copy-of-VM-{}", source.name(work.source));
     vm.config.insert("name".to_owned(), work.name.clone().unwrap_or_else(copy));
-    if let Some(text) = &work.description {
+    // To Perl an empty description is none: the source's stays.
+    if let Some(text) = work.description.as_ref().filter(|text| !text.is_empty()) {
         vm.config.insert("description".to_owned(), config::trimmed(text));
     }
     turn.dc().vms.insert(work.newid, vm);
