@@ -23,8 +23,11 @@ const NOT_COPIED: &str =
 /// How a method that is not simulated differs from one that did what it was asked.
 const NO_METHOD: &[&str] = &["status: 200, here 501", "said here: Method '"];
 
+/// Lines, how the texts of their differences may begin, and why.
+type Entry = (&'static [RangeInclusive<u64>], &'static [&'static str], &'static str);
+
 /// Differences: in which lines, how their texts may begin, and why.
-pub const LISTED: &[(&[RangeInclusive<u64>], &[&str], &str)] = &[
+pub const LISTED: &[Entry] = &[
     (
         &[42..=42, 44..=44, 333..=333],
         &["reason: hostname lookup 'pve9' failed", "body.message: `hostname lookup 'pve9' failed"],
@@ -124,7 +127,7 @@ pub fn left_out(line: u64) -> Option<&'static str> {
 
 /// The place in the table of a difference: of the entry, and of the beginning in it.
 pub fn listed(line: u64, difference: &str) -> Option<(usize, usize)> {
-    let of = |(place, (lines, starts, _)): (usize, &(&[RangeInclusive<u64>], &[&str], &str))| {
+    let of = |(place, (lines, starts, _)): (usize, &Entry)| {
         let start = starts.iter().position(|start| difference.starts_with(start));
         start.filter(|_| covers(lines, line)).map(|start| (place, start))
     };
