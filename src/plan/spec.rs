@@ -65,7 +65,8 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
             // The Proxmox firewall would drop VRRP and the VIP's traffic.
             ("net0", format!("virtio,bridge={}{vlan},firewall=0", cluster.network.bridge)),
             (SEED_DRIVE, format!("{}:iso/{seed_file},media=cdrom", host.iso_storage)),
-            ("boot", format!("order={DISK}")),
+            // Proxmox VE appends a new CD-ROM to the order itself; the disk stays first.
+            ("boot", format!("order={DISK};{SEED_DRIVE}")),
             ("onboot", "1".to_owned()),
             ("tags", format!("{TAG};{}", cluster.name)),
         ]

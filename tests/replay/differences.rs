@@ -16,37 +16,104 @@ pub const LEFT_OUT: &[(&[RangeInclusive<u64>], &str)] = &[
 ];
 
 const ELLIPTIC: &str = "the simulator's keys are elliptic: making RSA keys takes seconds";
+const NO_DNS: &str =
+    "the recorded host had no working DNS; a look-up that works says another sentence";
+const NOT_COPIED: &str =
+    "the recorded host's QEMU could not copy the disk of a running VM; Proxmox's own can";
+/// How a method that is not simulated differs from one that did what it was asked.
+const NO_METHOD: &[&str] = &["status: 200, here 501", "said here: Method '"];
 
-/// Differences: in which lines, how their text begins (empty: all of it), and why.
-pub const LISTED: &[(&[RangeInclusive<u64>], &str, &str)] = &[
+/// Lines, how the texts of their differences may begin, and why.
+type Entry = (&'static [RangeInclusive<u64>], &'static [&'static str], &'static str);
+
+/// Differences: in which lines, how their texts may begin, and why.
+pub const LISTED: &[Entry] = &[
     (
         &[42..=42, 44..=44, 333..=333],
-        "",
-        "the recorded host had no working DNS; a look-up that works says another sentence",
-    ),
-    (&[33..=35], "", "of the formats of `/api2/` JSON and ExtJS alone are simulated"),
-    (
-        &[190..=193, 195..=195, 421..=432, 591..=591],
-        "",
-        "of the guest agent `ping` and `network-get-interfaces` alone are simulated, and the \
-         recorded guest, an ISO image with an agent in it, is not",
+        &["reason: hostname lookup 'pve9' failed", "body.message: `hostname lookup 'pve9' failed"],
+        NO_DNS,
     ),
     (
-        &[210..=211, 444..=445],
-        "",
-        "the recorded host's QEMU could not copy the disk of a running VM; Proxmox's own can",
+        &[33..=35],
+        &["status: 200, here 404", "status: 501, here 404", "said here: no such file '/api2/"],
+        "of the formats of `/api2/` JSON and ExtJS alone are simulated",
     ),
     (
-        &[358..=358, 596..=597, 618..=619, 771..=772, 925..=925],
-        "",
+        &[195..=195, 423..=423, 425..=428, 431..=431],
+        NO_METHOD,
+        "of the guest agent `ping`, `get-host-name` and `network-get-interfaces` alone are \
+         simulated",
+    ),
+    (
+        &[190..=193, 430..=430, 432..=432, 591..=591],
+        &["status: 500, here 501", "said here: Method '"],
+        "the same, and the recorded call failed",
+    ),
+    (
+        &[429..=429],
+        &["status: 596, here 501", "said here: Method '"],
+        "the same, and the recorded call took too long",
+    ),
+    (
+        &[421..=422, 424..=424],
+        &["status: 200, here 500", "said here: QEMU guest agent is not running"],
+        "the recorded guest, an ISO image with an agent in it, is not simulated",
+    ),
+    (&[210..=210, 444..=444], &["body.data.exitstatus: `clone failed: "], NOT_COPIED),
+    (&[211..=211, 445..=445], &["body.data[last]: `TASK ERROR: clone failed: "], NOT_COPIED),
+    (
+        &[276..=277],
+        &["body.data[qemu/150]."],
+        "asked in the middle of a round of the recorded `pvestatd`, which had told of VM 150, a \
+         third of a second old, and not yet of VM 103, which had stopped before: a simulated \
+         round is one instant, and comes before or after",
+    ),
+    (
+        &[282..=282],
+        &["body.data[].", "body.total"],
+        "the recorded clone still ran, which took longer than the others of its kind",
+    ),
+    (
+        &[358..=358, 597..=597, 619..=619, 771..=772, 925..=925],
+        NO_METHOD,
         "methods that are not simulated: URL metadata, snapshots, syslog, cluster configuration",
     ),
-    (&[635..=636], "", "Perl checks a VM's options in the order of a hash, which is chance"),
-    (&[766..=766, 836..=836], "body.data[cluster].name", "the cluster has its own name"),
-    (&[769..=770], "body.data[pve-root-ca.pem].public-key-type", ELLIPTIC),
-    (&[769..=770], "body.data[pve-ssl.pem].public-key-type", ELLIPTIC),
-    (&[899..=899], "", "a log as a compressed file is not simulated"),
-    (&[913..=913], "", "the snippet was put into the host's file system by hand"),
+    (
+        &[596..=596, 618..=618],
+        &["status: 403, here 501", "said here: Method '"],
+        "the same, asked by somebody who may not",
+    ),
+    (
+        &[635..=636],
+        &[
+            "reason: Permission check failed (/vms/302, VM.Config.",
+            "body.message: `Permission check failed (/vms/302, VM.Config.",
+        ],
+        "Perl checks a VM's options in the order of a hash, which is chance",
+    ),
+    (
+        &[766..=766, 836..=836],
+        &["body.data[cluster].name: `testcl`, here `site`"],
+        "the cluster has its own name",
+    ),
+    (
+        &[769..=770],
+        &[
+            "body.data[pve-root-ca.pem].public-key-type: `rsaEncryption`",
+            "body.data[pve-ssl.pem].public-key-type: `rsaEncryption`",
+        ],
+        ELLIPTIC,
+    ),
+    (
+        &[899..=899],
+        &["content-type: text/plain", "body: no JSON"],
+        "a log as a compressed file is not simulated",
+    ),
+    (
+        &[913..=913],
+        &["body.data[local:snippets/u.yaml]: there"],
+        "the snippet was put into the host's file system by hand",
+    ),
 ];
 
 fn covers(lines: &[RangeInclusive<u64>], line: u64) -> bool {
@@ -58,7 +125,19 @@ pub fn left_out(line: u64) -> Option<&'static str> {
     LEFT_OUT.iter().find(|(lines, _)| covers(lines, line)).map(|(_, reason)| *reason)
 }
 
-/// The place in the table of a difference.
-pub fn listed(line: u64, difference: &str) -> Option<usize> {
-    LISTED.iter().position(|(lines, start, _)| covers(lines, line) && difference.starts_with(start))
+/// The place in the table of a difference: of the entry, and of the beginning in it.
+pub fn listed(line: u64, difference: &str) -> Option<(usize, usize)> {
+    let of = |(place, (lines, starts, _)): (usize, &Entry)| {
+        let start = starts.iter().position(|start| difference.starts_with(start));
+        start.filter(|_| covers(lines, line)).map(|start| (place, start))
+    };
+    LISTED.iter().enumerate().find_map(of)
+}
+
+/// All the places of the table.
+pub fn places() -> impl Iterator<Item = (usize, usize)> {
+    let of = |(place, entry): (usize, &(_, &'static [&'static str], _))| {
+        (0..entry.1.len()).map(move |start| (place, start))
+    };
+    LISTED.iter().enumerate().flat_map(of)
 }

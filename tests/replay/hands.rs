@@ -186,13 +186,8 @@ impl<'a> Hands<'a> {
             Step::Idle => self.idle().await,
             Step::Image => self.image().await,
             Step::Grants(grants) => self.grant(grants).await,
-            Step::Provisioner => {
-                let paths = ["/vms", "/storage/local", "/sdn/zones/localnetwork", "/nodes/pve1"];
-                for path in paths {
-                    let acl = [("path", path), ("roles", "Provisioner"), ("users", "prov@pve")];
-                    self.call("PUT", "/access/acl", &acl).await;
-                }
-            }
+            Step::Provisioner => self.provisioner("0").await,
+            Step::NoProvisioner => self.provisioner("1").await,
             Step::ProvisionerRole => {
                 let role = [("roleid", "Provisioner"), ("privs", PROVISIONER)];
                 self.call("POST", "/access/roles", &role).await;
@@ -216,6 +211,19 @@ impl<'a> Hands<'a> {
                 world.pve.set_online(host, true);
                 world.faults = Faults::default();
             }),
+        }
+    }
+
+    /// Gives `prov@pve` the role `Provisioner` on its paths, or takes it away.
+    async fn provisioner(&mut self, delete: &str) {
+        for path in ["/vms", "/storage/local", "/sdn/zones/localnetwork", "/nodes/pve1"] {
+            let acl = [
+                ("path", path),
+                ("roles", "Provisioner"),
+                ("users", "prov@pve"),
+                ("delete", delete),
+            ];
+            self.call("PUT", "/access/acl", &acl).await;
         }
     }
 
@@ -247,12 +255,13 @@ impl<'a> Hands<'a> {
             .filter_map(|grant| grant.rsplit_once(':'))
             .map(|(path, privilege)| (path.to_owned(), privilege.to_owned()))
             .collect();
-        for (path, privilege) in std::mem::take(&mut self.grants) {
-            if !wanted.contains(&(path.clone(), privilege.clone())) {
-                self.acl(&path, &privilege, true).await;
-            }
+        let given = std::mem::take(&mut self.grants);
+        for (path, privilege) in given.iter().filter(|grant| !wanted.contains(grant)) {
+            self.acl(path, privilege, true).await;
         }
-        for (path, privilege) in &wanted {
+        // What was given before is not given again: destroying a VM takes it away unseen, and the
+        // recorded search for the smallest role ran into that.
+        for (path, privilege) in wanted.iter().filter(|grant| !given.contains(grant)) {
             self.acl(path, privilege, false).await;
         }
         self.grants = wanted;

@@ -31,6 +31,8 @@ pub enum Step {
     Grants(&'static str),
     /// `prov@pve` has the role `Provisioner` on the paths of a provisioner.
     Provisioner,
+    /// `prov@pve` has that role no longer.
+    NoProvisioner,
     /// The role `Provisioner` is made.
     ProvisionerRole,
     /// A VM's digest at this point is called so in the recording.
@@ -121,13 +123,14 @@ pub const STEPS: &[(u64, &[Step])] = &[
     (776, &[Ticket("PVE:root@pam:6B02F4C1::SIGNATURE")]),
     (832, &[CutOff("pve2")]),
     (851, &[Reached("pve2")]),
+    (876, &[Call("POST", "/nodes/pve2/qemu/701/status/stop", &[])]),
     (878, &[Destroy(201), Clone(801, &[("name", "c801"), ("description", "")])]),
     (881, &[Start(801)]),
     (897, &[Stop(801), Destroy(801), Clone(802, &[("full", "1")]), Destroy(802)]),
     (903, &[Clone(811, &[("name", "lag")]), Start(811)]),
     (910, &[Stop(811)]),
     (973, &[Config(9000, &[("description", "single")]), Clone(850, &[])]),
-    (974, &[Destroy(850)]),
+    (974, &[Destroy(850), NoProvisioner]),
     (975, &[Destroy(301)]),
     (976, &[Provisioner]),
     (977, &[Idle]),
@@ -155,7 +158,8 @@ pub fn site(hosts: &[&str], topology: Topology) -> Site {
         topology,
         hosts: hosts.collect(),
         domain: "test.lan".to_owned(),
-        nameservers: vec![Ipv4Addr::new(10, 98, 0, 1)],
+        // As the host's own resolv.conf has it, which goes into cloud-init's network.
+        nameservers: vec![Ipv4Addr::LOCALHOST],
         records: Vec::new(),
         api: String::new(),
         gateway: Ipv4Addr::new(10, 98, 0, 1),

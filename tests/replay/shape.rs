@@ -96,6 +96,7 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
         (r"UPID:([A-Za-z0-9]+):[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:", "UPID:$1:#:#:#:"),
         (r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}", "<mac>"),
+        (r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", "<small mac>"),
         (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}[0-9a-f]*", "<uuid>"),
         (r"[0-9a-f]{32,}", "<hex>"),
         (r"size=\d+(?:\.\d+)?[KMGT]?", "size=#"),
@@ -103,6 +104,7 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\.conf\.tmp\.\d+", ".conf.tmp.#"),
         (r"\$5\$\S+", "<password>"),
         (r"\d+\.\d+ (?:B|KiB|MiB|GiB)", "# bytes"),
+        (r"\(\d+\.\d\d%\)", "(#%)"),
     ]
     .into_iter()
     .map(|(pattern, form)| (Regex::new(pattern).unwrap(), form))

@@ -137,9 +137,10 @@ impl Lab {
         self.elect();
     }
 
-    /// Whether the guest of this VM reacts to ACPI shutdown (it has booted).
+    /// Whether the guest of this VM reacts to ACPI shutdown (there is one, and it has booted).
     pub fn reacts(&self, key: &str, now: SimTime) -> bool {
-        let run = self.guests.get(key).and_then(|guest| guest.run.as_ref());
+        let guest = self.guests.get(key).filter(|guest| guest.machine.bootable);
+        let run = guest.and_then(|guest| guest.run.as_ref());
         run.is_some_and(|run| !run.held && now >= run.since.after(pace::KERNEL))
     }
 

@@ -192,9 +192,11 @@ pub fn permissions(
 ) -> BTreeMap<String, BTreeSet<String>> {
     let mut paths: BTreeSet<String> = match only {
         Some(path) => BTreeSet::from([path.to_owned()]),
-        None => ["/", "/access", "/mapping", "/nodes", "/pool", "/sdn", "/storage", "/vms"]
-            .map(str::to_owned)
-            .into(),
+        None => {
+            let top =
+                ["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
+            top.map(str::to_owned).into()
+        }
     };
     if only.is_none() {
         paths.extend(dc.acl.iter().map(|grant| grant.path.clone()));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Pve;
 use super::access::{self, Caller};
 use super::drive::{self, Drive, Layout};
+use super::nic;
 use super::options::{self, Need};
 use super::pace;
 use super::state::{Datacenter, Vm, Volume};
@@ -153,7 +154,7 @@ pub fn permitted(
 /// # Errors
 /// 403.
 pub fn bridge_permitted(dc: &Datacenter, caller: &Caller, net: &str) -> Result<(), Failure> {
-    let Some(bridge) = bridge(net) else { return Ok(()) };
+    let Some(bridge) = nic::bridge(net) else { return Ok(()) };
     require(dc, caller, &format!("/sdn/zones/localnetwork/{bridge}"), &["SDN.Use"])
 }
 
@@ -282,7 +283,7 @@ pub fn place_drive(
     let (name, size) = match (&source, cloudinit) {
         (_, true) => (format!("vm-{vmid}-cloudinit"), pace::CLOUDINIT_BYTES),
         (Some(source), _) if source.content == "import" => {
-            (free_name(dc, host, &storage, vmid), pace::IMAGE_DISK_BYTES)
+            (free_name(dc, host, &storage, vmid), source.disk.unwrap_or(source.size))
         }
         (Some(source), _) => (free_name(dc, host, &storage, vmid), source.size),
         (None, _) => {
@@ -297,6 +298,7 @@ pub fn place_drive(
         content: "images".to_owned(),
         format,
         size,
+        disk: None,
         ctime: unix,
         vmid: Some(vmid),
         parent: None,
@@ -342,6 +344,10 @@ pub fn apply(
             false => normalised(pve, key, value),
         };
         set.insert(key.clone(), value);
+    }
+    let vm = pve.datacenters[dc].vm_on(host, vmid).ok_or_else(missing)?;
+    if let Some(order) = super::boot::follow(vm, &set, &change.delete) {
+        set.insert("boot".to_owned(), order);
     }
     let datacenter = &mut pve.datacenters[dc];
     for key in set.keys().chain(&change.delete) {
@@ -406,10 +412,15 @@ pub fn normalised(pve: &mut Pve, key: &str, value: &str) -> String {
             tags.join(";")
         }
         "description" => trimmed(value),
+        "cipassword" => pve.hashed(value),
         "sshkeys" => value.trim_end_matches("%0A").to_owned(),
-        key if is_net(key) => {
+        key if nic::is_net(key) => {
             let mac = pve.new_mac();
-            if mac_of(value).is_some() { canonical_net(value, None) } else { with_mac(value, &mac) }
+            if nic::mac_of(value).is_some() {
+                nic::canonical_net(value, None)
+            } else {
+                nic::with_mac(value, &mac)
+            }
         }
         _ => value.to_owned(),
     }
@@ -418,63 +429,6 @@ pub fn normalised(pve: &mut Pve, key: &str, value: &str) -> String {
 /// A description as it is read back: white space at its end is gone.
 pub fn trimmed(text: &str) -> String {
     text.trim_end().to_owned()
-}
-
-/// Whether an option is a network card.
-pub fn is_net(key: &str) -> bool {
-    key.strip_prefix("net").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// A network card with another MAC address.
-pub fn with_mac(net: &str, mac: &str) -> String {
-    canonical_net(net, Some(mac))
-}
-
-fn canonical_net(net: &str, mac: Option<&str>) -> String {
-    let mut model = "virtio".to_owned();
-    let mut address = mac_of(net).unwrap_or_default();
-    let mut rest = BTreeMap::new();
-    for (place, part) in net.split(',').enumerate() {
-        match part.split_once('=') {
-            None if place == 0 => model = part.to_owned(),
-            Some(("model", name)) => model = name.to_owned(),
-            Some((name, value)) if is_mac(value) && name != "macaddr" => {
-                model = name.to_owned();
-                address = value.to_uppercase();
-            }
-            Some(("macaddr", _)) | None => {}
-            Some((name, value)) => drop(rest.insert(name.to_owned(), value.to_owned())),
-        }
-    }
-    let mac = mac.map_or(address, str::to_owned);
-    let mut text = format!("{model}={mac}");
-    for (name, value) in rest {
-        text.push_str(&format!(",{name}={value}"));
-    }
-    text
-}
-
-fn is_mac(text: &str) -> bool {
-    let parts: Vec<_> = text.split(':').collect();
-    parts.len() == 6
-        && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-fn mac_of(net: &str) -> Option<String> {
-    let values = net.split(',').filter_map(|part| part.split_once('='));
-    values.map(|(_, value)| value).find(|value| is_mac(value)).map(str::to_uppercase)
-}
-
-/// The bridge that a network card is on.
-pub fn bridge(net: &str) -> Option<&str> {
-    net.split(',').find_map(|part| part.strip_prefix("bridge="))
-}
-
-/// A network card as the guest finds it: MAC address, bridge, VLAN.
-pub fn nic(net: &str) -> Option<(String, String, Option<u16>)> {
-    let tag =
-        net.split(',').find_map(|part| part.strip_prefix("tag=")).and_then(|t| t.parse().ok());
-    Some((mac_of(net)?, bridge(net)?.to_owned(), tag))
 }
 
 /// The first disk name of a VM that is free on a storage.
@@ -487,21 +441,4 @@ pub fn free_name(dc: &Datacenter, host: &str, storage: &str, vmid: u32) -> Strin
     };
     let number = (0..).find(|n| !taken(n)).unwrap_or_default();
     format!("vm-{vmid}-disk-{number}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_card_keeps_its_mac_and_is_written_canonically() {
-        let net = "bridge=vmbr0,model=virtio,tag=5,macaddr=bc:24:11:00:00:01";
-        assert_eq!(canonical_net(net, None), "virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=5");
-        assert_eq!(
-            with_mac("virtio,firewall=1,bridge=vmbr0", "BC:24:11:00:00:02"),
-            "virtio=BC:24:11:00:00:02,bridge=vmbr0,firewall=1"
-        );
-        let nic = nic("virtio=BC:24:11:00:00:02,bridge=vmbr0,tag=7").unwrap();
-        assert_eq!(nic, ("BC:24:11:00:00:02".into(), "vmbr0".into(), Some(7)));
-    }
 }

@@ -27,12 +27,16 @@ impl Drive {
                 None => drop(options.insert(part.to_owned(), String::new())),
             }
         }
+        // A drive without a volume can only be for CD-ROMs, and is written down as such.
+        if volume == "none" || volume == "cdrom" {
+            options.entry("media".to_owned()).or_insert_with(|| "cdrom".to_owned());
+        }
         Self { volume, options }
     }
 
     /// Whether it is a CD-ROM drive.
     pub fn is_cdrom(&self) -> bool {
-        self.options.get("media").is_some_and(|media| media == "cdrom") || self.volume == "cdrom"
+        self.options.get("media").is_some_and(|media| media == "cdrom")
     }
 
     /// Whether it is the drive that Proxmox generates for cloud-init.
@@ -186,17 +190,28 @@ pub fn is_base(volid: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with("base-"))
 }
 
-/// The path of a file on a storage of files, for texts that name it.
-pub fn file_path(storage: &str, volid: &str) -> String {
-    let root =
-        if storage == "local" { "/var/lib/vz".into() } else { format!("/mnt/pve/{storage}") };
-    let path = volid.split_once(':').map_or(volid, |(_, path)| path);
+/// The path of a file on a storage of files whose folder is `root`. `path` is a volume's id
+/// without its storage.
+pub fn file_path(root: &str, path: &str) -> String {
     match path.split_once('/') {
         Some(("iso", name)) => format!("{root}/template/iso/{name}"),
         Some(("vztmpl", name)) => format!("{root}/template/cache/{name}"),
         Some(("import", name)) => format!("{root}/import/{name}"),
-        _ => format!("{root}/images/{path}"),
+        _ => {
+            // A linked clone names its base in front of its own folder and file.
+            let mut parts: Vec<_> = path.rsplitn(3, '/').take(2).collect();
+            parts.reverse();
+            format!("{root}/images/{}", parts.join("/"))
+        }
     }
+}
+
+/// The size in bytes of the disk in an image, as the header of a qcow2 says (QEMU
+/// docs/interop/qcow2.rst: the magic, a version, and the size at byte 24); of another image it is
+/// the file's own.
+pub fn disk_bytes(image: &[u8]) -> u64 {
+    let size = image.strip_prefix(b"QFI\xfb").and_then(|rest| rest.get(20..28)?.try_into().ok());
+    size.map_or(image.len() as u64, u64::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -240,6 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn the_size_of_a_qcow2_is_read_from_its_header() {
+        let mut image = b"QFI\xfb\0\0\0\x03".to_vec();
+        image.resize(104, 0);
+        image[24..32].copy_from_slice(&(48u64 << 20).to_be_bytes());
+        assert_eq!(disk_bytes(&image), 48 << 20);
+        assert_eq!(disk_bytes(&image[..30]), 30);
+        assert_eq!(disk_bytes(&[0; 512]), 512);
+    }
+
+    #[test]
+    fn a_path_names_the_file_alone_and_not_its_base() {
+        let root = "/var/lib/vz";
+        let linked = "9000/base-9000-disk-0.qcow2/101/vm-101-disk-0.qcow2";
+        assert_eq!(file_path(root, linked), "/var/lib/vz/images/101/vm-101-disk-0.qcow2");
+        let base = "9000/base-9000-disk-0.qcow2";
+        assert_eq!(file_path(root, base), "/var/lib/vz/images/9000/base-9000-disk-0.qcow2");
+        assert_eq!(file_path(root, "iso/a.iso"), "/var/lib/vz/template/iso/a.iso");
+    }
+
+    #[test]
     fn volume_ids_follow_the_storage_type() {
         let base = "local:9000/base-9000-disk-0.qcow2";
         let linked = Layout::Files.linked(base, 101, "vm-101-disk-0", "qcow2");
@@ -257,6 +292,7 @@ mod tests {
         assert!(drive.is_cdrom() && !drive.is_cloudinit());
         assert_eq!(drive.storage(), Some("local"));
         assert_eq!(drive.to_string(), "local:iso/seed.iso,media=cdrom,size=400K");
+        assert_eq!(Drive::parse("none").to_string(), "none,media=cdrom");
         assert!(is_drive("scsi0") && !is_drive("scsihw") && !is_drive("serial0"));
     }
 }

@@ -2,17 +2,24 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`state`], [`drive`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`state`], [`drive`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
+//! | [`internet`] | what can be downloaded |
 //! | [`wire`], [`multipart`], [`schema`], [`options`] | what requests may look like |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], [`requests`] | HTTPS on loopback ports |
 
 pub mod access;
+pub mod boot;
 pub mod calls;
+pub mod cloudinit;
 pub mod config;
+pub mod crypt;
 pub mod drive;
+pub mod internet;
 pub mod multipart;
+pub mod nic;
 pub mod options;
 pub mod pace;
 pub mod requests;
@@ -113,6 +120,7 @@ impl Pve {
                 let section = dc.storages.entry(storage.name.clone()).or_insert_with(|| Storage {
                     kind: storage.kind.clone(),
                     content: storage.content.clone(),
+                    path: None,
                     shared: storage.shared,
                     disabled: false,
                     size: BTreeMap::new(),
@@ -163,6 +171,15 @@ impl Pve {
         format!("BC:24:11:{}:{}:{}", &hex[0..2], &hex[2..4], &hex[4..6])
     }
 
+    /// A password as the configuration keeps it: hashed, unless it is a hash already.
+    pub fn hashed(&mut self, password: &str) -> String {
+        if crypt::is_hashed(password) {
+            return password.to_owned();
+        }
+        let salt = self.random();
+        crypt::sha256(password, &salt[..8])
+    }
+
     /// A new UUID (version 4).
     pub fn new_uuid(&mut self) -> String {
         let hex = self.random();
@@ -189,6 +206,7 @@ impl Pve {
                 if let Some(vm) = vmid.and_then(|vmid: u32| dc.vms.get_mut(&vmid)) {
                     vm.running = None;
                     vm.stopped = Some(now);
+                    vm.settle();
                 }
             }
         }
@@ -216,8 +234,8 @@ impl Datacenter {
         let vm = |(vmid, vm): (&u32, &state::Vm)| {
             let mut config = vm.config.clone();
             config.retain(|key, _| !["smbios1", "vmgenid", "meta"].contains(&key.as_str()));
-            for (_, net) in config.iter_mut().filter(|(key, _)| config::is_net(key)) {
-                *net = config::with_mac(net, "-");
+            for (_, net) in config.iter_mut().filter(|(key, _)| nic::is_net(key)) {
+                *net = nic::with_mac(net, "-");
             }
             let shown = json!({"host": vm.host, "config": config, "pending": vm.pending,
                                "lock": vm.lock, "status": vm.status()});

@@ -78,12 +78,8 @@ pub fn boundary(content_type: &str) -> Option<&str> {
 /// A file's name as Proxmox keeps it: no path, and `_` for what is not plain.
 pub fn sanitised(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    // Byte by byte, as Perl sees it.
-    let plain = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte),
-        _ => '_',
-    };
-    base.bytes().map(plain).collect()
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    base.chars().map(|c| if plain(c) { c } else { '_' }).collect()
 }
 
 fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
@@ -174,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_plain_byte_by_byte() {
-        assert_eq!(sanitised("../a b(1)\u{fc}.iso"), "a_b_1___.iso");
+    fn names_are_made_plain_character_by_character() {
+        assert_eq!(sanitised("../a b(1)\u{fc}.iso"), "a_b_1__.iso");
         assert_eq!(boundary("multipart/form-data; boundary=XyZ"), Some("XyZ"));
         assert_eq!(boundary("multipart/form-data; boundary=\"XyZ\""), None);
     }

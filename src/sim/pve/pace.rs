@@ -4,13 +4,13 @@
 //! written down (qemu-server src/PVE/API2/Qemu.pm, pve-storage src/PVE/Storage/Plugin.pm).
 
 /// A linked clone, whatever its size.
-pub const LINKED_CLONE: f64 = 0.45;
+pub const LINKED_CLONE: f64 = 0.5;
 /// What a full clone takes beside the copying.
-pub const FULL_CLONE: f64 = 0.4;
+pub const FULL_CLONE: f64 = 0.2;
 /// Bytes that a full clone copies in a second.
 pub const COPY_RATE: f64 = 200.0e6;
 /// From a clone's beginning until its target has a whole configuration.
-pub const CLONE_CONFIG: f64 = 0.15;
+pub const CLONE_CONFIG: f64 = 0.35;
 /// Making a VM with nothing to import.
 pub const CREATE: f64 = 0.3;
 /// Making a VM whose disk is imported from an image.

@@ -317,9 +317,7 @@ fn format(format: Format, name: &str, value: &str) -> Result<(), String> {
                 format!("value '{model}' does not have a value in the enumeration '{models}'");
             nested("model", &text)
         }
-        Format::IpConfig => {
-            ip_config(value).or_else(|(key, text)| nested(key, &format!("{text}\n")))
-        }
+        Format::IpConfig => ip_config(name, value).or_else(|(key, text)| nested(key, &text)),
         Format::Memory => {
             let text = value.strip_prefix("current=").unwrap_or(value);
             match text.parse::<i64>() {
@@ -377,10 +375,24 @@ fn format(format: Format, name: &str, value: &str) -> Result<(), String> {
 }
 
 /// The models of network cards.
-const MODELS: [&str; 8] =
-    ["e1000", "e1000e", "i82551", "i82557b", "ne2k_pci", "rtl8139", "virtio", "vmxnet3"];
+const MODELS: [&str; 14] = [
+    "e1000",
+    "e1000-82540em",
+    "e1000-82544gc",
+    "e1000-82545em",
+    "e1000e",
+    "i82551",
+    "i82557b",
+    "i82559er",
+    "ne2k_isa",
+    "ne2k_pci",
+    "pcnet",
+    "rtl8139",
+    "virtio",
+    "vmxnet3",
+];
 
-fn ip_config(value: &str) -> Result<(), (&'static str, &'static str)> {
+fn ip_config(name: &str, value: &str) -> Result<(), (&'static str, String)> {
     let pairs: Vec<_> = value.split(',').filter_map(|part| part.split_once('=')).collect();
     let get = |key: &str| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
     if let Some(ip) = get("ip").filter(|ip| *ip != "dhcp") {
@@ -391,15 +403,16 @@ fn ip_config(value: &str) -> Result<(), (&'static str, &'static str)> {
         if !good {
             let text =
                 "invalid format - value does not look like a valid ipv4 network configuration\n";
-            return Err(("ip", text));
+            return Err(("ip", text.to_owned()));
         }
     }
     if let Some(gateway) = get("gw") {
         if gateway.parse::<Ipv4Addr>().is_err() {
-            return Err(("gw", "invalid format - value does not look like a valid ipv4 address\n"));
+            let text = "invalid format - value does not look like a valid ipv4 address\n";
+            return Err(("gw", text.to_owned()));
         }
         if get("ip").is_none() {
-            return Err(("ip", "missing property required by 'gw'"));
+            return Err(("ip", format!("missing property required by '{name}.gw'")));
         }
     }
     Ok(())
@@ -452,10 +465,12 @@ mod tests {
 
     #[test]
     fn ip_configurations_are_checked_inside() {
-        assert!(ip_config("ip=10.0.0.3/24,gw=10.0.0.1").is_ok());
-        assert!(ip_config("ip=dhcp").is_ok());
+        assert!(ip_config("ipconfig0", "ip=10.0.0.3/24,gw=10.0.0.1").is_ok());
+        assert!(ip_config("ipconfig0", "ip=dhcp").is_ok());
         for bad in ["ip=10.0.0.300/24", "ip=10.0.0.3", "gw=10.0.0.1"] {
-            assert_eq!(ip_config(bad).unwrap_err().0, "ip", "{bad}");
+            assert_eq!(ip_config("ipconfig0", bad).unwrap_err().0, "ip", "{bad}");
         }
+        let (_, text) = ip_config("ipconfig3", "gw=10.0.0.1").unwrap_err();
+        assert_eq!(text, "missing property required by 'ipconfig3.gw'");
     }
 }

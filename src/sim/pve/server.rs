@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -32,8 +33,14 @@ use crate::sim::world::Shared;
 
 /// Proxmox closes a connection that nobody has used for this long, in real time.
 const IDLE: Duration = Duration::from_secs(5);
-/// Proxmox takes no more headers than this.
+/// Proxmox does not answer a request of this many headers.
 const HEADERS_MAX: usize = 64;
+/// Proxmox does not answer a request whose header lines have this many bytes.
+const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// How many headers are read of a request that is not answered for having too many.
+const HEADERS_READ: usize = 512;
+/// Proxmox closes a connection after this many requests.
+const REQUESTS_MAX: usize = 100;
 
 /// One node's server.
 pub struct Server {
@@ -93,12 +100,19 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
     // What goes wrong on one connection is for its client to see, and for nobody else.
     drop(stream.set_nodelay(true));
     let Ok(stream) = acceptor.accept(stream).await else { return };
+    let served = Arc::new(AtomicUsize::new(0));
     let service = service_fn(move |request| {
-        let server = server.clone();
-        async move { server.answer(request).await }
+        let (server, served) = (server.clone(), served.clone());
+        async move {
+            let mut response = server.answer(request).await?;
+            if served.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS_MAX {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            io::Result::Ok(response)
+        }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(HEADERS_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(HEADERS_READ);
     drop(http.serve_connection(TokioIo::new(stream), service).await);
 }
 
@@ -121,6 +135,11 @@ impl Server {
     ) -> io::Result<Response<Full<Bytes>>> {
         if !self.shared.look(|world| self.is_online(world)) {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the host is switched off"));
+        }
+        if is_too_much(request.headers()) {
+            // It reads no further, and closes when the connection has been idle for long enough.
+            tokio::time::sleep(IDLE).await;
+            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "too many headers"));
         }
         let path = request.uri().path().to_owned();
         let (api, ext) = match path.strip_prefix("/api2/") {
@@ -158,7 +177,7 @@ impl Server {
     ) -> io::Result<Result<Body, Failure>> {
         let method = request.method().clone();
         if ![Method::GET, Method::POST, Method::PUT, Method::DELETE].contains(&method) {
-            return Ok(Err(Failure::Plain(501, format!("method '{method}' not available"))));
+            return Ok(Err(Failure::Bare(501, format!("method '{method}' not available"))));
         }
         if request.headers().contains_key(TRANSFER_ENCODING) {
             let text = "chunked transfer encoding not supported".to_owned();
@@ -209,8 +228,11 @@ impl Server {
                 }
                 _ => Ok(()),
             });
-            if let Err(failure) = refused {
-                return Ok(Err(failure));
+            // pveproxy itself says so, without a body.
+            match refused {
+                Err(Failure::Forbidden(text)) => return Ok(Err(Failure::Bare(403, text))),
+                Err(failure) => return Ok(Err(failure)),
+                Ok(()) => {}
             }
         }
         let bytes = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
@@ -312,6 +334,14 @@ impl Server {
         })?;
         Ok(Ask { caller, dc, via: self.host.clone(), node, params, first, sent: None })
     }
+}
+
+/// Whether a request has more or longer headers than Proxmox reads.
+fn is_too_much(headers: &HeaderMap) -> bool {
+    let line = |(name, value): (&hyper::header::HeaderName, &HeaderValue)| {
+        name.as_str().len() + ": ".len() + value.len()
+    };
+    headers.len() >= HEADERS_MAX || headers.iter().map(line).sum::<usize>() >= HEADER_BYTES_MAX
 }
 
 fn header(headers: &HeaderMap, name: &hyper::header::HeaderName) -> Option<String> {

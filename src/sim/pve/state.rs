@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::drive::{self, Drive};
+use super::drive::{self, Drive, Layout};
 use super::task::Task;
 use super::tls::Pair;
 use crate::sim::world::SimTime;
@@ -69,6 +69,9 @@ pub struct Storage {
     pub kind: String,
     /// The content types that it may hold.
     pub content: Vec<String>,
+    /// The folder that somebody named for it.
+    #[serde(default)]
+    pub path: Option<String>,
     /// Whether every node sees the same contents.
     pub shared: bool,
     /// Whether it is switched off.
@@ -92,6 +95,9 @@ pub struct Volume {
     pub format: String,
     /// Its size in bytes, as a guest sees it.
     pub size: u64,
+    /// The size in bytes of the disk inside, for a file that is an image of one.
+    #[serde(default)]
+    pub disk: Option<u64>,
     /// Unix time of its making.
     pub ctime: i64,
     /// The VM that owns it.
@@ -102,7 +108,7 @@ pub struct Volume {
     pub blob: Option<String>,
     /// The SHA-256 of its contents, for files that were fetched or sent with one.
     pub sha256: Option<String>,
-    /// Whether an operating system is on it: it is an import, or descends from one.
+    /// Whether an operating system is on it: it is a cloud image, or descends from one.
     pub system: bool,
 }
 
@@ -223,6 +229,26 @@ impl Datacenter {
         self.volumes.iter().filter(on_it).map(Volume::used).sum()
     }
 
+    /// The path of a volume on its node, for texts that name it.
+    pub fn path(&self, storage: &str, volid: &str) -> String {
+        let path = volid.split_once(':').map_or(volid, |(_, path)| path);
+        let section = self.storages.get(storage);
+        match section.map_or(Layout::Files, |section| Layout::of(&section.kind)) {
+            Layout::Files => drive::file_path(&self.root(storage), path),
+            Layout::Thin | Layout::Thick => format!("/dev/pve/{path}"),
+            Layout::Tree => format!("/dev/zvol/{storage}/{path}"),
+        }
+    }
+
+    /// The folder of a storage of files.
+    pub fn root(&self, storage: &str) -> String {
+        match self.storages.get(storage).and_then(|section| section.path.clone()) {
+            Some(path) => path,
+            None if storage == "local" => "/var/lib/vz".to_owned(),
+            None => format!("/mnt/pve/{storage}"),
+        }
+    }
+
     /// The pool that a VM is in.
     pub fn pool_of(&self, vmid: u32) -> Option<&str> {
         self.pools.iter().find(|(_, pool)| pool.vms.contains(&vmid)).map(|(id, _)| id.as_str())
@@ -284,6 +310,16 @@ impl Vm {
     pub fn drives(&self) -> impl Iterator<Item = (&str, Drive)> {
         let drives = self.config.iter().filter(|(key, _)| drive::is_drive(key));
         drives.map(|(key, value)| (key.as_str(), Drive::parse(value)))
+    }
+
+    /// Lets the changes that wait for the VM's end take effect: it has ended, or begins anew.
+    pub fn settle(&mut self) {
+        for (option, value) in std::mem::take(&mut self.pending) {
+            match value {
+                Some(value) => drop(self.config.insert(option, value)),
+                None => drop(self.config.remove(&option)),
+            }
+        }
     }
 
     /// The digest of its configuration, which a change may name to be refused when it is stale.

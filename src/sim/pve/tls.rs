@@ -17,6 +17,8 @@ pub struct Pair {
     pub key: String,
     /// SHA-256 of the certificate's DER form: upper-case hex with colons.
     pub fingerprint: String,
+    /// Whom it is for, as OpenSSL writes it in one line.
+    pub subject: String,
 }
 
 impl std::fmt::Debug for Pair {
@@ -42,11 +44,12 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::<String>::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name = name(&[
+        let parts = [
             (DnType::CommonName, "Proxmox Virtual Environment"),
             (DnType::OrganizationalUnitName, unit),
             (DnType::OrganizationName, "PVE Cluster Manager CA"),
-        ]);
+        ];
+        params.distinguished_name = name(&parts);
         last(&mut params, unix, 3650);
         let key = KeyPair::generate()?;
         let cert = params.self_signed(&key)?;
@@ -54,6 +57,7 @@ impl Authority {
             cert: cert.pem(),
             key: key.serialize_pem(),
             fingerprint: fingerprint(cert.der()),
+            subject: one_line(&parts),
         };
         Ok(Self { pair, issuer: Issuer::new(params, key) })
     }
@@ -71,11 +75,12 @@ impl Authority {
                 params.subject_alt_names.push(SanType::IpAddress(address));
             }
         }
-        params.distinguished_name = name(&[
+        let parts = [
             (DnType::OrganizationalUnitName, "PVE Cluster Node"),
             (DnType::OrganizationName, "Proxmox Virtual Environment"),
-            (DnType::CommonName, &fqdn),
-        ]);
+            (DnType::CommonName, fqdn.as_str()),
+        ];
+        params.distinguished_name = name(&parts);
         params.is_ca = IsCa::ExplicitNoCa;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         // OpenSSL writes it by itself, and strict clients (Python since 3.13) ask for it.
@@ -87,6 +92,7 @@ impl Authority {
             cert: cert.pem(),
             key: key.serialize_pem(),
             fingerprint: fingerprint(cert.der()),
+            subject: one_line(&parts),
         })
     }
 }
@@ -97,6 +103,16 @@ fn name(parts: &[(DnType, &str)]) -> DistinguishedName {
         name.push(kind.clone(), *text);
     }
     name
+}
+
+/// A distinguished name as `openssl x509 -nameopt compat` writes it.
+fn one_line(parts: &[(DnType, &str)]) -> String {
+    let key = |kind: &DnType| match kind {
+        DnType::OrganizationalUnitName => "OU",
+        DnType::OrganizationName => "O",
+        _ => "CN",
+    };
+    parts.iter().map(|(kind, text)| format!("/{}={text}", key(kind))).collect()
 }
 
 fn last(params: &mut CertificateParams, unix: i64, days: i64) {

@@ -178,7 +178,9 @@ fn start_clone(
         name: None,
         description: None,
         pool: None,
+        limit: None,
         copying: None,
+        copies: Vec::new(),
     }));
     let begin = (world.now, world.unix());
     let caller = Caller { user: "root@pam".into(), token: None };
@@ -201,9 +203,11 @@ async fn a_vm_that_is_being_cloned_is_locked() {
     let first =
         json!({"lock": "clone", "description": " qmclone temporary file", "digest": digest});
     assert_eq!(config, first);
-    bench.pass(0.2);
+    bench.pass(0.4);
     let config = bench.config(401).await;
     assert_eq!((&config["lock"], &config["name"]), (&json!("clone"), &json!("slow")));
+    // Its disk stands there when all of it is copied.
+    assert_eq!((config.get("scsi0"), config["ide2"].is_string()), (None, true));
     for method in ["PUT", "POST"] {
         let reply = bench.call(method, "/nodes/pve1/qemu/401/config", &[("cores", "2")]).await;
         assert_eq!((reply.status, reply.reason.as_str()), (500, "VM is locked (clone)"));

@@ -289,7 +289,8 @@ async fn a_world_in_a_folder_goes_on_where_it_was() {
     assert_eq!(again.sim.digest(), empty);
     again.sim.stop().await;
 
-    let other = site(Topology::Standalone);
+    let mut other = site(Topology::Cluster);
+    other.hosts.pop();
     assert!(matches!(Sim::start(other, options()).await, Err(super::Error::OtherSite { .. })));
 }
 

@@ -14,7 +14,17 @@ async fn upload(bench: &Bench, path: &str, fields: &[(&str, &str)], name: &str) 
     for (field, value) in fields {
         form = form.text((*field).to_owned(), (*value).to_owned());
     }
-    let file = Part::bytes(&b"seed"[..]).file_name(name.to_owned());
+    upload_bytes(bench, path, form, name, b"seed").await
+}
+
+async fn upload_bytes(
+    bench: &Bench,
+    path: &str,
+    form: Form,
+    name: &str,
+    bytes: &'static [u8],
+) -> Reply {
+    let file = Part::bytes(bytes).file_name(name.to_owned());
     let form = form.part("filename", file);
     // The parser of Proxmox wants a length, and reqwest knows it for parts of bytes.
     let request = bench.request("POST", &format!("{path}/upload")).multipart(form);
@@ -149,4 +159,53 @@ async fn a_storage_tells_what_it_takes_and_how_full_it_is() {
     assert_eq!(bench.call("PUT", "/storage/nfs", &put).await.status, 200);
     let upload = upload(&bench, "/nodes/pve1/storage/nfs", &[("content", "iso")], "a.iso").await;
     assert_eq!(upload.reason, "storage 'nfs' does not support 'iso' content");
+}
+
+/// The header of a qcow2 image of 48 MiB.
+const TINY: &[u8] = b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0\0\x03\0\0\0";
+
+#[tokio::test]
+async fn an_uploaded_image_has_its_own_size_and_nothing_on_it_reacts() {
+    let bench = Bench::new().await;
+    let form = Form::new().text("content", "import");
+    let reply = upload_bytes(&bench, LOCAL, form, "tiny.qcow2", TINY).await;
+    assert_eq!(bench.wait(reply.data().as_str().unwrap()).await, "OK");
+    let disk = "local:0,import-from=local:import/tiny.qcow2";
+    let options = [("vmid", "101"), ("scsi0", disk), ("boot", "order=scsi0")];
+    assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &options).await, "OK");
+    let drive = bench.config(101).await["scsi0"].clone();
+    assert_eq!(drive, "local:101/vm-101-disk-0.qcow2,size=48M");
+    let status = "/nodes/pve1/qemu/101/status";
+    assert_eq!(bench.task("POST", &format!("{status}/start"), &[]).await, "OK");
+    let asked = bench.task("POST", &format!("{status}/shutdown"), &[("timeout", "3")]).await;
+    assert_eq!(asked, "VM quit/powerdown failed - got timeout");
+    assert_eq!(bench.get(&format!("{status}/current")).await["status"], "running");
+}
+
+#[tokio::test]
+async fn a_storage_can_be_added_once_and_is_there_on_its_nodes() {
+    let bench = Bench::new().await;
+    let add = [
+        ("storage", "both"),
+        ("type", "dir"),
+        ("path", "/mnt/both"),
+        ("content", "iso,images"),
+        ("shared", "1"),
+    ];
+    let reply = bench.call("POST", "/storage", &add).await;
+    assert_eq!(*reply.data(), json!({"storage": "both", "type": "dir"}));
+    let reply = bench.call("POST", "/storage", &add).await;
+    assert_eq!(reply.reason, "create storage failed: storage ID 'both' already defined");
+    assert_eq!(bench.get("/storage/both").await["path"], "/mnt/both");
+    let reply = upload(&bench, "/nodes/pve1/storage/both", &[("content", "iso")], "a.iso").await;
+    let upid = reply.data().as_str().unwrap();
+    assert_eq!(bench.wait(upid).await, "OK");
+    assert!(
+        bench.log(upid).await.contains(&"target file: /mnt/both/template/iso/a.iso".to_owned())
+    );
+    let there = bench.get("/nodes/pve2/storage/both/content").await;
+    assert_eq!(there[0]["volid"], "both:iso/a.iso");
+    let short = [("storage", "other"), ("type", "dir")];
+    let reply = bench.call("POST", "/storage", &short).await;
+    assert_eq!(reply.reason, "create storage failed: missing value for required option 'path'");
 }

@@ -187,7 +187,14 @@ async fn an_agent_that_is_not_there_is_told_apart_from_a_vm_that_does_not_run() 
     bench.task("POST", &format!("{VM}/status/start"), &[]).await;
     assert_eq!(bench.call("POST", &ping, &[]).await.reason, "QEMU guest agent is not running");
     bench.task("POST", &format!("{VM}/status/stop"), &[]).await;
+    // An agent that is switched off is one that is configured and not there.
     bench.put(101, &[("agent", "0")]).await;
+    bench.task("POST", &format!("{VM}/status/start"), &[]).await;
+    assert_eq!(bench.call("POST", &ping, &[]).await.reason, "QEMU guest agent is not running");
+    // What is changed meanwhile holds from the VM's end on.
+    bench.put(101, &[("delete", "agent")]).await;
+    assert_eq!(bench.call("POST", &ping, &[]).await.reason, "QEMU guest agent is not running");
+    bench.task("POST", &format!("{VM}/status/stop"), &[]).await;
     assert_eq!(bench.call("POST", &ping, &[]).await.reason, "No QEMU guest agent configured");
 }
 

@@ -1,22 +1,21 @@
-//! `/access`: logins, users, tokens, roles and grants
-//! (pve-access-control src/PVE/API2/{AccessControl,User,Role,ACL}.pm).
+//! `/access`: logins, users and tokens
+//! (pve-access-control src/PVE/API2/{AccessControl,User}.pm).
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::{Answer, Ask, Call, Permit, Run};
-use crate::sim::pve::access::{self, BUILTIN, Caller};
+use crate::sim::pve::access::{self, Caller};
 use crate::sim::pve::pace;
 use crate::sim::pve::schema::{Format, Kind, Param, flag, integer, must, text};
-use crate::sim::pve::state::{Grant, Token, User};
+use crate::sim::pve::state::{Token, User};
 use crate::sim::pve::wire::Failure;
 use crate::sim::store::Store;
 use crate::sim::world::World;
 
 const USERID: Param = must("userid", Kind::Text).of(Format::UserId).up_to(64);
 const TOKENID: Param = must("tokenid", Kind::Text).of(Format::ConfigId);
-const ROLEID: Param = must("roleid", Kind::Text).of(Format::ConfigId);
 const ABOUT_USER: &[Param] = &[
     text("comment").up_to(2048),
     text("email"),
@@ -131,63 +130,6 @@ pub const CALLS: &[Call] = &[
         permit: Permit::Check(self_or_admin),
         run: Run::Write(delete_token),
     },
-    Call {
-        method: "GET",
-        path: "/access/roles",
-        params: &[],
-        permit: Permit::User,
-        run: Run::Read(roles),
-    },
-    Call {
-        method: "POST",
-        path: "/access/roles",
-        params: &[&[ROLEID, text("privs").of(Format::Privileges)]],
-        permit: Permit::One("/access", &["Sys.Modify"]),
-        run: Run::Write(add_role),
-    },
-    Call {
-        method: "GET",
-        path: "/access/roles/{roleid}",
-        params: &[&[ROLEID]],
-        permit: Permit::User,
-        run: Run::Read(role),
-    },
-    Call {
-        method: "PUT",
-        path: "/access/roles/{roleid}",
-        params: &[&[ROLEID, text("privs").of(Format::Privileges), flag("append")]],
-        permit: Permit::One("/access", &["Sys.Modify"]),
-        run: Run::Write(change_role),
-    },
-    Call {
-        method: "DELETE",
-        path: "/access/roles/{roleid}",
-        params: &[&[ROLEID]],
-        permit: Permit::One("/access", &["Sys.Modify"]),
-        run: Run::Write(delete_role),
-    },
-    Call {
-        method: "GET",
-        path: "/access/acl",
-        params: &[],
-        permit: Permit::User,
-        run: Run::Read(acl),
-    },
-    Call {
-        method: "PUT",
-        path: "/access/acl",
-        params: &[&[
-            must("path", Kind::Text),
-            must("roles", Kind::Text).of(Format::List),
-            text("users").of(Format::List),
-            text("tokens").of(Format::List),
-            text("groups").of(Format::List),
-            flag("propagate"),
-            flag("delete"),
-        ]],
-        permit: Permit::One("{path}", &["Permissions.Modify"]),
-        run: Run::Write(change_acl),
-    },
 ];
 
 /// The areas into which a login's rights are sorted, and the path that stands for each.
@@ -213,11 +155,19 @@ fn log_in(world: &World, ask: &Ask) -> Answer {
         return Err(Failure::Late(pace::REFUSED_LOGIN, Box::new(refused)));
     }
     let caller = Caller { user: user.clone(), token: None };
-    let rights = AREAS.map(|(area, path, prefixes)| {
-        let has = access::privileges(dc, &caller, path);
-        let of_area =
-            has.into_iter().filter(|p| prefixes.iter().any(|prefix| p.starts_with(prefix)));
-        (area, of_area.map(|privilege| (privilege, 1)).collect::<BTreeMap<_, _>>())
+    // What somebody may do anywhere below an area counts as his there.
+    let mut everywhere = access::permissions(dc, &caller, None);
+    everywhere.insert("/mapping".to_owned(), access::privileges(dc, &caller, "/mapping"));
+    let rights = AREAS.map(|(area, top, prefixes)| {
+        let within = |path: &&String| match top {
+            "/" => path.as_str() == "/",
+            top => {
+                path.strip_prefix(top).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+            }
+        };
+        let has = everywhere.iter().filter(|(path, _)| within(path)).flat_map(|(_, has)| has);
+        let of_area = has.filter(|p| prefixes.iter().any(|prefix| p.starts_with(prefix)));
+        (area, of_area.map(|privilege| (privilege.clone(), 1)).collect::<BTreeMap<_, _>>())
     });
     Ok(json!({
         "username": user,
@@ -395,7 +345,14 @@ fn change_token(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let found = user_mut(world, ask)?.tokens.get_mut(ask.text("tokenid"));
     Ok(found.map_or(Value::Null, |token| {
         set_token(token, ask);
-        token_info(token)
+        let mut info = token_info(token);
+        // What was just set is told as the text that it came as.
+        for name in ["expire", "privsep"] {
+            if let Some(text) = ask.params.text(name) {
+                info[name] = json!(text);
+            }
+        }
+        info
     }))
 }
 
@@ -405,115 +362,5 @@ fn delete_token(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let full = format!("{}!{}", ask.text("userid"), ask.text("tokenid"));
     user_mut(world, ask)?.tokens.remove(ask.text("tokenid"));
     ask.dc_mut(world).acl.retain(|grant| grant.who != full);
-    Ok(Value::Null)
-}
-
-fn roles(world: &World, ask: &Ask) -> Answer {
-    let dc = ask.dc(world);
-    let own = dc.roles.keys().map(|name| (name.as_str(), 0));
-    let all = BUILTIN.iter().map(|name| (*name, 1)).chain(own);
-    Ok(all
-        .map(|(name, special)| {
-            let privileges: Vec<_> =
-                access::role(dc, name).unwrap_or_default().into_iter().collect();
-            json!({"roleid": name, "special": special, "privs": privileges.join(",")})
-        })
-        .collect())
-}
-
-fn no_role(name: &str) -> Failure {
-    Failure::Die(format!("role '{name}' does not exist"))
-}
-
-fn role(world: &World, ask: &Ask) -> Answer {
-    let name = ask.text("roleid");
-    let privileges = access::role(ask.dc(world), name).ok_or_else(|| no_role(name))?;
-    Ok(json!(privileges.into_iter().map(|name| (name, 1)).collect::<BTreeMap<_, _>>()))
-}
-
-fn add_role(world: &mut World, _: &Store, ask: &Ask) -> Answer {
-    ask.can_write(world, "user_cfg")?;
-    let name = ask.text("roleid").to_owned();
-    if access::role(ask.dc(world), &name).is_some() {
-        return Err(Failure::Die(format!("create role failed: role '{name}' already exists")));
-    }
-    let privileges = ask.params.list("privs").into_iter().collect();
-    ask.dc_mut(world).roles.insert(name, privileges);
-    Ok(Value::Null)
-}
-
-fn own_role(world: &World, ask: &Ask) -> Result<(), Failure> {
-    ask.can_write(world, "user_cfg")?;
-    let name = ask.text("roleid");
-    if BUILTIN.contains(&name) {
-        return Err(Failure::Die(format!("auto-generated role '{name}' cannot be modified")));
-    }
-    ask.dc(world).roles.get(name).map(|_| ()).ok_or_else(|| no_role(name))
-}
-
-fn change_role(world: &mut World, _: &Store, ask: &Ask) -> Answer {
-    own_role(world, ask)?;
-    let (append, new) = (ask.params.flag("append"), ask.params.list("privs"));
-    let role = ask.dc_mut(world).roles.entry(ask.text("roleid").to_owned()).or_default();
-    if !append {
-        role.clear();
-    }
-    role.extend(new);
-    Ok(Value::Null)
-}
-
-fn delete_role(world: &mut World, _: &Store, ask: &Ask) -> Answer {
-    own_role(world, ask)?;
-    ask.dc_mut(world).roles.remove(ask.text("roleid"));
-    Ok(Value::Null)
-}
-
-fn acl(world: &World, ask: &Ask) -> Answer {
-    let dc = ask.dc(world);
-    let seen = dc
-        .acl
-        .iter()
-        .filter(|grant| ask.may(world, &grant.path, &["Permissions.Modify", "Sys.Audit"]));
-    Ok(seen
-        .map(|grant| {
-            let kind = if grant.who.contains('!') { "token" } else { "user" };
-            json!({"path": grant.path, "ugid": grant.who, "type": kind, "roleid": grant.role,
-                   "propagate": u8::from(grant.propagate)})
-        })
-        .collect())
-}
-
-fn change_acl(world: &mut World, _: &Store, ask: &Ask) -> Answer {
-    ask.can_write(world, "user_cfg")?;
-    let path = format!("/{}", ask.text("path").trim_matches('/'));
-    let propagate = ask.params.text("propagate").is_none_or(|flag| flag == "1");
-    let mut who = ask.params.list("users");
-    who.extend(ask.params.list("tokens"));
-    if who.is_empty() {
-        return Err(Failure::parameter(
-            "users",
-            "either 'users', 'groups' or 'tokens' is required.",
-        ));
-    }
-    for role in ask.params.list("roles") {
-        if access::role(ask.dc(world), &role).is_none() {
-            return Err(Failure::Die(format!("ACL update failed: role '{role}' does not exist")));
-        }
-        for who in &who {
-            let user = who.split('!').next().unwrap_or_default();
-            if !ask.dc(world).users.contains_key(user) {
-                return Err(Failure::Die(format!(
-                    "ACL update failed: user '{user}' does not exist"
-                )));
-            }
-            let grant =
-                Grant { path: path.clone(), who: who.clone(), role: role.clone(), propagate };
-            let dc = ask.dc_mut(world);
-            dc.acl.retain(|old| (&old.path, &old.who, &old.role) != (&path, who, &role));
-            if !ask.params.flag("delete") {
-                dc.acl.push(grant);
-            }
-        }
-    }
     Ok(Value::Null)
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::vms::vm;
 use super::{Answer, Ask, Call, NODE, Permit, Run, VMID};
-use crate::sim::pve::config;
+use crate::sim::pve::nic;
 use crate::sim::pve::pace;
 use crate::sim::pve::wire::Failure;
 use crate::sim::world::World;
@@ -44,16 +44,20 @@ pub const CALLS: &[Call] = &[
 
 fn reachable(world: &World, ask: &Ask) -> Result<(), Failure> {
     let vm = vm(world, ask)?;
-    if !vm.agent() {
+    if !vm.config.contains_key("agent") {
         return Err(Failure::die("No QEMU guest agent configured"));
     }
     if vm.running.is_none() {
         return Err(Failure::Die(format!("VM {} is not running", ask.vmid())));
     }
+    let down = Failure::die("QEMU guest agent is not running");
+    if !vm.agent() {
+        // Without the device there is nothing to wait for.
+        return Err(down);
+    }
     if world.lab.agent(&world.pve.key(ask.dc, ask.vmid()), world.now) {
         return Ok(());
     }
-    let down = Failure::die("QEMU guest agent is not running");
     Err(Failure::Late(pace::AGENT_TIMEOUT, Box::new(down)))
 }
 
@@ -66,8 +70,8 @@ fn interfaces(world: &World, ask: &Ask) -> Answer {
         "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8},
                          {"ip-address": "::1", "ip-address-type": "ipv6", "prefix": 128}],
     })];
-    let nets = vm(world, ask)?.config.iter().filter(|(key, _)| config::is_net(key));
-    let macs: Vec<_> = nets.filter_map(|(_, value)| config::nic(value)).collect();
+    let nets = vm(world, ask)?.config.iter().filter(|(key, _)| nic::is_net(key));
+    let macs: Vec<_> = nets.filter_map(|(_, value)| nic::nic(value)).collect();
     let addresses = world.lab.addresses(&world.pve.key(ask.dc, ask.vmid()), world.now);
     let cards = addresses.iter().filter(|(name, ..)| name != "lo");
     for (place, (name, address, prefix)) in cards.enumerate() {

@@ -55,7 +55,10 @@ pub const CALLS: &[Call] = &[
         path: "/cluster/options",
         params: &[],
         permit: Permit::User,
-        run: Run::Read(|_, _| {
+        run: Run::Read(|world, ask| {
+            if !ask.may(world, "/", &["Sys.Audit"]) {
+                return Ok(json!({"allowed-tags": []}));
+            }
             Ok(json!({"description": "", "mac_prefix": "BC:24:11", "allowed-tags": []}))
         }),
     },
@@ -116,19 +119,27 @@ fn nodes(world: &World, ask: &Ask) -> Answer {
                 "status": if up { "online" } else { "offline" },
                 "ssl_fingerprint": host.pair.fingerprint,
             });
-            if up && ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                let memory = host.memory_mib << 20;
-                value["maxcpu"] = json!(host.cpus);
-                value["cpu"] = json!(0.05);
-                value["maxmem"] = json!(memory);
-                value["mem"] = json!(memory / 10 + used_memory(dc, name));
-                value["maxdisk"] = json!(100u64 << 30);
-                value["disk"] = json!(8u64 << 30);
-                value["uptime"] = json!(3600 + world.now.0 / 1000);
+            if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
+                add_figures(&mut value, world, dc, name, up);
             }
             value
         })
         .collect())
+}
+
+/// What a node has; and what of it is in use, while it is there to tell.
+fn add_figures(value: &mut Value, world: &World, dc: &Datacenter, name: &str, up: bool) {
+    let Some(host) = dc.hosts.get(name) else { return };
+    let memory = host.memory_mib << 20;
+    value["maxcpu"] = json!(host.cpus);
+    value["maxmem"] = json!(memory);
+    value["maxdisk"] = json!(100u64 << 30);
+    if up {
+        value["cpu"] = json!(0.05);
+        value["mem"] = json!(memory / 10 + used_memory(dc, name));
+        value["disk"] = json!(8u64 << 30);
+        value["uptime"] = json!(3600 + world.now.0 / 1000);
+    }
 }
 
 /// Memory of a node that running VMs have, in bytes.
@@ -162,10 +173,7 @@ fn resources(world: &World, ask: &Ask) -> Answer {
                 "level": "", "cgroup-mode": 2,
                 "status": if host.online { "online" } else { "offline" }});
             if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                value["maxcpu"] = json!(host.cpus);
-                value["cpu"] = json!(0.05);
-                value["maxmem"] = json!(host.memory_mib << 20);
-                value["mem"] = json!((host.memory_mib << 20) / 10 + used_memory(dc, name));
+                add_figures(&mut value, world, dc, name, host.online);
             }
             all.push(value);
         }
@@ -183,6 +191,15 @@ fn resources(world: &World, ask: &Ask) -> Answer {
                     "status": "available", "maxdisk": size, "disk": dc.used(host, id)}));
             }
         }
+    }
+    let zone = "localnetwork";
+    if matches!(only, None | Some("sdn"))
+        && ask.may(world, &format!("/sdn/zones/{zone}"), &["SDN.Audit"])
+    {
+        all.extend(dc.hosts.keys().map(|name| {
+            json!({"type": "network", "id": format!("network/{name}/zone/{zone}"), "node": name,
+                   "network": zone, "network-type": "zone", "status": "ok"})
+        }));
     }
     Ok(Value::Array(all))
 }

@@ -3,6 +3,7 @@
 use super::{Answer, Ask, Call, NODE, Permit, Run, VMID};
 use crate::sim::pve::config;
 use crate::sim::pve::drive::{self, Drive, Layout};
+use crate::sim::pve::nic;
 use crate::sim::pve::options::{self, Need, OPTIONS};
 use crate::sim::pve::schema::{Format, Kind, flag, integer, must, text};
 use crate::sim::pve::state::{Storage, Vm};
@@ -131,7 +132,7 @@ fn create(world: &mut World, _: &Store, ask: &Ask) -> Answer {
         }
     }
     if !options.contains_key("boot") {
-        let bootable = |key: &&String| drive::is_drive(key) || config::is_net(key);
+        let bootable = |key: &&String| drive::is_drive(key) || nic::is_net(key);
         let order: Vec<_> = options.keys().filter(bootable).cloned().collect();
         if let Some(order) = drive::boot_order(&order, &options) {
             options.insert("boot".to_owned(), order);
@@ -217,7 +218,7 @@ fn check_clone(world: &World, ask: &Ask) -> Result<CloneWork, Failure> {
         let on = storage.or(drive.storage()).unwrap_or_default();
         ask.require(world, &format!("/storage/{on}"), &["Datastore.AllocateSpace"])?;
     }
-    for (_, net) in vm.config.iter().filter(|(key, _)| config::is_net(key)) {
+    for (_, net) in vm.config.iter().filter(|(key, _)| nic::is_net(key)) {
         config::bridge_permitted(dc, &ask.caller, net)?;
     }
     let own = |name: &str| ask.params.text(name).map(str::to_owned);
@@ -231,6 +232,12 @@ fn check_clone(world: &World, ask: &Ask) -> Result<CloneWork, Failure> {
         name: own("name"),
         description: own("description"),
         pool: own("pool"),
+        limit: ask
+            .params
+            .number("bwlimit")
+            .and_then(|kib| u64::try_from(kib).ok())
+            .filter(|kib| *kib > 0),
         copying: None,
+        copies: Vec::new(),
     })
 }

@@ -8,8 +8,11 @@ mod agent;
 mod cluster;
 mod copy;
 mod nodes;
+mod password;
 mod pools;
 mod power;
+mod roles;
+mod sections;
 mod storages;
 mod tasks;
 mod vms;
@@ -92,14 +95,17 @@ const VMID: Param = must("vmid", Kind::Integer).of(Format::VmId);
 /// The storage of a path.
 const STORAGE: Param = must("storage", Kind::Text).of(Format::StorageId);
 
-const TABLES: [&[Call]; 10] = [
+const TABLES: [&[Call]; 13] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
     copy::CALLS,
     nodes::CALLS,
+    password::CALLS,
     pools::CALLS,
     power::CALLS,
+    roles::CALLS,
+    sections::CALLS,
     storages::CALLS,
     tasks::CALLS,
     vms::CALLS,

@@ -1,5 +1,7 @@
 //! `/nodes/{node}` (pve-manager PVE/API2/Nodes.pm).
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 
 use super::cluster::{used_memory, version};
@@ -85,11 +87,13 @@ fn status(world: &World, ask: &Ask) -> Answer {
         "kversion": "Linux 6.17.4-2-pve #1 SMP PREEMPT_DYNAMIC PMX 6.17.4-2",
         "current-kernel": {"sysname": "Linux", "release": "6.17.4-2-pve", "machine": "x86_64",
                            "version": "#1 SMP PREEMPT_DYNAMIC PMX 6.17.4-2"},
-        "boot-info": {"mode": "efi", "secureboot": 0},
+        "boot-info": {"mode": "legacy-bios"},
         "uptime": 3600 + world.now.0 / 1000, "cpu": 0.05, "wait": 0, "idle": 0,
         "loadavg": ["0.12", "0.10", "0.08"], "ksm": {"shared": 0},
         "cpuinfo": {"cpus": host.cpus, "cores": host.cpus, "sockets": 1, "mhz": "3000.000",
-                    "model": "Simulated", "vendor": "GenuineIntel", "hvm": "1", "user_hz": 100},
+                    "model": "Simulated", "family": "6", "vendor": "GenuineIntel", "hvm": "1",
+                    "flags": "fpu tsc msr pae cx8 apic sep mmx fxsr sse sse2 ht syscall nx lm vmx",
+                    "user_hz": 100},
         "memory": {"total": total, "used": used, "free": total - used, "available": total - used},
         "swap": {"total": 0, "used": 0, "free": 0},
         "rootfs": {"total": disk, "used": disk / 10, "free": disk - disk / 10,
@@ -104,20 +108,40 @@ fn network(world: &World, ask: &Ask) -> Answer {
         matches!(kind, None | Some("bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"));
     let mut all = Vec::new();
     if matches!(kind, None | Some("eth")) {
-        all.push(json!({"iface": "eno1", "type": "eth", "method": "manual", "method6": "manual",
-                        "families": ["inet"], "priority": 3, "active": 1, "exists": 1}));
+        all.extend((0..host.bridges.len()).map(|port| {
+            json!({"iface": format!("eth{port}"), "type": "eth", "method": "manual",
+                   "method6": "manual", "families": ["inet"], "priority": 3, "active": 1})
+        }));
     }
-    for (priority, bridge) in (4..).zip(&host.bridges).filter(|_| bridges) {
+    for (port, bridge) in host.bridges.iter().enumerate().filter(|_| bridges) {
         let path = format!("/sdn/zones/localnetwork/{bridge}");
-        let seen = ["SDN.Use", "SDN.Audit"];
-        if !ask.may(world, &path, &seen) && kind.is_some() {
+        if !ask.may(world, &path, &["SDN.Use", "SDN.Audit"]) {
             continue;
         }
-        all.push(json!({"iface": bridge, "type": "bridge", "method": "static", "active": 1,
-                        "autostart": 1, "bridge_ports": "eno1", "bridge_stp": "off",
-                        "bridge_fd": "0", "families": ["inet"], "priority": priority}));
+        let mut value = json!({"iface": bridge, "type": "bridge", "method": "manual", "active": 1,
+                               "method6": "manual", "autostart": 1, "families": ["inet"],
+                               "bridge_ports": format!("eth{port}"), "bridge_stp": "off",
+                               "bridge_fd": "0", "priority": port + 4});
+        // The first bridge is the one that the host itself is reached by.
+        if port == 0 {
+            let address = address(world, &ask.node, host.number);
+            value["method"] = json!("static");
+            value["address"] = json!(address);
+            value["netmask"] = json!("24");
+            value["cidr"] = json!(format!("{address}/24"));
+            value["gateway"] = json!(world.site.gateway);
+        }
+        all.push(value);
     }
     Ok(Value::Array(all))
+}
+
+/// A host's address: what the name servers say, or one of the lower ones of the gateway's network.
+fn address(world: &World, node: &str, number: u32) -> Ipv4Addr {
+    let name = format!("{node}.{}", world.site.domain);
+    let known = world.site.records.iter().find(|(known, _)| *known == name);
+    let made = || Ipv4Addr::from((u32::from(world.site.gateway) & !0xff) + 10 + number);
+    known.map_or_else(made, |(_, address)| *address)
 }
 
 fn certificates(world: &World, ask: &Ask) -> Answer {
@@ -128,7 +152,7 @@ fn certificates(world: &World, ask: &Ask) -> Answer {
         json!({"filename": file, "pem": pair.cert, "fingerprint": pair.fingerprint,
                "notbefore": made, "notafter": world.epoch + days * 86_400,
                "public-key-type": "id-ecPublicKey", "public-key-bits": 256,
-               "issuer": "/CN=Proxmox Virtual Environment/O=PVE Cluster Manager CA"})
+               "subject": pair.subject, "issuer": dc.ca.subject})
     };
     let mut ca = info("pve-root-ca.pem", &dc.ca, 3650);
     ca["san"] = json!([]);

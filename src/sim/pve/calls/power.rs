@@ -116,15 +116,11 @@ fn reset(world: &mut World, _: &Store, ask: &Ask) -> Answer {
 
 fn current(world: &World, ask: &Ask) -> Answer {
     let vm = vm(world, ask)?;
-    let mut value = status(world, ask.vmid(), vm);
-    value["qmpstatus"] = json!(vm.status());
+    let mut value = status(world, ask.vmid(), vm, true);
     value["ha"] = json!({"managed": 0});
     value["clipboard"] = json!(null);
     if vm.agent() {
         value["agent"] = json!(1);
-    }
-    if vm.running.is_some() {
-        value["pid"] = json!(10_000 + ask.vmid());
     }
     Ok(value)
 }

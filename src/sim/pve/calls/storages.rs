@@ -1,5 +1,5 @@
-//! Storages, their contents, uploads and downloads
-//! (pve-storage src/PVE/API2/Storage/{Config,Status,Content}.pm).
+//! Storages of a node, their contents, uploads and downloads
+//! (pve-storage src/PVE/API2/Storage/{Status,Content}.pm).
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::sim::store::Store;
 use crate::sim::world::World;
 
 /// Who may look at a storage.
-const SEE: &[&str] = &["Datastore.Audit", "Datastore.AllocateSpace"];
+pub const SEE: &[&str] = &["Datastore.Audit", "Datastore.AllocateSpace"];
 /// What can be uploaded and downloaded.
 const FILES: &[&str] = &["iso", "vztmpl", "import"];
 const ALGORITHMS: &[&str] = &["md5", "sha1", "sha224", "sha256", "sha384", "sha512"];
@@ -30,37 +30,6 @@ const VOLUME: Param = must("volume", Kind::Text);
 
 /// The calls of this part.
 pub const CALLS: &[Call] = &[
-    Call {
-        method: "GET",
-        path: "/storage",
-        params: &[&[text("type")]],
-        permit: Permit::User,
-        run: Run::Read(sections),
-    },
-    Call {
-        method: "GET",
-        path: "/storage/{storage}",
-        params: &[&[STORAGE]],
-        permit: Permit::One("/storage/{storage}", &["Datastore.Allocate"]),
-        run: Run::Read(|world, ask| {
-            let id = ask.text("storage");
-            let found = ask.dc(world).storages.get(id);
-            Ok(section(id, found.ok_or_else(|| missing(id))?))
-        }),
-    },
-    Call {
-        method: "PUT",
-        path: "/storage/{storage}",
-        params: &[&[
-            STORAGE,
-            text("content").of(Format::List),
-            flag("disable"),
-            text("digest").up_to(64),
-            text("nodes").of(Format::List),
-        ]],
-        permit: Permit::One("/storage", &["Datastore.Allocate"]),
-        run: Run::Write(change_section),
-    },
     Call {
         method: "GET",
         path: "/nodes/{node}/storage",
@@ -143,7 +112,8 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
-fn missing(id: &str) -> Failure {
+/// There is no such storage.
+pub fn missing(id: &str) -> Failure {
     Failure::Die(format!("storage '{id}' does not exist"))
 }
 
@@ -158,52 +128,6 @@ fn on_node<'a>(world: &'a World, ask: &Ask) -> Result<&'a Storage, Failure> {
         return Err(Failure::Die(text));
     }
     Ok(storage)
-}
-
-fn section(id: &str, storage: &Storage) -> Value {
-    let mut value = json!({"storage": id, "type": storage.kind,
-                           "content": storage.content.join(",")});
-    match Layout::of(&storage.kind) {
-        Layout::Files if storage.kind == "dir" => {
-            value["path"] = json!(drive::file_path(id, ":").trim_end_matches("/images/"));
-        }
-        Layout::Thin => {
-            value["thinpool"] = json!("data");
-            value["vgname"] = json!("pve");
-        }
-        _ => {}
-    }
-    if storage.shared {
-        value["shared"] = json!(1);
-    }
-    if storage.disabled {
-        value["disable"] = json!(1);
-    }
-    value
-}
-
-fn sections(world: &World, ask: &Ask) -> Answer {
-    let kind = ask.params.text("type");
-    let seen = ask.dc(world).storages.iter().filter(|(id, storage)| {
-        kind.is_none_or(|kind| storage.kind == kind)
-            && ask.may(world, &format!("/storage/{id}"), SEE)
-    });
-    Ok(seen.map(|(id, storage)| section(id, storage)).collect())
-}
-
-fn change_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
-    ask.can_write(world, "storage_cfg")?;
-    let id = ask.text("storage");
-    let content = ask.params.text("content").map(|_| ask.params.list("content"));
-    let disable = ask.params.text("disable").map(|_| ask.params.flag("disable"));
-    let storage = ask.dc_mut(world).storages.get_mut(id).ok_or_else(|| missing(id))?;
-    if let Some(content) = content {
-        storage.content = content;
-    }
-    if let Some(disable) = disable {
-        storage.disabled = disable;
-    }
-    Ok(json!({"storage": id, "type": storage.kind}))
 }
 
 fn usage(dc: &Datacenter, host: &str, id: &str, storage: &Storage) -> Value {
@@ -237,28 +161,35 @@ fn list(world: &World, ask: &Ask) -> Answer {
         .collect())
 }
 
-fn item(volume: &Volume) -> Value {
+fn item(volume: &Volume, layout: Layout) -> Value {
     let mut value = json!({"volid": volume.volid, "content": volume.content,
                            "format": volume.format, "size": volume.size, "ctime": volume.ctime});
     if let Some(vmid) = volume.vmid {
         value["vmid"] = json!(vmid);
         value["used"] = json!(volume.used());
-        value["parent"] = json!(volume.parent);
+        let base = volume.parent.as_deref().and_then(|base| base.split_once(':'));
+        match layout {
+            // The backing file as the image names it.
+            Layout::Files => value["parent"] = json!(base.map(|(_, path)| format!("../{path}"))),
+            Layout::Tree => value["parent"] = json!(base.map(|(_, name)| name)),
+            Layout::Thin | Layout::Thick => {}
+        }
     }
     value
 }
 
 fn content(world: &World, ask: &Ask) -> Answer {
-    on_node(world, ask)?;
+    let layout = Layout::of(&on_node(world, ask)?.kind);
     let params = &ask.params;
     let vmid = params.vmid("vmid");
     let seen = ask.dc(world).volumes.iter().filter(|volume| {
         volume.storage == ask.text("storage")
             && volume.seen_from(&ask.node)
             && params.text("content").is_none_or(|content| volume.content == content)
-            && (vmid.is_none() || volume.vmid.is_none() || volume.vmid == vmid)
+            // Of the files that belong to no VM only those to import are listed with a VM's own.
+            && (vmid.is_none() || volume.vmid == vmid || volume.content == "import")
     });
-    Ok(seen.map(item).collect())
+    Ok(seen.map(|volume| item(volume, layout)).collect())
 }
 
 fn allocate(world: &mut World, _: &Store, ask: &Ask) -> Answer {
@@ -289,6 +220,7 @@ fn allocate(world: &mut World, _: &Store, ask: &Ask) -> Answer {
         content: "images".to_owned(),
         format: format.to_owned(),
         size,
+        disk: None,
         ctime: unix,
         vmid: Some(vmid),
         parent: None,
@@ -310,7 +242,7 @@ fn volid(ask: &Ask) -> String {
 
 fn volume(world: &World, ask: &Ask) -> Answer {
     let volid = volid(ask);
-    let path = drive::file_path(ask.text("storage"), &volid);
+    let path = ask.dc(world).path(ask.text("storage"), &volid);
     let volume = ask.dc(world).volume(&ask.node, &volid);
     let volume =
         volume.ok_or_else(|| Failure::Die(format!("volume_size_info on '{volid}' failed")))?;

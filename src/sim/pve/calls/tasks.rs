@@ -58,7 +58,7 @@ pub const CALLS: &[Call] = &[
         params: &[&[NODE, UPID]],
         permit: Permit::User,
         run: Run::Read(|world, ask| {
-            let task = find(world, ask)?.ok_or_else(no_such)?;
+            let task = find_seen(world, ask)?.ok_or_else(no_such)?;
             Ok(ask.dc(world).tasks[task].status())
         }),
     },
@@ -88,15 +88,20 @@ fn no_such() -> Failure {
     Failure::parameter("upid", "no such task")
 }
 
-/// A task of the node by its UPID, and whether the caller may see it.
+/// A task of the node by its UPID.
 fn find(world: &World, ask: &Ask) -> Result<Option<usize>, Failure> {
     let upid = ask.text("upid");
     if upid.split(':').count() != 9 || !upid.starts_with("UPID:") {
         return Err(Failure::parameter("upid", "unable to parse worker upid"));
     }
     let dc: &Datacenter = ask.dc(world);
-    let found = dc.tasks.iter().position(|task| task.upid == upid && task.host == ask.node);
-    if let Some(task) = found.map(|index| &dc.tasks[index])
+    Ok(dc.tasks.iter().position(|task| task.upid == upid && task.host == ask.node))
+}
+
+/// The same for somebody who wants to look at it.
+fn find_seen(world: &World, ask: &Ask) -> Result<Option<usize>, Failure> {
+    let found = find(world, ask)?;
+    if let Some(task) = found.map(|index| &ask.dc(world).tasks[index])
         && !may_see(world, ask, task, &ask.node)
     {
         ask.require(world, &format!("/nodes/{}", ask.node), &["Sys.Audit"])?;
@@ -125,6 +130,18 @@ fn cluster_item(task: &Task) -> Value {
     value
 }
 
+/// A task as the file of the running ones has it: the token is a part of the user there.
+fn active_item(task: &Task) -> Value {
+    let mut value = task.listed();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("tokenid");
+        object.insert("user".to_owned(), json!(task.caller().full()));
+        object.insert("saved".to_owned(), json!("0"));
+        object.insert("status".to_owned(), json!("RUNNING"));
+    }
+    value
+}
+
 fn list(world: &World, ask: &Ask) -> Result<Body, Failure> {
     let params = &ask.params;
     let source = params.text("source").unwrap_or("archive");
@@ -148,19 +165,16 @@ fn list(world: &World, ask: &Ask) -> Result<Body, Failure> {
     let start = params.number("start").and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     let limit = params.number("limit").and_then(|n| usize::try_from(n).ok()).unwrap_or(50);
     let item = |task: &Task| {
-        let mut value = task.listed();
-        if task.result.is_none() {
-            value["status"] = json!("RUNNING");
-        }
-        value
+        if task.result.is_none() { active_item(task) } else { task.listed() }
     };
-    let total = Some(seen.len());
+    // Perl leaves out what is false.
+    let total = Some(seen.len()).filter(|total| *total > 0);
     let data = seen.into_iter().skip(start).take(limit).map(item).collect();
     Ok(Body { data, total })
 }
 
 fn log(world: &World, ask: &Ask) -> Result<Body, Failure> {
-    let Some(index) = find(world, ask)? else {
+    let Some(index) = find_seen(world, ask)? else {
         return Ok(one_line("unable to open file - No such file or directory"));
     };
     let lines = &ask.dc(world).tasks[index].log;

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::cluster::boot_disk_bytes;
 use super::{Answer, Ask, Call, NODE, Permit, Run, VMID};
+use crate::sim::pve::cloudinit as generated;
 use crate::sim::pve::config::{self, Change};
+use crate::sim::pve::nic;
 use crate::sim::pve::options::{self, OPTIONS};
 use crate::sim::pve::pace;
 use crate::sim::pve::schema::{Format, Kind, Param, flag, integer, must, text};
@@ -155,8 +157,8 @@ pub fn vm<'a>(world: &'a World, ask: &Ask) -> Result<&'a Vm, Failure> {
     found.ok_or_else(|| Failure::Die(no_config(&ask.node, ask.vmid())))
 }
 
-/// What a VM's status says, in the list and alone.
-pub fn status(world: &World, vmid: u32, vm: &Vm) -> Value {
+/// What a VM's status says, in the list and alone; `full` asks QEMU too.
+pub fn status(world: &World, vmid: u32, vm: &Vm, full: bool) -> Value {
     let uptime = vm.running.map_or(0, |since| world.now.0.saturating_sub(since.0) / 1000);
     let mut value = json!({
         "vmid": vmid, "name": vm.name(vmid), "status": vm.status(), "cpus": vm.vcpus(),
@@ -175,13 +177,30 @@ pub fn status(world: &World, vmid: u32, vm: &Vm) -> Value {
     if vm.config.contains_key("serial0") {
         value["serial"] = json!(1);
     }
+    if vm.running.is_some() {
+        value["pid"] = json!(10_000 + vmid);
+        for pressure in ["cpufull", "cpusome", "iofull", "iosome", "memoryfull", "memorysome"] {
+            value[format!("pressure{pressure}")] = json!(0);
+        }
+    }
+    if full {
+        value["qmpstatus"] = json!(vm.status());
+    }
+    if full && vm.running.is_some() {
+        let taps = vm.config.keys().filter(|key| nic::is_net(key)).map(|key| {
+            let tap = format!("tap{vmid}i{}", key.trim_start_matches("net"));
+            (tap, json!({"netin": 0, "netout": 0}))
+        });
+        value["nics"] = taps.collect();
+    }
     value
 }
 
 fn list(world: &World, ask: &Ask) -> Answer {
     let vms = ask.dc(world).vms.iter().filter(|(_, vm)| vm.host == ask.node);
     let seen = vms.filter(|(vmid, _)| ask.may(world, &format!("/vms/{vmid}"), &["VM.Audit"]));
-    Ok(seen.map(|(vmid, vm)| status(world, *vmid, vm)).collect())
+    let full = ask.params.flag("full");
+    Ok(seen.map(|(vmid, vm)| status(world, *vmid, vm, full)).collect())
 }
 
 fn shown(key: &str, value: &str) -> Value {
@@ -253,40 +272,14 @@ fn cloudinit(world: &World, ask: &Ask) -> Answer {
     Ok(there.map(|(key, value)| json!({"key": key, "value": shown(key, value)})).collect())
 }
 
-/// The generated documents, as far as clients look at them: our own guests read a seed instead.
 fn dump(world: &World, ask: &Ask) -> Answer {
     let vm = vm(world, ask)?;
-    let option = |key: &str| vm.config.get(key).map(String::as_str);
-    let name = vm.name(ask.vmid());
     Ok(json!(match ask.text("type") {
         "user" => {
-            let short = name.split('.').next().unwrap_or_default();
-            let mut text = format!("#cloud-config\nhostname: {short}\nmanage_etc_hosts: true\n");
-            text.push_str(&format!("fqdn: {name}\n"));
-            if let Some(user) = option("ciuser") {
-                text.push_str(&format!("user: {user}\n"));
-            }
-            if option("cipassword").is_some() {
-                text.push_str("password: **********\n");
-            }
-            if let Some(keys) = option("sshkeys") {
-                let keys = percent_encoding::percent_decode_str(keys).decode_utf8_lossy();
-                text.push_str("ssh_authorized_keys:\n");
-                for key in keys.lines() {
-                    text.push_str(&format!("  - {key}\n"));
-                }
-            }
-            text.push_str(
-                "chpasswd:\n  expire: False\nusers:\n  - default\npackage_upgrade: true\n",
-            );
-            text
+            let all = ask.may(world, &format!("/vms/{}", ask.vmid()), &["VM.Config.Cloudinit"]);
+            generated::user(vm, ask.vmid(), all)
         }
-        "network" => {
-            let address = option("ipconfig0").unwrap_or("ip=dhcp");
-            format!(
-                "version: 1\nconfig:\n    - type: physical\n      name: eth0\n      # {address}\n"
-            )
-        }
+        "network" => generated::network(vm, &world.site),
         _ => format!("instance-id: {}\n", vm.digest()),
     }))
 }

@@ -7,7 +7,7 @@ use crate::sim::faults::FaultKind;
 use crate::sim::pve::drive::{self, Drive, Layout};
 use crate::sim::pve::state::{Datacenter, Vm, Volume};
 use crate::sim::pve::task::{storage_lock, timeout_text, vm_lock};
-use crate::sim::pve::{config, pace};
+use crate::sim::pve::{config, nic, pace};
 
 /// A clone, as it was asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,8 +30,27 @@ pub struct Clone {
     pub description: Option<String>,
     /// Its pool.
     pub pool: Option<String>,
+    /// How fast it may read, in KiB a second.
+    pub limit: Option<u64>,
     /// The lock of the storage on which it copies, while it does.
     pub copying: Option<String>,
+    /// The disks that it copies.
+    pub copies: Vec<Copied>,
+}
+
+/// A disk that is being copied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Copied {
+    /// The drive's option name.
+    pub drive: String,
+    /// What the drive is set to when all is copied.
+    pub value: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many of them are data.
+    pub used: u64,
+    /// The command that copies.
+    pub command: String,
 }
 
 /// Making the new configuration.
@@ -65,9 +84,10 @@ pub fn step(turn: &mut Turn, mut work: Clone) -> Result<Next, Next> {
             if let Some(file) = &work.copying {
                 turn.dc().release(&upid, Some(file), at);
             }
-            let bytes = copied(turn.dc(), &work);
             let seconds = match work.full {
-                true => pace::FULL_CLONE + bytes as f64 / pace::COPY_RATE,
+                true => {
+                    pace::FULL_CLONE + work.copies.iter().map(|c| time(c, work.limit)).sum::<f64>()
+                }
                 false => pace::LINKED_CLONE - pace::CLONE_CONFIG - pace::ALLOCATE,
             };
             let name = work.name.clone().unwrap_or_default();
@@ -77,8 +97,8 @@ pub fn step(turn: &mut Turn, mut work: Clone) -> Result<Next, Next> {
             {
                 return Ok(turn.after(BREAK, seconds / 2.0));
             }
-            if work.full {
-                turn.say(format!("transferred 0.0 B of {} (0.00%)", human(bytes)));
+            for copy in &work.copies {
+                turn.say(format!("transferred 0.0 B of {} (0.00%)", human(copy.size)));
             }
             Ok(turn.after(FINISH, seconds))
         }
@@ -89,12 +109,14 @@ pub fn step(turn: &mut Turn, mut work: Clone) -> Result<Next, Next> {
             Ok(Next::End(Err(text.to_owned())))
         }
         _ => {
-            if work.full {
-                let size = human(copied(turn.dc(), &work));
+            for copy in &work.copies {
+                let size = human(copy.size);
                 turn.say(format!("transferred {size} of {size} (100.00%)"));
             }
             let dc = turn.dc();
             if let Some(vm) = dc.vms.get_mut(&work.newid) {
+                let drives = work.copies.into_iter().map(|copy| (copy.drive, copy.value));
+                vm.config.extend(drives);
                 vm.lock = None;
                 vm.host.clone_from(&work.target);
             }
@@ -166,13 +188,17 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     vm.config.retain(|key, _| !key.starts_with("unused"));
     let drives: Vec<_> = source.drives().map(|(key, drive)| (key.to_owned(), drive)).collect();
     for (key, old) in drives {
-        if let Some(new) = copy_drive(turn, work, host, &key, &old, unix) {
+        let new = copy_drive(turn, work, host, &key, &old, unix);
+        // A drive is set when what is in it is whole.
+        if work.copies.iter().any(|copy| copy.drive == key) {
+            vm.config.remove(&key);
+        } else if let Some(new) = new {
             vm.config.insert(key, new.to_string());
         }
     }
-    for (key, value) in source.config.iter().filter(|(key, _)| config::is_net(key)) {
+    for (key, value) in source.config.iter().filter(|(key, _)| nic::is_net(key)) {
         let mac = turn.world.pve.new_mac();
-        vm.config.insert(key.clone(), config::with_mac(value, &mac));
+        vm.config.insert(key.clone(), nic::with_mac(value, &mac));
     }
     let uuid = turn.world.pve.new_uuid();
     vm.config.insert("smbios1".to_owned(), format!("uuid={uuid}"));
@@ -180,7 +206,8 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     vm.config.insert("vmgenid".to_owned(), generation);
     let copy = || format!("Copy-of-VM-{}", source.name(work.source));
     vm.config.insert("name".to_owned(), work.name.clone().unwrap_or_else(copy));
-    if let Some(text) = &work.description {
+    // To Perl an empty description is none: the source's stays.
+    if let Some(text) = work.description.as_ref().filter(|text| !text.is_empty()) {
         vm.config.insert("description".to_owned(), config::trimmed(text));
     }
     turn.dc().vms.insert(work.newid, vm);
@@ -191,7 +218,7 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
 /// Copies or links what is in a drive, and gives the new drive.
 fn copy_drive(
     turn: &mut Turn,
-    work: &Clone,
+    work: &mut Clone,
     host: &str,
     key: &str,
     old: &Drive,
@@ -222,9 +249,13 @@ fn copy_drive(
     };
     let kind = if linked { "linked" } else { "full" };
     turn.say(format!("create {kind} clone of drive {key} ({})", old.volume));
+    if let Some(line) = formatting(turn.dc(), &to, &volid, &format, &base, linked) {
+        turn.say(line);
+    }
     if !linked {
         turn.say(format!("allocated target volume '{volid}'"));
     }
+    let command = command(turn.dc(), &base, (&to, &volid, &format), work.limit);
     turn.dc().volumes.push(Volume {
         volid: volid.clone(),
         storage: to,
@@ -238,12 +269,73 @@ fn copy_drive(
     let mut new = old.clone();
     new.volume = volid;
     new.options.insert("size".to_owned(), drive::format_size(base.size));
+    if !linked && !old.is_cloudinit() {
+        let (drive, value) = (key.to_owned(), new.to_string());
+        work.copies.push(Copied { drive, value, size: base.size, used: base.used(), command });
+    }
     Some(new)
 }
 
-fn copied(dc: &Datacenter, work: &Clone) -> u64 {
-    let ours = |volume: &&Volume| volume.vmid == Some(work.newid) && volume.content == "images";
-    dc.volumes.iter().filter(ours).map(|volume| volume.size).sum()
+/// What `qemu-img create` says of a new file.
+fn formatting(
+    dc: &Datacenter,
+    storage: &str,
+    volid: &str,
+    format: &str,
+    base: &Volume,
+    linked: bool,
+) -> Option<String> {
+    let kind = &dc.storages.get(storage)?.kind;
+    if Layout::of(kind) != Layout::Files {
+        return None;
+    }
+    let (path, size) = (dc.path(storage, volid), base.size);
+    if format != "qcow2" {
+        return Some(format!("Formatting '{path}', fmt={format} size={size} preallocation=off"));
+    }
+    let name = base.volid.split_once(':').map_or("", |(_, path)| path);
+    let (clusters, backing) = match linked {
+        true => {
+            let backing = format!("backing_file=../{name} backing_fmt={} ", base.format);
+            ("131072 extended_l2=on", backing)
+        }
+        false => ("65536 extended_l2=off", String::new()),
+    };
+    Some(format!(
+        "Formatting '{path}', fmt=qcow2 cluster_size={clusters} preallocation=metadata \
+         compression_type=zlib size={size} {backing}lazy_refcounts=off refcount_bits=16"
+    ))
+}
+
+/// The command that copies a disk (qemu-server src/PVE/QemuServer/QemuImage.pm).
+fn command(
+    dc: &Datacenter,
+    base: &Volume,
+    (storage, volid, format): (&str, &str, &str),
+    limit: Option<u64>,
+) -> String {
+    let rate = limit.map(|limit| format!(" -r {limit}K")).unwrap_or_default();
+    let (from, to) = (dc.path(&base.storage, &base.volid), dc.path(storage, volid));
+    format!(
+        "/usr/bin/qemu-img convert -p -n{rate} -f {} -O {format} {from} zeroinit:{to}",
+        base.format
+    )
+}
+
+/// How long a disk is copied: all of it is looked at, and its data may have a limit.
+fn time(copy: &Copied, limit: Option<u64>) -> f64 {
+    let free = copy.size as f64 / pace::COPY_RATE;
+    limit.map_or(free, |limit| free.max(copy.used as f64 / 1024.0 / limit as f64))
+}
+
+/// How a clone ends whose task is stopped.
+pub fn interrupted(work: &Clone) -> String {
+    match work.copies.first() {
+        Some(Copied { command, .. }) => {
+            format!("clone failed: copy failed: command '{command}' failed: interrupted by signal")
+        }
+        None => "clone failed: interrupted by signal".to_owned(),
+    }
 }
 
 /// Takes away what a clone made that did not come to its end.

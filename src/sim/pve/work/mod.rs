@@ -190,12 +190,12 @@ pub fn interrupt(world: &mut World, dc: usize, index: usize, at: SimTime) {
     let text = match &task.work {
         Work::Clone(work) => {
             clone::undo(&mut world.pve.datacenters[dc], work);
-            "clone failed: copy failed: interrupted by signal"
+            clone::interrupted(work)
         }
-        _ => "interrupted by signal",
+        _ => "interrupted by signal".to_owned(),
     };
     let unix = world.epoch + (at.0 / 1000) as i64;
-    task.end(Err(text.to_owned()), unix);
+    task.end(Err(text), unix);
     world.pve.datacenters[dc].release(&task.upid, None, at);
     world.pve.datacenters[dc].tasks[index] = task;
 }

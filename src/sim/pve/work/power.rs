@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Next, Turn, no_config};
 use crate::sim::pve::state::{Lock, Vm};
 use crate::sim::pve::task::vm_lock;
-use crate::sim::pve::{config, pace};
+use crate::sim::pve::{nic, pace};
 use crate::sim::world::Machine;
 
 /// How to switch.
@@ -122,8 +122,8 @@ fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), St
         }
     }
     let bridges = dc.hosts.get(host).map(|host| host.bridges.clone()).unwrap_or_default();
-    for (_, value) in vm.config.iter().filter(|(key, _)| config::is_net(key)) {
-        let bridge = config::bridge(value).unwrap_or_default();
+    for (_, value) in vm.config.iter().filter(|(key, _)| nic::is_net(key)) {
+        let bridge = nic::bridge(value).unwrap_or_default();
         if !bridge.is_empty() && !bridges.iter().any(|there| there == bridge) {
             return Err(format!("bridge '{bridge}' does not exist"));
         }
@@ -143,12 +143,7 @@ fn switch_on(turn: &mut Turn, vmid: u32) {
     let at = turn.at;
     let key = turn.key(vmid);
     let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
-    for (option, value) in std::mem::take(&mut vm.pending) {
-        match value {
-            Some(value) => drop(vm.config.insert(option, value)),
-            None => drop(vm.config.remove(&option)),
-        }
-    }
+    vm.settle();
     vm.running = Some(at);
     let machine = machine(turn, vmid, key);
     if let Some(machine) = machine {
@@ -163,6 +158,7 @@ fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
     if let Some(vm) = turn.dc().vms.get_mut(&vmid) {
         vm.running = None;
         vm.stopped = Some(at);
+        vm.settle();
     }
 }
 
@@ -188,8 +184,8 @@ fn machine(turn: &mut Turn, vmid: u32, key: String) -> Option<Machine> {
         nics: vm
             .config
             .iter()
-            .filter(|(key, _)| config::is_net(key))
-            .filter_map(|(_, value)| config::nic(value))
+            .filter(|(key, _)| nic::is_net(key))
+            .filter_map(|(_, value)| nic::nic(value))
             .collect(),
         cdroms: blobs.collect(),
         agent: vm.agent(),

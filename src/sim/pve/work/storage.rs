@@ -3,10 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use super::{Next, Turn, no_room};
 use crate::sim::faults::FaultKind;
 use crate::sim::pve::drive::{self, Layout};
+use crate::sim::pve::internet::{self, Found};
 use crate::sim::pve::pace;
 use crate::sim::pve::state::Volume;
 
@@ -72,7 +75,7 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
         }
         turn.say("OK, checksum verified");
     }
-    let path = drive::file_path(&work.storage, &work.volid);
+    let path = turn.dc().path(&work.storage, &work.volid);
     turn.say(format!("target node: {}", work.target));
     turn.say(format!("target file: {path}"));
     turn.say(format!("file size is: {}", work.size));
@@ -82,6 +85,8 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
         return Ok(Next::End(Err(text)));
     }
     let unix = turn.unix();
+    let image = (work.content == "import").then(|| turn.store.blob(&work.blob)).flatten();
+    let disk = image.map(|image| drive::disk_bytes(&image));
     let dc = turn.dc();
     let shared = dc.storages.get(&work.storage).is_some_and(|storage| storage.shared);
     dc.remove_volume(&work.target, &work.volid);
@@ -90,10 +95,11 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
         storage: work.storage,
         host: (!shared).then(|| work.target.clone()),
         format: format_of(&work.content, &path),
-        // What a person uploads as an image to import is taken to hold a system.
-        system: work.content == "import",
+        // What a person uploads may be any disk: no system is known to be on it.
+        system: false,
         content: work.content,
         size: work.size,
+        disk,
         ctime: unix,
         vmid: None,
         parent: None,
@@ -104,12 +110,12 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
     Ok(Next::End(Ok(())))
 }
 
-/// Fetches a file from the simulated internet: every `https` address whose last part ends in
-/// `.img` or `.qcow2` is a cloud image there, and has the checksum that is asked for.
+/// Fetches a file from the simulated internet ([`internet`]).
 pub fn download(turn: &mut Turn, work: Download) -> Result<Next, Next> {
     let host = turn.host();
-    let path = drive::file_path(&work.storage, &work.volid);
+    let path = turn.dc().path(&work.storage, &work.volid);
     let wanted = work.checksum.as_ref().map(|checksum| checksum.value.to_lowercase());
+    let found = internet::visit(&work.url);
     if turn.task.stage == 0 {
         turn.say(format!("downloading {} to {path}", work.url));
         if let Some(there) = turn.dc().volume(&host, &work.volid) {
@@ -120,29 +126,33 @@ pub fn download(turn: &mut Turn, work: Download) -> Result<Next, Next> {
             let text = format!("refusing to override existing file '{path}'");
             return Ok(Next::End(Err(text)));
         }
-        let file = work.url.split(['?', '#']).next().unwrap_or_default();
-        let known = [".img", ".qcow2"].iter().any(|end| file.ends_with(end));
-        if !work.url.starts_with("https://") || !known {
-            turn.say("HTTP request sent, awaiting response... 404 Not Found");
-            return Ok(Next::End(Err("download failed: exit code 8".to_owned())));
-        }
+        let bytes = connect(turn, &work.url, &found).map_err(|text| {
+            // The last line that `wget` said, or how it ended.
+            Next::End(Err(format!("download failed: {text}")))
+        })?;
         if turn.world.faults.active(FaultKind::DiskFull, &host) {
             return Ok(Next::End(Err(no_room(&work.storage, "dir"))));
         }
-        turn.say("HTTP request sent, awaiting response... 200 OK");
-        let seconds = pace::DOWNLOAD + pace::IMAGE_BYTES as f64 / pace::DOWNLOAD_RATE;
-        return Ok(turn.after(1, seconds));
+        return Ok(turn.after(1, pace::DOWNLOAD + bytes as f64 / pace::DOWNLOAD_RATE));
     }
+    let iso = matches!(found, Found::Iso(_)).then(|| vec![0; internet::ISO_BYTES]);
     if let Some(checksum) = &work.checksum {
         turn.say("calculating checksum...");
-        if turn.fault(FaultKind::BadChecksum) {
-            let got = digest("sha256", work.url.as_bytes()).unwrap_or_default();
+        let got = match &iso {
+            Some(bytes) => digest(&checksum.algorithm, bytes),
+            None if turn.fault(FaultKind::BadChecksum) => digest("sha256", work.url.as_bytes()),
+            None => wanted.clone(),
+        };
+        if got != wanted {
+            let got = got.unwrap_or_default();
             let text = format!("checksum mismatch: got '{got}' != expect '{}'", checksum.value);
             return Ok(Next::End(Err(text)));
         }
         turn.say("OK, checksum verified");
     }
     let unix = turn.unix();
+    let kept = iso.as_ref().map(|bytes| turn.store.keep(bytes)).transpose();
+    let blob = kept.map_err(|error| Next::End(Err(format!("download failed: {error}"))))?;
     let dc = turn.dc();
     let shared = dc.storages.get(&work.storage).is_some_and(|storage| storage.shared);
     dc.volumes.push(Volume {
@@ -150,17 +160,48 @@ pub fn download(turn: &mut Turn, work: Download) -> Result<Next, Next> {
         storage: work.storage,
         host: (!shared).then_some(host),
         format: format_of(&work.content, &path),
-        system: work.content == "import",
+        system: iso.is_none() && work.content == "import",
         content: work.content,
-        size: pace::IMAGE_BYTES,
+        size: iso.as_ref().map_or(pace::IMAGE_BYTES, |bytes| bytes.len() as u64),
+        disk: iso.is_none().then_some(pace::IMAGE_DISK_BYTES),
         ctime: unix,
         vmid: None,
         parent: None,
-        blob: None,
-        sha256: wanted,
+        sha256: blob.clone().or(wanted),
+        blob,
     });
     turn.say(format!("download of '{}' to '{path}' finished", work.url));
     Ok(Next::End(Ok(())))
+}
+
+/// What `wget` says until a file begins to come, and the file's length in bytes.
+fn connect(turn: &mut Turn, url: &str, found: &Found) -> Result<u64, String> {
+    let second =
+        OffsetDateTime::from_unix_timestamp(turn.unix()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let second = second.format(format).unwrap_or_default();
+    turn.say(format!("--{second}--  {url}"));
+    let (place, bytes) = match found {
+        Found::NoName(host) => {
+            turn.say(format!("Resolving {host} ({host})... failed: Name or service not known."));
+            return Err(format!("wget: unable to resolve host address '{host}'"));
+        }
+        Found::Refused(place) => {
+            return Err(format!("Connecting to {place}... failed: Connection refused."));
+        }
+        Found::Missing(place) => (place, None),
+        Found::Image(place) => (place, Some(pace::IMAGE_BYTES)),
+        Found::Iso(place) => (place, Some(internet::ISO_BYTES as u64)),
+    };
+    turn.say(format!("Connecting to {place}... connected."));
+    let Some(bytes) = bytes else {
+        turn.say("HTTP request sent, awaiting response... 404 Not Found");
+        turn.say(format!("{second} ERROR 404: Not Found."));
+        return Err("exit code 8".to_owned());
+    };
+    turn.say("HTTP request sent, awaiting response... 200 OK");
+    turn.say(format!("Length: {bytes}"));
+    Ok(bytes)
 }
 
 /// Deletes a volume. One that is not there is deleted already.
@@ -178,7 +219,7 @@ pub fn delete(turn: &mut Turn, storage: &str, volid: &str) -> Result<Next, Next>
     }
     match dc.volume(&host, volid).cloned() {
         None => {
-            let path = drive::file_path(storage, volid);
+            let path = dc.path(storage, volid);
             turn.say(format!("disk image '{path}' does not exist"));
         }
         Some(volume) => {
@@ -201,7 +242,8 @@ fn format_of(content: &str, path: &str) -> String {
     let end = path.rsplit('.').next().unwrap_or_default();
     match content {
         "iso" => "iso".to_owned(),
-        "vztmpl" => "txz".to_owned(),
+        // `tgz`, `txz` and so on.
+        "vztmpl" if end != "tar" => format!("t{end}"),
         _ => end.to_owned(),
     }
 }
