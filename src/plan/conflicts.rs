@@ -17,7 +17,7 @@ pub struct Conflict {
 }
 
 /// All that stands in the way.
-pub(super) fn conflicts(
+pub fn conflicts(
     cluster: &Cluster,
     specs: &Specs,
     inventory: &Inventory,
@@ -152,4 +152,3 @@ fn needs_template(
             && matches!(inventory.vms.get(&node.name), None | Some(VmState::Absent))
     })
 }
-

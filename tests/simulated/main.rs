@@ -4,9 +4,12 @@
 
 #[path = "../kit/golden.rs"]
 mod golden;
+mod standing;
 mod world;
 
+mod doctor;
 mod faults;
 mod interrupted;
+mod privileges;
 mod refused;
 mod up;

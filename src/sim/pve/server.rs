@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -34,6 +34,8 @@ use crate::sim::world::Shared;
 const IDLE: Duration = Duration::from_secs(5);
 /// Proxmox takes no more headers than this.
 const HEADERS_MAX: usize = 64;
+/// How far a clock is ahead that is.
+const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// One node's server.
 pub struct Server {
@@ -140,6 +142,12 @@ impl Server {
         let mut response = wire::write(outcome, ext);
         if upload {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.shared.look(|world| world.faults.active(FaultKind::ClockAhead, &self.host)) {
+            let then = SystemTime::now() + CLOCK_AHEAD;
+            if let Ok(date) = HeaderValue::from_str(&wire::date(then)) {
+                response.headers_mut().insert("date", date);
+            }
         }
         Ok(response)
     }
