@@ -59,6 +59,8 @@ pub enum TemplateState {
     },
     /// Ours.
     Ours {
+        /// The cluster that it was made for; others may clone it too.
+        cluster: String,
         /// The hash of what it was made from.
         spec: String,
         /// Whether it has been made a template already.
@@ -141,6 +143,7 @@ impl TemplateState {
         let name = config.name().unwrap_or_default().to_owned();
         match config.mark() {
             Some(mark) if mark.node.is_none() => TemplateState::Ours {
+                cluster: mark.cluster,
                 spec: mark.spec,
                 template: config.is_template(),
                 lock: config.lock().map(str::to_owned),

@@ -10,6 +10,7 @@ mod world;
 mod doctor;
 mod faults;
 mod interrupted;
+mod ownership;
 mod privileges;
 mod refused;
 mod up;

@@ -30,6 +30,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
         command.args(["sim", "--quiet", "--speed", SPEED]).args(args).env("HOME", folder.path());
+        command.env("TMPDIR", folder.path());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -44,7 +45,7 @@ impl Server {
         let state = self.folder.path().join("state");
         let mut all = args.to_vec();
         let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        all.extend(["--endpoints", file, "--state", state, "--speed", SPEED]);
+        all.extend(["--endpoints", file, "--state", state]);
         k8sha(&all)
     }
 
