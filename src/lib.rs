@@ -9,6 +9,8 @@
 //! plan      what will be done          pure: Cluster + Inventory → a Plan
 //! run       doing it                   each step looks, acts, waits, looks
 //! report    what people see of it      events while it goes on, a report at its end
+//!
+//! doctor    what stands in the way     GET requests, DNS, TCP → findings with their fixes
 //! ```
 //!
 //! Around them stand the adapters: [`proxmox`] (HTTPS), [`ssh`], [`dns`], [`kubeadm`] (over SSH) and
@@ -21,6 +23,7 @@ pub mod cli;
 pub mod cloudinit;
 pub mod cluster;
 pub mod dns;
+pub mod doctor;
 pub mod error;
 mod files;
 pub mod kubeadm;

@@ -78,10 +78,14 @@ async fn connect_through(proxy: SocketAddr, to: SocketAddr) -> io::Result<TcpStr
     let mut words = line.splitn(3, ' ');
     match (words.next(), words.next(), words.next()) {
         (Some(_), Some("200"), _) => Ok(stream),
-        (_, _, reason) => {
+        (_, status, reason) => {
             // 5xx of a proxy stands for what a direct connection would have met.
+            let kind = match status {
+                Some("504") => io::ErrorKind::HostUnreachable,
+                _ => io::ErrorKind::ConnectionRefused,
+            };
             let text = reason.filter(|text| !text.is_empty()).unwrap_or(&line).to_owned();
-            Err(io::Error::new(io::ErrorKind::ConnectionRefused, text))
+            Err(io::Error::new(kind, text))
         }
     }
 }

@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kubeadm", &["cluster", "ssh", "report", "tempo", "files"]),
     // Of the Proxmox side only the mark's text form, which is pure.
     ("plan", &["cluster", "proxmox"]),
+    // Examines before a run; a run does not need it.
+    ("doctor", &["cluster", "dns", "error", "net", "plan", "proxmox"]),
     ("state", &["cluster", "error", "files", "ssh"]),
     ("settings", &["cluster", "error", "proxmox"]),
     (
@@ -51,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cloudinit",
             "cluster",
             "dns",
+            "doctor",
             "error",
             "files",
             "kubeadm",

@@ -117,6 +117,8 @@ pub enum Command {
     Status,
     /// Ask every name server for every name.
     Dns,
+    /// Examine everything that a run needs; prints what is wrong, each with its fix, else nothing.
+    Doctor,
     /// Show the cloud-init documents and the kubeadm configuration of a node, secrets masked.
     Render {
         /// The node's name, as in the profile.

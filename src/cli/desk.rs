@@ -42,7 +42,7 @@ impl Desk {
     ) -> Result<Self, Failure> {
         let warnings = match command {
             "plan" => Warnings::Full,
-            "status" | "dns" | "destroy" => Warnings::None,
+            "status" | "dns" | "doctor" | "destroy" => Warnings::None,
             _ => Warnings::Short,
         };
         let mut cluster = load(common, warnings)?;

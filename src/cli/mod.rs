@@ -10,6 +10,7 @@ mod args;
 mod confirm;
 mod desk;
 mod dns;
+mod doctor;
 mod generate;
 mod job;
 mod log;
@@ -60,6 +61,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Plan => plan::run(&common, started).await,
         Command::Status => status::run(&common, started).await,
         Command::Dns => dns::run(&common, started).await,
+        Command::Doctor => doctor::run(&common, started).await,
         Command::Render { node } => render::run(&common, &node),
         Command::Sim { port } => sim::run(&common, port).await,
         Command::Generate { what, shell } => generate::run(what, shell),

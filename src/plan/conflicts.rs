@@ -17,7 +17,7 @@ pub struct Conflict {
 }
 
 /// All that stands in the way.
-pub(super) fn conflicts(
+pub fn conflicts(
     cluster: &Cluster,
     specs: &Specs,
     inventory: &Inventory,

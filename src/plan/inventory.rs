@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::cluster::{HostName, NodeName, VmId};
+use crate::cluster::{Cluster, HostName, Node, NodeName, VmId};
+use crate::proxmox::Mark;
+use crate::proxmox::wire::VmConfig;
 
 /// What exists of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -133,4 +135,54 @@ pub struct KubeNode {
     pub roles: BTreeSet<String>,
     /// Whether it is Ready.
     pub ready: bool,
+}
+
+impl TemplateState {
+    /// What the configuration of the VM on a template's VMID says.
+    pub fn of(config: &VmConfig) -> Self {
+        let name = config.name().unwrap_or_default().to_owned();
+        match config.mark() {
+            Some(mark) if mark.node.is_none() => TemplateState::Ours {
+                cluster: mark.cluster,
+                spec: mark.spec,
+                template: config.is_template(),
+                lock: config.lock().map(str::to_owned),
+            },
+            _ if config.is_template() => TemplateState::Theirs { name },
+            _ => TemplateState::Foreign { name },
+        }
+    }
+}
+
+/// The mark of the VM on a node's VMID.
+///
+/// # Errors
+/// Why the VM is not that node's.
+pub fn own_mark(cluster: &Cluster, node: &Node, config: &VmConfig) -> Result<Mark, String> {
+    match config.mark() {
+        None => Err("it does not carry our mark".to_owned()),
+        Some(mark) if mark.cluster != cluster.name => {
+            Err(format!("it belongs to the cluster `{}`", mark.cluster))
+        }
+        Some(mark) if mark.node.as_ref() != Some(&node.name) => {
+            let other = mark.node.map_or("a template".to_owned(), |node| format!("`{node}`"));
+            Err(format!("its mark says that it is {other} of this cluster"))
+        }
+        Some(mark) => Ok(mark),
+    }
+}
+
+impl OurVm {
+    /// A VM of ours as its configuration has it.
+    pub fn new(host: &HostName, mark: Mark, config: VmConfig, running: bool) -> Self {
+        Self {
+            host: host.to_string(),
+            disk_bytes: config.disk_size(super::spec::DISK),
+            running,
+            lock: config.lock().map(str::to_owned),
+            creation: mark.creation,
+            spec: mark.spec,
+            config: config.0,
+        }
+    }
 }

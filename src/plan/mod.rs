@@ -13,6 +13,7 @@ pub mod conflicts;
 pub mod display;
 pub mod inventory;
 pub mod planner;
+pub mod premises;
 pub mod spec;
 pub mod teardown;
 

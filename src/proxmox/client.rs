@@ -6,11 +6,11 @@
 //! src/PVE/APIServer/AnyEvent.pm.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, DATE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -46,6 +46,8 @@ struct Inner {
     identity: Identity,
     session: Mutex<Option<Session>>,
     pace: f64,
+    /// Seconds by which the host's clock is ahead of ours, as its last answer told.
+    ahead: StdMutex<Option<i64>>,
 }
 
 impl fmt::Debug for Client {
@@ -171,6 +173,7 @@ impl Client {
             auth,
             identity,
             session: Mutex::new(None),
+            ahead: StdMutex::new(None),
             pace: if pace.is_finite() && pace > 0.0 { pace } else { 1.0 },
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -210,6 +213,12 @@ impl Client {
     /// What waits are divided by.
     pub fn pace(&self) -> f64 {
         self.inner.pace
+    }
+
+    /// Seconds by which the host's clock is ahead of ours (behind: negative), as the `Date` of its
+    /// last answer told; `None` before the first one.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        *self.inner.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits, at this client's pace.
@@ -335,7 +344,11 @@ impl Client {
         };
         tracing::debug!(%host, call = %request.label, "request");
         let answer = Answer { host, endpoint, identity, request };
-        let outcome = answer.read(outgoing.send().await).await;
+        let sent = outgoing.send().await;
+        if let Some(ahead) = sent.as_ref().ok().and_then(|sent| ahead(sent.headers())) {
+            *self.inner.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
+        let outcome = answer.read(sent).await;
         if let Err(error) = &outcome {
             tracing::debug!(%host, call = %request.label, %error, "refused");
         }
@@ -349,5 +362,30 @@ impl Client {
         })?;
         header.set_sensitive(true);
         Ok(header)
+    }
+}
+
+/// By how many seconds an answer's `Date` (RFC 9110 §5.6.7) is ahead of our clock.
+fn ahead(headers: &HeaderMap) -> Option<i64> {
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let text = headers.get(DATE)?.to_str().ok()?;
+    let theirs = time::PrimitiveDateTime::parse(text, format).ok()?.assume_utc();
+    Some((theirs - time::OffsetDateTime::now_utc()).whole_seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_an_answer_tells_the_hosts_clock() {
+        let date = |text: &'static str| {
+            ahead(&HeaderMap::from_iter([(DATE, HeaderValue::from_static(text))]))
+        };
+        assert!(date("Sun, 06 Nov 1994 08:49:37 GMT").is_some_and(|ahead| ahead < -900_000_000));
+        assert_eq!(date("yesterday"), None);
+        assert_eq!(ahead(&HeaderMap::new()), None);
     }
 }

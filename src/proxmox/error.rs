@@ -170,9 +170,10 @@ impl Identity {
         self.id().split('!').next().unwrap_or_default()
     }
 
-    pub(super) fn acl_option(&self) -> String {
+    /// Who is named to `pveum acl modify`.
+    pub fn acl_options(&self) -> String {
         match self {
-            Identity::Token(id) => format!("--tokens '{id}'"),
+            Identity::Token(id) => format!("--users '{}' --tokens '{id}'", self.user()),
             Identity::User(id) => format!("--users '{id}'"),
         }
     }

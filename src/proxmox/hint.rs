@@ -1,6 +1,7 @@
 //! What helps against the errors that Proxmox VE is known for.
 
-use super::error::{Denial, Identity};
+use super::error::Denial;
+use super::rights;
 
 /// Word in the error's text, what to try. The first that fits is taken.
 ///
@@ -72,23 +73,33 @@ pub(super) fn refused(words: &str) -> Option<String> {
 }
 
 impl Denial {
-    /// The commands that grant what is missing.
+    /// The path and the privilege that are missing.
+    ///
+    /// Proxmox VE names neither where any of several objects would do: the call tells them then.
+    pub fn missing(&self) -> (String, String) {
+        let privilege = self.privileges.first().cloned();
+        match (self.path.as_str(), privilege) {
+            // Destroying a VM removes the entries on its own path: a grant there lasts for one VM
+            // only.
+            (path, Some(privilege)) if path.starts_with("/vms/") => ("/vms".to_owned(), privilege),
+            (path, Some(privilege)) if !path.is_empty() => (path.to_owned(), privilege),
+            _ if self.call.ends_with("/download-url") => {
+                (format!("/nodes/{}", self.host), "Sys.AccessNetwork".to_owned())
+            }
+            (_, privilege) => {
+                ("/vms".to_owned(), privilege.unwrap_or_else(|| "VM.Allocate".to_owned()))
+            }
+        }
+    }
+
+    /// What is missing, and the commands that grant it.
     pub(super) fn hint(&self) -> String {
-        // Proxmox VE names nothing where any of several objects would do, as for a VMID or a pool.
-        let privilege = self.privileges.first().map_or("VM.Allocate", String::as_str);
-        // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
-        let path = match self.path.as_str() {
-            path if path.is_empty() || path.starts_with("/vms/") => "/vms",
-            path => path,
-        };
-        let role = format!("k8sha-{privilege}");
-        let also = match self.who {
-            Identity::Token(_) => "; its user needs it too (the same with `--users`)",
-            Identity::User(_) => "",
-        };
+        let (path, privilege) = self.missing();
+        let commands = rights::grant(&self.who, &path, &[&privilege]).join("\n");
         format!(
-            "on the host: `pveum role add {role} --privs {privilege}` and `pveum acl modify {path} {} --roles {role}`{also}",
-            self.who.acl_option()
+            "{} needs {privilege} on {path}; on the host:\n{commands}\n\
+             `k8sha doctor` names all that is missing at once",
+            self.who
         )
     }
 }

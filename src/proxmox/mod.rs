@@ -16,6 +16,7 @@ mod mark;
 mod multipart;
 mod params;
 mod property;
+pub mod rights;
 mod task;
 pub mod tls;
 pub mod wire;

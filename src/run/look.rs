@@ -10,10 +10,11 @@ use super::context::Context;
 use super::look_nodes;
 use crate::cluster::{Host, HostName, Node, NodeName, TemplateSource, VmId};
 use crate::error::{Exit, Failure};
-use crate::plan::inventory::{HostState, Inventory, OurVm, TemplateState, VmState};
+use crate::plan::inventory::{HostState, Inventory, OurVm, TemplateState, VmState, own_mark};
 use crate::plan::planner::Part;
+use crate::plan::premises::{self, Lack};
 use crate::plan::spec;
-use crate::proxmox::wire::{StorageStatus, VmConfig};
+use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Client, Error, Topology};
 
 /// How long a clone that somebody began may take before it counts as stuck.
@@ -30,15 +31,8 @@ pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Fail
     let one_cluster = topology.clusters.len() == 1 && context.cluster.proxmox.hosts.len() > 1;
     if let Some(broken) = topology.clusters.iter().find(|cluster| !cluster.quorate) {
         let hosts: Vec<&str> = broken.hosts.iter().map(HostName::as_str).collect();
-        return Err(Failure::new(
-            Exit::Proxmox,
-            "use the Proxmox VE cluster",
-            "it has no quorum: its configuration is read-only",
-        )
-        .on(hosts.join(", "))
-        .hint(
-            "bring the other Proxmox node or a QDevice up (`pvecm status` on a host)".to_owned(),
-        ));
+        let lack = premises::quorum();
+        return Err(lacking("use the Proxmox VE cluster", &[lack]).on(hosts.join(", ")));
     }
     let mut inventory = Inventory {
         topology: phrase(&topology),
@@ -114,8 +108,14 @@ async fn host(
     let settings = &context.cluster.proxmox.hosts[name];
     let storages = client.storages().await.map_err(fault)?;
     if provision {
-        check_storages(name, settings, &storages)?;
-        check_bridge(context, client, name).await?;
+        let lacks = premises::storages(settings, &storages, client.identity());
+        if !lacks.is_empty() {
+            return Err(lacking("use the storages of the profile", &lacks).on(name));
+        }
+        let seen = client.network().await.map_err(fault)?;
+        if let Some(lack) = premises::bridge(name, &context.cluster.network, &seen) {
+            return Err(lacking("use the bridge of the profile", &[lack]).on(name));
+        }
     }
     let mut state = HostState::default();
     for (storage, content, into) in [
@@ -141,85 +141,19 @@ async fn host(
     Ok((state, vms))
 }
 
-/// Whether the storages that the profile names are there and take what is put there.
-fn check_storages(
-    name: &HostName,
-    settings: &Host,
-    storages: &[StorageStatus],
-) -> Result<(), Failure> {
-    let mut wanted: Vec<(&str, &str)> =
-        vec![(&settings.storage, "images"), (&settings.iso_storage, "iso")];
-    if settings.templates.values().any(|source| matches!(source, TemplateSource::Ours(_))) {
-        wanted.push((&settings.import_storage, "import"));
-    }
-    let mut said = Vec::new();
-    let mut hint = None;
-    for (storage, content) in wanted {
-        match storages.iter().find(|seen| seen.storage.as_deref() == Some(storage)) {
-            None => {
-                let known: Vec<&str> =
-                    storages.iter().filter_map(|seen| seen.storage.as_deref()).collect();
-                said.push(format!(
-                    "there is no storage `{storage}` that we may use; known are {}",
-                    known.join(", ")
-                ));
-                hint.get_or_insert_with(|| "name one of them in the profile".to_owned());
-            }
-            Some(seen) if !seen.content.contains(content) => {
-                let has: Vec<&str> = seen.content.iter().map(String::as_str).collect();
-                said.push(format!(
-                    "storage `{storage}` does not take content `{content}`; it takes {}",
-                    has.join(", ")
-                ));
-                hint = Some(format!(
-                    "on the host: `pvesm set {storage} --content {},{content}`",
-                    has.join(",")
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-    if said.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Proxmox, "use the storages of the profile", said.join("\n"))
-        .on(name)
-        .hint(hint))
-}
-
-async fn check_bridge(context: &Context, client: &Client, name: &HostName) -> Result<(), Failure> {
-    let bridge = &context.cluster.network.bridge;
-    let seen = client.network().await.map_err(|error| proxmox("look", &error).on(name))?;
-    // Without a right on any network the list is empty, and says nothing.
-    if seen.is_empty() || seen.iter().any(|iface| iface.iface == *bridge) {
-        return Ok(());
-    }
-    let known: Vec<&str> =
-        seen.iter().filter(|iface| iface.is_bridge()).map(|iface| iface.iface.as_str()).collect();
-    Err(Failure::new(
-        Exit::Proxmox,
-        "use the bridge of the profile",
-        format!("there is no bridge `{bridge}`; known are {}", known.join(", ")),
-    )
-    .on(name)
-    .hint("change `bridge` in the profile, or make that bridge on the host".to_owned()))
+/// What a host lacks, as one failure.
+fn lacking(doing: &str, lacks: &[Lack]) -> Failure {
+    let said: Vec<&str> = lacks.iter().map(|lack| lack.what.as_str()).collect();
+    let fix: Vec<&str> =
+        lacks.iter().flat_map(|lack| lack.fix.iter().map(String::as_str)).collect();
+    Failure::new(Exit::Proxmox, doing, said.join("\n")).hint(fix.join("\n"))
 }
 
 async fn template(client: &Client, source: TemplateSource) -> Result<TemplateState, Error> {
     let Some(config) = settled(client, source.vmid()).await? else {
         return Ok(TemplateState::Absent);
     };
-    let name = config.name().unwrap_or_default().to_owned();
-    Ok(match config.mark() {
-        Some(mark) if mark.node.is_none() => TemplateState::Ours {
-            cluster: mark.cluster,
-            spec: mark.spec,
-            template: config.is_template(),
-            lock: config.lock().map(str::to_owned),
-        },
-        _ if config.is_template() => TemplateState::Theirs { name },
-        _ => TemplateState::Foreign { name },
-    })
+    Ok(TemplateState::of(&config))
 }
 
 /// Which VMs hang on which template's disk, where the storage's volume ids tell.
@@ -257,28 +191,12 @@ async fn settled(client: &Client, vmid: VmId) -> Result<Option<VmConfig>, Error>
 async fn vm(context: &Context, client: &Client, node: &Node) -> Result<VmState, Error> {
     let Some(config) = settled(client, node.vmid).await? else { return Ok(VmState::Absent) };
     let name = config.name().unwrap_or("without a name").to_owned();
-    let foreign = |why: String| VmState::Foreign { host: client.host().clone(), name, why };
-    let mark = match config.mark() {
-        None => return Ok(foreign("it does not carry our mark".to_owned())),
-        Some(mark) if mark.cluster != context.cluster.name => {
-            return Ok(foreign(format!("it belongs to the cluster `{}`", mark.cluster)));
-        }
-        Some(mark) if mark.node.as_ref() != Some(&node.name) => {
-            let other = mark.node.map_or("a template".to_owned(), |node| format!("`{node}`"));
-            return Ok(foreign(format!("its mark says that it is {other} of this cluster")));
-        }
-        Some(mark) => mark,
+    let mark = match own_mark(&context.cluster, node, &config) {
+        Ok(mark) => mark,
+        Err(why) => return Ok(VmState::Foreign { host: client.host().clone(), name, why }),
     };
     let running = client.vm_status(node.vmid).await?.is_running();
-    Ok(VmState::Ours(Box::new(OurVm {
-        host: client.host().to_string(),
-        disk_bytes: config.disk_size(spec::DISK),
-        running,
-        lock: config.lock().map(str::to_owned),
-        creation: mark.creation,
-        spec: mark.spec,
-        config: config.0,
-    })))
+    Ok(VmState::Ours(Box::new(OurVm::new(client.host(), mark, config, running))))
 }
 
 /// In one Proxmox VE cluster a VMID may be taken on another host than the row's.

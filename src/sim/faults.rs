@@ -49,11 +49,13 @@ pub enum FaultKind {
     DnsSilent,
     /// Lasting, address of an etcd member: it does not answer.
     EtcdMemberDown,
+    /// Lasting, host: its clock is a minute ahead.
+    ClockAhead,
 }
 
 impl FaultKind {
     /// All of them, in the order in which they are listed for a person.
-    pub const ALL: [FaultKind; 16] = [
+    pub const ALL: [FaultKind; 17] = [
         FaultKind::CloneLockTimeout,
         FaultKind::TaskFails,
         FaultKind::ProxyTimeout596,
@@ -70,6 +72,7 @@ impl FaultKind {
         FaultKind::CloudInitFails,
         FaultKind::DnsSilent,
         FaultKind::EtcdMemberDown,
+        FaultKind::ClockAhead,
     ];
 
     /// The name that a person types.
@@ -91,6 +94,7 @@ impl FaultKind {
             FaultKind::CloudInitFails => "cloud-init-fails",
             FaultKind::DnsSilent => "dns-silent",
             FaultKind::EtcdMemberDown => "etcd-member-down",
+            FaultKind::ClockAhead => "clock-ahead",
         }
     }
 
@@ -106,6 +110,7 @@ impl FaultKind {
                 | FaultKind::NoQuorum
                 | FaultKind::DnsSilent
                 | FaultKind::EtcdMemberDown
+                | FaultKind::ClockAhead
         )
     }
 }

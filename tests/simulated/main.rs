@@ -4,10 +4,13 @@
 
 #[path = "../kit/golden.rs"]
 mod golden;
+mod standing;
 mod world;
 
+mod doctor;
 mod faults;
 mod interrupted;
 mod ownership;
+mod privileges;
 mod refused;
 mod up;

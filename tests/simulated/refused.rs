@@ -1,52 +1,11 @@
 //! Bad input and a world that says no: each error as a person reads it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 
 use crate::golden::assert_golden;
+use crate::standing::Server;
 use crate::world::{World, k8sha, redact};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// `k8sha sim` as a standing server.
-struct Server {
-    child: Child,
-    folder: TempDir,
-    endpoints: Value,
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
-        command.args(["sim", "--quiet", "--speed", crate::world::SPEED]).env("HOME", folder.path());
-        command.env("TMPDIR", folder.path());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let endpoints = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        Self { child, folder, endpoints }
-    }
-
-    /// Runs the program against these endpoints.
-    fn run(&self, args: &[&str], endpoints: &Value) -> crate::world::Ran {
-        let file = self.folder.path().join("endpoints.json");
-        fs::write(&file, endpoints.to_string()).unwrap();
-        let state = self.folder.path().join("state");
-        let mut all = args.to_vec();
-        let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        all.extend(["--endpoints", file, "--state", state]);
-        k8sha(&all)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn golden(name: &str, ran: &crate::world::Ran, server: &Server) {
     let port = |text: String| {

@@ -4,10 +4,28 @@ use crate::proxmox::Params;
 use crate::proxmox::client::{Client, Request};
 use crate::proxmox::error::Error;
 use crate::proxmox::wire::{
-    ClusterStatus, NetworkIface, NodeEntry, NodeStatus, Permissions, Pool, Version, VmResource,
+    Certificate, ClusterStatus, NetworkIface, NodeEntry, NodeStatus, Permissions, Pool, Version,
+    VmResource,
 };
 
 impl Client {
+    /// The version of Proxmox VE, asked once: the first thing to ask a host that may not be well.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn greet(&self) -> Result<Version, Error> {
+        self.read_once(Request::get(&["version"])).await
+    }
+
+    /// The host's certificates. Any user may read them.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, Error> {
+        let path = ["nodes", self.host().as_str(), "certificates", "info"];
+        self.read(Request::get(&path)).await
+    }
+
     /// The version of Proxmox VE.
     ///
     /// # Errors

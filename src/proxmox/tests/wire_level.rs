@@ -151,7 +151,9 @@ async fn a_missing_privilege_names_the_command_that_grants_it() {
     assert_eq!((&*denial.path, denial.privileges.len()), ("/vms/9000", 2));
     let hint = error.hint().unwrap();
     assert!(
-        hint.contains("pveum acl modify /vms --tokens 'root@pam!t' --roles k8sha-VM.Clone"),
+        hint.contains(
+            "pveum acl modify /vms --users 'root@pam' --tokens 'root@pam!t' --roles k8sha"
+        ),
         "{hint}"
     );
     let error = client.vms().await.unwrap_err();

@@ -285,6 +285,23 @@ pub struct NetworkIface {
     /// Its address with prefix length.
     #[serde(default)]
     pub cidr: Option<String>,
+    /// Of a Linux bridge: whether it passes VLAN tags on.
+    #[serde(default, rename = "bridge_vlan_aware", deserialize_with = "de::flag")]
+    pub vlan_aware: bool,
+}
+
+/// One entry of `GET /nodes/N/certificates/info`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Certificate {
+    /// The file, such as `pve-ssl.pem`, or `pveproxy-ssl.pem` where the operator has put an own one.
+    #[serde(default)]
+    pub filename: String,
+    /// The SHA-256 fingerprint, `AA:BB:…`.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
+    /// When it ends, in seconds since 1970.
+    #[serde(default, deserialize_with = "de::maybe_number")]
+    pub notafter: Option<u64>,
 }
 
 impl NetworkIface {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -41,6 +41,8 @@ const HEADER_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_READ: usize = 512;
 /// Proxmox closes a connection after this many requests.
 const REQUESTS_MAX: usize = 100;
+/// How far a clock is ahead that is.
+const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// One node's server.
 pub struct Server {
@@ -159,6 +161,12 @@ impl Server {
         let mut response = wire::write(outcome, ext);
         if upload {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.shared.look(|world| world.faults.active(FaultKind::ClockAhead, &self.host)) {
+            let then = SystemTime::now() + CLOCK_AHEAD;
+            if let Ok(date) = HeaderValue::from_str(&wire::date(then)) {
+                response.headers_mut().insert("date", date);
+            }
         }
         Ok(response)
     }

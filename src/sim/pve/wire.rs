@@ -242,6 +242,14 @@ fn respond(status: u16, reason: &str, body: Option<String>, json: bool) -> Respo
     response
 }
 
+/// A point in time as HTTP writes it (RFC 9110 §5.6.7).
+pub fn date(at: std::time::SystemTime) -> String {
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    time::OffsetDateTime::from(at).format(format).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,144 @@
+//! Whether the addresses of the table are free: what VMs are configured with or report, and who
+//! answers.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::finding::{Finding, Severity};
+use super::host::Seen;
+use crate::cluster::{Cluster, HostName, Role};
+use crate::net::Dialer;
+
+/// How long an address may take to answer; in a LAN it takes a millisecond.
+const LIMIT: Duration = Duration::from_millis(1500);
+const SSH: u16 = 22;
+
+/// The addresses that nobody must have yet, and what each is for: those of VMs that are not there,
+/// and the virtual one when no load balancer is.
+pub(super) fn unused(
+    cluster: &Cluster,
+    seen: &BTreeMap<HostName, Seen>,
+) -> BTreeMap<Ipv4Addr, String> {
+    let there = |vmid| {
+        seen.values().any(|seen| {
+            seen.vms.iter().any(|vm| vm.vmid == vmid) || seen.all.iter().any(|vm| vm.vmid == vmid)
+        })
+    };
+    let mut unused: BTreeMap<Ipv4Addr, String> = cluster
+        .nodes
+        .iter()
+        // Of a host that was not reached nobody knows what is there.
+        .filter(|node| seen.contains_key(&node.host) && !there(node.vmid))
+        .map(|node| (node.ip, node.name.to_string()))
+        .collect();
+    let mut balancers = cluster.with_role(Role::LoadBalancer);
+    if balancers.all(|node| unused.contains_key(&node.ip)) {
+        unused.insert(cluster.api.vip, format!("{} (the VIP)", cluster.api.name));
+    }
+    unused
+}
+
+/// Knocks at each address that nobody must have. Nothing but a connection is made.
+pub(super) async fn knock(
+    cluster: &Cluster,
+    dialer: &Dialer,
+    unused: &BTreeMap<Ipv4Addr, String>,
+) -> Vec<Finding> {
+    let mut asking = JoinSet::new();
+    for (ip, name) in unused {
+        let ports = if *ip == cluster.api.vip { vec![SSH, cluster.api.port] } else { vec![SSH] };
+        for port in ports {
+            let (dialer, ip, name) = (dialer.clone(), *ip, name.clone());
+            asking.spawn(async move {
+                let to = SocketAddr::new(IpAddr::V4(ip), port);
+                let how = match dialer.tcp(to, LIMIT).await {
+                    Ok(_) => Some(format!("somebody listens on port {port}")),
+                    // Whoever refuses is there.
+                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                        Some(format!("somebody refuses port {port}"))
+                    }
+                    Err(_) => None,
+                };
+                how.map(|how| (ip, name, how))
+            });
+        }
+    }
+    let answers: BTreeMap<Ipv4Addr, (String, String)> = asking
+        .join_all()
+        .await
+        .into_iter()
+        .flatten()
+        .map(|(ip, name, how)| (ip, (name, how)))
+        .collect();
+    answers.into_iter().map(|(ip, (name, how))| taken(&name, ip, &how)).collect()
+}
+
+fn taken(name: &str, ip: Ipv4Addr, how: &str) -> Finding {
+    let what = format!("its address {ip} is taken, and its VM does not exist: {how}");
+    let fix = vec![
+        format!("ip neigh show {ip}     (the MAC address tells whose it is)"),
+        "give the row another address in the profile and in DNS, or free this one".to_owned(),
+    ];
+    Finding::new(Severity::Error, name, what, fix)
+}
+
+/// Addresses of the table that other VMs are configured with, or whose guests report them.
+pub(super) fn claimed(cluster: &Cluster, seen: &BTreeMap<HostName, Seen>) -> Vec<Finding> {
+    let mut wanted: BTreeMap<Ipv4Addr, String> =
+        cluster.nodes.iter().map(|node| (node.ip, node.name.to_string())).collect();
+    wanted.insert(cluster.api.vip, format!("{} (the VIP)", cluster.api.name));
+    let mut findings = Vec::new();
+    for (host, seen) in seen {
+        let strangers = seen
+            .configs
+            .iter()
+            .filter(|(vmid, _)| !cluster.nodes.iter().any(|node| node.vmid == **vmid));
+        for (vmid, config) in strangers {
+            let configured = config
+                .0
+                .iter()
+                .filter(|(key, _)| key.starts_with("ipconfig"))
+                .filter_map(|(_, value)| address(value));
+            let reported = seen.reported.iter().filter(|(id, _)| id == vmid);
+            let reported = reported.filter_map(|(_, address)| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            });
+            for ip in configured.chain(reported) {
+                let Some(name) = wanted.get(&ip) else { continue };
+                let other = config.name().unwrap_or("without a name");
+                let what =
+                    format!("its address {ip} belongs to VM {vmid} (`{other}`) on {host} as well");
+                let fix = vec![
+                    "give the row another address in the profile and in DNS, or".to_owned(),
+                    format!(
+                        "qm set {vmid} --ipconfig0 ip=ADDRESS/PREFIX,gw=GATEWAY     (on {host})"
+                    ),
+                ];
+                findings.push(Finding::new(Severity::Error, name, what, fix));
+            }
+        }
+    }
+    findings
+}
+
+/// The address in `ip=10.0.0.5/24,gw=10.0.0.1`.
+fn address(ipconfig: &str) -> Option<Ipv4Addr> {
+    let ip = ipconfig.split(',').find_map(|part| part.strip_prefix("ip="))?;
+    ip.split('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_from_cloud_inits_setting() {
+        assert_eq!(address("gw=10.0.0.1,ip=10.0.0.5/24"), Some(Ipv4Addr::new(10, 0, 0, 5)));
+        assert_eq!(address("ip=dhcp"), None);
+    }
+}

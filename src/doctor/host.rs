@@ -1,0 +1,194 @@
+//! One host: everything that is asked of it, all at once, with GET requests only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::finding::{Finding, Severity};
+use super::rights::{self, Held};
+use crate::cluster::{Cluster, HostName, VmId};
+use crate::proxmox::wire::{
+    Certificate, ClusterStatus, MemoryInfo, NetworkIface, StorageStatus, VmConfig, VmResource,
+    VmSummary,
+};
+use crate::proxmox::{Client, Error};
+
+/// How long a host may take to answer all of it.
+const PATIENCE: Duration = Duration::from_millis(4500);
+/// How long the first answer may take. A wrong token is answered after three seconds.
+const FIRST: Duration = Duration::from_secs(4);
+
+/// What a host told.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) held: Held,
+    pub(super) status: Option<ClusterStatus>,
+    pub(super) memory: Option<MemoryInfo>,
+    pub(super) storages: Vec<StorageStatus>,
+    pub(super) network: Vec<NetworkIface>,
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) vms: Vec<VmSummary>,
+    /// The VMs of the whole Proxmox VE cluster.
+    pub(super) all: Vec<VmResource>,
+    pub(super) configs: BTreeMap<VmId, VmConfig>,
+    /// Addresses that guests report, of running VMs that are not in the table.
+    pub(super) reported: Vec<(VmId, std::net::IpAddr)>,
+    pub(super) images: Vec<String>,
+    /// Seconds by which its clock is ahead of ours.
+    pub(super) ahead: Option<i64>,
+    /// What could not be asked.
+    pub(super) faults: Vec<Finding>,
+}
+
+/// Asks a host.
+///
+/// # Errors
+/// Why it cannot be asked at all.
+pub(super) async fn ask(cluster: &Arc<Cluster>, client: &Client) -> Result<Seen, Finding> {
+    let host = client.host();
+    let silent = |limit: Duration| {
+        let what = format!("no answer from {} within {} s", client.endpoint(), limit.as_secs_f32());
+        let fix = vec![
+            "systemctl status pveproxy pvedaemon pvestatd".to_owned(),
+            format!("curl -k {}/", client.endpoint()),
+        ];
+        Finding::new(Severity::Error, host, what, fix)
+    };
+    match timeout(FIRST, client.greet()).await {
+        Err(_) => return Err(silent(FIRST)),
+        Ok(Err(error)) => return Err(Finding::fault(Severity::Error, host, &error)),
+        Ok(Ok(_)) => {}
+    }
+    let mut seen = timeout(PATIENCE, all(cluster, client)).await.map_err(|_| silent(PATIENCE))?;
+    seen.ahead = client.clock_ahead();
+    Ok(seen)
+}
+
+async fn all(cluster: &Arc<Cluster>, client: &Client) -> Seen {
+    let host = client.host();
+    let settings = &cluster.proxmox.hosts[host];
+    let import = &settings.import_storage;
+    let (held, status, node, storages, network, certificates, vms, images, all) = tokio::join!(
+        held(cluster, client),
+        client.cluster_status(),
+        client.node_status(),
+        client.storages(),
+        client.network(),
+        client.certificates(),
+        client.vms(),
+        client.storage_content(import, "import"),
+        client.cluster_vms(),
+    );
+    let mut seen = Seen::default();
+    let mut note = Notes { host, faults: Vec::new() };
+    seen.held = note.take(held).unwrap_or_default();
+    seen.status = note.take(status);
+    seen.memory = note.take(node).map(|node| node.memory);
+    seen.storages = note.take(storages).unwrap_or_default();
+    seen.network = note.take(network).unwrap_or_default();
+    seen.certificates = note.take(certificates).unwrap_or_default();
+    seen.vms = note.take(vms).unwrap_or_default();
+    seen.all = note.take(all).unwrap_or_default();
+    // That the storage is not there, or not to be seen, is found by its own check.
+    let images = images.unwrap_or_default();
+    seen.images = images.into_iter().map(|volume| volume.volid).collect();
+    let configs = configs(client, &seen.vms).await;
+    for (vmid, config) in configs {
+        seen.configs.extend(note.take(config).map(|config| (vmid, config)));
+    }
+    seen.reported = reported(cluster, client, &seen).await;
+    seen.faults = note.faults;
+    seen
+}
+
+/// Turns what could not be asked into findings. That a privilege is missing is found by its own
+/// check; a VM that has gone in between is none.
+struct Notes<'a> {
+    host: &'a HostName,
+    faults: Vec<Finding>,
+}
+
+impl Notes<'_> {
+    fn take<T>(&mut self, answer: Result<T, Error>) -> Option<T> {
+        match answer {
+            Ok(value) => Some(value),
+            Err(Error::Forbidden(_)) => None,
+            Err(error) if error.is_absent() => None,
+            Err(error) => {
+                self.faults.push(Finding::fault(Severity::Error, self.host, &error));
+                None
+            }
+        }
+    }
+}
+
+/// The privileges held on each path that matters. Asked path by path, since the list of all paths
+/// leaves out those on which nothing is held, and pools.
+async fn held(cluster: &Cluster, client: &Client) -> Result<Held, Error> {
+    let mut asking = JoinSet::new();
+    for path in rights::paths(cluster, client.host()) {
+        let client = client.clone();
+        asking.spawn(async move {
+            let answer = client.permissions(Some(&path)).await;
+            (path, answer)
+        });
+    }
+    let mut held = Held::new();
+    while let Some(answered) = asking.join_next().await {
+        let Ok((path, answer)) = answered else { continue };
+        let privileges = answer?.0.remove(&path).unwrap_or_default();
+        held.insert(path, privileges.into_keys().collect());
+    }
+    Ok(held)
+}
+
+/// How many VMs' configurations are read.
+const CONFIGS: usize = 200;
+
+async fn configs(client: &Client, vms: &[VmSummary]) -> Vec<(VmId, Result<VmConfig, Error>)> {
+    let mut asking = JoinSet::new();
+    for vm in vms.iter().take(CONFIGS) {
+        let (client, vmid) = (client.clone(), vm.vmid);
+        asking.spawn(async move { (vmid, client.vm_config(vmid).await) });
+    }
+    asking.join_all().await
+}
+
+/// How many guest agents are asked: a silent one keeps a worker of the host busy for seconds.
+const AGENTS: usize = 3;
+/// How long an agent may take.
+const AGENT_LIMIT: Duration = Duration::from_millis(1500);
+
+async fn reported(
+    cluster: &Cluster,
+    client: &Client,
+    seen: &Seen,
+) -> Vec<(VmId, std::net::IpAddr)> {
+    let of_table = |vmid: VmId| cluster.nodes.iter().any(|node| node.vmid == vmid);
+    let has_agent = |vmid: VmId| {
+        let agent = seen.configs.get(&vmid).and_then(|config| config.get("agent"));
+        agent.is_some_and(|agent| agent.starts_with('1') || agent.contains("enabled=1"))
+    };
+    let strangers = seen
+        .vms
+        .iter()
+        .filter(|vm| vm.status == "running" && !of_table(vm.vmid) && has_agent(vm.vmid));
+    let mut asking = JoinSet::new();
+    for vm in strangers.take(AGENTS) {
+        let (client, vmid) = (client.clone(), vm.vmid);
+        asking.spawn(async move {
+            let asked = timeout(AGENT_LIMIT, client.agent_interfaces(vmid)).await;
+            // An agent that does not answer, or may not be asked, tells nothing.
+            let interfaces = asked.ok().and_then(Result::ok).map(|found| found.result);
+            let addresses = interfaces.unwrap_or_default().into_iter();
+            addresses
+                .flat_map(|interface| interface.ip_addresses)
+                .map(|address| (vmid, address.ip_address))
+                .collect::<Vec<_>>()
+        });
+    }
+    asking.join_all().await.into_iter().flatten().collect()
+}

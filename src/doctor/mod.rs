@@ -1,0 +1,123 @@
+//! Everything that a run needs, examined before it: with GET requests, DNS questions and TCP
+//! connections only, all at once, in under five seconds.
+//!
+//! What stands in the way of a run is judged by the very functions that the run's own look uses
+//! (`plan::premises`, `plan::conflicts`), so that both say the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinSet;
+
+use crate::cluster::{Cluster, HostName};
+use crate::dns;
+use crate::net::Dialer;
+use crate::proxmox::{Client, Identity};
+
+mod address;
+mod etcd;
+mod finding;
+mod health;
+mod host;
+mod names;
+mod owned;
+mod rights;
+mod room;
+mod validity;
+
+pub use finding::{Diagnosis, Finding, Severity};
+
+/// What is examined.
+pub struct Patient {
+    /// The cluster that is to be made, or is there.
+    pub cluster: Arc<Cluster>,
+    /// The hosts that can be asked.
+    pub clients: Vec<Client>,
+    /// The creation id that this machine knows.
+    pub creation: String,
+    /// How addresses are reached.
+    pub dialer: Dialer,
+}
+
+/// Examines everything; `before` is what was found on the way here.
+pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
+    let Patient { cluster, creation, dialer, .. } = patient;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let (hosts, names, members) = tokio::join!(
+        hosts(patient, now),
+        dns::check(cluster, dialer),
+        etcd::members(cluster, dialer),
+    );
+    let (seen, found) = hosts;
+    let mut findings = before;
+    findings.extend(found);
+    findings.extend(owned::check(cluster, creation, &seen));
+    findings.extend(names::findings(names));
+    findings.extend(etcd::files(cluster, now));
+    findings.extend(members);
+    let claimed = address::claimed(cluster, &seen);
+    let unused = address::unused(cluster, &seen);
+    findings.extend(address::knock(cluster, dialer, &unused).await);
+    findings.extend(claimed);
+    Diagnosis::new(findings)
+}
+
+async fn hosts(patient: &Patient, now: i64) -> (BTreeMap<HostName, host::Seen>, Vec<Finding>) {
+    let mut asking = JoinSet::new();
+    for client in patient.clients.clone() {
+        let cluster = Arc::clone(&patient.cluster);
+        asking.spawn(async move {
+            let seen = host::ask(&cluster, &client).await;
+            (client.host().clone(), client.identity().clone(), seen)
+        });
+    }
+    let (mut all, mut findings) = (BTreeMap::new(), Vec::new());
+    for (host, who, seen) in asking.join_all().await {
+        match seen {
+            Ok(mut seen) => {
+                findings.append(&mut seen.faults);
+                findings.extend(judge(&patient.cluster, &host, &who, &seen, now));
+                all.insert(host, seen);
+            }
+            Err(finding) => findings.push(finding),
+        }
+    }
+    (all, findings)
+}
+
+fn judge(
+    cluster: &Cluster,
+    host: &HostName,
+    who: &Identity,
+    seen: &host::Seen,
+    now: i64,
+) -> Vec<Finding> {
+    let mut findings = rights::missing(cluster, host, who, &seen.held);
+    findings.extend(rights::blind(host, who, &seen.held));
+    findings.extend(health::check(cluster, host, who, seen, now));
+    findings.extend(room::storages(cluster, host, seen));
+    findings.extend(room::memory(cluster, host, seen));
+    findings
+}
+
+/// The main job's cluster, on its two hosts.
+#[cfg(test)]
+fn fixture() -> Cluster {
+    use crate::cluster::{Host, TemplateSource, VmId};
+    let mut cluster = crate::cluster::fixture::k8s1();
+    for (name, template) in [("pve1", 9001), ("pve2", 9002)] {
+        let source = TemplateSource::Ours(VmId(template));
+        let host = Host {
+            endpoint: format!("https://{name}.kloud.lan:8006"),
+            trust: None,
+            storage: "local-lvm".to_owned(),
+            iso_storage: "local".to_owned(),
+            import_storage: "local".to_owned(),
+            templates: BTreeMap::from([("ubuntu-22.04".to_owned(), source)]),
+        };
+        cluster.proxmox.hosts.insert(HostName(name.to_owned()), host);
+    }
+    cluster
+}

@@ -1,0 +1,43 @@
+//! What the name servers answer, as findings.
+
+use super::finding::{Finding, Severity};
+use crate::dns::{self, Report};
+
+/// What is wrong with the answers, the records that mend it last.
+pub(super) fn findings(asked: Result<Report, dns::Error>) -> Vec<Finding> {
+    let report = match asked {
+        Ok(report) => report,
+        Err(error) => {
+            return vec![Finding::new(Severity::Error, "DNS", error.to_string(), Vec::new())];
+        }
+    };
+    let records = report.records.text();
+    report
+        .findings
+        .into_iter()
+        .map(|finding| {
+            let severity = match finding.severity {
+                dns::Severity::Error => Severity::Error,
+                dns::Severity::Warning => Severity::Warning,
+            };
+            let server = finding.server.map_or_else(|| "DNS".to_owned(), |ip| ip.to_string());
+            let fix = if finding.name.is_empty() {
+                vec![format!("dig @{server} .     (is it on, and does a firewall let us through?)")]
+            } else {
+                let about = |line: &&str| {
+                    line.split_whitespace().any(|word| {
+                        word.trim_end_matches('.') == finding.wanted.trim_end_matches('.')
+                    })
+                };
+                let mut lines: Vec<String> =
+                    records.lines().filter(about).map(|line| line.trim().to_owned()).collect();
+                lines.truncate(1);
+                lines.push(
+                    "k8sha dns     (all records, in BIND's, dnsmasq's and hosts' form)".to_owned(),
+                );
+                lines
+            };
+            Finding::new(severity, server, finding.text, fix)
+        })
+        .collect()
+}

@@ -1,0 +1,206 @@
+//! Which privileges a profile needs on which paths, and which of them are missing. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::finding::{Finding, Severity};
+use crate::cluster::{Cluster, HostName, TemplateSource};
+use crate::proxmox::{Identity, rights};
+
+/// What a node's VM needs during its life. The clone has its hardware from the template.
+const ROW: &[&str] = &[
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Disk",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.PowerMgmt",
+];
+/// What a template of ours needs, from its making to its removal.
+const TEMPLATE: &[&str] = &[
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Clone",
+    "VM.Config.CPU",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+];
+/// What somebody else's template needs.
+const THEIRS: &[&str] = &["VM.Audit", "VM.Clone"];
+/// What a storage needs that files are put on and taken from.
+const FILES: &[&str] =
+    &["Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.AllocateTemplate"];
+/// What a storage of disks needs.
+const DISKS: &[&str] = &["Datastore.AllocateSpace"];
+
+/// A path, the privileges needed there, and the path on which they are best granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) path: String,
+    pub(super) privileges: Vec<&'static str>,
+    pub(super) grant: String,
+}
+
+/// What is needed of a host.
+pub(super) fn needs(cluster: &Cluster, host: &HostName) -> Vec<Need> {
+    let settings = &cluster.proxmox.hosts[host];
+    let mut needs = Vec::new();
+    let mut need = |path: String, privileges: &[&'static str], grant: String| {
+        needs.push(Need { path, privileges: privileges.to_vec(), grant });
+    };
+    let ours = settings.templates.values().any(|source| matches!(source, TemplateSource::Ours(_)));
+    let joined = cluster.proxmox.pool.as_ref().map(|pool| format!("/pool/{pool}"));
+    // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
+    let vms = joined.unwrap_or_else(|| "/vms".to_owned());
+    for node in cluster.nodes.iter().filter(|node| node.host == *host) {
+        need(format!("/vms/{}", node.vmid), ROW, vms.clone());
+    }
+    for source in settings.templates.values() {
+        let path = format!("/vms/{}", source.vmid());
+        match source {
+            TemplateSource::Ours(_) => need(path, TEMPLATE, vms.clone()),
+            TemplateSource::Theirs(_) => need(path.clone(), THEIRS, path),
+        }
+    }
+    let mut storage = |name: &str, privileges| {
+        let path = format!("/storage/{name}");
+        need(path.clone(), privileges, path);
+    };
+    storage(&settings.storage, DISKS);
+    storage(&settings.iso_storage, FILES);
+    if ours {
+        storage(&settings.import_storage, FILES);
+    }
+    let bridge = format!("/sdn/zones/localnetwork/{}", cluster.network.bridge);
+    need(bridge.clone(), &["SDN.Use"], bridge);
+    if ours {
+        let node = format!("/nodes/{host}");
+        need(node.clone(), &["Sys.AccessNetwork"], node);
+    }
+    needs
+}
+
+/// The privileges held, by path.
+pub(super) type Held = BTreeMap<String, BTreeSet<String>>;
+
+/// The paths whose privileges have to be asked for.
+pub(super) fn paths(cluster: &Cluster, host: &HostName) -> BTreeSet<String> {
+    let needs = needs(cluster, host).into_iter();
+    let mut paths: BTreeSet<String> = needs.flat_map(|need| [need.path, need.grant]).collect();
+    paths.extend(["/".to_owned(), format!("/nodes/{host}")]);
+    paths
+}
+
+/// What is missing on a host, one finding for each path of a grant.
+pub(super) fn missing(
+    cluster: &Cluster,
+    host: &HostName,
+    who: &Identity,
+    held: &Held,
+) -> Vec<Finding> {
+    let holds = |path: &str, privilege: &str| {
+        held.get(path).is_some_and(|privileges| privileges.contains(privilege))
+    };
+    let mut lacking: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
+    for need in needs(cluster, host) {
+        for privilege in need.privileges {
+            // A VM that is to join a pool is allowed what is allowed on the pool.
+            let pooled = need.grant.starts_with("/pool/") && holds(&need.grant, privilege);
+            // Source: pve-storage src/PVE/API2/Storage/Status.pm, `download_url`.
+            let otherwise = privilege == "Sys.AccessNetwork"
+                && holds("/", "Sys.Audit")
+                && holds("/", "Sys.Modify");
+            if !(holds(&need.path, privilege) || pooled || otherwise) {
+                lacking.entry(need.grant.clone()).or_default().insert(privilege);
+            }
+        }
+    }
+    lacking
+        .into_iter()
+        .map(|(path, privileges)| {
+            let privileges: Vec<&str> = privileges.into_iter().collect();
+            let what = format!("{who} lacks {} on {path}", privileges.join(", "));
+            let mut fix = rights::grant(who, &path, &privileges);
+            fix.insert(
+                0,
+                format!(
+                    "on the host (where there is no role `{}`: make it as the README says)",
+                    rights::ROLE
+                ),
+            );
+            Finding::new(Severity::Error, host, what, fix)
+        })
+        .collect()
+}
+
+/// What this examination itself may not see.
+pub(super) fn blind(host: &HostName, who: &Identity, held: &Held) -> Option<Finding> {
+    let dark: Vec<String> = ["/".to_owned(), format!("/nodes/{host}")]
+        .into_iter()
+        .filter(|path| !held.get(path).is_some_and(|all| all.contains("Sys.Audit")))
+        .collect();
+    if dark.is_empty() {
+        return None;
+    }
+    let what = format!(
+        "{who} lacks Sys.Audit on {}: quorum and memory were not examined; a run does not need it",
+        dark.join(" and ")
+    );
+    // On `/` the roles of one user add up; an entry further down replaces them.
+    let line = |path: &str, roles: &str| {
+        format!("pveum acl modify {path} {} --roles {roles}", who.acl_options())
+    };
+    let fix = if dark.iter().any(|path| path == "/") {
+        line("/", "PVEAuditor")
+    } else {
+        line(&format!("/nodes/{host}"), &format!("PVEAuditor,{}", rights::ROLE))
+    };
+    Some(Finding::new(Severity::Note, host, what, vec![fix]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::fixture;
+
+    fn found(cluster: &Cluster, held: &[(&str, &[&str])]) -> Vec<String> {
+        let host = HostName("pve1".to_owned());
+        let who = Identity::Token("k8sha@pve!ci".to_owned());
+        let privileges = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+        let held: Held =
+            held.iter().map(|(path, all)| ((*path).to_owned(), privileges(all))).collect();
+        missing(cluster, &host, &who, &held).into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn what_needs_are_of_is_the_whole_role_and_no_more() {
+        let host = HostName("pve1".to_owned());
+        let needs = needs(&fixture(), &host);
+        let all: BTreeSet<&str> = needs.into_iter().flat_map(|need| need.privileges).collect();
+        assert_eq!(all, rights::PRIVILEGES.into_iter().collect());
+    }
+
+    #[test]
+    fn a_pool_gives_its_members_what_is_granted_on_it() {
+        let mut cluster = fixture();
+        cluster.proxmox.pool = Some("k8s".to_owned());
+        let all: Vec<&str> = rights::PRIVILEGES.to_vec();
+        let without: Vec<&str> = all.iter().copied().filter(|one| *one != "VM.Clone").collect();
+        let rest = ["/storage/local", "/storage/local-lvm", "/nodes/pve1"];
+        let bridge = "/sdn/zones/localnetwork/vmbr0";
+        let held = |pool: &'static str, on_pool: &[&str]| {
+            let mut held = vec![(bridge, all.as_slice()), (pool, on_pool)];
+            held.extend(rest.iter().map(|path| (*path, all.as_slice())));
+            found(&cluster, &held)
+        };
+        assert_eq!(held("/pool/k8s", &all), Vec::<String>::new());
+        assert_eq!(
+            held("/pool/k8s", &without),
+            ["the token `k8sha@pve!ci` lacks VM.Clone on /pool/k8s"]
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! What k8sha has to be allowed to do, and the commands that allow it.
+//!
+//! Found by growing a role from nothing until every call passed. Source: the `permissions` of each
+//! call in pve-manager's API description; qemu-server src/PVE/API2/Qemu.pm; pve-storage
+//! src/PVE/API2/Storage/Status.pm.
+
+use super::error::Identity;
+
+/// The name under which the README has the role made.
+pub const ROLE: &str = "k8sha";
+
+/// All that a cluster's life needs, from the template to its removal. The names are those of Proxmox
+/// VE 8 and 9 alike.
+pub const PRIVILEGES: [&str; 16] = [
+    "Datastore.Allocate",
+    "Datastore.AllocateSpace",
+    "Datastore.AllocateTemplate",
+    "SDN.Use",
+    "Sys.AccessNetwork",
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Clone",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Disk",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.PowerMgmt",
+];
+
+/// The commands that grant privileges on a path, for the host's root.
+///
+/// The whole role goes on the path and not just what is missing: an entry on a path *replaces* the
+/// ones that are inherited from above. User and token are both named, since a token with privilege
+/// separation has only what both have. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
+pub fn grant(who: &Identity, path: &str, privileges: &[&str]) -> Vec<String> {
+    vec![
+        format!("pveum role modify {ROLE} --append 1 --privs \"{}\"", privileges.join(" ")),
+        format!("pveum acl modify {path} {} --roles {ROLE}", who.acl_options()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_names_the_user_and_its_token() {
+        let who = Identity::Token("k8sha@pve!ci".to_owned());
+        assert_eq!(
+            grant(&who, "/vms", &["VM.Clone"]),
+            [
+                "pveum role modify k8sha --append 1 --privs \"VM.Clone\"",
+                "pveum acl modify /vms --users 'k8sha@pve' --tokens 'k8sha@pve!ci' --roles k8sha",
+            ]
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! The smallest role: enough for a cluster's whole life, and every single privilege of it needed and
+//! named where it is missing.
+
+use k8sha::proxmox::rights::PRIVILEGES;
+use serde_json::Value;
+
+use crate::standing::{Api, Server};
+use crate::world::Ran;
+
+/// The commands by which the README has the user, the role and the token made, for another user
+/// than the one that every simulated Proxmox VE has already.
+fn readme() -> Vec<String> {
+    let text = include_str!("../../README.md");
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("# "));
+    let ours = |line: &&str| line.starts_with("pveum ") && !line.contains("k8sha-eyes");
+    lines.filter(ours).map(|line| line.replace("k8sha@pve", "least@pve")).collect()
+}
+
+/// Makes the README's token, its role without the privileges of `without`.
+fn token(api: &Api, without: &[&str]) -> String {
+    let mut secret = None;
+    for line in readme() {
+        let kept: Vec<&str> =
+            PRIVILEGES.iter().copied().filter(|name| !without.contains(name)).collect();
+        let line = line.replace(&PRIVILEGES.join(" "), &kept.join(" "));
+        let made = api.pveum(&line);
+        if let Some(value) = made["value"].as_str() {
+            secret = Some(format!("{}={value}", made["full-tokenid"].as_str().unwrap()));
+        }
+    }
+    secret.unwrap()
+}
+
+fn all(ran: &Ran) -> String {
+    format!("{}\n{}", ran.stdout, ran.stderr)
+}
+
+/// Where a privilege is needed.
+fn path(privilege: &str) -> &'static str {
+    match privilege.split('.').next().unwrap() {
+        "SDN" => "/sdn/zones/localnetwork/vmbr0",
+        "Sys" => "/nodes/pve1",
+        "Datastore" => "/storage/",
+        _ => "/vms",
+    }
+}
+
+#[test]
+fn the_readme_has_exactly_the_role_that_the_program_counts_on() {
+    let role = format!("pveum role add k8sha --privs \"{}\"", PRIVILEGES.join(" "));
+    assert!(readme().contains(&role), "{:#?}", readme());
+}
+
+#[test]
+fn the_smallest_role_is_enough_from_the_first_template_to_the_last_file() {
+    let server = Server::start();
+    let endpoints = server.endpoints_with(&token(&server.api(), &[]));
+    let doctor = server.run(&["doctor", "--json"], &endpoints).ok().json();
+    let findings = doctor["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["severity"] == "note"), "{doctor:#}");
+    let up = server.run(&["up", "--json"], &endpoints).ok().json();
+    assert_eq!(up["verdict"], "done");
+    server.run(&["destroy", "--yes", "--json"], &endpoints).ok();
+    let vms = server.api().call("GET", "/nodes/pve1/qemu", &[]);
+    assert_eq!(vms.as_array().map(Vec::len), Some(0), "{vms:#}");
+}
+
+/// With one privilege missing, `doctor` names it before the run, the run names it, and the commands
+/// that both print mend it.
+fn is_named_where_it_is_missing(privilege: &str) {
+    let server = Server::with(&["--profile", "homelab"]);
+    let api = server.api();
+    let endpoints = server.endpoints_with(&token(&api, &[privilege]));
+    let homelab =
+        |args: &[&str]| server.run(&[args, &["--profile", "homelab"]].concat(), &endpoints);
+
+    let findings = |ran: &Ran| -> Vec<Value> {
+        let found = ran.json()["findings"].as_array().unwrap().clone();
+        let about = format!("lacks {privilege} on {}", path(privilege));
+        found.into_iter().filter(|one| one["what"].as_str().unwrap().contains(&about)).collect()
+    };
+    let doctor = homelab(&["doctor", "--json"]);
+    assert_eq!(doctor.code, 1, "{doctor:#?}");
+    let named = findings(&doctor);
+    assert!(!named.is_empty(), "{privilege}: {doctor:#?}");
+
+    let mut ran = homelab(&["provision", "--pve", "pve1", "--json"]);
+    if privilege == "Datastore.Allocate" {
+        ran = homelab(&["destroy", "--yes", "--json"]);
+    }
+    assert_ne!(ran.code, 0, "{privilege} is not needed");
+    let text = all(&ran).replace("\\\"", "\"");
+    let role = format!("pveum role modify k8sha --append 1 --privs \"{privilege}\"");
+    let grant = format!("pveum acl modify {}", path(privilege));
+    for word in [privilege, &role, &grant] {
+        assert!(text.contains(word), "{privilege}: no `{word}` in {ran:#?}");
+    }
+
+    for finding in named {
+        let fix = finding["fix"].as_array().unwrap();
+        for line in fix.iter().filter_map(Value::as_str).filter(|line| line.starts_with("pveum ")) {
+            api.pveum(line);
+        }
+    }
+    let doctor = homelab(&["doctor", "--json"]);
+    assert!(findings(&doctor).is_empty(), "{privilege}: {doctor:#?}");
+}
+
+#[test]
+fn each_privilege_on_vms_is_named_where_it_is_missing() {
+    for privilege in PRIVILEGES.iter().filter(|name| name.starts_with("VM.")) {
+        is_named_where_it_is_missing(privilege);
+    }
+}
+
+#[test]
+fn each_other_privilege_is_named_where_it_is_missing() {
+    for privilege in PRIVILEGES.iter().filter(|name| !name.starts_with("VM.")) {
+        is_named_where_it_is_missing(privilege);
+    }
+}
