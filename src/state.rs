@@ -121,6 +121,11 @@ impl State {
         Ok(pair)
     }
 
+    /// The file that says that we have written to the external etcd, or are about to.
+    pub fn etcd_claim(&self) -> PathBuf {
+        self.folder.join("etcd-claimed")
+    }
+
     /// Where the admin kubeconfig lies unless asked otherwise.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
@@ -153,7 +158,7 @@ impl State {
                     fs::remove_file(entry.path())?;
                 }
             }
-            for path in [self.folder.join("creation"), self.kubeconfig()] {
+            for path in [self.folder.join("creation"), self.kubeconfig(), self.etcd_claim()] {
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}

@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster",
             "dns",
             "error",
+            "files",
             "kubeadm",
             "net",
             "plan",
@@ -99,7 +100,14 @@ fn sources() -> Vec<(PathBuf, String)> {
     walk(&root.join("src"), &mut found);
     assert!(found.len() > 50, "the sources were not found");
     let relative = |path: PathBuf| path.strip_prefix(root).unwrap().to_owned();
-    found.into_iter().map(|(path, text)| (relative(path), text)).collect()
+    let all = found.into_iter().map(|(path, text)| (relative(path), text));
+    all.filter(|(path, _)| !is_test(path)).collect()
+}
+
+/// Whether a file is compiled for tests only.
+fn is_test(path: &Path) -> bool {
+    let names = ["tests", "tests.rs", "testing.rs", "fake.rs", "scripted.rs", "fixture.rs"];
+    path.components().any(|part| names.iter().any(|name| part.as_os_str() == *name))
 }
 
 /// What a file says outside its unit tests and comments.

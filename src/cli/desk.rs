@@ -189,7 +189,7 @@ fn state_folder(common: &Common, world: &World, cluster: &Cluster) -> Result<Pat
     if let Some(folder) = &common.state {
         return Ok(folder.clone());
     }
-    match world.operator() {
+    match world.operator(&cluster.name) {
         Some(folder) => Ok(folder),
         None => Ok(settings::state_home()?.join(&cluster.name)),
     }

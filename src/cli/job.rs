@@ -165,6 +165,11 @@ impl<'a> Job<'a> {
             report.critical_path_s += before.critical_path_s;
             report.critical_path = [before.critical_path, report.critical_path].concat();
             report.steps = [before.steps, report.steps].concat();
+            if report.exit() != Exit::Ok {
+                // The old cluster is gone already: another `rebuild` would begin with the new one.
+                let flags = self.desk.flags();
+                report.next = vec![format!("k8sha up{flags}     (goes on where this run ended)")];
+            }
         }
         if part.bootstrap {
             self.after_bootstrap(&mut report, &plan).await;
@@ -176,6 +181,8 @@ impl<'a> Job<'a> {
     async fn tear_down(&self, yes: bool, extent: Extent) -> Result<Report, Failure> {
         let inventory =
             look::take(&self.context, &Part { bootstrap: false, ..Part::all() }).await?;
+        let keep_etcd = extent.keep_etcd || !self.desk.state.etcd_claim().exists();
+        let extent = Extent { keep_etcd, ..extent };
         let plan = teardown::plan(&self.context.cluster, &inventory, extent);
         let vms = plan.vms.iter().filter(|vm| vm.fate == Fate::Destroyed).count();
         if !yes && vms > 0 {
@@ -205,7 +212,13 @@ impl<'a> Job<'a> {
         (outcome, reporter.end().await)
     }
 
-    fn report(&self, plan: &Plan, outcome: &Outcome, mut tails: Tails, taken_stock_s: f64) -> Report {
+    fn report(
+        &self,
+        plan: &Plan,
+        outcome: &Outcome,
+        mut tails: Tails,
+        taken_stock_s: f64,
+    ) -> Report {
         let (critical_path, chain_s) = plan.critical_path(&outcome.seconds);
         let failures: Vec<FailureLine> = outcome
             .failures(plan)

@@ -68,7 +68,9 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
     let part = Part { provision: false, ..Part::all() };
     let inventory = look::take(&context, &part).await?;
     let rows = rows(&context, &inventory);
-    let (vip, api, ages) = tokio::join!(ask_vip(&context), ask_api(&context), ages(&context));
+    let there = inventory.kubernetes.is_some();
+    let (vip, api, ages) =
+        tokio::join!(ask_vip(&context), ask_api(&context, there), ages(&context));
     let healthy = rows.iter().all(|row| row.ok) && vip.trouble.is_none() && api.ready;
     let status = Status {
         simulated: desk.world.simulated(),
@@ -142,9 +144,12 @@ async fn ask_vip(context: &Context) -> Vip {
     }
 }
 
-async fn ask_api(context: &Context) -> Answer {
+async fn ask_api(context: &Context, there: bool) -> Answer {
     let api = &context.cluster.api;
     let url = format!("https://{}:{}", api.fqdn, api.port);
+    if !there {
+        return Answer { url, ready: false, trouble: Some("there is no cluster yet".to_owned()) };
+    }
     let asked = ready::through_vip(context.first(), &context.cluster, Tempo::real(), NOW).await;
     Answer { url, ready: asked.is_ok(), trouble: asked.err().map(|error| error.to_string()) }
 }
@@ -190,7 +195,7 @@ impl Status {
         writeln!(out, "API              {} {answer}", self.api.url)?;
         let left = |left: Option<u64>| match left {
             Some(seconds) => format!("good for {}", duration(seconds as f64)),
-            None => "expired; renewed when a node joins".to_owned(),
+            None => "none that is good; one is made when a node joins".to_owned(),
         };
         writeln!(out, "certificate key  {}", left(self.certificate_key_left_s))?;
         writeln!(out, "join token       {}", left(self.token_left_s))?;

@@ -37,13 +37,9 @@ pub(super) struct World {
 pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World, Failure> {
     let args = &common.world;
     let world = if let Some(file) = &args.endpoints {
-        World {
-            endpoints: Some(read(file)?),
-            sim: None,
-            folder: None,
-            speed: args.speed,
-            passing: None,
-        }
+        let endpoints = read(file)?;
+        let speed = endpoints.speed;
+        World { endpoints: Some(endpoints), sim: None, folder: None, speed, passing: None }
     } else if let Some(folder) = &args.simulate {
         simulate(args, folder.clone(), cluster).await?
     } else {
@@ -155,10 +151,10 @@ impl World {
         self.folder.as_deref()
     }
 
-    /// Where a simulated operator's own files lie.
-    pub(super) fn operator(&self) -> Option<PathBuf> {
+    /// Where a simulated operator's own files of a cluster lie.
+    pub(super) fn operator(&self, cluster: &str) -> Option<PathBuf> {
         match (&self.folder, &self.passing) {
-            (Some(folder), _) => Some(folder.join("operator")),
+            (Some(folder), _) => Some(folder.join("operator").join(cluster)),
             (None, Some(passing)) => Some(passing.path().to_owned()),
             (None, None) => None,
         }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::cluster::{Cluster, Role};
 use crate::net::Dialer;
 
+mod matrix;
 pub mod node;
 mod records;
 mod resolver;
@@ -18,13 +19,13 @@ mod verdict;
 
 pub use records::Records;
 pub use resolver::{Error, Resolver};
-pub use verdict::{Finding, Heard, Report, Severity, judge};
+pub use verdict::{Cell, Finding, Heard, Report, Row, Severity, judge};
 
 /// The port of name servers.
 const PORT: u16 = 53;
 
 /// How a name is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The API's short name, completed by the search domain.

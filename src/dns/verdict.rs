@@ -49,11 +49,35 @@ pub struct Finding {
     pub text: String,
 }
 
+/// One question and what each server says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// How it was asked.
+    pub kind: Kind,
+    /// The name, or the address of a reverse question.
+    pub name: String,
+    /// What the answer must be.
+    pub wanted: String,
+    /// The answers, by server.
+    pub answers: BTreeMap<Ipv4Addr, Cell>,
+}
+
+/// One server's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// The answer.
+    pub got: String,
+    /// Whether it is right.
+    pub right: bool,
+}
+
 /// Everything that was found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// How many questions were answered, rightly or not.
     pub asked: usize,
+    /// Every question with every server's answer, in the order in which they must hold.
+    pub names: Vec<Row>,
     /// What is not as it must be; errors first.
     pub findings: Vec<Finding>,
     /// The records that would make it right.
@@ -63,7 +87,7 @@ pub struct Report {
 impl Report {
     /// The report as a person reads it.
     pub fn text(&self) -> String {
-        let mut text = String::new();
+        let mut text = super::matrix::text(&self.names);
         for finding in &self.findings {
             let word = match finding.severity {
                 Severity::Error => "error",
@@ -118,12 +142,38 @@ pub fn judge(domain: &str, heard: Vec<Heard>) -> Report {
             findings.push(finding);
         }
     }
+    let names = rows(&heard);
     findings.sort_by(|a, b| {
         let key = |f: &Finding| (f.severity, f.server, f.name.clone(), f.from.clone());
         key(a).cmp(&key(b))
     });
     records.settle();
-    Report { asked, findings, records }
+    Report { asked, names, findings, records }
+}
+
+/// The answers of servers (not of a node's own resolver), by question.
+fn rows(heard: &[Heard]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for one in heard {
+        let Some(server) = one.server else { continue };
+        let Question { kind, name, address } = &one.question;
+        let (name, wanted) = match kind {
+            Kind::Reverse => (address.to_string(), name.clone()),
+            _ => (name.clone(), address.to_string()),
+        };
+        let cell = Cell { got: one.answer.to_string(), right: compare(one).is_none() };
+        match rows.iter_mut().find(|row| row.kind == *kind && row.name == name) {
+            Some(row) => drop(row.answers.insert(server, cell)),
+            None => rows.push(Row {
+                kind: *kind,
+                name,
+                wanted,
+                answers: BTreeMap::from([(server, cell)]),
+            }),
+        }
+    }
+    rows.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    rows
 }
 
 type Source = (Option<String>, Option<Ipv4Addr>);

@@ -72,6 +72,15 @@ pub(super) fn conflicts(
                     node.host, node.vmid
                 ),
             }),
+            Some(VmState::Ours(vm)) if vm.disk_bytes.is_none() => found.push(Conflict {
+                on: node.name.to_string(),
+                text: format!(
+                    "VM {} has no disk `{}`: somebody has detached it",
+                    node.vmid,
+                    spec::DISK
+                ),
+                hint: "attach it again, or `k8sha rebuild` makes the machine anew".to_owned(),
+            }),
             Some(VmState::Ours(vm)) if part.bootstrap && !part.provision && !vm.running => {
                 found.push(Conflict {
                     on: node.name.to_string(),
@@ -152,4 +161,3 @@ fn needs_template(
             && matches!(inventory.vms.get(&node.name), None | Some(VmState::Absent))
     })
 }
-

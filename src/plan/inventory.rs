@@ -57,6 +57,8 @@ pub enum TemplateState {
     },
     /// Ours.
     Ours {
+        /// The cluster that it was made for; others may clone it too.
+        cluster: String,
         /// The hash of what it was made from.
         spec: String,
         /// Whether it has been made a template already.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::conflicts::{Conflict, conflicts};
 use super::inventory::{Inventory, OurVm, TemplateState, VmState};
 use super::spec::{self, NodeSpec};
-use super::conflicts::{Conflict, conflicts};
 use super::{Action, Fate, Plan, Step, VmFate};
 use crate::cluster::{Cluster, Cni, Etcd, HostName, Node, NodeName, Role, TemplateSource, VmId};
 
@@ -267,6 +267,12 @@ impl Draft<'_> {
         let name = node.name.clone();
         let host = self.cluster.proxmox.hosts[&node.host].clone();
         let ours = self.ours(node).cloned();
+        if let Some(called) = ours.as_ref().and_then(|vm| vm.config.get("name"))
+            && *called != name.0
+        {
+            // Its mark says what it is; what somebody calls it in Proxmox is theirs to say.
+            self.notices.push(format!("{name}: VM {} is called `{called}` by now", node.vmid));
+        }
         let booted = self.booted(node);
         let file = self.specs[&name].seed_file.clone();
         let volume = format!("{}:iso/{file}", host.iso_storage);

@@ -59,7 +59,6 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
     let vlan = cluster.network.vlan.map_or(String::new(), |tag| format!(",tag={tag}"));
     let settings = BTreeMap::from(
         [
-            ("name", node.name.to_string()),
             ("cores", node.vcpu.to_string()),
             ("memory", node.ram_mib.to_string()),
             ("cpu", cluster.proxmox.cpu.clone()),

@@ -96,7 +96,13 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                     ));
                     continue;
                 }
-                if let Some(TemplateState::Ours { .. }) = state.templates.get(os) {
+                if let Some(TemplateState::Ours { cluster: maker, .. }) = state.templates.get(os) {
+                    if *maker != cluster.name {
+                        notices.push(format!(
+                            "template {vmid} on {name} stays: it was made for the cluster `{maker}`"
+                        ));
+                        continue;
+                    }
                     push(
                         format!("remove-template/{name}/{os}"),
                         name.to_string(),

@@ -8,8 +8,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::event::Event;
 use super::{Show, duration};
 
-/// The longest message that fits beside name and time on 80 columns.
-const MESSAGE: usize = 50;
+/// A row at work: what it does, and for how long.
+const BUSY: &str = "{spinner} {prefix:14} {elapsed:>4} {wide_msg}";
+/// A row that waits: what it did last.
+const IDLE: &str = "  {prefix:14}      {wide_msg}";
 
 pub(super) struct Rows {
     screen: MultiProgress,
@@ -31,7 +33,7 @@ impl Rows {
         let screen = &self.screen;
         self.rows.entry(on.to_owned()).or_insert_with(|| {
             let bar = screen.add(ProgressBar::no_length());
-            bar.set_style(style("{spinner} {prefix:14} {elapsed:>4} {msg}"));
+            bar.set_style(style(BUSY));
             bar.set_prefix(on.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             Row { bar, running: Vec::new() }
@@ -44,8 +46,11 @@ impl Rows {
         let row = self.row(&on);
         row.running.retain(|running| running != step);
         match row.running.last().and_then(|step| steps.get(step)) {
-            Some((_, what)) => row.bar.set_message(cut(what)),
-            None => row.bar.set_message(cut(last)),
+            Some((_, what)) => row.bar.set_message(what.clone()),
+            None => {
+                row.bar.set_style(style(IDLE));
+                row.bar.set_message(last.to_owned());
+            }
         }
     }
 }
@@ -56,13 +61,6 @@ fn style(template: &str) -> ProgressStyle {
         .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
 }
 
-fn cut(text: &str) -> String {
-    if text.chars().count() <= MESSAGE {
-        return text.to_owned();
-    }
-    text.chars().take(MESSAGE - 1).chain(['…']).collect()
-}
-
 impl Show for Rows {
     fn show(&mut self, event: &Event) {
         match event {
@@ -70,12 +68,13 @@ impl Show for Rows {
                 self.steps.insert(step.clone(), (on.clone(), what.clone()));
                 let row = self.row(on);
                 row.running.push(step.clone());
+                row.bar.set_style(style(BUSY));
                 row.bar.reset_elapsed();
-                row.bar.set_message(cut(what));
+                row.bar.set_message(what.clone());
             }
             Event::Progress { step, text } => {
                 if let Some((on, what)) = self.steps.get(step).cloned() {
-                    self.row(&on).bar.set_message(cut(&format!("{what}: {text}")));
+                    self.row(&on).bar.set_message(format!("{what}: {text}"));
                 }
             }
             Event::Output { .. } => {}

@@ -60,6 +60,8 @@ pub struct Context {
     pub tempo: Tempo,
     /// The creation id in our marks.
     pub creation: String,
+    /// The file that says that we have written to the external etcd.
+    pub etcd_claim: PathBuf,
     /// What a person chose.
     pub options: Options,
 }
@@ -128,6 +130,7 @@ impl Context {
             dialer,
             tempo,
             creation,
+            etcd_claim: state.etcd_claim(),
             options,
         })
     }

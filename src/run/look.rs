@@ -54,17 +54,40 @@ pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Fail
             (name, state)
         });
     }
-    while let Some(seen) = looking.join_next().await {
-        let (name, seen) = seen.map_err(|error| Failure::new(Exit::Proxmox, "look", error))?;
-        let (state, vms) = seen?;
-        inventory.hosts.insert(name, state);
-        inventory.vms.extend(vms);
+    let seen: BTreeMap<HostName, _> = looking.join_all().await.into_iter().collect();
+    let mut failures = Vec::new();
+    for (name, seen) in seen {
+        match seen {
+            Ok((state, vms)) => {
+                inventory.hosts.insert(name, state);
+                inventory.vms.extend(vms);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if let Some(failure) = together(failures) {
+        return Err(failure);
     }
     if one_cluster {
         find_strays(context, &mut inventory).await?;
     }
     look_nodes::look(context, &mut inventory).await;
     Ok(inventory)
+}
+
+/// What several hosts have met, as one failure: told once where it is the same everywhere.
+fn together(failures: Vec<Failure>) -> Option<Failure> {
+    let mut failures = failures.into_iter();
+    let mut all = failures.next()?;
+    for other in failures {
+        let on = other.on.unwrap_or_default();
+        if other.said == all.said {
+            all.on = Some(format!("{}, {on}", all.on.unwrap_or_default()));
+        } else {
+            all.said = format!("{}\n{on}: {}", all.said, other.said);
+        }
+    }
+    Some(all)
 }
 
 fn phrase(topology: &Topology) -> String {
@@ -189,6 +212,7 @@ async fn template(client: &Client, source: TemplateSource) -> Result<TemplateSta
     let name = config.name().unwrap_or_default().to_owned();
     Ok(match config.mark() {
         Some(mark) if mark.node.is_none() => TemplateState::Ours {
+            cluster: mark.cluster,
             spec: mark.spec,
             template: config.is_template(),
             lock: config.lock().map(str::to_owned),

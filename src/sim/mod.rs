@@ -63,9 +63,15 @@ pub enum Error {
     },
     /// The folder holds a world of another site.
     #[error(
-        "the simulated world in `{0}` was made for other hosts: name another folder, or remove it"
+        "the simulated world in `{folder}` was made for other hosts: it has {known}; name another \
+         folder, or remove it"
     )]
-    OtherSite(String),
+    OtherSite {
+        /// The folder.
+        folder: String,
+        /// Its hosts.
+        known: String,
+    },
     /// A certificate could not be made.
     #[error("cannot make the simulated hosts' certificates: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -87,6 +93,8 @@ pub enum Error {
 pub struct Endpoints {
     /// The Proxmox VE hosts, by node name.
     pub hosts: BTreeMap<String, HostEndpoint>,
+    /// How many simulated seconds pass in a real one.
+    pub speed: f64,
     /// An HTTP CONNECT proxy that leads to the guests.
     pub proxy: SocketAddr,
     /// Where each name server of the site is asked.
@@ -141,13 +149,18 @@ impl Sim {
         let failed = |source| Error::Folder { folder: shown.clone(), source };
         let store = Store::open(options.folder.clone()).map_err(failed)?;
         let mut world = match store.load().map_err(failed)? {
-            Some(mut world) if world.site.hosts == site.hosts && world.site.etcd == site.etcd => {
-                // Its hosts stay as they are, and so does how they belong together.
-                world.site = Site { topology: world.site.topology, ..site };
+            Some(mut world) if world.site.has_hosts_of(&site) => {
+                // Hosts and etcd stay as they were made; names and addresses are today's.
+                let Site { topology, hosts, etcd, .. } = world.site;
+                world.site = Site { topology, hosts, etcd, ..site };
                 world.lab.survey(&world.site);
                 world
             }
-            Some(_) => return Err(Error::OtherSite(shown)),
+            Some(world) => {
+                let hosts: Vec<String> =
+                    world.site.hosts.into_iter().map(|host| host.name).collect();
+                return Err(Error::OtherSite { folder: shown, known: hosts.join(", ") });
+            }
             None => new_world(site)?,
         };
         let log = RequestLog::open(options.folder.as_deref()).map_err(failed)?;
@@ -199,6 +212,7 @@ impl Sim {
             beyond.etcd.map(|files| EtcdPems { ca: files.ca, cert: files.cert, key: files.key });
         let endpoints = Endpoints {
             hosts: reached,
+            speed: options.speed,
             proxy: beyond.proxy,
             name_servers: beyond.name_servers,
             etcd,

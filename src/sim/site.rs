@@ -2,6 +2,7 @@
 //!
 //! Whoever starts the simulator describes the site; the simulator knows nothing of profiles.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,16 @@ pub struct Site {
     pub gateway: Ipv4Addr,
     /// `ADDRESS:PORT` of each member of an etcd that is there already.
     pub etcd: Vec<std::net::SocketAddrV4>,
+}
+
+impl Site {
+    /// Whether another site has hosts of the same names.
+    pub fn has_hosts_of(&self, other: &Site) -> bool {
+        let names = |site: &Site| -> BTreeSet<String> {
+            site.hosts.iter().map(|host| host.name.clone()).collect()
+        };
+        names(self) == names(other)
+    }
 }
 
 /// How the Proxmox VE hosts belong together.

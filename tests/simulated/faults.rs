@@ -41,7 +41,11 @@ fn named(fault: &str, exit: i32) {
                     tail.iter().map(|line| format!("  | {}\n", line.as_str().unwrap())).collect();
                 format!(
                     "step:  {}\ndoing: {}\non:    {}\nsaid:  {}\nhint:  {}\n{tail}",
-                    field("step"), field("doing"), field("on"), field("said"), field("hint")
+                    field("step"),
+                    field("doing"),
+                    field("on"),
+                    field("said"),
+                    field("hint")
                 )
             };
             failures.iter().map(line).collect::<Vec<_>>().join("\n")

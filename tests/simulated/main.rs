@@ -8,5 +8,6 @@ mod world;
 
 mod faults;
 mod interrupted;
+mod ownership;
 mod refused;
 mod up;

@@ -21,6 +21,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
         command.args(["sim", "--quiet", "--speed", crate::world::SPEED]).env("HOME", folder.path());
+        command.env("TMPDIR", folder.path());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -35,7 +36,7 @@ impl Server {
         let state = self.folder.path().join("state");
         let mut all = args.to_vec();
         let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        all.extend(["--endpoints", file, "--state", state, "--speed", crate::world::SPEED]);
+        all.extend(["--endpoints", file, "--state", state]);
         k8sha(&all)
     }
 }
@@ -117,7 +118,7 @@ fn a_real_host_without_a_token_is_refused() {
 #[test]
 fn two_runs_at_once_are_refused() {
     let world = World::new();
-    let state = world.path().join("operator");
+    let state = world.path().join("operator/k8s1-cluster");
     fs::create_dir_all(&state).unwrap();
     let lock = fs::File::create(state.join("lock")).unwrap();
     lock.lock().unwrap();
@@ -139,4 +140,63 @@ fn an_unknown_fault_lists_the_known_ones() {
     let ran = k8sha(&["plan", "--simulate", "--inject", "gremlins@pve1"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("gremlins") && ran.stderr.contains("ssh-late"), "{}", ran.stderr);
+}
+
+/// What a person reads of a refusal, from the error on.
+fn refusal(name: &str, world: &World, ran: &crate::world::Ran) {
+    let at = ran.stderr.find("error: ").unwrap_or_else(|| panic!("{ran:#?}"));
+    let text = format!("exit {}\n{}", ran.code, &ran.stderr[at..]);
+    let folder = world.path();
+    let text = redact(&text, folder.parent().unwrap());
+    assert_golden(&format!("refused/{name}.txt"), &text);
+}
+
+#[test]
+fn vms_of_somebody_else_on_our_vmids_stop_the_run_before_anything_is_written() {
+    let mut world = World::new();
+    world.with_profile("other.yaml", &[("name: k8s1-cluster", "name: other")]);
+    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let before = world.digest();
+    world.with_profile("mine.yaml", &[]);
+    let ran = world.run(&["up"]);
+    assert_eq!(world.digest(), before, "nothing was written");
+    refusal("foreign-vms", &world, &ran);
+    let ran = world.run(&["destroy", "--yes", "--quiet"]);
+    assert_eq!((ran.code, world.digest()), (0, before), "what is not ours is not destroyed");
+}
+
+#[test]
+fn a_storage_without_the_needed_content_is_named() {
+    let mut world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    world.with_profile("mine.yaml", &[("iso_storage: local", "iso_storage: local-lvm")]);
+    let ran = world.run(&["up"]);
+    assert!(world.writes().is_empty());
+    refusal("storage-content", &world, &ran);
+}
+
+#[test]
+fn a_storage_and_a_bridge_that_are_not_there_are_named() {
+    let mut world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    world.with_profile("mine.yaml", &[("      storage: local-lvm", "      storage: nvme")]);
+    refusal("no-storage", &world, &world.run(&["up"]));
+    world.with_profile("mine.yaml", &[("bridge: vmbr0", "bridge: vmbr7")]);
+    refusal("no-bridge", &world, &world.run(&["up"]));
+    assert!(world.writes().is_empty());
+}
+
+#[test]
+fn a_host_that_the_world_does_not_have_is_named_with_the_known_ones() {
+    let mut world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    world.with_profile("mine.yaml", &[("pve2", "pve9")]);
+    refusal("unknown-host", &world, &world.run(&["up"]));
+}
+
+#[test]
+fn a_bootstrap_without_machines_says_what_to_do_first() {
+    let world = World::new();
+    refusal("nothing-provisioned", &world, &world.run(&["bootstrap"]));
+    assert!(world.writes().is_empty());
 }

@@ -1,7 +1,8 @@
 //! The whole job, again, away: what a person does with a cluster.
 
-use k8sha::sim::inspect;
+use crate::golden::assert_golden;
 use crate::world::{World, k8sha};
+use k8sha::sim::inspect;
 use serde_json::Value;
 
 fn names(report: &Value, result: &str) -> Vec<String> {
@@ -29,7 +30,8 @@ fn the_main_job_ends_with_eight_vms_one_vip_and_six_control_planes() {
     assert_eq!(names(&report, "control plane").len(), 6);
     let kubectl = report["kubectl"].as_str().unwrap();
     for number in 1..=6 {
-        let line = kubectl.lines().find(|l| l.starts_with(&format!("k8s1master{number}.kloud.lan")));
+        let line =
+            kubectl.lines().find(|l| l.starts_with(&format!("k8s1master{number}.kloud.lan")));
         assert!(line.unwrap().contains("control-plane"), "{kubectl}");
     }
 
@@ -109,13 +111,11 @@ fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
     let world = World::new();
     let first = world.run(&["provision", "--pve", "pve1", "--json"]).ok().json();
     assert_eq!(names(&first, "created").len(), 4);
-    let hosts: Vec<String> = world.vms()
-        .into_iter()
-        .filter(|vm| !vm.template)
-        .map(|vm| vm.host)
-        .collect();
+    let hosts: Vec<String> =
+        world.vms().into_iter().filter(|vm| !vm.template).map(|vm| vm.host).collect();
     assert_eq!(hosts, ["pve1"; 4]);
-    let touched = world.writes().into_iter().filter(|r| r["path"].as_str().unwrap().contains("pve2"));
+    let touched =
+        world.writes().into_iter().filter(|r| r["path"].as_str().unwrap().contains("pve2"));
     assert_eq!(touched.count(), 0, "nothing was written on pve2");
 
     let second = world.run(&["provision", "--pve", "pve1,pve2", "--json"]).ok().json();
@@ -165,7 +165,7 @@ fn no_secret_stands_in_a_log_a_report_or_a_plan() {
     let world = World::new();
     let ran = world.run(&["up", "-vv"]).ok();
     let mut texts = vec![ran.stdout, ran.stderr, world.run(&["plan", "--json"]).ok().stdout];
-    let logs = std::fs::read_dir(world.path().join("operator/log")).unwrap();
+    let logs = std::fs::read_dir(world.path().join("operator/k8s1-cluster/log")).unwrap();
     texts.extend(logs.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()));
     let secrets = inspect::secrets(&inspect::open(&world.path()).unwrap());
     assert!(secrets.len() >= 4, "tokens, a certificate key, private keys: {}", secrets.len());
@@ -174,4 +174,99 @@ fn no_secret_stands_in_a_log_a_report_or_a_plan() {
             assert!(!text.contains(secret.as_str()), "`{secret}` was shown");
         }
     }
+}
+
+/// A report without what differs from run to run.
+fn steady(text: &str, world: &World) -> String {
+    let text = crate::world::redact(text, &world.path());
+    let mut out = String::new();
+    for line in text.lines() {
+        // Durations: a number before ` s` or ` min`, ages such as `32s`.
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut kept: Vec<String> = Vec::new();
+        for (at, word) in words.iter().enumerate() {
+            let next = words.get(at + 1).copied().unwrap_or_default();
+            let number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            let age = word.len() > 1
+                && word.ends_with('s')
+                && word[..word.len() - 1].bytes().all(|b| b.is_ascii_digit() || b == b'm');
+            if (number && ["s", "s,", "min"].contains(&next)) || age {
+                kept.push("T".to_owned());
+            } else {
+                kept.push((*word).to_owned());
+            }
+        }
+        // Columns move with the widths of what was replaced.
+        let line = kept.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        out.push_str(line.split("/log/").next().unwrap());
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn plan_and_report_read_as_the_golden_files() {
+    let world = World::new();
+    let plan = world.run(&["plan", "--quiet"]).ok().stdout;
+    assert_golden("plan/k8s1.txt", &crate::world::redact(&plan, &world.path()));
+    let report = world.run(&["up", "--quiet"]).ok().stdout;
+    assert_golden("report/up.txt", &steady(&report, &world));
+    let plan = world.run(&["plan", "--quiet"]).ok().stdout;
+    assert_golden("plan/settled.txt", &plan);
+    let status = world.run(&["status", "--quiet"]).ok().stdout;
+    assert_golden("report/status.txt", &steady(&status, &world));
+    let dns = world.run(&["dns", "--quiet"]).ok().stdout;
+    assert_golden("report/dns.txt", &dns);
+}
+
+#[test]
+fn changed_rows_are_planned_and_done_setting_by_setting() {
+    let mut world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    let row =
+        "ip: 10.101.1.203, os: ubuntu-22.04, kernel: mainline-6.6.1, ram: 4G, vcpu: 2, disk: 20G";
+    let more =
+        "ip: 10.101.1.203, os: ubuntu-22.04, kernel: mainline-6.6.1, ram: 8G, vcpu: 4, disk: 40G";
+    world.with_profile("mine.yaml", &[(row, more)]);
+    let plan = world.run(&["plan", "--quiet"]).ok().stdout;
+    assert_golden("plan/changed.txt", &crate::world::redact(&plan, &world.path()));
+    world.run(&["up", "--quiet"]).ok();
+    let plan = world.run(&["plan", "--quiet"]).ok().stdout;
+    assert!(plan.contains("nothing to do"), "{plan}");
+}
+
+#[test]
+fn the_help_of_every_command_reads_as_the_golden_file() {
+    let mut text = k8sha(&["--help"]).ok().stdout;
+    for command in [
+        "up",
+        "provision",
+        "bootstrap",
+        "rebuild",
+        "destroy",
+        "plan",
+        "status",
+        "dns",
+        "render",
+        "sim",
+        "generate",
+    ] {
+        text.push_str(&format!(
+            "\n---- {command} ----\n{}",
+            k8sha(&[command, "--help"]).ok().stdout
+        ));
+    }
+    assert_golden("help.txt", &text);
+}
+
+#[test]
+fn a_nodes_documents_are_shown_without_secrets() {
+    let ran = k8sha(&["render", "k8s1master1", "--quiet"]).ok();
+    for part in ["#cloud-config", "instance-id:", "ethernets:", "kind: InitConfiguration"] {
+        assert!(ran.stdout.contains(part), "no {part} in {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("PRIVATE KEY"), "{}", ran.stdout);
+    let unknown = k8sha(&["render", "nobody"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("k8s1master1"), "{}", unknown.stderr);
 }

@@ -76,6 +76,19 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap(), profile: profile.to_owned() }
     }
 
+    /// The same world, seen by a profile that is the one of this world with some text replaced.
+    pub fn with_profile(&mut self, name: &str, changes: &[(&str, &str)]) {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/k8s1.yaml");
+        let mut text = fs::read_to_string(source).unwrap();
+        for (from, to) in changes {
+            assert!(text.contains(from), "`{from}` is not in the profile");
+            text = text.replace(from, to);
+        }
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        self.profile = path.to_str().unwrap().to_owned();
+    }
+
     /// The folder of the simulated world.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("world")

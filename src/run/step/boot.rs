@@ -18,18 +18,14 @@ const LOG: &str = "/var/log/cloud-init-output.log";
 
 /// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
 /// has failed: then cloud-init starts over.
-pub(super) async fn boot(
-    context: &Context,
-    name: &NodeName,
-    again: bool,
-) -> Result<bool, Failure> {
+pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Result<bool, Failure> {
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);
     let deadline = context.tempo.deadline(BOOT_PATIENCE);
     let mut first: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
-    remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| ssh(name, &error))?;
+    reach(context, name, remote).await?;
     let again = again && start_over(context, name, remote).await?;
     loop {
         let seen = match FirstBoot::ask(remote).await {
@@ -39,7 +35,7 @@ pub(super) async fn boot(
                 event::progress("restarting");
                 remote.forget().await;
                 context.tempo.pause(PAUSE).await;
-                remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|e| ssh(name, &e))?;
+                reach(context, name, remote).await?;
                 continue;
             }
             Err(error) => return Err(ssh(name, &error)),
@@ -72,6 +68,16 @@ pub(super) async fn boot(
     }
 }
 
+/// Waits until the node lets us in.
+async fn reach(context: &Context, name: &NodeName, remote: &Remote) -> Result<(), Failure> {
+    remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| {
+        let doing = format!("reach the node by SSH within {} s", SSH_PATIENCE.as_secs());
+        let waited = error.is_transient();
+        let failure = ssh(name, &error);
+        if waited { Failure { doing, ..failure } } else { failure }
+    })
+}
+
 /// Lets cloud-init run again from its beginning, if it has failed. The seed is the same, so the node
 /// keeps its name, its keys and its address.
 async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Result<bool, Failure> {
@@ -94,7 +100,7 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
     loop {
         remote.forget().await;
         context.tempo.pause(PAUSE).await;
-        remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| ssh(name, &error))?;
+        reach(context, name, remote).await?;
         match FirstBoot::ask(remote).await {
             Ok(now) if now.boot_id != seen.boot_id => return Ok(true),
             Err(error) if !error.is_transient() => return Err(ssh(name, &error)),

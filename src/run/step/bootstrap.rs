@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cni, NodeName, Role};
 use crate::error::{Exit, Failure};
+use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Owner};
 use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, vip};
 use crate::run::context::Context;
@@ -22,6 +23,9 @@ pub(super) async fn vip(context: &Context) -> Result<bool, Failure> {
 
 pub(super) async fn etcd(context: &Context) -> Result<bool, Failure> {
     let wipe = context.options.wipe_etcd;
+    // Before the first key: whoever is killed in between must know that there may be one.
+    write_private(&context.etcd_claim, context.creation.as_bytes())
+        .map_err(|error| Failure::new(Exit::Local, "note that etcd is used", error))?;
     etcd::prepare(context.first(), &context.cluster, &owner(context), wipe)
         .await
         .map_err(|error| fault("use the external etcd", &error))
@@ -103,7 +107,12 @@ pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
     // Any master has the files; the first may be the one that is broken.
     for master in masters {
         let remote = context.remote(&master.name);
-        match etcd::remove_ours(remote, &context.cluster, &owner(context)).await {
+        let removed = async {
+            // A master that has not joined yet has no files to ask with.
+            etcd::copy(remote, &context.cluster).await?;
+            etcd::remove_ours(remote, &context.cluster, &owner(context)).await
+        };
+        match removed.await {
             Ok(changed) => return Ok(changed),
             Err(error) => last = Some(fault("remove our keys from etcd", &error).on(&master.name)),
         }

@@ -58,7 +58,10 @@ pub(super) async fn template(
     let doing = format!("remove template {vmid}");
     let fault = |error| proxmox(&doing, &error).on(host);
     let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
-    if config.mark().is_none_or(|mark| mark.node.is_some()) {
+    let ours = config
+        .mark()
+        .is_some_and(|mark| mark.node.is_none() && mark.cluster == context.cluster.name);
+    if !ours {
         let found = config.name().unwrap_or("without a name");
         let said = format!("it is `{found}`, which does not carry our mark; left alone");
         return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));

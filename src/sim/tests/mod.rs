@@ -290,7 +290,7 @@ async fn a_world_in_a_folder_goes_on_where_it_was() {
     again.sim.stop().await;
 
     let other = site(Topology::Standalone);
-    assert!(matches!(Sim::start(other, options()).await, Err(super::Error::OtherSite(_))));
+    assert!(matches!(Sim::start(other, options()).await, Err(super::Error::OtherSite { .. })));
 }
 
 #[tokio::test]

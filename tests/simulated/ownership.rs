@@ -1,0 +1,141 @@
+//! What people do to our VMs by hand, and what stands where ours should: refused or reported, and
+//! nothing changed.
+
+use std::future::Future;
+
+use k8sha::cluster::{HostName, Trust, VmId};
+use k8sha::proxmox::tls::Fingerprint;
+use k8sha::proxmox::{Auth, Client, CreateRequest, Mark, Params};
+use k8sha::sim::{Options, Sim, inspect};
+
+use crate::golden::assert_golden;
+use crate::world::{World, redact};
+
+/// Somebody with all rights works on the world's Proxmox VE for a while.
+fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let site = inspect::open(&world.path()).unwrap().site;
+        let options = Options { folder: Some(world.path()), speed: 150.0, ..Options::default() };
+        let sim = Sim::start(site, options).await.unwrap();
+        let endpoint = sim.endpoints().hosts["pve1"].clone();
+        let pin: Fingerprint = endpoint.fingerprint.parse().unwrap();
+        let client = Client::new(
+            HostName("pve1".to_owned()),
+            &endpoint.url,
+            &Trust::Fingerprint(pin.0),
+            Auth::Token(endpoint.token.into()),
+            150.0,
+        );
+        work(client.unwrap()).await;
+        sim.stop().await;
+    });
+}
+
+/// A world whose cluster is half made: enough to be meddled with.
+fn provisioned() -> World {
+    let world = World::new();
+    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    world
+}
+
+/// `up` refuses with this text and changes nothing.
+fn refused(name: &str, world: &World) {
+    let before = world.digest();
+    let ran = world.run(&["up"]);
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert_eq!(world.digest(), before, "nothing was changed");
+    let at = ran.stderr.find("error: ").unwrap();
+    assert_golden(&format!("ownership/{name}.txt"), &redact(&ran.stderr[at..], &world.path()));
+}
+
+#[test]
+fn a_foreign_vm_on_our_vmid_is_refused() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    meddle(&world, |client| async move {
+        let mark = Mark {
+            cluster: "somebody".to_owned(),
+            node: None,
+            spec: String::new(),
+            creation: String::new(),
+        };
+        let request = CreateRequest {
+            vmid: VmId(1102),
+            name: "mail".to_owned(),
+            pool: None,
+            line: String::new(),
+            mark,
+            settings: Params::new().with("memory", 512),
+        };
+        client.create_vm(&request).await.unwrap();
+        client.set_config(VmId(1102), &Params::new().with("description", "ours"), &[], None)
+            .await
+            .unwrap();
+    });
+    refused("foreign", &world);
+}
+
+#[test]
+fn a_template_on_a_clones_vmid_is_refused() {
+    let world = provisioned();
+    meddle(&world, |client| async move {
+        client.stop_vm(VmId(1102)).await.unwrap();
+        client.destroy_vm(VmId(1102)).await.unwrap();
+        let request = CreateRequest {
+            vmid: VmId(1102),
+            name: "golden".to_owned(),
+            pool: None,
+            line: String::new(),
+            mark: Mark {
+                cluster: "k8s1-cluster".to_owned(),
+                node: None,
+                spec: "0".to_owned(),
+                creation: "0".to_owned(),
+            },
+            settings: Params::new().with("memory", 512).with("scsi0", "local-lvm:1"),
+        };
+        client.create_vm(&request).await.unwrap();
+        client.make_template(VmId(1102)).await.unwrap();
+    });
+    refused("template", &world);
+}
+
+#[test]
+fn a_disk_that_was_detached_by_hand_is_refused() {
+    let world = provisioned();
+    meddle(&world, |client| async move {
+        client.stop_vm(VmId(1103)).await.unwrap();
+        client.set_config(VmId(1103), &Params::new(), &["scsi0"], None).await.unwrap();
+    });
+    refused("disk", &world);
+}
+
+#[test]
+fn a_vm_that_lost_its_mark_is_not_ours_any_more() {
+    let world = provisioned();
+    meddle(&world, |client| async move {
+        let plain = Params::new().with("description", "my own notes");
+        client.set_config(VmId(1101), &plain, &[], None).await.unwrap();
+    });
+    refused("unmarked", &world);
+    let ran = world.run(&["destroy", "--yes", "--quiet"]).ok();
+    assert!(ran.stdout.contains("stays as it is"), "{}", ran.stdout);
+    assert!(world.vms().iter().any(|vm| vm.vmid == 1101), "it is left alone");
+}
+
+#[test]
+fn a_vm_that_was_renamed_by_hand_is_reported_and_keeps_its_name() {
+    let world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    meddle(&world, |client| async move {
+        let renamed = Params::new().with("name", "favourite");
+        client.set_config(VmId(1101), &renamed, &[], None).await.unwrap();
+    });
+    let before = world.digest();
+    let plan = world.run(&["plan", "--quiet"]).ok().stdout;
+    assert!(plan.contains("VM 1101 is called `favourite` by now"), "{plan}");
+    assert!(plan.contains("nothing to do"), "{plan}");
+    world.run(&["up", "--quiet"]).ok();
+    assert_eq!(world.digest(), before, "nothing was changed");
+}
