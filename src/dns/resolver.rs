@@ -45,6 +45,7 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Resolver {
     inner: Arc<TokioResolver>,
+    search: Name,
 }
 
 impl Resolver {
@@ -53,13 +54,13 @@ impl Resolver {
     /// # Errors
     /// Where the domain is none, or the system refuses.
     pub fn new(server: SocketAddr, search: &str) -> Result<Self, Error> {
-        let domain = Name::from_utf8(format!("{}.", search.trim_end_matches('.')))
+        let search = Name::from_utf8(format!("{}.", search.trim_end_matches('.')))
             .map_err(|e| Error::Domain { domain: search.to_owned(), cause: e.to_string() })?;
         let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
         for connection in &mut name_server.connections {
             connection.port = server.port();
         }
-        let config = ResolverConfig::from_parts(None, vec![domain], vec![name_server]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let options = builder.options_mut();
@@ -69,17 +70,20 @@ impl Resolver {
         options.timeout = TRANSPORT_LIMIT;
         options.try_tcp_on_error = true;
         options.ip_strategy = LookupIpStrategy::Ipv4Only;
-        options.ndots = 1;
         let inner =
             builder.build().map_err(|e| Error::Resolver { server, cause: e.to_string() })?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), search })
     }
 
     /// Asks a question; at most a little over two seconds.
     pub async fn ask(&self, question: &Question) -> Answer {
         let found = async {
             match question.kind {
-                Kind::ApiBySearch => self.inner.ipv4_lookup(question.name.as_str()).await,
+                // Completed here: a search list ends with the short name alone, and what is said of
+                // that (a server of one zone refuses it) would hide what was said before.
+                Kind::ApiBySearch => {
+                    self.inner.ipv4_lookup(format!("{}.{}", question.name, self.search)).await
+                }
                 Kind::Api | Kind::Node => {
                     self.inner.ipv4_lookup(format!("{}.", question.name)).await
                 }

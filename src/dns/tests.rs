@@ -182,6 +182,20 @@ async fn right_servers_leave_nothing_to_say() {
 }
 
 #[tokio::test]
+async fn an_api_name_that_is_missing_is_missing_by_search_too() {
+    let cluster = k8s1();
+    let mut records = table(&cluster);
+    records.retain(|(name, _)| *name != cluster.api.fqdn);
+    // It refuses whatever is not in its zones, such as the short name alone.
+    let (server, _a) = serve(&records).await;
+    let servers: Vec<_> =
+        cluster.network.nameservers.iter().map(|listed| (*listed, server)).collect();
+    let report = check(&cluster, &dialer(&servers)).await.unwrap();
+    let got: Vec<_> = report.errors().map(|finding| finding.got.as_str()).collect();
+    assert_eq!(got, ["that there is no such name"; 4]);
+}
+
+#[tokio::test]
 async fn one_stale_server_is_named_though_the_other_is_right() {
     let cluster = k8s1();
     let (right, _a) = serve(&table(&cluster)).await;

@@ -1,13 +1,21 @@
 //! One connection, and the commands that run over it.
 
-use russh::{ChannelMsg, ChannelReadHalf, client};
-use tokio::time::timeout;
+use std::time::Duration;
+
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, client};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::Doorkeeper;
 use super::{Command, Error, Output};
 
 /// Extended data of this kind is standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
+
+/// How long the server may have no session left. OpenSSH counts a session that has ended until it
+/// has dealt with all else that came with the end, such as our request for the next one.
+const SESSION_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before a session is asked for again.
+const SESSION_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection after login.
 pub(super) struct Session {
@@ -45,13 +53,7 @@ impl Session {
     }
 
     async fn exec(&self, command: &Command) -> Result<Output, Trouble> {
-        let channel = match self.handle.channel_open_session().await {
-            Ok(channel) => channel,
-            Err(russh::Error::ChannelOpenFailure(reason)) => {
-                return Err(self.refused(command, format!("no channel ({reason:?})")));
-            }
-            Err(_) => return Err(Trouble::NotSent),
-        };
+        let channel = self.open(command).await?;
         let (reader, writer) = channel.split();
         writer.exec(true, command.line()).await.map_err(|_| self.lost(command))?;
         let write = async {
@@ -74,6 +76,23 @@ impl Session {
             }
             Heard { code: Some(code), stdout, stderr, .. } => Ok(Output { code, stdout, stderr }),
             Heard { code: None, .. } => Err(self.lost(command)),
+        }
+    }
+
+    /// Opens a session. Nothing runs before it is open, so asking again is safe.
+    async fn open(&self, command: &Command) -> Result<Channel<client::Msg>, Trouble> {
+        let began = Instant::now();
+        loop {
+            match self.handle.channel_open_session().await {
+                Ok(channel) => return Ok(channel),
+                Err(russh::Error::ChannelOpenFailure(
+                    ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage,
+                )) if began.elapsed() < SESSION_PATIENCE => sleep(SESSION_PAUSE).await,
+                Err(russh::Error::ChannelOpenFailure(reason)) => {
+                    return Err(self.refused(command, format!("no channel ({reason:?})")));
+                }
+                Err(_) => return Err(Trouble::NotSent),
+            }
         }
     }
 

@@ -69,7 +69,8 @@ fn a_foreign_vm_on_our_vmid_is_refused() {
             settings: Params::new().with("memory", 512),
         };
         client.create_vm(&request).await.unwrap();
-        client.set_config(VmId(1102), &Params::new().with("description", "ours"), &[], None)
+        client
+            .set_config(VmId(1102), &Params::new().with("description", "ours"), &[], None)
             .await
             .unwrap();
     });

@@ -1,0 +1,134 @@
+//! The rendered files, judged by the programs that will read them, each where a node has it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use k8sha::cluster::Role;
+use secrecy::ExposeSecret;
+
+use crate::cell::Cell;
+use crate::lab::Lab;
+use crate::profiles::{self, Planted, Seeded};
+use crate::{balancers, needs};
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn run(program: &str, args: &[&str], last: &Path) -> Output {
+    Command::new(program).args(args).arg(last).output().unwrap()
+}
+
+fn load_balancers() -> impl Iterator<Item = Seeded> {
+    profiles::seeds().into_iter().filter(|seeded| seeded.node.role == Role::LoadBalancer)
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn cloud_init_accepts_every_user_data() {
+    if !needs::asked_for(&["cloud-init"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("user-data");
+    let judge = |text: &str| {
+        fs::write(&path, text).unwrap();
+        run("cloud-init", &["schema", "--config-file"], &path)
+    };
+    for Seeded { what, seed, .. } in profiles::one_of_each_role() {
+        let output = judge(seed.user_data.expose_secret());
+        let said = said(&output);
+        assert!(output.status.success(), "{what}: {said}");
+        assert!(!said.to_lowercase().contains("deprecat"), "{what}: {said}");
+    }
+    // The judge must be one.
+    assert!(!judge("#cloud-config\nruncmd: 7\n").status.success());
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn netplan_makes_of_every_network_config_what_was_meant() {
+    if !needs::asked_for(&["cloud-init", "netplan"]) {
+        return;
+    }
+    // The way that it takes on a node: cloud-init's parser, its netplan renderer, netplan's parser.
+    let generate = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, root) = (folder.path().join("network-config"), folder.path().join("root"));
+        fs::write(&source, text).unwrap();
+        fs::create_dir(&root).unwrap();
+        let to = root.to_str().unwrap();
+        let convert = ["devel", "net-convert", "-k", "yaml", "-D", "ubuntu", "-O", "netplan"];
+        let output = run("cloud-init", &[&convert[..], &["-d", to, "-p"]].concat(), &source);
+        assert!(output.status.success(), "{}", said(&output));
+        let output = run("netplan", &["generate", "--root-dir"], &root);
+        let written = root.join("run/systemd/network/10-netplan-id0.network");
+        (output, fs::read_to_string(written).unwrap_or_default())
+    };
+    for Seeded { what, cluster, node, seed } in profiles::one_of_each_role() {
+        let (output, written) = generate(&seed.network_config);
+        assert!(output.status.success(), "{what}: {}", said(&output));
+        let network = &cluster.network;
+        let mut wanted = vec![
+            format!("Address={}/{}", node.ip, network.subnet.prefix_len()),
+            format!("Gateway={}", network.gateway),
+            format!("Domains={}", network.domain),
+            "Name=e*".to_owned(),
+        ];
+        wanted.extend(network.nameservers.iter().map(|server| format!("DNS={server}")));
+        for line in wanted {
+            assert!(written.lines().any(|is| is == line), "{what}: no `{line}` in\n{written}");
+        }
+        // The judge must be one.
+        let (output, _) = generate(&seed.network_config.replace("addresses:", "adresses:"));
+        assert!(!output.status.success(), "{what}: {}", said(&output));
+    }
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn haproxy_accepts_every_configuration() {
+    if !needs::asked_for(&["haproxy"]) {
+        return;
+    }
+    for Seeded { what, seed, .. } in load_balancers() {
+        let check = ["haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"];
+        let output = balancers::cell(&profiles::files(&seed)).run(&check);
+        let said = said(&output);
+        assert!(output.status.success() && !said.contains("WARNING"), "{what}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn keepalived_accepts_every_configuration() {
+    if !needs::asked_for(&["keepalived", "ip"]) {
+        return;
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    let config_test = ["keepalived", "--log-console", "--dont-fork", "--config-test"];
+    let mut broken = None;
+    for (i, Seeded { what, node, seed, .. }) in load_balancers().enumerate() {
+        let machine = format!("lb{i}");
+        lab.add(&machine, &[node.ip]);
+        let cell = |files: &[Planted]| -> Cell {
+            // What systemd runs before keepalived.
+            balancers::cell(files)
+                .in_network(&lab.name(&machine))
+                .after(&format!("/usr/local/lib/k8sha/vrrp-interface {}", node.ip))
+        };
+        let mut files = profiles::files(&seed);
+        let output = cell(&files).run(&config_test);
+        let said = said(&output);
+        assert!(output.status.success(), "{what}: {said}");
+        for word in ["Unknown", "Warning", "WARNING", "unsafe", "Unsafe", "ignoring"] {
+            assert!(!said.contains(word), "{what}: {said}");
+        }
+        let config = files.iter_mut().find(|file| file.path.ends_with("keepalived.conf")).unwrap();
+        config.content = config.content.replace("virtual_router_id", "virtual_rooter_id");
+        broken = Some(cell(&files).run(&config_test));
+    }
+    // The judge must be one.
+    assert!(!broken.unwrap().status.success());
+}

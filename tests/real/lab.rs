@@ -1,0 +1,150 @@
+//! A small network: machines in network namespaces on one bridge.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::needs;
+
+/// What the names of our namespaces begin with; the id of the test's process follows.
+const MARK: &str = "k8sha-test-";
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// A network that vanishes with the test.
+pub struct Lab {
+    prefix: String,
+    namespaces: Vec<String>,
+}
+
+/// What a cut link looks like to the machine on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its cable is pulled: it sees that the carrier is gone.
+    Cable,
+    /// The network behind its switch port is gone, as for a VM whose host loses its uplink.
+    Network,
+}
+
+impl Lab {
+    /// An empty network, or `None` and a loud line where the kernel has no network namespaces for
+    /// us: no package mends that.
+    pub fn new() -> Option<Self> {
+        sweep();
+        let count = LABS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{MARK}{}-{count}-", std::process::id());
+        let mut lab = Self { prefix, namespaces: Vec::new() };
+        let hub = lab.name("hub");
+        let output = Command::new("ip").args(["netns", "add", &hub]).output().unwrap();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                ["not permitted", "Invalid argument", "not supported"]
+                    .iter()
+                    .any(|text| said.contains(text)),
+                "ip netns add: {said}"
+            );
+            needs::say(&format!("SKIPPED: this kernel refuses network namespaces: {said}"));
+            return None;
+        }
+        lab.namespaces.push(hub.clone());
+        ip(&["-n", &hub, "link", "add", "br0", "type", "bridge", "forward_delay", "0"]);
+        ip(&["-n", &hub, "link", "set", "br0", "up"]);
+        Some(lab)
+    }
+
+    /// Puts a machine with these addresses into the network.
+    pub fn add(&mut self, machine: &str, addresses: &[Ipv4Addr]) {
+        let (hub, name) = (self.name("hub"), self.name(machine));
+        ip(&["netns", "add", &name]);
+        self.namespaces.push(name.clone());
+        let port = port(machine);
+        ip(&[
+            "link", "add", &port, "netns", &hub, "type", "veth", "peer", "name", "eth0", "netns",
+            &name,
+        ]);
+        ip(&["-n", &hub, "link", "set", &port, "master", "br0", "up"]);
+        ip(&["-n", &name, "link", "set", "lo", "up"]);
+        ip(&["-n", &name, "link", "set", "eth0", "up"]);
+        for address in addresses {
+            ip(&["-n", &name, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+        }
+    }
+
+    /// The name of a machine's namespace.
+    pub fn name(&self, machine: &str) -> String {
+        format!("{}{machine}", self.prefix)
+    }
+
+    /// Cuts a machine's link.
+    pub fn cut(&self, machine: &str, how: Cut) {
+        let last: &[&str] = if how == Cut::Cable { &["down"] } else { &["nomaster"] };
+        let (hub, port) = (self.name("hub"), port(machine));
+        ip(&[&["-n", &hub, "link", "set", &port], last].concat());
+    }
+
+    /// Mends a machine's link.
+    pub fn mend(&self, machine: &str) {
+        let (hub, port) = (self.name("hub"), port(machine));
+        ip(&["-n", &hub, "link", "set", &port, "master", "br0", "up"]);
+    }
+
+    /// Whether a machine has this address now.
+    pub fn has(&self, machine: &str, address: Ipv4Addr) -> bool {
+        let to = format!("{address}/32");
+        let output = ip(&["-n", &self.name(machine), "-o", "-4", "addr", "show", "to", &to]);
+        !output.stdout.is_empty()
+    }
+
+    /// Works on a thread whose sockets belong to a machine.
+    pub fn on<T: Send + 'static>(
+        &self,
+        machine: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let namespace = File::open(Path::new("/run/netns").join(self.name(machine))).unwrap();
+        thread::spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for name in &self.namespaces {
+            // Nothing to be done about one that does not go; the next run sweeps it.
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
+    }
+}
+
+/// The machine's port of the bridge. The kernel takes at most 15 characters.
+fn port(machine: &str) -> String {
+    format!("v-{machine}").chars().take(15).collect()
+}
+
+fn ip(words: &[&str]) -> Output {
+    let output = Command::new("ip").args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {}: {said}", words.join(" "));
+    output
+}
+
+/// Removes what a killed test left behind.
+fn sweep() {
+    let Ok(names) = fs::read_dir("/run/netns") else { return };
+    for name in names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+        let Some(rest) = name.strip_prefix(MARK) else { continue };
+        let owner = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(owner).exists() {
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Our parts against the real software that Debian packages: OpenSSH, sudo, HAProxy, keepalived,
+//! cloud-init, netplan, dnsmasq, dig, shellcheck.
+//!
+//!     K8SHA_REAL=1 cargo test --test real -- --ignored --test-threads=1
+//!
+//! as root, with the packages that `.ci/run` installs. Nothing of the machine is changed: programs
+//! run in namespaces of their own, with our files in the places where a node has them, and end with
+//! the test.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
+mod balancers;
+mod cell;
+mod client;
+mod configs;
+mod dns;
+mod lab;
+mod loopback;
+mod masters;
+mod needs;
+mod openssh;
+mod profiles;
+mod scripts;
+mod seeds;
+mod sshd;
+mod wait;

@@ -1,0 +1,96 @@
+//! The seeds of every profile that is shipped.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use k8sha::cloudinit::{NodeSecrets, Seed, Templates, render};
+use k8sha::cluster::{Cluster, Node};
+use k8sha::profile;
+use k8sha::ssh::KeyPair;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+/// A node, where it belongs and what it is told.
+pub struct Seeded {
+    /// `PROFILE/NODE`, for messages.
+    pub what: String,
+    pub cluster: Cluster,
+    pub node: Node,
+    pub seed: Seed,
+}
+
+/// The embedded profiles and those of `examples/`: name and cluster.
+pub fn clusters() -> Vec<(String, Cluster)> {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut names: Vec<String> = profile::embedded_names().map(str::to_owned).collect();
+    let entries = fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    names.extend(files.map(|path| path.to_str().unwrap().to_owned()));
+    assert!(names.len() > profile::EMBEDDED.len(), "no profile in examples/");
+    names.into_iter().map(|name| (name.clone(), cluster(&name))).collect()
+}
+
+/// One of them.
+pub fn cluster(name: &str) -> Cluster {
+    profile::load(name).unwrap_or_else(|error| panic!("{name}: {error}")).cluster
+}
+
+/// Every node of every profile.
+pub fn seeds() -> Vec<Seeded> {
+    let mut seeds = Vec::new();
+    for (name, cluster) in clusters() {
+        for node in &cluster.nodes {
+            let (cluster, node) = (cluster.clone(), node.clone());
+            let seed = seed(&cluster, &node);
+            seeds.push(Seeded { what: format!("{name}/{}", node.name), cluster, node, seed });
+        }
+    }
+    seeds
+}
+
+/// The first node of each role of every profile.
+pub fn one_of_each_role() -> Vec<Seeded> {
+    let mut told = Vec::new();
+    let mut first = |seeded: &Seeded| {
+        let role = (seeded.cluster.name.clone(), seeded.node.role);
+        let new = !told.contains(&role);
+        told.push(role);
+        new
+    };
+    seeds().into_iter().filter(|seeded| first(seeded)).collect()
+}
+
+/// What a node is told, with real keys.
+pub fn seed(cluster: &Cluster, node: &Node) -> Seed {
+    static KEYS: LazyLock<(KeyPair, KeyPair)> =
+        LazyLock::new(|| (KeyPair::generate("host").unwrap(), KeyPair::generate("k8sha").unwrap()));
+    let secrets = NodeSecrets {
+        host_key_private: KEYS.0.private.clone(),
+        host_key_public: KEYS.0.public.clone(),
+        operator_public: KEYS.1.public.clone(),
+    };
+    render(&Templates::builtin().unwrap(), cluster, node, &secrets, "k8s-1").unwrap()
+}
+
+/// A file that a seed puts on its node.
+pub struct Planted {
+    pub path: String,
+    pub content: String,
+    pub mode: u32,
+}
+
+/// All of them.
+pub fn files(seed: &Seed) -> Vec<Planted> {
+    let data: Value = serde_saphyr::from_str(seed.user_data.expose_secret()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mode = |value: Option<&Value>| {
+        value.map_or(0o644, |mode| u32::from_str_radix(mode.as_str().unwrap(), 8).unwrap())
+    };
+    let planted = |file: &Value| Planted {
+        path: text(&file["path"]),
+        content: text(&file["content"]),
+        mode: mode(file.get("permissions")),
+    };
+    data["write_files"].as_array().unwrap().iter().map(planted).collect()
+}

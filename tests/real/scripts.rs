@@ -1,0 +1,64 @@
+//! Every script of the project, read by shellcheck.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8sha::cloudinit::TEMPLATES;
+
+use crate::{needs, profiles};
+
+fn shellcheck(paths: &[PathBuf]) {
+    // SC1091: what a script reads from its node is not here.
+    let output = Command::new("shellcheck")
+        .args(["--norc", "--severity=info", "--exclude=SC1091", "--format=gcc", "--"])
+        .args(paths)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn shellcheck_has_nothing_to_say_of_what_nodes_run() {
+    if !needs::asked_for(&["shellcheck"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (mut paths, mut names) = (Vec::new(), Vec::new());
+    for seeded in profiles::one_of_each_role() {
+        for file in profiles::files(&seeded.seed) {
+            if file.content.starts_with("#!") {
+                assert_eq!(file.mode, 0o755, "{} cannot be run", file.path);
+                let path = folder.path().join(format!(
+                    "{}{}",
+                    seeded.node.name,
+                    file.path.replace('/', "-")
+                ));
+                fs::write(&path, file.content).unwrap();
+                paths.push(path);
+                names.push(Path::new(&file.path).file_name().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    for (template, _) in TEMPLATES.iter().filter(|(name, _)| name.ends_with(".sh")) {
+        let name = Path::new(template).file_stem().unwrap().to_str().unwrap();
+        assert!(names.iter().any(|planted| planted == name), "no profile's node has {template}");
+    }
+    shellcheck(&paths);
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn shellcheck_has_nothing_to_say_of_our_own_scripts() {
+    if !needs::asked_for(&["shellcheck"]) {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let examples = fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> =
+        examples.filter(|path| path.extension().is_some_and(|ending| ending == "sh")).collect();
+    assert!(!paths.is_empty());
+    paths.push(root.join(".ci/run"));
+    shellcheck(&paths);
+}
