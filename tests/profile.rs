@@ -68,7 +68,8 @@ fn homelab_is_warned_only_of_what_two_hosts_cannot_have() {
     let messages: Vec<&str> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
     assert_eq!(
         messages,
-        ["the loss of `pve1` costs etcd its quorum: 1 of 3 members stay, 2 are needed"]
+        ["the loss of `pve1` costs etcd its quorum: 1 of 3 members stays, 2 are needed, and the \
+             cluster takes no more changes"]
     );
     let count = |role| loaded.cluster.with_role(role).count();
     assert_eq!((count(Role::LoadBalancer), count(Role::Master), count(Role::Worker)), (2, 3, 2));
@@ -278,7 +279,7 @@ fn generated(masters: u32, workers: u32, hosts: u32) -> String {
 
 proptest! {
     #[test]
-    fn a_cluster_has_each_vmid_address_and_name_once(m in 1u32..9, w in 0u32..60, h in 1u32..4) {
+    fn a_cluster_has_each_vmid_address_and_name_once(m in 1u32..9, w in 0u32..60, h in 1u32..3) {
         let loaded = read(&generated(m, w, h)).map_err(|r| r.render(Colour::Off)).unwrap();
         let nodes = &loaded.cluster.nodes;
         prop_assert_eq!(nodes.len(), (2 + m + w) as usize);
@@ -289,7 +290,7 @@ proptest! {
 
     #[test]
     fn a_repeated_vmid_is_always_found(m in 2u32..9, w in 0u32..20, pick in 0usize..1000) {
-        let text = generated(m, w, 3);
+        let text = generated(m, w, 2);
         let count = (2 + m + w) as usize;
         let (one, other) = (5000 + pick % count, 5000 + (pick + 1) % count);
         let text = text.replace(&format!("vmid: {one} "), &format!("vmid: {other} "));

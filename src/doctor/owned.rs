@@ -152,10 +152,11 @@ mod tests {
 
     #[test]
     fn our_own_vm_is_well_unless_it_is_locked_or_of_another_making() {
-        assert_eq!(found(&[("description", &description("now"))]), []);
-        let locked = found(&[("description", &description("now")), ("lock", "backup")]);
+        let disk = ("scsi0", "local-lvm:vm-1101-disk-0,size=20G");
+        assert_eq!(found(&[disk, ("description", &description("now"))]), []);
+        let locked = found(&[disk, ("description", &description("now")), ("lock", "backup")]);
         assert!(locked[0].what.contains("is locked (backup)"), "{locked:?}");
-        let old = found(&[("description", &description("then"))]);
+        let old = found(&[disk, ("description", &description("then"))]);
         assert!(old[0].what.contains("of another creation"), "{old:?}");
     }
 }

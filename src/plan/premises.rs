@@ -77,12 +77,12 @@ pub fn storages(host: &Host, seen: &[StorageStatus], who: &Identity) -> Vec<Lack
 /// Whether the bridge of the profile is missing. `seen` is what the host lists.
 pub fn bridge(host: &HostName, network: &Network, seen: &[NetworkIface]) -> Option<Lack> {
     let bridge = &network.bridge;
-    // Without a right on any network the list is empty, and says nothing.
-    if seen.is_empty() || seen.iter().any(|iface| iface.iface == *bridge) {
-        return None;
-    }
     let known: Vec<&str> =
         seen.iter().filter(|iface| iface.is_bridge()).map(|iface| iface.iface.as_str()).collect();
+    // A bridge on which we have no right is not listed; a list without any says nothing.
+    if known.is_empty() || known.contains(&bridge.as_str()) {
+        return None;
+    }
     Some(Lack {
         what: format!("there is no bridge `{bridge}`; known are {}", known.join(", ")),
         fix: vec![

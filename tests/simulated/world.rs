@@ -183,6 +183,15 @@ pub fn redact(text: &str, world: &Path) -> String {
         }
         out
     };
+    let count = |line: &str| {
+        let at = ["  Length: ", "  file size is: "].iter().find(|at| line.starts_with(**at));
+        let dated = line.starts_with("  --20");
+        match (at, dated) {
+            (Some(at), _) => format!("{at}N"),
+            (None, true) => "  --DATE--".to_owned(),
+            (None, false) => line.to_owned(),
+        }
+    };
     let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
+    text.lines().map(|text| count(&line(text))).collect::<Vec<_>>().join("\n")
 }
