@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use pve_recordings::{exchanges, material};
+use pve_recordings::{exchanges, material, tell};
 use pve_schema::request::Request;
 use pve_schema::{Refusal, Schema};
 
@@ -204,7 +204,7 @@ fn a_log_of_requests_is_judged_line_by_line() {
 /// Proxmox's schema, where it lies beside the checkout.
 fn proxmox() -> Option<Schema> {
     let Ok(text) = std::fs::read(material().join("pve-api-schema.json")) else {
-        eprintln!("SKIPPED: no schema of Proxmox VE beside this checkout");
+        tell("SKIPPED: no schema of Proxmox VE beside this checkout");
         return None;
     };
     Some(Schema::new(&serde_json::from_slice(&text).unwrap()))
@@ -277,12 +277,12 @@ fn recorded_requests_are_judged_as_the_real_host_did() {
             }
         }
     }
-    eprintln!(
+    tell(&format!(
         "schema: {taken} requests that a real host took pass, {} are beyond the schema, {rejected} \
          that it refused are refused ({verbatim} word for word), {} differ for a listed reason",
         beyond.len(),
         used.len(),
-    );
+    ));
     eprintln!("beyond the schema: {beyond:?}");
     assert!(wrong.is_empty(), "{} unexplained:\n{}", wrong.len(), wrong.join("\n"));
     let listed: BTreeSet<u64> = EXCEPTIONS.iter().flat_map(|(lines, _)| *lines).copied().collect();
@@ -304,11 +304,13 @@ fn proxmox_would_take_every_request_of_a_run() {
     let Some(schema) = proxmox() else { return };
     for profile in ["k8s1", "homelab"] {
         let home = tempfile::tempdir().unwrap();
+        run(home.path(), profile, &["doctor"]);
         run(home.path(), profile, &["up"]);
         run(home.path(), profile, &["destroy", "--yes"]);
         let log = std::fs::read_to_string(home.path().join("world/requests.jsonl")).unwrap();
         let writes = log.lines().filter(|line| !line.contains(r#""method":"GET""#)).count();
-        eprintln!("schema: {profile}: {} requests, {writes} of them writes", log.lines().count());
+        let all = log.lines().count();
+        tell(&format!("schema: {profile}: {all} requests, {writes} of them writes"));
         assert!(writes > 20, "{writes}");
         let refused = refused(&schema, &log);
         assert!(refused.is_empty(), "{} refused:\n{}", refused.len(), refused.join("\n"));

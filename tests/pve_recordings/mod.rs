@@ -1,8 +1,15 @@
 //! Exchanges with a real Proxmox VE 9.2, where they lie beside the checkout.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+
+/// Says something that is seen also when the test passes: the test runner keeps what the print
+/// macros print to itself.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
 
 /// The folder of the material, which is no part of this tree.
 pub fn material() -> PathBuf {
@@ -14,7 +21,7 @@ pub fn material() -> PathBuf {
 pub fn exchanges() -> Option<Vec<Value>> {
     let file = material().join("pve-recordings/exchanges.jsonl");
     let Ok(text) = std::fs::read_to_string(file) else {
-        eprintln!("SKIPPED: no recordings of a real Proxmox VE beside this checkout");
+        tell("SKIPPED: no recordings of a real Proxmox VE beside this checkout");
         return None;
     };
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

@@ -177,7 +177,7 @@ async fn the_simulator_answers_as_a_real_host_did() {
         let end = url.char_indices().nth(90).map_or(url.len(), |(at, _)| at);
         eprintln!("line {line} ({note}) {method} {}\n    {}", &url[..end], found.join("\n    "));
     }
-    eprintln!(
+    pve_recordings::tell(&format!(
         "replayed {} of {}: equal {}, differing by a listed reason {} ({} entries), left out by \
          rule {}, unexplained {}",
         tally.replayed,
@@ -187,7 +187,7 @@ async fn the_simulator_answers_as_a_real_host_did() {
         differences::LISTED.len(),
         tally.left_out,
         tally.unexplained.len(),
-    );
+    ));
     assert!(tally.setting.is_empty(), "the recorded world could not be made");
     let idle: Vec<_> = differences::places().filter(|place| !tally.used.contains(place)).collect();
     assert!(idle.is_empty(), "entries that explain nothing: {idle:?}");

@@ -4,6 +4,9 @@
 
 #[path = "../kit/golden.rs"]
 mod golden;
+#[allow(dead_code, reason = "`tests/schema.rs` tries the rest of the checker")]
+#[path = "../pve_schema/mod.rs"]
+mod pve_schema;
 mod standing;
 mod world;
 

@@ -1,13 +1,18 @@
 //! A simulated world in a folder of its own, and the program run on it as a person runs it.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use k8sha::sim::inspect;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::pve_schema::Schema;
+use crate::pve_schema::request::Request;
 
 /// So fast that waiting is what the machine itself needs.
 pub const SPEED: &str = "150";
@@ -37,6 +42,20 @@ impl Ran {
 pub struct World {
     folder: TempDir,
     profile: String,
+    /// How many requests have been held against Proxmox's schema.
+    checked: Cell<usize>,
+}
+
+/// Proxmox's schema, where it lies beside the checkout.
+fn schema() -> Option<MutexGuard<'static, Schema>> {
+    static SCHEMA: OnceLock<Option<Mutex<Schema>>> = OnceLock::new();
+    let read = || {
+        let file = "../shared/reference/pve-api-schema.json";
+        let text = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).ok()?;
+        Some(Mutex::new(Schema::new(&serde_json::from_slice(&text).unwrap())))
+    };
+    let schema = SCHEMA.get_or_init(read).as_ref()?;
+    Some(schema.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The program, with a home of its own and nothing of the caller's environment that it reads.
@@ -73,7 +92,8 @@ impl World {
 
     /// An empty world for a profile.
     pub fn of(profile: &str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), profile: profile.to_owned() }
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, profile: profile.to_owned(), checked: Cell::new(0) }
     }
 
     /// The same world, seen by a profile that is the one of this world with some text replaced.
@@ -104,7 +124,23 @@ impl World {
 
     /// Runs the program on this world.
     pub fn run(&self, args: &[&str]) -> Ran {
-        run(self.command(args))
+        let ran = run(self.command(args));
+        self.check_requests();
+        ran
+    }
+
+    /// Panics when a request was sent that Proxmox's own schema does not allow. Without the schema
+    /// beside the checkout, `tests/schema.rs` says that this is left out.
+    fn check_requests(&self) {
+        let Some(schema) = schema() else { return };
+        let requests = self.requests();
+        for line in &requests[self.checked.get().min(requests.len())..] {
+            let request = Request::from_log(line).unwrap();
+            if let Err(refusal) = schema.check(&request) {
+                panic!("Proxmox VE would refuse {line}: {refusal:?}");
+            }
+        }
+        self.checked.set(requests.len());
     }
 
     /// Starts the program on this world and kills it after so many events.
