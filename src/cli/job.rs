@@ -172,7 +172,7 @@ impl<'a> Job<'a> {
             }
         }
         if part.bootstrap {
-            self.after_bootstrap(&mut report, &plan).await;
+            self.after_bootstrap(&mut report).await;
         }
         report.wall_s = self.desk.started.elapsed().as_secs_f64();
         self.publish(&report)
@@ -258,7 +258,7 @@ impl<'a> Job<'a> {
     }
 
     /// What a cluster shows once it is there.
-    async fn after_bootstrap(&self, report: &mut Report, plan: &Plan) {
+    async fn after_bootstrap(&self, report: &mut Report) {
         if !matches!(report.verdict, Verdict::Done | Verdict::Settled) {
             return;
         }
@@ -282,7 +282,6 @@ impl<'a> Job<'a> {
                     .to_owned(),
             );
         }
-        let _ = plan;
     }
 
     fn next(&self, verdict: Verdict) -> Vec<String> {

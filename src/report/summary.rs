@@ -49,7 +49,7 @@ pub struct StepLine {
     pub step: String,
     /// How it ended.
     #[serde(flatten)]
-    pub end: crate::report::summary::EndLine,
+    pub end: EndLine,
     /// How long it took.
     pub seconds: Option<f64>,
 }
