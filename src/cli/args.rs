@@ -57,15 +57,36 @@ pub struct WorldArgs {
     /// Use the simulator that `k8sha sim` serves: a file with the JSON that it printed.
     #[arg(long, global = true, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
-    /// How many times faster than life the simulated world is.
-    #[arg(long, global = true, value_name = "FACTOR", default_value_t = 20.0)]
-    pub speed: f64,
+    /// What boots when a simulated VM is switched on.
+    #[arg(long, global = true, value_enum, default_value_t = Guests::Scripted)]
+    pub guests: Guests,
+    /// The containers' root file system: a folder, or an archive that `tar` reads [default: one
+    /// built from Debian's packages, once].
+    #[arg(long, global = true, value_name = "PATH")]
+    pub guest_root: Option<PathBuf>,
+    /// A folder laid over the containers' root file system; may be given several times, the first
+    /// one on top.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub guest_layer: Vec<PathBuf>,
+    /// How many times faster than life the simulated world is [default: 20, and 1 with containers,
+    /// which live in real time].
+    #[arg(long, global = true, value_name = "FACTOR")]
+    pub speed: Option<f64>,
     /// Let something go wrong in the simulated world: FAULT@TARGET; may be given several times.
     #[arg(long, global = true, value_name = "FAULT@TARGET")]
     pub inject: Vec<String>,
     /// How the simulated Proxmox VE hosts belong together.
     #[arg(long, global = true, value_enum, default_value_t = Topology::Cluster)]
     pub topology: Topology,
+}
+
+/// What boots when a simulated VM is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guests {
+    /// A state machine that answers what k8sha asks of a node.
+    Scripted,
+    /// A system container with systemd, cloud-init, sshd (needs root and Debian packages).
+    Containers,
 }
 
 /// How simulated Proxmox VE hosts belong together.
@@ -129,6 +150,9 @@ pub enum Command {
         /// The port of the first host, by name; the next has the next [default: any free ones].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
+        /// Serve nothing: remove the containers, networks and folders of runs that were killed.
+        #[arg(long)]
+        clean: bool,
     },
     /// Print what other programs read about this one.
     Generate {

@@ -104,6 +104,9 @@ impl Desk {
         } else if self.world.is_passing() {
             flags.push_str(" --simulate");
         }
+        if self.world.sim().is_some() && self.world.has_containers() {
+            flags.push_str(" --guests containers");
+        }
         if let Some(file) = &self.common.world.endpoints {
             flags.push_str(&format!(" --endpoints {}", file.display()));
         }

@@ -63,7 +63,8 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Dns => dns::run(&common, started).await,
         Command::Doctor => doctor::run(&common, started).await,
         Command::Render { node } => render::run(&common, &node),
-        Command::Sim { port } => sim::run(&common, port).await,
+        Command::Sim { clean: true, .. } => sim::clean(&common),
+        Command::Sim { port, .. } => sim::run(&common, port).await,
         Command::Generate { what, shell } => generate::run(what, shell),
     }
 }

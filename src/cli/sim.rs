@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Common;
 use super::{desk, world};
 use crate::error::{Exit, Failure};
+use crate::sim::containers::registry;
 
 pub(super) async fn run(common: &Common, port: Option<u16>) -> Result<Exit, Failure> {
     let cluster = desk::load(common, desk::Warnings::None)?;
@@ -30,6 +31,22 @@ pub(super) async fn run(common: &Common, port: Option<u16>) -> Result<Exit, Fail
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+    }
+    Ok(Exit::Ok)
+}
+
+/// Removes what killed runs with `--guests containers` have left behind.
+pub(super) fn clean(common: &Common) -> Result<Exit, Failure> {
+    let gone = registry::clean().map_err(|error| {
+        let hint = error.hint();
+        Failure::new(Exit::Local, "remove what killed runs have left behind", error).hint(hint)
+    })?;
+    if common.json {
+        super::print_json(&gone)?;
+    } else {
+        for lab in gone {
+            super::print(&format!("removed {lab}"))?;
+        }
     }
     Ok(Exit::Ok)
 }

@@ -9,19 +9,22 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use super::args::{Common, WorldArgs};
+use super::args::{Common, Guests, WorldArgs};
 use super::site::site;
-use crate::cluster::{Cluster, Etcd, HostName, Trust};
+use crate::cluster::{Cluster, Etcd, HostName, Kernel, Node, ProxyMode, Role, Trust};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::net::Dialer;
 use crate::proxmox::Auth;
 use crate::proxmox::tls::Fingerprint;
+use crate::sim::containers::Setup;
 use crate::sim::{self, Endpoints, Sim};
 use crate::state::State;
 use crate::tempo::Tempo;
 
 const DNS_PORT: u16 = 53;
+/// How many times faster than life a world with scripted guests is, unless somebody says otherwise.
+const USUAL_SPEED: f64 = 20.0;
 
 /// The world that a command acts on.
 pub(super) struct World {
@@ -47,17 +50,51 @@ pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World
         World { endpoints: None, sim: None, folder: None, speed: 1.0, passing: None }
     };
     if world.simulated() && !common.quiet {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SIMULATED: Proxmox VE, network and machines are simulated, {}x as fast as life{}",
-            world.speed,
-            world.folder.as_ref().map_or(String::new(), |dir| format!(", in {}", dir.display()))
-        );
+        say(&world.announcement());
     }
     if let Some(endpoints) = &world.endpoints {
         point(cluster, endpoints)?;
+        if let Some(facts) = &endpoints.containers {
+            let notes = adapt(cluster, facts);
+            if !common.quiet {
+                notes.iter().for_each(|note| say(&format!("           {note}")));
+            }
+        }
     }
     Ok(world)
+}
+
+/// A line for a person; stdout is for data.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// What system containers cannot be asked for, taken out of the cluster; says what.
+fn adapt(cluster: &mut Cluster, facts: &sim::ContainerFacts) -> Vec<String> {
+    let mut notes = Vec::new();
+    if cluster.nodes.iter().any(|node| node.kernel != Kernel::Stock) {
+        notes.push("containers run on this machine's kernel: no other one is installed".to_owned());
+    }
+    // Kubernetes' own packages come from servers that a lab does not reach.
+    let foreign = |node: &Node| node.role != Role::LoadBalancer && !node.preinstalled;
+    if cluster.nodes.iter().any(foreign) {
+        notes.push("what the nodes of Kubernetes need is in their root file system".to_owned());
+    }
+    if facts.standin {
+        notes.push(
+            "kubeadm, kubelet and kubectl there are scripted stand-ins: no Kubernetes runs"
+                .to_owned(),
+        );
+    }
+    if cluster.kubernetes.proxy == ProxyMode::Ipvs && !Path::new("/proc/net/ip_vs").exists() {
+        notes.push("this machine's kernel has no IPVS loaded: kube-proxy uses iptables".to_owned());
+        cluster.kubernetes.proxy = ProxyMode::Iptables;
+    }
+    for node in &mut cluster.nodes {
+        node.kernel = Kernel::Stock;
+        node.preinstalled |= node.role != Role::LoadBalancer;
+    }
+    notes
 }
 
 /// Starts a simulated world; kept in a folder if one is named, at ports from `port` on or any.
@@ -70,13 +107,20 @@ pub(super) async fn simulate(
     let doing = "start the simulated world";
     let faults = args.inject.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
     let faults = faults.map_err(|error| Failure::new(Exit::Usage, doing, error))?;
-    if !(args.speed.is_finite() && args.speed > 0.0) {
-        return Err(Failure::new(Exit::Usage, doing, "`--speed` must be more than 0"));
-    }
-    let options = sim::Options { folder: folder.clone(), speed: args.speed, faults, port };
-    let sim = Sim::start(site(cluster, args.topology), options)
-        .await
-        .map_err(|error| Failure::new(Exit::Local, doing, error))?;
+    let speed = speed(args).map_err(|said| Failure::new(Exit::Usage, doing, said))?;
+    let guests = guests(args, cluster);
+    let options = sim::Options { folder: folder.clone(), speed, faults, port, guests, say };
+    let sim = Sim::start(site(cluster, args.topology), options).await.map_err(|error| {
+        let hint = match &error {
+            sim::Error::Containers(error) => Some(error.hint()),
+            _ => None,
+        };
+        let failure = Failure::new(Exit::Local, doing, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
     let passing = match folder {
         Some(_) => None,
         None => Some(
@@ -87,10 +131,38 @@ pub(super) async fn simulate(
         ),
     };
     let endpoints = Some(sim.endpoints());
-    Ok(World { endpoints, sim: Some(sim), folder, speed: args.speed, passing })
+    Ok(World { endpoints, sim: Some(sim), folder, speed, passing })
+}
+
+fn speed(args: &WorldArgs) -> Result<f64, &'static str> {
+    match (args.guests, args.speed) {
+        (Guests::Scripted, speed) => {
+            let speed = speed.unwrap_or(USUAL_SPEED);
+            let is_one = speed.is_finite() && speed > 0.0;
+            if is_one { Ok(speed) } else { Err("`--speed` must be more than 0") }
+        }
+        (Guests::Containers, None | Some(1.0)) => Ok(1.0),
+        (Guests::Containers, Some(_)) => Err("containers live in real time: `--speed` must be 1"),
+    }
+}
+
+fn guests(args: &WorldArgs, cluster: &Cluster) -> sim::Guests {
+    match args.guests {
+        Guests::Scripted => sim::Guests::Scripted,
+        Guests::Containers => sim::Guests::Containers(Setup {
+            root: args.guest_root.clone(),
+            layers: args.guest_layer.clone(),
+            kubernetes: cluster.kubernetes.version.to_string(),
+            routers: vec![(cluster.network.gateway, cluster.network.subnet.prefix_len())],
+        }),
+    }
 }
 
 fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
+    if args.guests == Guests::Containers {
+        return Err(Failure::new(Exit::Usage, "make containers", "this is the real world")
+            .hint("`--guests` is for `--simulate` and `k8sha sim`".to_owned()));
+    }
     if args.inject.is_empty() {
         return Ok(());
     }
@@ -132,6 +204,27 @@ fn point(cluster: &mut Cluster, endpoints: &Endpoints) -> Result<(), Failure> {
 }
 
 impl World {
+    /// What a person must know of this world before anything else.
+    fn announcement(&self) -> String {
+        let place =
+            self.folder.as_ref().map_or(String::new(), |dir| format!(", in {}", dir.display()));
+        if self.has_containers() {
+            return format!(
+                "SIMULATED: Proxmox VE is simulated; its VMs are system containers on this \
+                 machine{place}"
+            );
+        }
+        format!(
+            "SIMULATED: Proxmox VE, network and machines are simulated, {}x as fast as life{place}",
+            self.speed
+        )
+    }
+
+    /// Whether its machines are system containers.
+    pub(super) fn has_containers(&self) -> bool {
+        self.endpoints.as_ref().is_some_and(|endpoints| endpoints.containers.is_some())
+    }
+
     /// Whether all of this is simulated.
     pub(super) fn simulated(&self) -> bool {
         self.endpoints.is_some()

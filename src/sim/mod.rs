@@ -4,6 +4,7 @@
 //! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
 //! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
 
+pub mod containers;
 pub mod faults;
 pub mod inspect;
 pub mod lab;
@@ -22,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use self::containers::Containers;
 use self::faults::{Fault, Faults};
 use self::lab::Lab;
 use self::pve::requests::{Request, RequestLog};
@@ -42,11 +44,38 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// The port of the first host, by name; the next has the next. `None`: any free ones.
     pub port: Option<u16>,
+    /// What boots when a VM is switched on.
+    pub guests: Guests,
+    /// Is told what takes a while.
+    pub say: fn(&str),
+}
+
+/// What boots when a VM is switched on.
+#[derive(Clone, Debug, Default)]
+pub enum Guests {
+    /// A state machine that answers the commands it knows.
+    #[default]
+    Scripted,
+    /// A system container.
+    Containers(containers::Setup),
+}
+
+impl Guests {
+    fn are_containers(&self) -> bool {
+        matches!(self, Guests::Containers(_))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { folder: None, speed: 1.0, faults: Vec::new(), port: None }
+        Self {
+            folder: None,
+            speed: 1.0,
+            faults: Vec::new(),
+            port: None,
+            guests: Guests::default(),
+            say: |_| (),
+        }
     }
 }
 
@@ -75,6 +104,19 @@ pub enum Error {
     /// A certificate could not be made.
     #[error("cannot make the simulated hosts' certificates: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The folder holds a world of the other kind of guests.
+    #[error(
+        "the simulated world in `{folder}` has {known} guests; name another folder, or remove it"
+    )]
+    OtherGuests {
+        /// The folder.
+        folder: String,
+        /// What they are.
+        known: &'static str,
+    },
+    /// There can be no real machines.
+    #[error(transparent)]
+    Containers(#[from] containers::Error),
     /// What is beyond Proxmox could not be made.
     #[error("cannot make the simulated network: {0}")]
     Lab(io::Error),
@@ -101,6 +143,16 @@ pub struct Endpoints {
     pub name_servers: BTreeMap<Ipv4Addr, SocketAddr>,
     /// The files with which the site's etcd is reached, when it has one.
     pub etcd: Option<EtcdPems>,
+    /// What to know of the machines where they are system containers.
+    #[serde(default)]
+    pub containers: Option<ContainerFacts>,
+}
+
+/// What to know of machines that are system containers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// Whether kubeadm, kubelet and kubectl on them are scripted stand-ins.
+    pub standin: bool,
 }
 
 /// How a Proxmox VE host is reached.
@@ -149,6 +201,10 @@ impl Sim {
         let failed = |source| Error::Folder { folder: shown.clone(), source };
         let store = Store::open(options.folder.clone()).map_err(failed)?;
         let mut world = match store.load().map_err(failed)? {
+            Some(world) if world.containers != options.guests.are_containers() => {
+                let known = if world.containers { "container" } else { "scripted" };
+                return Err(Error::OtherGuests { folder: shown, known });
+            }
             Some(mut world) if world.site.has_hosts_of(&site) => {
                 // Hosts and etcd stay as they were made; names and addresses are today's.
                 let Site { topology, hosts, etcd, .. } = world.site;
@@ -170,6 +226,22 @@ impl Sim {
             .map(|fault| (fault.kind.name().to_owned(), fault.target.clone()))
             .collect();
         world.lab.set_faults(faults);
+        let containers = match &options.guests {
+            Guests::Scripted => None,
+            Guests::Containers(setup) => {
+                containers::check_faults(&options.faults)?;
+                let folder = options.folder.as_ref().map(|folder| folder.join("lab"));
+                let (site, lab, say) = (&world.site, &world.lab, options.say);
+                let start = || Containers::start(site, setup, folder.as_deref(), lab, say);
+                Some(Arc::new(tokio::task::block_in_place(start)?))
+            }
+        };
+        if let Some(containers) = &containers {
+            world.containers = true;
+            world.lab.inhabit(containers.clone());
+            let now = world.now;
+            pve::work::after_outage(&mut world, now, &store);
+        }
         world.faults = Faults::new(options.faults);
         store.save(&world);
         let clock = Clock::new(world.now, options.speed);
@@ -207,7 +279,13 @@ impl Sim {
             servers.spawn(server::serve(server, listener, tls));
             reached.insert(host, endpoint);
         }
-        let beyond = lab::serve(shared.clone()).await.map_err(Error::Lab)?;
+        let beyond = match &containers {
+            None => lab::serve(shared.clone()).await.map_err(Error::Lab)?,
+            Some(containers) => {
+                let lab = shared.look(|world| world.lab.clone());
+                containers::serve(containers, &lab).await.map_err(Error::Lab)?
+            }
+        };
         let etcd =
             beyond.etcd.map(|files| EtcdPems { ca: files.ca, cert: files.cert, key: files.key });
         let endpoints = Endpoints {
@@ -216,6 +294,7 @@ impl Sim {
             proxy: beyond.proxy,
             name_servers: beyond.name_servers,
             etcd,
+            containers: containers.map(|made| ContainerFacts { standin: made.has_standin() }),
         };
         Ok(Sim { shared, log, endpoints, servers })
     }
@@ -255,13 +334,19 @@ fn new_world(site: Site) -> Result<World, Error> {
     let pve = Pve::new(&site, epoch, &seed)?;
     let lab = Lab::new(&site, epoch).map_err(Error::Lab)?;
     let (now, faults) = (SimTime::default(), Faults::default());
-    Ok(World { site, epoch, now, kept: now, pve, lab, faults })
+    Ok(World { site, epoch, now, kept: now, pve, lab, faults, containers: false })
 }
 
 impl Drop for Sim {
     fn drop(&mut self) {
         // What has become of the world since the last change was seen by somebody: keep it.
         self.shared.act(|_, _| ());
+        // Real machines end with it; their keepers are waited for.
+        let vacate = || self.shared.act(|world, _| world.lab.vacate());
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => tokio::task::block_in_place(vacate),
+            Err(_) => vacate(),
+        }
     }
 }
 

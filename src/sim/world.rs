@@ -59,6 +59,9 @@ pub struct World {
     /// The faults that are armed. They belong to one start of the simulator.
     #[serde(default)]
     pub faults: Faults,
+    /// Whether its machines are system containers.
+    #[serde(default)]
+    pub containers: bool,
 }
 
 /// Real time turned into simulated time.

@@ -15,6 +15,8 @@ const SSH_PATIENCE: Duration = Duration::from_secs(10 * 60);
 const BOOT_PATIENCE: Duration = Duration::from_secs(40 * 60);
 const PAUSE: Duration = Duration::from_secs(3);
 const LOG: &str = "/var/log/cloud-init-output.log";
+/// How many lines of it an error shows.
+const LAST_LINES: usize = 40;
 
 /// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
 /// has failed: then cloud-init starts over.
@@ -129,11 +131,22 @@ fn restarted(name: &NodeName, before: Option<&FirstBoot>, now: &FirstBoot) -> Re
     }
 }
 
+/// Whether a line of cloud-init's output can tell why it failed. Its last lines are always a show of
+/// keys and routes (cloud-init's cc_keys_to_console, cc_ssh_authkey_fingerprints, netinfo).
+fn is_telling(line: &str) -> bool {
+    let line = line.trim();
+    let shown =
+        ["ci-info:", "<14>", "-----BEGIN SSH HOST KEY", "-----END SSH HOST KEY", "ssh-", "ecdsa-"];
+    !line.is_empty() && !shown.iter().any(|start| line.starts_with(start))
+}
+
 async fn failed(name: &NodeName, remote: &Remote, seen: &FirstBoot) -> Failure {
-    let tail = Command::sudo("tail").args(["-n", "60", LOG]);
+    let tail = Command::sudo("tail").args(["-n", "400", LOG]);
     if let Ok(output) = remote.run(&tail).await {
-        for line in crate::ssh::mask::mask(&output.stdout_text()).lines() {
-            event::output(line);
+        let text = crate::ssh::mask::mask(&output.stdout_text());
+        let telling: Vec<&str> = text.lines().filter(|line| is_telling(line)).collect();
+        for line in &telling[telling.len().saturating_sub(LAST_LINES)..] {
+            event::output(*line);
         }
     }
     let complaints: Vec<&str> =
@@ -156,4 +169,18 @@ fn other_seed(name: &NodeName, seen: &FirstBoot, instance: &str) -> Failure {
 /// An SSH fault as a failure.
 pub(super) fn ssh(name: &NodeName, error: &Error) -> Failure {
     Failure::new(Exit::Node, "reach the node by SSH", error).on(name).hint(error.hint())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_telling;
+
+    #[test]
+    fn the_show_of_keys_at_cloud_inits_end_does_not_hide_what_went_wrong() {
+        let told = ["E: Unable to locate package nothing", "k8sha kernel: cannot fetch it"];
+        let shown =
+            ["ci-info: | eth0 |", "<14>Nov 25 cloud-init: 256 SHA256:x", "ssh-ed25519 AAAA n1", ""];
+        assert!(told.iter().all(|line| is_telling(line)));
+        assert!(!shown.iter().any(|line| is_telling(line)));
+    }
 }

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::containers::Containers;
 use super::site::Site;
 use super::store::Store;
 use super::world::{Machine, SimTime};
@@ -40,6 +42,9 @@ mod units;
 
 pub use serve::{EtcdFiles, LabEndpoints, serve};
 
+pub(crate) use seed::documents as seed_documents;
+pub(crate) use serve::connect_target;
+
 use etcd::Etcd;
 use guest::Guest;
 use kube::Kube;
@@ -66,6 +71,9 @@ pub struct Lab {
     vips: BTreeMap<Ipv4Addr, String>,
     /// Guests that have switched themselves off since somebody asked.
     stopped: Vec<String>,
+    /// The real machines that stand in the guests' places, where somebody wants such.
+    #[serde(skip)]
+    containers: Option<Arc<Containers>>,
 }
 
 /// The site's network.
@@ -122,15 +130,57 @@ impl Lab {
         self.net = Net::of(site);
     }
 
+    /// From now on the guests are real machines.
+    pub(super) fn inhabit(&mut self, containers: Arc<Containers>) {
+        self.containers = Some(containers);
+    }
+
+    /// Ends the real machines, if there are any.
+    pub(super) fn vacate(&mut self) {
+        self.containers = None;
+    }
+
+    /// The addresses of the site's name servers.
+    pub(crate) fn name_servers(&self) -> Vec<Ipv4Addr> {
+        self.net.nameservers.clone()
+    }
+
+    /// What an operator has in hand for the site's etcd, if it has one.
+    pub(crate) fn etcd_files(&self) -> Option<EtcdFiles> {
+        self.etcd.as_ref().map(|etcd| EtcdFiles {
+            ca: etcd.ca.pair.cert.clone(),
+            cert: etcd.client.cert.clone(),
+            key: etcd.client.key.clone(),
+        })
+    }
+
+    /// The authority of the site's etcd, and a certificate and key of its for one member; PEM.
+    ///
+    /// # Errors
+    /// When there is no etcd, or no certificate can be made.
+    pub(crate) fn etcd_server(&self, member: SocketAddrV4) -> io::Result<(String, pki::Pair)> {
+        let etcd = self.etcd.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let ip = member.ip().to_string();
+        let names = [ip.clone(), "localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
+        let pair = etcd.ca.issue(&ip, None, &names, self.unix())?;
+        Ok((etcd.ca.pair.cert.clone(), pair))
+    }
+
     /// A VM was switched on: its guest boots from its disk, reading the seed in its CD-ROM drives.
     pub fn power_on(&mut self, machine: Machine, now: SimTime, store: &Store) {
         self.now = self.now.max(now);
+        if let Some(containers) = &self.containers {
+            return containers.power_on(&machine, store);
+        }
         self.boot(machine, now, store);
     }
 
     /// A VM was switched off. `hard`: without telling the guest.
-    pub fn power_off(&mut self, key: &str, _hard: bool, now: SimTime) {
+    pub fn power_off(&mut self, key: &str, hard: bool, now: SimTime) {
         self.now = self.now.max(now);
+        if let Some(containers) = &self.containers {
+            return containers.power_off(key, hard);
+        }
         if let Some(guest) = self.guests.get_mut(key) {
             guest.run = None;
         }
@@ -139,6 +189,9 @@ impl Lab {
 
     /// Whether the guest of this VM reacts to ACPI shutdown (there is one, and it has booted).
     pub fn reacts(&self, key: &str, now: SimTime) -> bool {
+        if let Some(containers) = &self.containers {
+            return containers.runs(key);
+        }
         let guest = self.guests.get(key).filter(|guest| guest.machine.bootable);
         let run = guest.and_then(|guest| guest.run.as_ref());
         run.is_some_and(|run| !run.held && now >= run.since.after(pace::KERNEL))
@@ -146,6 +199,9 @@ impl Lab {
 
     /// A VM's disks were deleted: forget what its guest wrote.
     pub fn destroy(&mut self, key: &str) {
+        if let Some(containers) = &self.containers {
+            return containers.destroy(key);
+        }
         self.guests.remove(key);
         for kube in self.kubes.values_mut() {
             kube.members.remove(key);
@@ -156,12 +212,20 @@ impl Lab {
     }
 
     /// Whether the guest agent answers.
-    pub fn agent(&self, key: &str, _now: SimTime) -> bool {
+    pub fn agent(&self, key: &str, now: SimTime) -> bool {
+        if self.containers.is_some() {
+            // A container has no virtio port: what the agent would say is asked of its kernel, from
+            // when on that has something to say.
+            return self.addresses(key, now).iter().any(|(name, ..)| name != "lo");
+        }
         self.guests.get(key).is_some_and(|guest| guest.active("qemu-guest-agent"))
     }
 
     /// The guest's IPv4 addresses with prefix lengths, per interface, for the agent's answer.
     pub fn addresses(&self, key: &str, _now: SimTime) -> Vec<(String, Ipv4Addr, u8)> {
+        if let Some(containers) = &self.containers {
+            return containers.addresses(key);
+        }
         let Some(guest) = self.guests.get(key) else { return Vec::new() };
         if guest.run.is_none() {
             return Vec::new();
@@ -183,6 +247,9 @@ impl Lab {
 
     /// VMs whose guest switched itself off (poweroff) and that Proxmox must see stopped.
     pub fn take_stopped(&mut self) -> Vec<String> {
+        if let Some(containers) = &self.containers {
+            return containers.take_stopped();
+        }
         std::mem::take(&mut self.stopped)
     }
 

@@ -55,6 +55,12 @@ pub struct WriteFile {
     pub append: bool,
 }
 
+/// The documents of a seed as they are; `None` when the image is not labelled `cidata`.
+pub(crate) fn documents(image: &[u8]) -> Option<std::collections::BTreeMap<String, Vec<u8>>> {
+    let image = iso::read(image)?;
+    image.label.eq_ignore_ascii_case("cidata").then_some(image.files)
+}
+
 /// Reads a seed from an ISO image; `None` when the image is not labelled `cidata` or lacks one of
 /// the two documents without which NoCloud is not taken.
 pub fn read(image: &[u8], mac: &str) -> Option<Seed> {

@@ -62,14 +62,7 @@ impl std::fmt::Debug for EtcdFiles {
 /// # Errors
 /// When a port of the loopback interface cannot be had.
 pub async fn serve(shared: Shared) -> io::Result<LabEndpoints> {
-    let (servers, etcd) = shared.look(|world| {
-        let etcd = world.lab.etcd.as_ref().map(|etcd| EtcdFiles {
-            ca: etcd.ca.pair.cert.clone(),
-            cert: etcd.client.cert.clone(),
-            key: etcd.client.key.clone(),
-        });
-        (world.lab.net.nameservers.clone(), etcd)
-    });
+    let (servers, etcd) = shared.look(|world| (world.lab.name_servers(), world.lab.etcd_files()));
     let mut name_servers = BTreeMap::new();
     for address in servers {
         name_servers.insert(address, name_server(shared.clone(), address).await?);
@@ -167,7 +160,7 @@ async fn gone(shared: &Shared, key: &str, boot: &str) {
 }
 
 /// Reads the head of a CONNECT request, byte by byte: what follows belongs to the tunnel.
-async fn connect_target(stream: &mut TcpStream) -> io::Result<Option<SocketAddrV4>> {
+pub(crate) async fn connect_target(stream: &mut TcpStream) -> io::Result<Option<SocketAddrV4>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= HEAD_MAX {

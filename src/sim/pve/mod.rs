@@ -155,7 +155,7 @@ impl Pve {
 
     /// What identifies a VM in the whole site: `vmid@datacenter`.
     pub fn key(&self, dc: usize, vmid: u32) -> String {
-        format!("{vmid}@{}", self.datacenters[dc].name)
+        self.datacenters[dc].key(vmid)
     }
 
     /// Sixty-four hex digits that nobody has seen before.

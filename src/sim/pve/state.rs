@@ -197,6 +197,11 @@ pub struct Lock {
 }
 
 impl Datacenter {
+    /// What identifies one of its VMs in the whole site: `vmid@datacenter`.
+    pub fn key(&self, vmid: u32) -> String {
+        format!("{vmid}@{}", self.name)
+    }
+
     /// A VM on a node.
     pub fn vm_on(&self, host: &str, vmid: u32) -> Option<&Vm> {
         self.vms.get(&vmid).filter(|vm| vm.host == host)

@@ -19,7 +19,7 @@ use crate::sim::world::{SimTime, World};
 
 pub use clone::Clone as CloneWork;
 pub use create::Create;
-pub use power::{Power, Shutdown};
+pub use power::{Power, Shutdown, after_outage};
 pub use storage::{Checksum, Download, Upload};
 
 /// What a task does.

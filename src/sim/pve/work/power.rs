@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Next, Turn, no_config};
-use crate::sim::pve::state::{Lock, Vm};
+use crate::sim::pve::state::{Datacenter, Lock, Vm};
 use crate::sim::pve::task::vm_lock;
 use crate::sim::pve::{nic, pace};
-use crate::sim::world::Machine;
+use crate::sim::store::Store;
+use crate::sim::world::{Machine, SimTime, World};
 
 /// How to switch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,9 +146,31 @@ fn switch_on(turn: &mut Turn, vmid: u32) {
     let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
     vm.settle();
     vm.running = Some(at);
-    let machine = machine(turn, vmid, key);
-    if let Some(machine) = machine {
+    if let Some(machine) = machine(turn.dc(), vmid, key) {
         turn.world.lab.power_on(machine, at, turn.store);
+    }
+}
+
+/// The hosts come back after an outage: every VM is off, and those with `onboot` start.
+pub fn after_outage(world: &mut World, now: SimTime, store: &Store) {
+    let mut machines = Vec::new();
+    for dc in &mut world.pve.datacenters {
+        for (vmid, vm) in &mut dc.vms {
+            let starts = vm.config.get("onboot").is_some_and(|value| value == "1");
+            let starts = starts && !vm.is_template() && vm.lock.is_none();
+            vm.running = starts.then_some(now);
+            vm.settle();
+            if starts {
+                machines.push((dc.name.clone(), *vmid));
+            }
+        }
+    }
+    for (name, vmid) in machines {
+        let dc = world.pve.datacenters.iter().find(|dc| dc.name == name);
+        let found = dc.and_then(|dc| machine(dc, vmid, dc.key(vmid)));
+        if let Some(machine) = found {
+            world.lab.power_on(machine, now, store);
+        }
     }
 }
 
@@ -163,8 +186,7 @@ fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
 }
 
 /// What the guest finds when it wakes up.
-fn machine(turn: &mut Turn, vmid: u32, key: String) -> Option<Machine> {
-    let dc = turn.dc();
+fn machine(dc: &Datacenter, vmid: u32, key: String) -> Option<Machine> {
     let vm = dc.vms.get(&vmid)?;
     let disk = vm.boot_disk().and_then(|(_, drive)| {
         let volume = dc.volume(&vm.host, &drive.volume)?;
