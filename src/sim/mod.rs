@@ -4,6 +4,7 @@
 //! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
 //! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
 
+pub mod containers;
 pub mod faults;
 pub mod inspect;
 pub mod lab;

@@ -35,7 +35,8 @@ Run "kubectl apply -f [podnetwork].yaml" with one of the options listed at:
   https://kubernetes.io/docs/concepts/cluster-administration/addons/
 """
 CONFS = ("admin", "super-admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler")
-SWITCHES = {"--upload-certs", "-f", "--force", "--print-join-command", "--skip-certificate-key-print", "--dry-run"}
+SWITCHES = {"--upload-certs", "-f", "--force"}
+FLAGS = SWITCHES | {"--config", "--ignore-preflight-errors", "--cri-socket", "--certificate-key", "-o", "--output", "--v"}
 
 
 def word(length):
@@ -232,6 +233,8 @@ def main(argv):
             say(version() if short else f'kubeadm version: &version.Info{{GitVersion:"{version()}"}} (k8sha stand-in)')
             return 0
         notice("kubeadm")
+        for strange in given.keys() - FLAGS:
+            raise Failed(f"unknown flag: {strange}")
         if os.geteuid() != 0 and words[:2] != ["config", "validate"]:
             raise Failed("[ERROR IsPrivilegedUser]: user is not running as root")
         os.umask(0o022)

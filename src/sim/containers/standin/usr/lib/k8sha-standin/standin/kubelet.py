@@ -1,4 +1,5 @@
 """`kubelet`: runs the static pods that have a stand-in or a real program, and keeps its node in the API."""
+import functools
 import glob
 import hashlib
 import http.server
@@ -76,38 +77,41 @@ class Pods:
     """What the manifests ask for."""
 
     def __init__(self):
-        self.pods, self.held, self.seen = {}, {}, {}
+        self.pods, self.held, self.seen, self.files = {}, {}, {}, {}
         for note in glob.glob(f"{RUN}/*.json"):
             name = os.path.basename(note).removesuffix(".json")
             self.pods[name] = Pod(name)
 
     def look(self):
-        wanted = {}
-        for path in glob.glob(f"{MANIFESTS}/*.yaml"):
+        wanted, files = {}, sorted(glob.glob(f"{MANIFESTS}/*.yaml"))
+        for path in files:
             try:
-                text = read(path)
-                pod = yaml.safe_load(text)
-                wanted[pod["metadata"]["name"]] = (pod, hashlib.sha256(text.encode()).hexdigest())
-            except (Failed, yaml.YAMLError, KeyError, TypeError) as error:
+                changed = os.stat(path).st_mtime_ns
+                if self.files.get(path, [None])[0] != changed:
+                    text = read(path)
+                    self.files[path] = (changed, yaml.safe_load(text), hashlib.sha256(text.encode()).hexdigest())
+                _, pod, mark = self.files[path]
+                wanted[pod["metadata"]["name"]] = (pod, mark)
+            except (Failed, OSError, yaml.YAMLError, KeyError, TypeError) as error:
                 print(f"E {path}: {error!r}", file=sys.stderr, flush=True)
         for name in [each for each in self.pods if each not in wanted]:
             self.pods.pop(name).stop()
         self.hold({HELD[name] for name in wanted if name in HELD})
         self.seen = {name: pod for name, (pod, _) in wanted.items()}
-        if runtime() or not cgroups():
-            # As with containers: those that run go on, none is started.
-            return
         for name, (pod, mark) in wanted.items():
             if name not in HELD:
                 self.keep(name, pod["spec"]["containers"][0]["command"], mark)
 
     def keep(self, name, command, mark):
-        pod = self.pods.setdefault(name, Pod(name))
+        if name not in self.pods:
+            self.pods[name] = Pod(name)
+        pod = self.pods[name]
         alive = pod.alive()
         if alive and pod.known["mark"] != mark:
             pod.stop()
             alive = False
-        if not alive and time.monotonic() > pod.again:
+        # As with containers: without the runtime those that run go on, and none is started.
+        if not alive and time.monotonic() > pod.again and not runtime() and cgroups():
             pod.start(command, mark)
 
     def hold(self, ports):
@@ -148,7 +152,7 @@ class Node:
         self.conf, self.bootstrap, self.pods = given["--kubeconfig"], given["--bootstrap-kubeconfig"], pods
         self.name = given.get("--hostname-override") or socket.gethostname().lower()
         self.address = given.get("--node-ip")
-        self.told, self.ready, self.beat = None, None, 0.0
+        self.told, self.ready, self.beat, self.known = None, None, 0.0, False
 
     def enlist(self):
         """TLS bootstrap: a certificate for the node, by the token of the bootstrap kubeconfig."""
@@ -215,13 +219,15 @@ class Node:
         try:
             api.patch(path, {"status": status})
         except Refused as error:
-            if error.code != 404:
+            # It registers once: a node that was deleted stays away until the kubelet is restarted.
+            if error.code != 404 or self.known:
                 raise
             labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
                       "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64"}
             api.ask("POST", "/api/v1/nodes", {"metadata": {
                 "name": self.name, "labels": labels, "annotations": {"k8sha/stand-in": NOTICE % "kubelet"}},
                 "spec": {}, "status": status})
+        self.known = True
         api.put("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", {
             "metadata": {"name": self.name},
             "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": moment(micro=True)}})
@@ -239,6 +245,7 @@ class Node:
                            "conditions": [{"type": "Ready", "status": "True" if runs else "False"}]}})
 
 
+@functools.cache
 def node_info():
     release = dict(line.split("=", 1) for line in read("/etc/os-release").split("\n") if "=" in line)
     try:

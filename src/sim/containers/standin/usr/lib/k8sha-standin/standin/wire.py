@@ -153,41 +153,47 @@ class Etcd:
         self.endpoints, self.tls, self.timeout = list(endpoints), context(ca, pair), timeout
         self.mine = threading.local()
 
-    def connection(self, endpoint):
-        kept = getattr(self.mine, "kept", None)
-        if kept is None or kept[0] != endpoint:
-            url = urllib.parse.urlsplit(endpoint)
-            kept = (endpoint, http.client.HTTPSConnection(url.hostname, url.port or 2379, timeout=self.timeout,
-                                                          context=self.tls))
-        self.mine.kept = None
-        return kept[1]
-
-    def once(self, endpoint, path, body):
-        connection = self.connection(endpoint)
+    def send(self, connection, path, body):
         try:
             connection.request("POST", path, json.dumps(body))
             answer = connection.getresponse()
-            text = answer.read()
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise said(error, connection.host, connection.port) from None
+
+    def once(self, endpoint, path, body):
+        kept, self.mine.kept = getattr(self.mine, "kept", None), None
+        answer = None
+        if kept and kept[0] == endpoint:
+            connection = kept[1]
+            try:
+                answer = self.send(connection, path, body)
+            except Unreachable as error:
+                # A connection that was kept may have been closed meanwhile: that says nothing yet.
+                if "timeout" in str(error):
+                    raise
+        if answer is None:
+            url = urllib.parse.urlsplit(endpoint)
+            connection = http.client.HTTPSConnection(url.hostname, url.port or 2379, timeout=self.timeout,
+                                                     context=self.tls)
+            answer = self.send(connection, path, body)
         self.mine.kept = (endpoint, connection)
+        status, text = answer
         try:
             value = json.loads(text)
         except ValueError:
             value = {"error": text.decode(errors="replace").strip()}
-        if answer.status != 200:
-            raise Failed(value.get("error") or value.get("message") or f"etcd answered {answer.status}")
+        if status != 200:
+            raise Failed(value.get("error") or value.get("message") or f"etcd answered {status}")
         return value
 
     def call(self, path, body):
-        last = None
-        # A connection that was kept may have died meanwhile: so its member gets a second try.
-        for endpoint in [self.endpoints[0]] + list(self.endpoints):
+        last = Failed("no endpoints")
+        for endpoint in list(self.endpoints):
             try:
                 value = self.once(endpoint, path, body)
-                if endpoint != self.endpoints[0]:
-                    self.endpoints = [endpoint] + [each for each in self.endpoints if each != endpoint]
+                self.endpoints = [endpoint] + [each for each in self.endpoints if each != endpoint]
                 return value
             except Failed as error:
                 last = error

@@ -1,0 +1,3 @@
+//! Machines of the simulated Proxmox VE that are real system containers.
+
+pub mod standin;
