@@ -1,7 +1,7 @@
 //! Stand-ins for the programs of Kubernetes, as a layer over a machine's root file system.
 //!
-//! kubeadm, kubectl, kubelet and an API server in Python (its standard library and PyYAML, which
-//! cloud-init brings). They answer with the real programs' words and leave the real programs'
+//! kubeadm, kubectl, kubelet, cilium-cli and an API server in Python (its standard library and
+//! PyYAML, which cloud-init brings). They answer with the real programs' words and leave the real programs'
 //! files; certificates, TLS, tokens, encrypted uploads and the store, etcd, are real. No scheduler,
 //! no controllers and no pods run, and each program says so.
 //!
@@ -19,8 +19,9 @@ pub const VERSION: &str = "/usr/lib/k8sha-standin/version";
 /// what its host has. The file may be missing.
 pub const MACHINE: &str = "/etc/k8sha-standin/machine.json";
 
-/// What the layer's folders are made with.
-pub const FOLDER_MODE: u32 = 0o755;
+/// Where they read the version of cilium-cli that the profile asks for. Without it the product
+/// fetches the real tool.
+pub const CILIUM_CLI: &str = "/usr/lib/k8sha-standin/cilium-cli";
 
 macro_rules! file {
     ($mode:literal, $path:literal) => {
@@ -28,8 +29,9 @@ macro_rules! file {
     };
 }
 
-/// The layer, without [`VERSION`] and [`MACHINE`].
+/// The layer, without [`VERSION`], [`MACHINE`] and [`CILIUM_CLI`]. Folders are 0755.
 pub const FILES: &[File] = &[
+    file!(0o755, "usr/bin/cilium"),
     file!(0o755, "usr/bin/kubeadm"),
     file!(0o755, "usr/bin/kubectl"),
     file!(0o755, "usr/bin/kubelet"),
@@ -37,6 +39,7 @@ pub const FILES: &[File] = &[
     file!(0o644, "usr/lib/k8sha-standin/openssl.cnf"),
     file!(0o644, "usr/lib/k8sha-standin/standin/__init__.py"),
     file!(0o644, "usr/lib/k8sha-standin/standin/apiserver.py"),
+    file!(0o644, "usr/lib/k8sha-standin/standin/cilium.py"),
     file!(0o644, "usr/lib/k8sha-standin/standin/config.py"),
     file!(0o644, "usr/lib/k8sha-standin/standin/join.py"),
     file!(0o644, "usr/lib/k8sha-standin/standin/kubeadm.py"),

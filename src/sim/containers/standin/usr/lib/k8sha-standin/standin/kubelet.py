@@ -22,6 +22,7 @@ from .wire import Api, Refused
 
 RUN = "/run/k8sha-standin"
 LOGS = "/var/log/pods"
+NETWORKS = "/etc/cni/net.d"
 LOOK, HEARTBEAT = 0.2, 10
 # Programs that have no stand-in hold their ports, as kubeadm's checks expect.
 HELD = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
@@ -152,7 +153,7 @@ class Node:
         self.conf, self.bootstrap, self.pods = given["--kubeconfig"], given["--bootstrap-kubeconfig"], pods
         self.name = given.get("--hostname-override") or socket.gethostname().lower()
         self.address = given.get("--node-ip")
-        self.told, self.ready, self.beat, self.known = None, None, 0.0, False
+        self.told, self.ready, self.beat, self.known, self.agent = None, None, 0.0, False, False
 
     def enlist(self):
         """TLS bootstrap: a certificate for the node, by the token of the bootstrap kubeconfig."""
@@ -183,7 +184,9 @@ class Node:
             if ready == self.ready and time.monotonic() < self.beat:
                 return
             self.post(status, ready != self.ready)
-            self.ready, self.beat, self.told = ready, time.monotonic() + HEARTBEAT, None
+            self.ready, self.told = ready, None
+            # A node without a pod network looks more often whether one has come.
+            self.beat = time.monotonic() + (HEARTBEAT if network() else 2)
         except Failed as error:
             if str(error) != self.told:
                 print(f"E {error}", file=sys.stderr, flush=True)
@@ -194,7 +197,7 @@ class Node:
         trouble = runtime()
         if trouble:
             message = f"container runtime is down: {trouble}"
-        elif not glob.glob("/etc/cni/net.d/*.conf") + glob.glob("/etc/cni/net.d/*.conflist"):
+        elif not network():
             message = ("container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
                        "message:Network plugin returns error: cni plugin not initialized")
         beat = moment()
@@ -233,6 +236,18 @@ class Node:
             "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": moment(micro=True)}})
         if changed:
             self.mirror(api)
+        if not self.agent:
+            self.cilium(api)
+
+    def cilium(self, api):
+        """What Cilium's agent would do on this node, once the stand-in for its tool has installed it."""
+        system = "/api/v1/namespaces/kube-system"
+        if api.there(f"{system}/configmaps/cilium-config"):
+            write(f"{NETWORKS}/05-cilium.conflist", '{"cniVersion": "0.3.1", "name": "cilium", "plugins": []}\n')
+            meta = {"name": f"cilium-{self.name}", "labels": {"k8s-app": "cilium"}}
+            ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            api.put(f"{system}/pods", {"metadata": meta, "spec": {"nodeName": self.name}, "status": ready})
+            self.agent = True
 
     def mirror(self, api):
         """The pods that the API shows for static ones."""
@@ -243,6 +258,11 @@ class Node:
                 "metadata": dict(pod["metadata"], name=f"{name}-{self.name}"), "spec": dict(pod["spec"], nodeName=self.name),
                 "status": {"phase": "Running" if runs else "Pending",
                            "conditions": [{"type": "Ready", "status": "True" if runs else "False"}]}})
+
+
+def network():
+    """Whether a pod network is configured."""
+    return glob.glob(f"{NETWORKS}/*.conf") + glob.glob(f"{NETWORKS}/*.conflist")
 
 
 @functools.cache
