@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::args::{Common, Guests, WorldArgs};
 use super::site::site;
-use crate::cluster::{Cluster, Etcd, HostName, Kernel, Node, ProxyMode, Role, Trust};
+use crate::cluster::{Cluster, Cni, Etcd, HostName, Kernel, Node, ProxyMode, Role, Trust};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::net::Dialer;
@@ -153,6 +153,10 @@ fn guests(args: &WorldArgs, cluster: &Cluster) -> sim::Guests {
             root: args.guest_root.clone(),
             layers: args.guest_layer.clone(),
             kubernetes: cluster.kubernetes.version.to_string(),
+            cilium_cli: match &cluster.kubernetes.cni {
+                Cni::Cilium { cli_version, .. } => Some(cli_version.clone()),
+                _ => None,
+            },
             routers: vec![(cluster.network.gateway, cluster.network.subnet.prefix_len())],
         }),
     }

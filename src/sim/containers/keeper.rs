@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Error, command, file, groups, layer, lock, private_folder};
+use super::{Error, command, file, groups, layer, lock, private_folder, standin};
 
 /// How often a machine is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,6 +43,8 @@ pub(super) enum Order {
         seed: BTreeMap<String, Vec<u8>>,
         /// The MAC address of its network card.
         mac: String,
+        /// What [`standin::MACHINE`] says.
+        hardware: String,
     },
     /// It is to be off within this time, by itself or not.
     Off {
@@ -101,8 +103,8 @@ impl Room {
     fn serve(&mut self, inbox: &Receiver<Order>) {
         loop {
             match inbox.recv_timeout(LOOK) {
-                Ok(Order::On { seed, mac }) => {
-                    if let Err(error) = self.on(&seed, &mac) {
+                Ok(Order::On { seed, mac, hardware }) => {
+                    if let Err(error) = self.on(&seed, &mac, &hardware) {
                         // As with a VM that does not boot: the one who waits for it says so.
                         tracing::error!(machine = self.place.name, %error, "cannot start a machine");
                         self.off(Duration::ZERO);
@@ -125,7 +127,12 @@ impl Room {
         }
     }
 
-    fn on(&mut self, seed: &BTreeMap<String, Vec<u8>>, mac: &str) -> Result<(), Error> {
+    fn on(
+        &mut self,
+        seed: &BTreeMap<String, Vec<u8>>,
+        mac: &str,
+        hardware: &str,
+    ) -> Result<(), Error> {
         let Place { lab, name, folder, lower, scripts, port } = &self.place;
         let place = folder.join(SEED);
         private_folder(folder)?;
@@ -141,6 +148,11 @@ impl Room {
                 fs::write(place.join(document), body).map_err(file("put in the seed"))?;
             }
         }
+        let told = folder.join(format!("upper{}", standin::MACHINE));
+        if let Some(above) = told.parent() {
+            fs::create_dir_all(above).map_err(file("tell the machine its hardware"))?;
+        }
+        fs::write(told, hardware).map_err(file("tell the machine its hardware"))?;
         let (hub, namespace) = (format!("k8sha-{lab}"), format!("k8sha-{lab}-{name}"));
         if !std::path::Path::new("/run/netns").join(&namespace).exists() {
             command(&["ip", "netns", "add", &namespace])?;

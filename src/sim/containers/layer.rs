@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::network::Network;
-use super::{Error, file, standin};
+use super::{Error, Setup, file, standin};
 
 /// Runs a program in the lab's control groups.
 pub(super) const GROUP: &str = "usr/lib/k8sha-lab/group";
@@ -87,11 +87,15 @@ pub(super) fn write(folder: &Path, network: &Network) -> Result<PathBuf, Error> 
 }
 
 /// Writes the stand-ins of Kubernetes into a folder.
-pub(super) fn standin(folder: &Path, version: &str) -> Result<PathBuf, Error> {
-    for (path, mode, text) in standin::FILES {
-        put(folder, path.trim_start_matches('/'), *mode, text)?;
+pub(super) fn standin(folder: &Path, setup: &Setup) -> Result<PathBuf, Error> {
+    let version = format!("v{}\n", setup.kubernetes);
+    let cilium = setup.cilium_cli.as_ref().map(|version| format!("{version}\n"));
+    let files = standin::FILES.iter().map(|(path, mode, text)| (*path, *mode, *text));
+    let written = [(standin::VERSION, Some(&version)), (standin::CILIUM_CLI, cilium.as_ref())];
+    let written = written.iter().filter_map(|(path, text)| Some((*path, 0o644, (*text)?.as_str())));
+    for (path, mode, text) in files.chain(written) {
+        put(folder, path.trim_start_matches('/'), mode, text)?;
     }
-    put(folder, "usr/lib/k8sha-standin/version", 0o644, &format!("v{version}\n"))?;
     Ok(folder.to_owned())
 }
 

@@ -59,6 +59,8 @@ pub struct Setup {
     pub layers: Vec<PathBuf>,
     /// The version that the stand-ins of Kubernetes show, such as `1.28.4`.
     pub kubernetes: String,
+    /// The version that the stand-in of cilium-cli shows; `None`: there is none.
+    pub cilium_cli: Option<String>,
     /// The routers of the machines' subnets, with prefix lengths.
     pub routers: Vec<(Ipv4Addr, u8)>,
 }
@@ -188,7 +190,7 @@ impl Containers {
         let mut lower = vec![layer::write(&lab.folder.join("layer"), &network)?];
         lower.extend(setup.layers.iter().cloned());
         if standin {
-            lower.push(layer::standin(&lab.folder.join("standin"), &setup.kubernetes)?);
+            lower.push(layer::standin(&lab.folder.join("standin"), setup)?);
         }
         lower.push(base.clone());
         let services = services::start(&lab, &base, &network, site, beyond)?;
@@ -236,7 +238,8 @@ impl Containers {
             Keeper::new(machine.key.clone(), place, self.stopped.clone())
         });
         let mac = machine.nics.first().map(|(mac, ..)| mac.clone()).unwrap_or_default();
-        keeper.order(keeper::Order::On { seed: seed.unwrap_or_default(), mac });
+        let (seed, hardware) = (seed.unwrap_or_default(), hardware(machine));
+        keeper.order(keeper::Order::On { seed, mac, hardware });
     }
 
     /// A VM was switched off.
@@ -294,6 +297,11 @@ impl Drop for Containers {
         // What does not go now is found by the next run.
         let _ = self.lab.remove();
     }
+}
+
+/// What the VM was given, as the stand-ins read it: a container shows what its host has.
+fn hardware(machine: &Machine) -> String {
+    serde_json::json!({"cpus": machine.vcpu, "memory_mb": machine.memory_mib}).to_string()
 }
 
 /// Refuses faults that only scripted guests can have.
