@@ -19,7 +19,7 @@ const EMPTIED: &str = "run tmp var/log var/lib/etcd var/lib/kubelet etc/kubernet
 
 /// A machine that runs until it is dropped.
 pub struct Machine {
-    folder: TempDir,
+    _folder: TempDir,
     outer: Child,
     inner: Pid,
 }
@@ -75,7 +75,7 @@ impl Machine {
         let root = format!("/proc/{}/root", inner.as_raw_nonzero());
         let path = Path::new(&root).join(up.trim_start_matches('/'));
         wait::until("the machine is up", limit, || path.exists().then_some(()), read_log);
-        Self { folder, outer, inner }
+        Self { _folder: folder, outer, inner }
     }
 
     fn command(&self, words: &[&str]) -> Command {
