@@ -113,7 +113,7 @@ pub(super) fn addresses(namespace: &str) -> Vec<(String, Ipv4Addr, u8)> {
     // A machine that has just gone has none.
     let said = command(&["ip", "-n", namespace, "-j", "-4", "addr", "show"]).unwrap_or_default();
     let links: Vec<Value> = serde_json::from_str(&said).unwrap_or_default();
-    links.iter().flat_map(|link| of_link(link)).collect()
+    links.iter().flat_map(of_link).collect()
 }
 
 fn of_link(link: &Value) -> Vec<(String, Ipv4Addr, u8)> {

@@ -161,7 +161,10 @@ impl Lab {
     pub(crate) fn etcd_server(&self, member: SocketAddrV4) -> io::Result<(String, pki::Pair)> {
         let etcd = self.etcd.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let ip = member.ip().to_string();
-        let names = [ip.clone(), "localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
+        // All members share one machine, so any of their addresses may be the one that another
+        // member is called from, and etcd holds that against the caller's certificate.
+        let mut names: Vec<String> = etcd.members.iter().map(|at| at.ip().to_string()).collect();
+        names.extend(["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
         let pair = etcd.ca.issue(&ip, None, &names, self.unix())?;
         Ok((etcd.ca.pair.cert.clone(), pair))
     }
