@@ -89,7 +89,8 @@ impl Sshd {
             address: self.address,
             user: user.to_owned(),
             host_key: HostKey::parse(&self.host.public).unwrap(),
-            identity: Identity::from_openssh(&self.login.private).unwrap(),
+            keys: Identity::from_openssh(&self.login.private).unwrap().into(),
+            sudo_password: None,
             dialer: Dialer::direct(),
         }
     }
