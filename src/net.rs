@@ -1,25 +1,63 @@
-//! How an address is reached: directly, or through an HTTP CONNECT proxy.
+//! How an address is reached: directly, through an HTTP CONNECT proxy, or by a route that somebody
+//! else keeps, such as a jump host.
 //!
 //! This is the one seam between the world and its simulation: the simulator hands out a proxy that
 //! leads to its guests and loopback ports for its name servers, and nothing else in the product
 //! knows the difference.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The longest answer head that a proxy may send.
 const PROXY_HEAD_MAX: usize = 8 * 1024;
 
+/// What a connection must be able to do, whatever carries it.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl fmt::Debug for dyn Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+/// A connection, whatever carries it.
+pub type Connection = Box<dyn Stream>;
+
+/// What a route gives in the end.
+pub type Routing<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+
+/// A way to addresses that are not reached directly.
+pub trait Route: fmt::Debug + Send + Sync {
+    /// Opens the way itself, unless it is open; under a limit of its own.
+    fn open(&self) -> Routing<'_, ()>;
+
+    /// Opens a connection over it.
+    fn connect(&self, to: SocketAddr) -> Routing<'_, Connection>;
+}
+
+#[derive(Clone, Debug, Default)]
+enum Way {
+    #[default]
+    Direct,
+    Proxy(SocketAddr),
+    Route(Arc<dyn Route>),
+}
+
 /// Reaches addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Dialer {
-    proxy: Option<SocketAddr>,
+    way: Way,
     name_servers: BTreeMap<SocketAddr, SocketAddr>,
 }
 
@@ -35,7 +73,12 @@ impl Dialer {
         proxy: Option<SocketAddr>,
         name_servers: BTreeMap<SocketAddr, SocketAddr>,
     ) -> Self {
-        Self { proxy, name_servers }
+        Self { way: proxy.map_or(Way::Direct, Way::Proxy), name_servers }
+    }
+
+    /// Reaches TCP addresses by a route, and name servers directly.
+    pub fn by(route: Arc<dyn Route>) -> Self {
+        Self { way: Way::Route(route), name_servers: BTreeMap::new() }
     }
 
     /// Where the name server with this address is asked.
@@ -43,18 +86,31 @@ impl Dialer {
         self.name_servers.get(&server).copied().unwrap_or(server)
     }
 
-    /// Opens a TCP connection.
+    /// Opens the way to all addresses, where there is one to open.
     ///
     /// # Errors
-    /// What the system or the proxy said, or [`io::ErrorKind::TimedOut`] after `limit`.
-    pub async fn tcp(&self, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    /// Why it cannot be opened.
+    pub async fn open(&self) -> io::Result<()> {
+        match &self.way {
+            Way::Route(route) => route.open().await,
+            Way::Direct | Way::Proxy(_) => Ok(()),
+        }
+    }
+
+    /// Opens a TCP connection. What it takes to open the way does not count against `limit`.
+    ///
+    /// # Errors
+    /// What the system, the proxy or the route said, or [`io::ErrorKind::TimedOut`] after `limit`.
+    pub async fn tcp(&self, to: SocketAddr, limit: Duration) -> io::Result<Connection> {
+        self.open().await?;
         let dial = async {
-            let stream = match self.proxy {
-                None => TcpStream::connect(to).await?,
-                Some(proxy) => connect_through(proxy, to).await?,
+            let stream = match &self.way {
+                Way::Direct => TcpStream::connect(to).await?,
+                Way::Proxy(proxy) => connect_through(*proxy, to).await?,
+                Way::Route(route) => return route.connect(to).await,
             };
             stream.set_nodelay(true)?;
-            Ok(stream)
+            Ok(Box::new(stream) as Connection)
         };
         timeout(limit, dial).await.unwrap_or_else(|_| {
             let text = format!("no answer from {to} within {} s", limit.as_secs_f32());

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -16,6 +16,11 @@ pub const TOKEN: &str = "K8SHA_PVE_TOKEN";
 pub const USER: &str = "K8SHA_PVE_USER";
 /// That user's password.
 pub const PASSWORD: &str = "K8SHA_PVE_PASSWORD";
+
+/// The passphrase of the private key that the profile or `--identity` names.
+pub const PASSPHRASE: &str = "K8SHA_SSH_PASSPHRASE";
+/// The login user's password on the nodes, where sudo there asks for one.
+pub const SUDO_PASSWORD: &str = "K8SHA_SUDO_PASSWORD";
 
 /// How to log in to a host.
 ///
@@ -66,6 +71,41 @@ fn secret(name: &str) -> Result<Option<SecretString>, Failure> {
         Failure::new(Exit::Usage, "read a secret", said)
     })?;
     Ok(Some(text.trim().to_owned().into()))
+}
+
+/// The passphrase of a private key: `K8SHA_SSH_PASSPHRASE`, its `_FILE`, or a prompt on a terminal.
+///
+/// # Errors
+/// When there is none of them, or a named file cannot be read.
+pub fn passphrase(key: &Path) -> Result<SecretString, Failure> {
+    if let Some(passphrase) = secret(PASSPHRASE)? {
+        return Ok(passphrase);
+    }
+    let question = format!("passphrase of {}: ", key.display());
+    rpassword::prompt_password(question).map(Into::into).map_err(|error| {
+        Failure::new(Exit::Usage, "ask for a passphrase", error).on(key.display()).hint(format!(
+            "set {PASSPHRASE} or {PASSPHRASE}_FILE, or add the key to your ssh-agent (`ssh-add`)"
+        ))
+    })
+}
+
+/// The login user's password on the nodes, where one is given.
+///
+/// # Errors
+/// When a named file cannot be read.
+pub fn sudo_password() -> Result<Option<SecretString>, Failure> {
+    secret(SUDO_PASSWORD)
+}
+
+/// The socket of the person's ssh-agent.
+pub fn ssh_agent() -> Option<PathBuf> {
+    plain("SSH_AUTH_SOCK").map(PathBuf::from)
+}
+
+/// The `known_hosts` files that OpenSSH reads too: the person's and the system's.
+pub fn known_hosts() -> Vec<PathBuf> {
+    let own = plain("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"));
+    own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).collect()
 }
 
 fn prompt(user: &str, host: &HostName) -> Result<SecretString, Failure> {

@@ -321,3 +321,44 @@ proptest! {
         }
     }
 }
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIILBcUQyQrlUQYOzDaFuzYlNTJbmRyiyuFnKKDwEsmZX";
+
+#[test]
+fn a_jump_host_and_keys_of_ones_own_are_read() {
+    let access = format!(
+        "user: ubuntu\n  agent: true\n  identity: keys/id\n  \
+         jump: {{ host: Bastion.example.org, port: 2222, user: root, host_key: {KEY} }}"
+    );
+    let text = embedded("k8s1").replacen("user: ubuntu", &access, 1);
+    let access = read(&text).unwrap_or_else(|rejected| panic!("{rejected}")).cluster.access;
+    let jump = access.jump.unwrap();
+    assert_eq!(jump.to_string(), "root@bastion.example.org:2222");
+    assert_eq!(jump.host_key.as_deref(), Some(KEY));
+    assert_eq!((access.agent, access.identity), (Some(true), Some(PathBuf::from("keys/id"))));
+}
+
+#[test]
+fn a_wrong_jump_host_is_complained_about_at_its_line() {
+    let line = embedded("k8s1").lines().position(|line| line == "  user: ubuntu").unwrap() + 2;
+    for (jump, said) in [
+        ("{ host: bastion }".to_owned(), "`user` is missing"),
+        ("{ user: ops }".to_owned(), "`host` is missing"),
+        ("{ host: 10.0.0.300, user: ops }".to_owned(), "neither a host name nor an address"),
+        ("{ host: bastion, user: ops, key: x }".to_owned(), "unknown key `key`"),
+        (
+            "{ host: bastion, user: ops, host_key: 'SHA256:x' }".to_owned(),
+            "a fingerprint, not a key",
+        ),
+        ("{ host: bastion, user: ops, port: 0 }".to_owned(), "`0` is not a port"),
+        (
+            format!("{{ host: bastion, user: ops, host_key: {KEY}, known_hosts: k }}"),
+            "known from two places",
+        ),
+    ] {
+        let text = after("user: ubuntu", &format!("user: ubuntu\n  jump: {jump}"));
+        assert!(text.contains(said), "{jump}: {text}");
+        assert!(text.contains(&format!("test.yaml:{line}:")), "{jump}: {text}");
+    }
+}

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::Jump;
+use crate::ssh::HostKey;
+
 /// From bare Proxmox VE hosts to a highly available kubeadm Kubernetes cluster.
 ///
 /// `k8sha up --simulate` runs the whole job against an embedded, simulated Proxmox VE: nothing but
@@ -41,9 +44,34 @@ pub struct Common {
     /// A folder whose files replace ours under `cloudinit/`, file by file.
     #[arg(long, global = true, value_name = "DIR")]
     pub templates: Option<PathBuf>,
+    /// How the nodes are reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Where the world is.
     #[command(flatten)]
     pub world: WorldArgs,
+}
+
+/// How the nodes are reached: as the profile says unless one of these is given.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "SSH")]
+pub struct AccessArgs {
+    /// Reach the nodes through this machine, whose host key must be known.
+    #[arg(
+        long, global = true, value_name = "USER@HOST[:PORT]",
+        conflicts_with_all = ["simulate", "endpoints"],
+    )]
+    pub jump: Option<Jump>,
+    /// The jump host's key [default: the profile's, else what ~/.ssh/known_hosts says].
+    #[arg(long, global = true, value_name = "KEY", value_parser = host_key)]
+    pub jump_host_key: Option<String>,
+    /// A private key of your own, offered to the jump host and the nodes.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+}
+
+fn host_key(text: &str) -> Result<String, String> {
+    HostKey::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Where the world is: real unless one of these is given.

@@ -3,11 +3,12 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::access::{self, Way};
 use super::args::Common;
 use super::world::World;
 use super::{log, world};
@@ -28,6 +29,7 @@ pub(super) struct Desk {
     pub(super) world: World,
     pub(super) log: PathBuf,
     pub(super) cancel: CancellationToken,
+    way: OnceLock<Way>,
 }
 
 impl Desk {
@@ -46,6 +48,7 @@ impl Desk {
             _ => Warnings::Short,
         };
         let mut cluster = load(common, warnings)?;
+        access::typed_over(&common.access, &mut cluster)?;
         let world = world::open(common, &mut cluster).await?;
         let state = State::open(state_folder(common, &world, &cluster)?)?;
         world.adopt(&mut cluster, &state)?;
@@ -57,7 +60,16 @@ impl Desk {
         log::start(&log, common.verbose)?;
         let cancel = CancellationToken::new();
         tokio::spawn(on_interrupt(cancel.clone()));
-        Ok(Self { started, common: common.clone(), cluster, state, world, log, cancel })
+        Ok(Self {
+            started,
+            common: common.clone(),
+            cluster,
+            state,
+            world,
+            log,
+            cancel,
+            way: OnceLock::new(),
+        })
     }
 
     /// The reporter for this command's progress.
@@ -75,12 +87,32 @@ impl Desk {
             None => settings::auth(host),
         };
         let templates = templates(&self.common)?;
+        let Way { dialer, keys, sudo_password } = self.way()?.clone();
         let world = crate::run::context::World {
             auth: &auth,
-            dialer: self.world.dialer(),
+            dialer,
+            keys,
+            sudo_password,
             tempo: self.world.tempo(),
         };
         Context::new(self.cluster.clone(), &self.state, &templates, world, options).map(Arc::new)
+    }
+
+    /// The way to the nodes, made once: a passphrase is asked for once, and the connection to a jump
+    /// host kept.
+    ///
+    /// # Errors
+    /// A key that cannot be read, a jump host that is not known.
+    pub(super) fn way(&self) -> Result<&Way, Failure> {
+        if let Some(way) = self.way.get() {
+            return Ok(way);
+        }
+        let way = if self.world.simulated() {
+            access::simulated(&self.state, self.world.dialer())?
+        } else {
+            access::real(&self.cluster.access, &self.state)?
+        };
+        Ok(self.way.get_or_init(|| way))
     }
 
     /// Whether a file outlives this command: a world without a folder takes all with it.
@@ -109,6 +141,16 @@ impl Desk {
         }
         if let Some(file) = &self.common.world.endpoints {
             flags.push_str(&format!(" --endpoints {}", file.display()));
+        }
+        let access = &self.common.access;
+        if let Some(jump) = &access.jump {
+            flags.push_str(&format!(" --jump {jump}"));
+        }
+        if let Some(key) = &access.jump_host_key {
+            flags.push_str(&format!(" --jump-host-key '{key}'"));
+        }
+        if let Some(file) = &access.identity {
+            flags.push_str(&format!(" --identity {}", file.display()));
         }
         if let Some(state) = &self.common.state {
             flags.push_str(&format!(" --state {}", state.display()));

@@ -9,8 +9,9 @@ use super::args::Common;
 use super::desk::Desk;
 use crate::doctor::{self, Diagnosis, Finding, Patient};
 use crate::error::{Exit, Failure};
+use crate::net::Dialer;
 use crate::proxmox::Client;
-use crate::settings;
+use crate::{settings, ssh};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,14 +44,35 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
             Err(failure) => before.push(Finding::from(&failure)),
         }
     }
+    let nodes = match open(&desk).await {
+        Ok(nodes) => Some(nodes),
+        Err(failure) => {
+            before.push(Finding::from(&failure));
+            None
+        }
+    };
     let patient = Patient {
         cluster: Arc::new(desk.cluster.clone()),
         clients,
         creation,
         dialer: desk.world.dialer(),
+        nodes,
     };
     let diagnosis = doctor::examine(&patient, before).await;
     publish(common, desk.world.simulated(), &desk.cluster.name, &diagnosis)
+}
+
+/// The way to the nodes' network: direct, or over a jump host that lets us through.
+async fn open(desk: &Desk) -> Result<Dialer, Failure> {
+    let dialer = desk.way()?.dialer.clone();
+    dialer.open().await.map_err(|error| {
+        let hint = error
+            .get_ref()
+            .and_then(|error| error.downcast_ref::<ssh::Error>())
+            .and_then(ssh::Error::hint);
+        Failure::new(Exit::Node, "reach the nodes", &error).on("the jump host").hint(hint)
+    })?;
+    Ok(dialer)
 }
 
 async fn client(desk: &Desk, name: &crate::cluster::HostName) -> Result<Client, Failure> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Parser as _;
 
+mod access;
 mod args;
 mod confirm;
 mod desk;

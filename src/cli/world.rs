@@ -51,6 +51,9 @@ pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World
     };
     if world.simulated() && !common.quiet {
         say(&world.announcement());
+        if cluster.access.jump.is_some() {
+            say("           the jump host is not asked");
+        }
     }
     if let Some(endpoints) = &world.endpoints {
         point(cluster, endpoints)?;
@@ -264,7 +267,7 @@ impl World {
         Some(Auth::Token(SecretString::from(endpoint.token.clone())))
     }
 
-    /// How addresses are reached.
+    /// How addresses are reached: those of a simulated world by its door, all others directly.
     pub(super) fn dialer(&self) -> Dialer {
         let Some(endpoints) = &self.endpoints else { return Dialer::direct() };
         let servers: BTreeMap<SocketAddr, SocketAddr> = endpoints

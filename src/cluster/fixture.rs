@@ -76,7 +76,13 @@ pub fn k8s1() -> Cluster {
             hosts: BTreeMap::new(),
         },
         balancer: Balancer { vrid: 51, advert: Duration::from_secs(1) },
-        access: Access { user: "ubuntu".to_owned(), authorized_keys: Vec::new() },
+        access: Access {
+            user: "ubuntu".to_owned(),
+            authorized_keys: Vec::new(),
+            agent: None,
+            identity: None,
+            jump: None,
+        },
         proxmox: Proxmox {
             hosts: BTreeMap::new(),
             pool: None,

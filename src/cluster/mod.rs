@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod jump;
 mod version;
 
+pub use jump::Jump;
 pub use version::{KubeadmApi, Version};
 
 /// The identity of a VM on a Proxmox VE host or cluster: 100 to 999999999.
@@ -212,6 +214,13 @@ pub struct Access {
     pub user: String,
     /// The operator's own public keys, besides the one that we generate.
     pub authorized_keys: Vec<String>,
+    /// Whether the keys of the operator's ssh-agent are offered; if nothing is said, to the jump
+    /// host only.
+    pub agent: Option<bool>,
+    /// A private key of the operator's own, offered too.
+    pub identity: Option<PathBuf>,
+    /// The machine through which the nodes are reached.
+    pub jump: Option<Jump>,
 }
 
 /// The Proxmox VE side.

@@ -36,20 +36,24 @@ pub struct Patient {
     pub clients: Vec<Client>,
     /// The creation id that this machine knows.
     pub creation: String,
-    /// How addresses are reached.
+    /// How name servers are reached.
     pub dialer: Dialer,
+    /// How the nodes' network is reached; `None` where the way there is not open.
+    pub nodes: Option<Dialer>,
 }
 
 /// Examines everything; `before` is what was found on the way here.
 pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
-    let Patient { cluster, creation, dialer, .. } = patient;
+    let Patient { cluster, creation, dialer, nodes, .. } = patient;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let (hosts, names, members) = tokio::join!(
-        hosts(patient, now),
-        dns::check(cluster, dialer),
-        etcd::members(cluster, dialer),
-    );
+    let (hosts, names, members) =
+        tokio::join!(hosts(patient, now), dns::check(cluster, dialer), async {
+            match nodes {
+                Some(nodes) => etcd::members(cluster, nodes).await,
+                None => Vec::new(),
+            }
+        },);
     let (seen, found) = hosts;
     let mut findings = before;
     findings.extend(found);
@@ -59,7 +63,9 @@ pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
     findings.extend(members);
     let claimed = address::claimed(cluster, &seen);
     let unused = address::unused(cluster, &seen);
-    findings.extend(address::knock(cluster, dialer, &unused).await);
+    if let Some(nodes) = nodes {
+        findings.extend(address::knock(cluster, nodes, &unused).await);
+    }
     findings.extend(claimed);
     Diagnosis::new(findings)
 }

@@ -17,8 +17,9 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use super::at::EITHER;
 pub use super::at::{At, Section, Table, Written};
 pub use super::written::{
-    Bridge, CertificateDigest, ClusterName, DnsLabel, DnsName, EtcdUrl, FilePath, Gib, HttpsUrl,
-    Mib, PoolName, Port, PublicKey, PveUrl, Sha256, StorageName, UserName, Vlan,
+    AccountName, Bridge, CertificateDigest, ClusterName, DnsLabel, DnsName, EtcdUrl, FilePath, Gib,
+    HostAddress, HostKeyLine, HttpsUrl, Mib, PoolName, Port, PublicKey, PveUrl, Sha256,
+    StorageName, UserName, Vlan,
 };
 use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
 
@@ -42,7 +43,7 @@ pub struct Profile {
     /// Settings of keepalived on the load balancers.
     #[schemars(required)]
     pub balancer: Option<Section<Balancer>>,
-    /// Who may log in to the nodes.
+    /// Who may log in to the nodes, and how they are reached.
     pub access: Option<Section<Access>>,
     /// The Proxmox VE hosts and what is used of them.
     #[schemars(required)]
@@ -217,7 +218,7 @@ pub struct Balancer {
     pub advert: Option<At<Duration>>,
 }
 
-/// Who may log in to the nodes.
+/// Who may log in to the nodes, and how they are reached.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
@@ -225,6 +226,32 @@ pub struct Access {
     pub user: Option<At<UserName>>,
     /// Public keys of your own, as in `~/.ssh/id_ed25519.pub`, besides the generated one.
     pub authorized_keys: Option<Vec<At<PublicKey>>>,
+    /// Whether the keys of your ssh-agent are offered too; unless said otherwise, to the jump host
+    /// if an agent runs, and to no node.
+    pub agent: Option<At<bool>>,
+    /// A private key of your own that is offered too, relative to the profile.
+    pub identity: Option<At<FilePath>>,
+    /// The machine through which the nodes are reached, as with `ssh -J`.
+    pub jump: Option<Section<Jump>>,
+}
+
+/// The machine through which the nodes are reached. Its host key must be known beforehand.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jump {
+    /// Its name or address.
+    #[schemars(required)]
+    pub host: Option<At<HostAddress>>,
+    /// The port of its SSH server; 22 unless said otherwise.
+    pub port: Option<At<Port>>,
+    /// The login user there.
+    #[schemars(required)]
+    pub user: Option<At<AccountName>>,
+    /// Its host key, such as `ssh-ed25519 AAAA…`.
+    pub host_key: Option<At<HostKeyLine>>,
+    /// A `known_hosts` file that has its key, relative to the profile; `~/.ssh/known_hosts` and
+    /// `/etc/ssh/ssh_known_hosts` unless said otherwise.
+    pub known_hosts: Option<At<FilePath>>,
 }
 
 /// The Proxmox VE hosts and what is used of them.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use secrecy::SecretString;
+
 use crate::cloudinit::{NodeSecrets, SeedImage, Templates, render};
 use crate::cluster::{Cluster, HostName, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
@@ -13,7 +15,7 @@ use crate::net::Dialer;
 use crate::plan::planner::Specs;
 use crate::plan::spec;
 use crate::proxmox::{Auth, Client, Fleet};
-use crate::ssh::{HostKey, Identity, Remote, Target};
+use crate::ssh::{HostKey, Keys, Remote, Target};
 use crate::state::State;
 use crate::tempo::Tempo;
 
@@ -34,8 +36,12 @@ pub struct Options {
 pub struct World<'a> {
     /// How to log in to a host.
     pub auth: &'a dyn Fn(&HostName) -> Result<Auth, Failure>,
-    /// How addresses are reached.
+    /// How addresses of the nodes' network are reached.
     pub dialer: Dialer,
+    /// The keys that the nodes are offered.
+    pub keys: Keys,
+    /// What the nodes' sudo is told where it asks for the login user's password.
+    pub sudo_password: Option<SecretString>,
     /// The pace of waiting.
     pub tempo: Tempo,
 }
@@ -80,8 +86,6 @@ impl Context {
     ) -> Result<Self, Failure> {
         let creation = state.creation()?;
         let operator = state.operator_key()?;
-        let identity = Identity::from_openssh(&operator.private)
-            .map_err(|error| Failure::new(Exit::Local, "read our SSH key", error))?;
         let (mut specs, mut seeds, mut remotes) =
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::<NodeName, Remote>::new());
         for node in &cluster.nodes {
@@ -112,7 +116,8 @@ impl Context {
                     address: SocketAddr::new(IpAddr::V4(node.ip), SSH_PORT),
                     user: cluster.access.user.clone(),
                     host_key: known,
-                    identity: identity.clone(),
+                    keys: world.keys.clone(),
+                    sudo_password: world.sudo_password.clone(),
                     dialer: world.dialer.clone(),
                 }),
             );

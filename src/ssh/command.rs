@@ -7,6 +7,8 @@ use super::mask::mask;
 
 /// How long an ordinary command may take.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+/// How sudo is asked for something unless it wants a password.
+const SUDO: [&str; 2] = ["-n", "--"];
 
 /// One command: a program, its arguments, what it reads.
 ///
@@ -16,17 +18,20 @@ pub struct Command {
     words: Vec<String>,
     stdin: Vec<u8>,
     limit: Duration,
+    root: bool,
 }
 
 impl Command {
     /// A command without arguments.
     pub fn new(program: impl Into<String>) -> Self {
-        Self { words: vec![program.into()], stdin: Vec::new(), limit: DEFAULT_LIMIT }
+        Self { words: vec![program.into()], stdin: Vec::new(), limit: DEFAULT_LIMIT, root: false }
     }
 
-    /// A command as root, by a `sudo` that never asks for a password.
+    /// A command as root, by a `sudo` that does not ask for a password; where it would, and we were
+    /// given the password, it is told so another way (see `sudo.rs`).
     pub fn sudo(program: impl Into<String>) -> Self {
-        Self::new("sudo").args(["-n", "--"]).arg(program)
+        let command = Self::new("sudo").args(SUDO).arg(program);
+        Self { root: true, ..command }
     }
 
     /// Adds an argument.
@@ -60,6 +65,11 @@ impl Command {
     /// The line that the node's login shell gets.
     pub fn line(&self) -> String {
         self.words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The words after `sudo -n --`, where the command runs as root.
+    pub(super) fn as_root(&self) -> Option<&[String]> {
+        self.root.then(|| self.words.get(1 + SUDO.len()..).unwrap_or_default())
     }
 
     pub(super) fn input(&self) -> &[u8] {

@@ -36,8 +36,20 @@ pub enum Error {
         /// The SHA-256 fingerprint of the key that was shown, or what was shown instead.
         seen: String,
     },
+    /// The jump host is not reached, is somebody else, or does not let us through.
+    #[error("no way through the jump host {jump}: {cause}")]
+    Jump {
+        /// The jump host, as `user@host:port`.
+        jump: String,
+        /// What the system or the jump host said, and about what.
+        cause: String,
+        /// The next thing to try.
+        fix: String,
+        /// Whether a later try may go well.
+        transient: bool,
+    },
     /// The node does not let us in.
-    #[error("`{node}` at {address} refuses the key of user `{user}`")]
+    #[error("`{node}` at {address} refuses user `{user}`: offered {offered}")]
     AuthRefused {
         /// The node.
         node: String,
@@ -45,6 +57,18 @@ pub enum Error {
         address: SocketAddr,
         /// The login user.
         user: String,
+        /// Every key that was offered, and what became of it.
+        offered: String,
+    },
+    /// The node's sudo does not take the password that we were given.
+    #[error("sudo on `{node}` refuses the password of user `{user}`: {said}")]
+    SudoPassword {
+        /// The node.
+        node: String,
+        /// The login user.
+        user: String,
+        /// What sudo said.
+        said: String,
     },
     /// The connection ended before the command's exit status came. The command may have run.
     #[error("the connection to `{node}` was lost while `{command}` ran")]
@@ -98,6 +122,13 @@ pub enum Error {
     },
 }
 
+/// Whether this is sudo, or sudo-rs, which may not ask for a password and would have to.
+fn wants_password(stderr: &str) -> bool {
+    ["a password is required", "authentication is required"]
+        .iter()
+        .any(|text| stderr.contains("sudo: ") && stderr.contains(text))
+}
+
 fn said(stderr: &str, stdout: &str) -> String {
     let text = if stderr.trim().is_empty() { stdout } else { stderr };
     match text.trim() {
@@ -131,7 +162,11 @@ impl Error {
 
     /// Whether the same may go well a moment later: the network or a booting node is at fault.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unreachable { .. } | Error::Lost { .. } | Error::Timeout { .. })
+        match self {
+            Error::Unreachable { .. } | Error::Lost { .. } | Error::Timeout { .. } => true,
+            Error::Jump { transient, .. } => *transient,
+            _ => false,
+        }
     }
 
     /// The next thing to try.
@@ -146,6 +181,11 @@ impl Error {
                  replaced by hand, rebuild it",
                 address.ip()
             ),
+            Error::Jump { fix, .. } => fix.clone(),
+            Error::SudoPassword { user, .. } => format!(
+                "give the password of `{user}` on the nodes by K8SHA_SUDO_PASSWORD or \
+                 K8SHA_SUDO_PASSWORD_FILE"
+            ),
             Error::AuthRefused { node, .. } => format!(
                 "cloud-init has not made the user, or it was made by another run; look at \
                  /var/log/cloud-init.log on the console of `{node}`"
@@ -153,8 +193,11 @@ impl Error {
             Error::Lost { .. } | Error::Timeout { .. } => {
                 "run the same command again: it finds out what was done and goes on there".into()
             }
-            Error::Failed { stderr, .. } if stderr.contains("a password is required") => {
-                "the login user needs sudo without a password".into()
+            Error::Failed { stderr, .. } if wants_password(stderr) => {
+                "sudo wants the login user's password: give it by K8SHA_SUDO_PASSWORD or \
+                 K8SHA_SUDO_PASSWORD_FILE,\nor let sudo ask for none, as the user that our \
+                 cloud-init makes: `USER ALL=(ALL) NOPASSWD:ALL`"
+                    .into()
             }
             Error::Failed { code: 127, .. } => {
                 "the program is not installed: cloud-init did not finish its work on this node"

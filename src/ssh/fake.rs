@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use russh::keys::PrivateKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, VerifiedPublicKey};
-use russh::{Channel, ChannelMsg, Disconnect};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, Disconnect};
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{HostKey, Identity, KeyPair, Remote, Target};
+use super::{HostKey, Identity, Jump, KeyPair, Keys, Remote, Target};
 use crate::net::Dialer;
 
 /// How the server answers a command.
@@ -43,6 +43,7 @@ pub(crate) struct Fake {
     login: KeyPair,
     connections: Arc<AtomicUsize>,
     lines: Arc<Mutex<Vec<String>>>,
+    forwards: Arc<AtomicUsize>,
 }
 
 impl Fake {
@@ -56,6 +57,7 @@ impl Fake {
             login: KeyPair::generate("login").unwrap(),
             connections: Arc::default(),
             lines: Arc::default(),
+            forwards: Arc::default(),
         };
         let config = Arc::new(server::Config {
             keys: vec![PrivateKey::from_openssh(fake.host.private.expose_secret()).unwrap()],
@@ -66,6 +68,7 @@ impl Fake {
             allowed: fake.login.public.clone(),
             script: Arc::new(script),
             lines: Arc::clone(&fake.lines),
+            forwards: Arc::clone(&fake.forwards),
         };
         let connections = Arc::clone(&fake.connections);
         tokio::spawn(async move {
@@ -88,13 +91,35 @@ impl Fake {
             address: self.address,
             user: "ubuntu".to_owned(),
             host_key: HostKey::parse(&self.host.public).unwrap(),
-            identity: Identity::from_openssh(&self.login.private).unwrap(),
+            keys: Keys::from(self.identity()),
+            sudo_password: None,
             dialer: Dialer::direct(),
         }
     }
 
     pub(crate) fn remote(&self, node: &str) -> Remote {
         Remote::new(self.target(node))
+    }
+
+    /// The key that it lets in.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::from_openssh(&self.login.private).unwrap()
+    }
+
+    /// The way to elsewhere through this server.
+    pub(crate) fn jump(&self) -> Jump {
+        Jump {
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            user: "ubuntu".to_owned(),
+            host_keys: HostKey::parse(&self.host.public).unwrap().into(),
+            keys: Keys::from(self.identity()),
+        }
+    }
+
+    /// How many connections to elsewhere were asked for.
+    pub(crate) fn forwards(&self) -> usize {
+        self.forwards.load(Ordering::SeqCst)
     }
 
     /// How many connections were taken.
@@ -113,6 +138,7 @@ struct Handler {
     allowed: String,
     script: Arc<Script>,
     lines: Arc<Mutex<Vec<String>>>,
+    forwards: Arc<AtomicUsize>,
 }
 
 impl server::Handler for Handler {
@@ -126,6 +152,28 @@ impl server::Handler for Handler {
         let shown = key.public_key.to_openssh().unwrap();
         let known = self.allowed.starts_with(&shown) && user == "ubuntu";
         Ok(if known { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        self.forwards.fetch_add(1, Ordering::SeqCst);
+        let Ok(mut there) = TcpStream::connect(format!("{host}:{port}")).await else {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        tokio::spawn(async move {
+            let _ = tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut there).await;
+        });
+        Ok(())
     }
 
     async fn channel_open_session(

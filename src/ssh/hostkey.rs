@@ -1,12 +1,14 @@
-//! The host key that a node must show.
+//! The host keys that a server must show.
 
 use std::fmt;
 
-use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::ssh_key::EcdsaCurve;
+use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 
 use super::Error;
 
-/// A host key that is known before the first connection, because we planted it.
+/// A host key that is known before the first connection: of a node because we planted it, of
+/// another machine because the operator says so.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostKey(PublicKey);
 
@@ -25,21 +27,11 @@ impl HostKey {
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
+}
 
-    /// Whether this is the key that was shown; if not, what was. A certificate never is: we sign
-    /// none, so whoever shows one is somebody else.
-    pub(super) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
-        match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. }
-                if key.key_data() == self.0.key_data() =>
-            {
-                Ok(())
-            }
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                Err(key.fingerprint(HashAlg::Sha256).to_string())
-            }
-            PublicKeyOrCertificate::Certificate(_) => Err("a certificate".to_owned()),
-        }
+impl From<PublicKey> for HostKey {
+    fn from(key: PublicKey) -> Self {
+        Self(key)
     }
 }
 
@@ -47,4 +39,66 @@ impl fmt::Debug for HostKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HostKey({})", self.fingerprint())
     }
+}
+
+/// The host keys of which a server must show one, and those that it must not show.
+#[derive(Clone, Debug)]
+pub struct HostKeys {
+    known: Vec<HostKey>,
+    revoked: Vec<HostKey>,
+}
+
+impl HostKeys {
+    pub(super) fn new(known: Vec<HostKey>, revoked: Vec<HostKey>) -> Self {
+        Self { known, revoked }
+    }
+
+    /// Whether one of these keys was shown; if not, what was. A certificate never is one: we trust
+    /// no authority, so whoever shows one is somebody else.
+    pub(super) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
+            return Err("a certificate".to_owned());
+        };
+        let among = |keys: &[HostKey]| keys.iter().any(|own| own.0.key_data() == key.key_data());
+        let print = key.fingerprint(HashAlg::Sha256);
+        if among(&self.revoked) {
+            Err(format!("{print}, which is revoked"))
+        } else if among(&self.known) {
+            Ok(())
+        } else {
+            Err(print.to_string())
+        }
+    }
+
+    /// The kinds of the known keys, ed25519 first: a server that has others too must show one of
+    /// these.
+    pub(super) fn kinds(&self) -> Vec<Algorithm> {
+        let known = |kind: &Algorithm| self.known.iter().any(|key| key.0.algorithm() == *kind);
+        VERIFIABLE.iter().filter(|kind| known(kind)).cloned().collect()
+    }
+
+    /// The fingerprints of the known keys.
+    pub fn fingerprints(&self) -> String {
+        self.known.iter().map(HostKey::fingerprint).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+impl From<HostKey> for HostKeys {
+    fn from(key: HostKey) -> Self {
+        Self::new(vec![key], Vec::new())
+    }
+}
+
+/// The kinds of host keys that we can verify, the most welcome first. RSA is not among them: every
+/// OpenSSH since 6.5 (2014) has an ed25519 key beside it.
+const VERIFIABLE: [Algorithm; 4] = [
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+];
+
+/// Whether a host key of this kind can be verified.
+pub(super) fn is_verifiable(kind: &Algorithm) -> bool {
+    VERIFIABLE.contains(kind)
 }

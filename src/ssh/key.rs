@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::{Algorithm, PrivateKey, decode_secret_key};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Error;
@@ -63,10 +63,41 @@ impl Identity {
     /// # Errors
     /// [`Error::BadKey`] where it is none, or is encrypted.
     pub fn from_openssh(pem: &SecretString) -> Result<Self, Error> {
+        Self::unlock(pem, None)
+    }
+
+    /// Whether a private key has a passphrase.
+    pub fn is_locked(pem: &SecretString) -> bool {
+        let text = pem.expose_secret();
+        let said = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
+        said.iter().any(|form| text.contains(form))
+            || PrivateKey::from_openssh(text.trim()).is_ok_and(|key| key.is_encrypted())
+    }
+
+    /// Reads a private key as OpenSSH or OpenSSL writes it, with the passphrase that it needs.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`] where it is none, is of a kind that we cannot sign with, or the passphrase
+    /// is another.
+    pub fn unlock(pem: &SecretString, passphrase: Option<&SecretString>) -> Result<Self, Error> {
         let bad = |cause: String| Error::BadKey { what: "the login key", cause };
-        let key = PrivateKey::from_openssh(pem.expose_secret()).map_err(|e| bad(e.to_string()))?;
-        if key.is_encrypted() {
+        let agent = "RSA keys in files are not supported: add it to your ssh-agent \
+                     (`ssh-add`), or take an ed25519 key";
+        if Self::is_locked(pem) && passphrase.is_none() {
             return Err(bad("it has a passphrase".into()));
+        }
+        let passphrase = passphrase.map(ExposeSecret::expose_secret);
+        let key = decode_secret_key(pem.expose_secret(), passphrase).map_err(|error| {
+            let rsa = matches!(error, russh::keys::Error::UnsupportedKeyType { .. });
+            bad(match passphrase {
+                _ if rsa => agent.to_owned(),
+                // A wrong one shows as a key that makes no sense.
+                Some(_) => format!("the passphrase does not open it ({error})"),
+                None => error.to_string(),
+            })
+        })?;
+        if matches!(key.algorithm(), Algorithm::Rsa { .. }) {
+            return Err(bad(agent.to_owned()));
         }
         Ok(Self(Arc::new(key)))
     }
@@ -91,6 +122,22 @@ mod tests {
         assert_eq!(identity.0.public_key().to_openssh().unwrap(), pair.public);
         assert!(!format!("{pair:?}").contains("PRIVATE KEY"));
         assert_ne!(KeyPair::generate("k8sha@k8s1").unwrap().public, pair.public);
+    }
+
+    #[test]
+    fn a_key_with_a_passphrase_opens_with_it_and_with_no_other() {
+        let pair = KeyPair::generate("x").unwrap();
+        let key = PrivateKey::from_openssh(pair.private.expose_secret()).unwrap();
+        let locked = key.encrypt(&mut safe_rng(), "open sesame").unwrap();
+        let pem: SecretString = locked.to_openssh(LineEnding::LF).unwrap().as_str().into();
+        assert!(Identity::is_locked(&pem) && !Identity::is_locked(&pair.private));
+        let open = |word: &str| Identity::unlock(&pem, Some(&word.into()));
+        assert_eq!(open("open sesame").unwrap().0.public_key(), key.public_key());
+        let error = open("hush").unwrap_err().to_string();
+        assert!(error.contains("the passphrase does not open it"), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+        let error = Identity::from_openssh(&pem).unwrap_err().to_string();
+        assert!(error.ends_with("it has a passphrase"), "{error}");
     }
 
     #[test]

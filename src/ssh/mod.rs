@@ -3,7 +3,8 @@
 //! A [`Remote`] is a node that can be reached: it opens a connection when the first command asks
 //! for one, runs commands side by side over it, and opens a new one after a loss. Both keys are
 //! known beforehand: the node's host key was planted by us and must match exactly, and we log in
-//! with a key of our own. The types of the SSH library stay inside this module.
+//! with a key of our own, or else with one of the operator's. A [`Jump`] host is a way to nodes that
+//! are not reached directly. The types of the SSH library stay inside this module.
 
 mod command;
 mod dial;
@@ -11,15 +12,25 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod hostkey;
+mod jump;
 mod key;
+mod known_hosts;
+mod login;
 pub mod mask;
 mod remote;
 mod session;
+mod sudo;
 #[cfg(test)]
-mod tests;
+mod tests {
+    mod commands;
+    mod jumps;
+}
 
 pub use command::{Command, Output, quote};
 pub use error::Error;
-pub use hostkey::HostKey;
+pub use hostkey::{HostKey, HostKeys};
+pub use jump::Jump;
 pub use key::{Identity, KeyPair};
+pub use known_hosts::Known;
+pub use login::Keys;
 pub use remote::{Remote, Target};

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::session::{Session, Trouble};
-use super::{Command, Error, HostKey, Identity, Output, dial};
+use super::{Command, Error, HostKey, Keys, Output, dial};
 use crate::net::Dialer;
 use crate::report::event;
 use crate::tempo::Tempo;
@@ -30,8 +31,10 @@ pub struct Target {
     pub user: String,
     /// The host key that it must show.
     pub host_key: HostKey,
-    /// The key with which we log in.
-    pub identity: Identity,
+    /// The keys that are offered.
+    pub keys: Keys,
+    /// What sudo there is told where it asks for the user's password.
+    pub sudo_password: Option<SecretString>,
     /// How addresses are reached.
     pub dialer: Dialer,
 }

@@ -6,7 +6,8 @@ use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, client};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::Doorkeeper;
-use super::{Command, Error, Output};
+use super::sudo::Sudo;
+use super::{Command, Error, Output, Target};
 
 /// Extended data of this kind is standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -21,6 +22,7 @@ const SESSION_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Session {
     node: String,
     handle: client::Handle<Doorkeeper>,
+    sudo: Option<Sudo>,
 }
 
 /// Why a command did not run to its end.
@@ -32,8 +34,14 @@ pub(super) enum Trouble {
 }
 
 impl Session {
-    pub(super) fn new(node: String, handle: client::Handle<Doorkeeper>) -> Self {
-        Self { node, handle }
+    pub(super) fn new(target: &Target, handle: client::Handle<Doorkeeper>) -> Self {
+        let password = target.sudo_password.clone();
+        let sudo = password.map(|password| Sudo::new(target.user.clone(), password));
+        Self { node: target.node.clone(), handle, sudo }
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.node
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -43,7 +51,7 @@ impl Session {
     /// Runs a command without a terminal.
     pub(super) async fn run(&self, command: &Command) -> Result<Output, Trouble> {
         let limit = command.longest();
-        timeout(limit, self.exec(command)).await.unwrap_or_else(|_| {
+        timeout(limit, self.perform(command)).await.unwrap_or_else(|_| {
             Err(Trouble::Error(Error::Timeout {
                 node: self.node.clone(),
                 command: command.to_string(),
@@ -52,13 +60,29 @@ impl Session {
         })
     }
 
-    async fn exec(&self, command: &Command) -> Result<Output, Trouble> {
+    async fn perform(&self, command: &Command) -> Result<Output, Trouble> {
+        match (&self.sudo, command.as_root()) {
+            (Some(sudo), Some(words)) => {
+                let (line, input) = sudo.form(self, command, words).await?;
+                self.exec(command, &line, &input).await
+            }
+            _ => self.exec(command, &command.line(), command.input()).await,
+        }
+    }
+
+    /// Runs a line with this input; the command is for messages.
+    pub(super) async fn exec(
+        &self,
+        command: &Command,
+        line: &str,
+        input: &[u8],
+    ) -> Result<Output, Trouble> {
         let channel = self.open(command).await?;
         let (reader, writer) = channel.split();
-        writer.exec(true, command.line()).await.map_err(|_| self.lost(command))?;
+        writer.exec(true, line).await.map_err(|_| self.lost(command))?;
         let write = async {
-            if !command.input().is_empty() {
-                writer.data(command.input()).await?;
+            if !input.is_empty() {
+                writer.data(input).await?;
             }
             writer.eof().await
         };

@@ -132,11 +132,16 @@ impl Running {
         wait::until("the program ends", Duration::from_secs(20), ended, String::new);
     }
 
-    /// Signals the program inside, where there is one.
-    fn signal(&self, signal: Signal) -> Option<()> {
+    /// The process of the program inside, where there is one.
+    pub fn inner(&self) -> Option<i32> {
         let outer = self.child.id();
         let inner = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?;
-        kill_process(Pid::from_raw(inner.trim().parse().ok()?)?, signal).ok()
+        inner.trim().parse().ok()
+    }
+
+    /// Signals the program inside, where there is one.
+    fn signal(&self, signal: Signal) -> Option<()> {
+        kill_process(Pid::from_raw(self.inner()?)?, signal).ok()
     }
 }
 

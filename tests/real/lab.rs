@@ -77,6 +77,26 @@ impl Lab {
         }
     }
 
+    /// Puts a machine behind another one, which has an address of its own towards it: nobody else
+    /// reaches it, and nobody routes.
+    pub fn add_behind(&mut self, front: &str, front_ip: Ipv4Addr, machine: &str, ip: Ipv4Addr) {
+        let (front, name) = (self.name(front), self.name(machine));
+        self::ip(&["netns", "add", &name]);
+        self.namespaces.push(name.clone());
+        let port = port(machine);
+        self::ip(&[
+            "link", "add", &port, "netns", &front, "type", "veth", "peer", "name", "eth0", "netns",
+            &name,
+        ]);
+        for (namespace, device, address) in [(&front, port.as_str(), front_ip), (&name, "eth0", ip)]
+        {
+            let address = format!("{address}/24");
+            self::ip(&["-n", namespace, "addr", "add", &address, "dev", device]);
+            self::ip(&["-n", namespace, "link", "set", device, "up"]);
+            self::ip(&["-n", namespace, "link", "set", "lo", "up"]);
+        }
+    }
+
     /// The name of a machine's namespace.
     pub fn name(&self, machine: &str) -> String {
         format!("{}{machine}", self.prefix)

@@ -1,10 +1,10 @@
 //! A real sshd on a port of loopback, with users and a sudoers file that only it sees.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use k8sha::net::Dialer;
-use k8sha::ssh::{HostKey, Identity, KeyPair, Remote, Target};
+use k8sha::ssh::{HostKey, Identity, Jump, KeyPair, Remote, Target};
 use secrecy::ExposeSecret;
 
 use crate::cell::{Cell, Running};
@@ -14,9 +14,12 @@ use crate::{loopback, wait};
 pub const KEEN: &str = "keen";
 /// Its login shell is the system's `sh` and its sudo wants a password.
 pub const ASKED: &str = "asked";
+/// Its password, and what `openssl passwd -6` makes of it.
+pub const ASKED_PASSWORD: &str = "open sesame";
+const ASKED_HASH: &str = "$6$k8sha$lM7wLT7UohW1Q14G8bZbnnsSZe2qWvZOJwrPuw7LHY8mdVn8RXLJPzVk0dCL0J1bVMi2LhYY2inau61E3y/wu.";
 
 /// Outside the ports that the system gives away.
-const PORT: u16 = 10022;
+pub const PORT: u16 = 10022;
 
 /// Debian's and Ubuntu's defaults, then our users.
 const SUDOERS: &str = "Defaults env_reset\nDefaults mail_badpass\nDefaults use_pty\n\
@@ -26,7 +29,8 @@ const SUDOERS: &str = "Defaults env_reset\nDefaults mail_badpass\nDefaults use_p
 /// A server that ends with the test.
 pub struct Sshd {
     running: Running,
-    address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Its host key.
     pub host: KeyPair,
     /// The key that lets in.
@@ -35,43 +39,118 @@ pub struct Sshd {
     _cell: Cell,
 }
 
-impl Sshd {
-    /// A server like a node's.
-    pub fn start() -> Self {
+/// What a server is to be like.
+pub struct Setup {
+    network: Option<String>,
+    address: SocketAddr,
+    host: KeyPair,
+    host_file: String,
+    keys: Vec<String>,
+    more: String,
+    sudoers: String,
+    authority: String,
+    second: Option<String>,
+}
+
+impl Setup {
+    /// Like a node's, on an address of loopback.
+    pub fn new() -> Self {
         let host = KeyPair::generate("host").unwrap();
-        let private = host.private.expose_secret().to_owned();
-        Self::with(host, &private, "")
+        Self {
+            network: None,
+            address: SocketAddr::new(loopback::address().into(), PORT),
+            host_file: host.private.expose_secret().to_owned(),
+            host,
+            keys: Vec::new(),
+            more: String::new(),
+            sudoers: SUDOERS.to_owned(),
+            authority: String::new(),
+            second: None,
+        }
     }
 
-    /// A server whose host key file holds `private`, with more lines of configuration.
-    pub fn with(host: KeyPair, private: &str, more: &str) -> Self {
+    /// On a machine of the lab, at this address.
+    pub fn at(mut self, network: &str, address: Ipv4Addr) -> Self {
+        self.network = Some(network.to_owned());
+        self.address = SocketAddr::new(address.into(), PORT);
+        self
+    }
+
+    /// With this private key in its file, whatever it is thought to show.
+    pub fn host_file(mut self, private: &str) -> Self {
+        private.clone_into(&mut self.host_file);
+        self
+    }
+
+    /// With another host key beside the first.
+    pub fn second_host_file(mut self, private: &str) -> Self {
+        self.second = Some(private.to_owned());
+        self.config("HostKey /run/k8sha/second_key\n")
+    }
+
+    /// Letting in this public key too.
+    pub fn key(mut self, public: &str) -> Self {
+        self.keys.push(public.trim().to_owned());
+        self
+    }
+
+    /// With more lines of configuration, before ours: sshd takes the first of two.
+    pub fn config(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
+        self
+    }
+
+    /// Trusting the certificates of this public key.
+    pub fn trusting(mut self, authority: &str) -> Self {
+        authority.clone_into(&mut self.authority);
+        self.config("TrustedUserCAKeys /run/k8sha/ca.pub\n")
+    }
+
+    /// With another sudoers file.
+    pub fn sudoers(mut self, lines: &str) -> Self {
+        lines.clone_into(&mut self.sudoers);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Sshd {
+        let Setup { network, address, host, host_file, keys, more, sudoers, authority, second } =
+            self;
         let login = KeyPair::generate("k8sha").unwrap();
-        let address = SocketAddr::new(loopback::address().into(), PORT);
         let config = format!(
-            "ListenAddress {address}\nHostKey /run/k8sha/host_key\nPidFile none\nUsePAM no\n\
+            "{more}ListenAddress {address}\nHostKey /run/k8sha/host_key\nPidFile none\nUsePAM no\n\
              AuthorizedKeysFile /run/k8sha/keys/%u\nStrictModes no\nLogLevel DEBUG1\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n{more}"
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n"
         );
         let with_users = |path: &str, lines: &str| std::fs::read_to_string(path).unwrap() + lines;
         let passwd = with_users(
             "/etc/passwd",
             "keen:x:64101:64101::/run/home:/bin/bash\nasked:x:64102:64102::/run/home:/bin/sh\n",
         );
-        let shadow = with_users("/etc/shadow", "keen:*:19000::::::\nasked:*:19000::::::\n");
+        let shadow = format!("keen:*:19000::::::\nasked:{ASKED_HASH}:19000::::::\n");
+        let shadow = with_users("/etc/shadow", &shadow);
         let group = with_users("/etc/group", "keen:x:64101:\nasked:x:64102:\n");
-        let cell = Cell::new()
+        let keys = [&[login.public.clone()], keys.as_slice()].concat().join("\n") + "\n";
+        let mut cell = Cell::new()
             .empty("/run")
             .empty("/run/sshd")
             .empty("/run/home")
             .after("chmod 1777 /run/home")
-            .file("/run/k8sha/host_key", private, 0o600)
+            .file("/run/k8sha/host_key", &host_file, 0o600)
             .file("/run/k8sha/sshd_config", &config, 0o644)
-            .file(&format!("/run/k8sha/keys/{KEEN}"), &login.public, 0o644)
-            .file(&format!("/run/k8sha/keys/{ASKED}"), &login.public, 0o644)
+            .file(&format!("/run/k8sha/keys/{KEEN}"), &keys, 0o644)
+            .file(&format!("/run/k8sha/keys/{ASKED}"), &keys, 0o644)
+            .file("/run/k8sha/ca.pub", &authority, 0o644)
             .file("/etc/passwd", &passwd, 0o644)
             .file("/etc/shadow", &shadow, 0o640)
             .file("/etc/group", &group, 0o644)
-            .file("/etc/sudoers", SUDOERS, 0o440);
+            .file("/etc/sudoers", &sudoers, 0o440);
+        if let Some(second) = second {
+            cell = cell.file("/run/k8sha/second_key", &second, 0o600);
+        }
+        if let Some(network) = network {
+            cell = cell.in_network(&network);
+        }
         let running = cell.start(&["/usr/sbin/sshd", "-D", "-e", "-f", "/run/k8sha/sshd_config"]);
         wait::until(
             "sshd listens",
@@ -79,7 +158,30 @@ impl Sshd {
             || running.log().contains("Server listening on").then_some(()),
             || running.log(),
         );
-        Self { running, address, host, login, _cell: cell }
+        Sshd { running, address, host, login, _cell: cell }
+    }
+}
+
+impl Sshd {
+    /// A server like a node's.
+    pub fn start() -> Self {
+        Setup::new().start()
+    }
+
+    /// The key that lets in, as it is offered.
+    pub fn identity(&self) -> Identity {
+        Identity::from_openssh(&self.login.private).unwrap()
+    }
+
+    /// The way through it to elsewhere.
+    pub fn jump(&self, user: &str) -> Jump {
+        Jump {
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            user: user.to_owned(),
+            host_keys: HostKey::parse(&self.host.public).unwrap().into(),
+            keys: self.identity().into(),
+        }
     }
 
     /// How one of its users is reached.
@@ -89,7 +191,8 @@ impl Sshd {
             address: self.address,
             user: user.to_owned(),
             host_key: HostKey::parse(&self.host.public).unwrap(),
-            identity: Identity::from_openssh(&self.login.private).unwrap(),
+            keys: self.identity().into(),
+            sudo_password: None,
             dialer: Dialer::direct(),
         }
     }
@@ -111,6 +214,11 @@ impl Sshd {
         };
         let found = || self.log().lines().any(left).then_some(());
         wait::until("a connection ends", Duration::from_secs(10), found, || self.log());
+    }
+
+    /// The process whose end is the end of it and of all its sessions.
+    pub fn pid(&self) -> i32 {
+        self.running.inner().unwrap()
     }
 
     /// Ends it and all its sessions, without warning.

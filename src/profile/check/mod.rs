@@ -3,6 +3,7 @@
 //! Each part checks what it can see, whether or not the other parts are sound; a part that is not
 //! sound gives `None`, and only when all of them are there is there a cluster.
 
+mod access;
 mod addresses;
 mod etcd;
 mod kubernetes;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use super::at::{At, Section, listed};
 use super::complaint::{Complaint, Severity};
 use super::raw::{FilePath, Profile, Row};
-use crate::cluster::{Access, Api, Balancer, Cluster};
+use crate::cluster::{Api, Balancer, Cluster};
 
 /// The complaints so far.
 pub(super) struct Notes {
@@ -158,7 +159,7 @@ pub(super) fn settle(
     let balancer = notes
         .need_top(profile, "balancer", &raw.balancer)
         .and_then(|section| balancer(section, notes));
-    let access = access(raw, notes);
+    let access = access::settle(raw, base, notes);
     let proxmox = notes
         .need_top(profile, "proxmox", &raw.proxmox)
         .and_then(|section| proxmox::settle(section, base, notes));
@@ -240,27 +241,6 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
         notes,
     );
     Some(Balancer { vrid: vrid?.value, advert })
-}
-
-fn access(raw: &Profile, notes: &mut Notes) -> Option<Access> {
-    let section = raw.access.as_ref().map(|section| &section.value);
-    let keys = section.and_then(|access| access.authorized_keys.as_deref()).unwrap_or_default();
-    let body = |key: &str| key.split_whitespace().nth(1).map(str::to_owned);
-    for (nth, key) in keys.iter().enumerate() {
-        let twin = keys[..nth].iter().find(|twin| body(&twin.value.0) == body(&key.value.0));
-        if let Some(twin) = twin {
-            notes.push(
-                Complaint::error("the same public key is there twice")
-                    .at(key.span.clone(), "again here")
-                    .at(twin.span.clone(), "first here"),
-            );
-        }
-    }
-    let user = section.and_then(|access| access.user.as_ref());
-    Some(Access {
-        user: user.map_or_else(|| "ubuntu".to_owned(), |user| user.value.0.clone()),
-        authorized_keys: keys.iter().map(|key| key.value.0.clone()).collect(),
-    })
 }
 
 /// A span of time between a least and a most.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::{Schema, json_schema};
 
 use super::{number, quantity};
+use crate::cluster::jump;
 use crate::profile::at::Written;
 
 /// Declares words that are one value in a coat, read by a function.
@@ -63,6 +64,15 @@ words! {
     /// A login user.
     UserName(String) = user,
         { "type": "string", "pattern": "^[a-z_][a-z0-9_-]{0,31}$" };
+    /// The name or address of a machine that is not ours.
+    HostAddress(String) = |word| jump::host_name(word).map_err(|why| format!("{why}\nsuch as `bastion.example.org`")),
+        { "type": "string", "minLength": 1 };
+    /// A user on a machine that is not ours; it may be root.
+    AccountName(String) = jump::account,
+        { "type": "string", "pattern": "^[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*$" };
+    /// The public key of an SSH server, of a kind that we can verify.
+    HostKeyLine(String) = |word| host_key(word).map(|()| word.trim().to_owned()),
+        { "type": "string", "pattern": "^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)) " };
     /// A path, absolute or relative to the profile.
     FilePath(String) = path,
         { "type": "string", "minLength": 1 };
@@ -295,6 +305,27 @@ fn public_key(word: &str) -> Result<(), String> {
     }
 }
 
+/// The kinds of host keys that can be verified; every OpenSSH since 6.5 has the first.
+const HOST_KEY_KINDS: [&str; 4] =
+    ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"];
+
+fn host_key(word: &str) -> Result<(), String> {
+    if word.starts_with("SHA256:") || word.starts_with("MD5:") {
+        return Err("this is a fingerprint, not a key\n\
+             `ssh-keyscan -t ed25519 HOST` prints the key: take the line without the host"
+            .into());
+    }
+    public_key(word)?;
+    let kind = word.split_whitespace().next().unwrap_or_default();
+    if HOST_KEY_KINDS.contains(&kind) {
+        return Ok(());
+    }
+    Err(format!(
+        "a host key of the kind `{kind}` cannot be verified\n\
+         take its ed25519 key: `ssh-keyscan -t ed25519 HOST`"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,5 +401,10 @@ mod tests {
         assert!(hint::<PublicKey>("-----BEGIN OPENSSH PRIVATE KEY-----").contains("private key"));
         assert!(PublicKey::read("ssh-ed25519").is_err());
         assert!(PublicKey::read("ssh-ed25519 AA==").is_err());
+        assert!(HostKeyLine::read(&format!("ssh-ed25519 {body}")).is_ok());
+        assert!(hint::<HostKeyLine>("SHA256:AAAA").contains("fingerprint"));
+        let blob = [&[0, 0, 0, 7][..], b"ssh-rsa", &[0; 8]].concat();
+        let rsa = format!("ssh-rsa {}", STANDARD.encode(blob));
+        assert!(hint::<HostKeyLine>(&rsa).contains("`ssh-rsa` cannot be verified"));
     }
 }

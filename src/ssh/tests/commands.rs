@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::fake::{Fake, Reply};
-use super::{Command, Error, HostKey, Identity, KeyPair, Remote};
+use crate::ssh::fake::{Fake, Reply};
+use crate::ssh::{Command, Error, HostKey, Identity, KeyPair, Keys, Remote};
 use crate::tempo::Tempo;
 
 fn echo(line: &str, input: &[u8]) -> Reply {
@@ -51,9 +51,12 @@ async fn another_host_key_is_refused_at_first_contact() {
 async fn another_login_key_is_refused() {
     let fake = Fake::start(echo).await;
     let mut target = fake.target("n1");
-    target.identity = Identity::from_openssh(&KeyPair::generate("x").unwrap().private).unwrap();
+    let other = KeyPair::generate("x").unwrap();
+    target.keys = Keys::from(Identity::from_openssh(&other.private).unwrap());
     let error = Remote::new(target).run(&Command::new("id")).await.unwrap_err();
-    assert!(matches!(error, Error::AuthRefused { .. }), "{error}");
+    let Error::AuthRefused { offered, .. } = &error else { panic!("{error}") };
+    let print = HostKey::parse(&other.public).unwrap().fingerprint();
+    assert_eq!(*offered, format!("k8sha's own key (ed25519 {print})"));
 }
 
 #[tokio::test]
