@@ -263,5 +263,6 @@ pub fn world(lab: Lab) -> crate::sim::world::World {
         pve: crate::sim::pve::Pve::default(),
         lab,
         faults: crate::sim::faults::Faults::default(),
+        containers: false,
     }
 }
