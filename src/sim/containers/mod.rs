@@ -294,8 +294,6 @@ impl Drop for Containers {
             keeper.leave();
         }
         lock(&self.services).end();
-        // What does not go now is found by the next run.
-        let _ = self.lab.remove();
     }
 }
 

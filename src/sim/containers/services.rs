@@ -133,7 +133,7 @@ fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
 /// the PTR records too (dnsmasq(8)).
 fn zone(site: &Site, beyond: &lab::Lab, server: Ipv4Addr) -> String {
     let mut text = format!(
-        "no-resolv\nno-hosts\nuser=root\nbind-interfaces\nlisten-address={server}\nlocal=/{}/\n",
+        "no-resolv\nno-hosts\nuser=root\npid-file=\nbind-interfaces\nlisten-address={server}\nlocal=/{}/\n",
         site.domain
     );
     let mut reverse: Vec<String> = Vec::new();
