@@ -83,6 +83,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hickory_server", &["src/sim/", "src/dns/"]),
     ("indicatif", &["src/report/"]),
     ("clap", &["src/cli/"]),
+    ("regex", &["src/sim/"]),
 ];
 
 const LONGEST_FILE: usize = 500;

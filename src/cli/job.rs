@@ -309,9 +309,7 @@ impl<'a> Job<'a> {
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {
-        if let Some(trouble) = self.desk.world.sim().and_then(|sim| sim.shared().store.failure()) {
-            return Err(Failure::new(Exit::Local, "keep the simulated world", trouble));
-        }
+        self.desk.world.verdict()?;
         if self.desk.common.json {
             super::print_json(report)?;
         } else {

@@ -16,7 +16,12 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let site = inspect::open(&world.path()).unwrap().site;
-        let options = Options { folder: Some(world.path()), speed: 150.0, ..Options::default() };
+        let options = Options {
+            folder: Some(world.path()),
+            speed: 150.0,
+            schema: crate::world::schema(),
+            ..Options::default()
+        };
         let sim = Sim::start(site, options).await.unwrap();
         let endpoint = sim.endpoints().hosts["pve1"].clone();
         let pin: Fingerprint = endpoint.fingerprint.parse().unwrap();
@@ -28,6 +33,7 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
             150.0,
         );
         work(client.unwrap()).await;
+        assert!(sim.violations().is_empty(), "{:#?}", sim.violations());
         sim.stop().await;
     });
 }

@@ -7,10 +7,13 @@
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`internet`] | what can be downloaded |
 //! | [`wire`], [`multipart`], [`schema`], [`options`] | what requests may look like |
+//! | [`apidoc`] | Proxmox's own word on that, where its schema is at hand |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], [`requests`] | HTTPS on loopback ports |
 
 pub mod access;
+pub mod apidoc;
+mod body;
 pub mod boot;
 pub mod calls;
 pub mod cloudinit;

@@ -151,16 +151,23 @@ fn matches(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
 }
 
 impl Call {
-    /// Checks who asks and with what.
+    /// Checks who asks.
     ///
     /// # Errors
-    /// 403 or 400.
-    pub fn check(&self, world: &World, ask: &mut Ask) -> Result<(), Failure> {
+    /// 403.
+    pub fn permit(&self, world: &World, ask: &Ask) -> Result<(), Failure> {
         match self.permit {
-            Permit::Anyone | Permit::User => {}
-            Permit::One(path, privileges) => ask.require(world, &ask.fill(path), privileges)?,
-            Permit::Check(check) => check(world, ask)?,
+            Permit::Anyone | Permit::User => Ok(()),
+            Permit::One(path, privileges) => ask.require(world, &ask.fill(path), privileges),
+            Permit::Check(check) => check(world, ask),
         }
+    }
+
+    /// Checks with what.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check(&self, ask: &mut Ask) -> Result<(), Failure> {
         schema::check(&mut ask.params, self.params)
     }
 }
