@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use self::containers::Containers;
-use self::faults::{Fault, Faults};
+use self::faults::{Fault, FaultKind, Faults};
 use self::lab::Lab;
 use self::pve::apidoc::Schema;
 use self::pve::requests::{Request, RequestLog};
@@ -211,8 +211,7 @@ impl Sim {
         let shown = options.folder.as_ref().map(|folder| folder.display().to_string());
         let shown = shown.unwrap_or_default();
         let schema = options.schema.as_ref().map(|file| {
-            let unusable =
-                |source| Error::Schema { file: file.display().to_string(), source };
+            let unusable = |source| Error::Schema { file: file.display().to_string(), source };
             Schema::read(file).map(Arc::new).map_err(unusable)
         });
         let schema = schema.transpose()?;
@@ -261,6 +260,7 @@ impl Sim {
             pve::work::after_outage(&mut world, now, &store);
         }
         world.faults = Faults::new(options.faults);
+        world.pve.hold(&world.faults.targets(FaultKind::VmLocked));
         store.save(&world);
         let clock = Clock::new(world.now, options.speed);
         let hosts: Vec<_> = world

@@ -32,7 +32,10 @@ fn a_run_whose_requests_are_not_allowed_ends_in_their_list() {
     let line = "GET /api2/json/version on pve1: who: property is missing and it is not optional";
     assert!(text.contains(line), "{text}");
     let kept = violations(&world.path());
-    assert!(!kept.is_empty() && kept.iter().all(|line| line.contains("\"status\":400")), "{kept:?}");
+    assert!(
+        !kept.is_empty() && kept.iter().all(|line| line.contains("\"status\":400")),
+        "{kept:?}"
+    );
 }
 
 #[test]

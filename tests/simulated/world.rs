@@ -221,6 +221,10 @@ pub fn redact(text: &str, world: &Path) -> String {
         if word.contains("SHA256:") {
             return "SHA256:…".to_owned();
         }
+        if let Some((before, port)) = word.split_once("127.0.0.1:") {
+            let rest = port.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            return format!("{before}127.0.0.1:PORT{rest}");
+        }
         let mut out = String::new();
         let mut hex = String::new();
         for letter in word.chars().chain(['\0']) {

@@ -150,15 +150,6 @@ impl Lab {
         self.net.nameservers.clone()
     }
 
-    /// What an operator has in hand for the site's etcd, if it has one.
-    pub(crate) fn etcd_files(&self) -> Option<EtcdFiles> {
-        self.etcd.as_ref().map(|etcd| EtcdFiles {
-            ca: etcd.ca.pair.cert.clone(),
-            cert: etcd.client.cert.clone(),
-            key: etcd.client.key.clone(),
-        })
-    }
-
     /// The authority of the site's etcd, and a certificate and key of its for one member; PEM.
     ///
     /// # Errors

@@ -200,6 +200,24 @@ impl Pve {
         }
     }
 
+    /// Locks the VMs of these names or VMIDs as a clone that was cut off leaves them; what an earlier
+    /// start held so is free again.
+    pub fn hold(&mut self, targets: &[&str]) {
+        for (vmid, vm) in self.datacenters.iter_mut().flat_map(|dc| dc.vms.iter_mut()) {
+            if std::mem::take(&mut vm.held) {
+                vm.lock = None;
+            }
+            let named = |target: &&str| {
+                vm.config.get("name").is_some_and(|name| name == target)
+                    || vmid.to_string() == **target
+            };
+            if vm.lock.is_none() && targets.iter().any(named) {
+                vm.lock = Some("clone".to_owned());
+                vm.held = true;
+            }
+        }
+    }
+
     /// Lets every task's stage that is due by `now` take effect.
     pub fn advance(world: &mut World, now: SimTime, store: &Store) {
         for key in world.lab.take_stopped() {

@@ -140,7 +140,7 @@ impl Server {
         request: HttpRequest<Incoming>,
         heard: &mut Heard,
     ) -> io::Result<Response<Full<Bytes>>> {
-        if !self.shared.look(|world| self.is_online(world)) {
+        if !self.shared.look(|world| world.is_online(&self.host)) {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the host is switched off"));
         }
         if is_too_much(request.headers()) {
@@ -174,11 +174,6 @@ impl Server {
             }
         }
         Ok(response)
-    }
-
-    fn is_online(&self, world: &crate::sim::world::World) -> bool {
-        let dc = world.pve.home(&self.host).map(|dc| &world.pve.datacenters[dc]);
-        dc.and_then(|dc| dc.hosts.get(&self.host)).is_some_and(|host| host.online)
     }
 
     /// The result of a call; an error breaks the connection.
@@ -354,14 +349,13 @@ impl Server {
         };
         let dc = self.shared.look(|world| {
             let dc = world.pve.home(&self.host).ok_or_else(|| Failure::die("no such host"))?;
-            let other = world.pve.datacenters[dc].hosts.get(&node);
-            let online = other.map(|other| other.online).ok_or_else(|| {
-                Failure::Die(format!(
+            if !world.pve.datacenters[dc].hosts.contains_key(&node) {
+                return Err(Failure::Die(format!(
                     "hostname lookup '{node}' failed - failed to get address info for: {node}: \
                      Name or service not known"
-                ))
-            })?;
-            if online {
+                )));
+            }
+            if world.is_online(&node) {
                 return Ok(dc);
             }
             let unreachable = Failure::Bare(595, "No route to host".to_owned());

@@ -174,7 +174,8 @@ impl Schema {
                     apply(&name, rule, sample);
                 }
                 let keys = rule["format"].as_object().into_iter().flat_map(Map::values);
-                keys.filter(|key| key.get("alias").is_none()).for_each(|key| apply(&name, key, "1"));
+                keys.filter(|key| key.get("alias").is_none())
+                    .for_each(|key| apply(&name, key, "1"));
             }
         }
         found

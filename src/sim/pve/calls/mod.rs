@@ -27,7 +27,6 @@ use super::state::{Datacenter, Host};
 use super::task::Task;
 use super::wire::{Answer, Body, Failure, Params};
 use super::work::Work;
-use crate::sim::faults::FaultKind;
 use crate::sim::store::Store;
 use crate::sim::world::{SimTime, World};
 
@@ -211,8 +210,7 @@ impl Ask {
     /// # Errors
     /// 500 in the words of pve-cluster src/PVE/Cluster.pm.
     pub fn quorum(&self, world: &World) -> Result<(), Failure> {
-        let lost = |host: &str| world.faults.active(FaultKind::NoQuorum, host);
-        if lost(&self.via) || lost(&self.node) {
+        if !world.is_quorate(&self.via) || !world.is_quorate(&self.node) {
             return Err(Failure::die("cluster not ready - no quorum?"));
         }
         Ok(())
