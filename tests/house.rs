@@ -83,6 +83,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hickory_server", &["src/sim/", "src/dns/"]),
     ("indicatif", &["src/report/"]),
     ("clap", &["src/cli/"]),
+    ("regex", &["src/sim/"]),
+    ("socket2", &["src/net.rs"]),
 ];
 
 const LONGEST_FILE: usize = 500;

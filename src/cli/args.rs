@@ -103,6 +103,10 @@ pub struct WorldArgs {
     /// Let something go wrong in the simulated world: FAULT@TARGET; may be given several times.
     #[arg(long, global = true, value_name = "FAULT@TARGET")]
     pub inject: Vec<String>,
+    /// Hold every request against Proxmox's own API schema and refuse what it does not allow: its
+    /// API viewer's `apidoc.js`, or the same as flat JSON.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
     /// How the simulated Proxmox VE hosts belong together.
     #[arg(long, global = true, value_enum, default_value_t = Topology::Cluster)]
     pub topology: Topology,

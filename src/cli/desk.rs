@@ -227,7 +227,9 @@ pub(super) fn templates(common: &Common) -> Result<crate::cloudinit::Templates, 
         None => Templates::builtin(),
         Some(folder) => Templates::with_overrides(folder),
     };
-    made.map_err(|error| Failure::new(Exit::Usage, "read the cloud-init templates", error))
+    made.map_err(|error| {
+        Failure::new(Exit::Usage, "read the cloud-init templates", &error).hint(error.hint())
+    })
 }
 
 fn state_folder(common: &Common, world: &World, cluster: &Cluster) -> Result<PathBuf, Failure> {

@@ -174,6 +174,21 @@ impl<'a> Job<'a> {
         if part.bootstrap {
             self.after_bootstrap(&mut report).await;
         }
+        let cluster = &self.context.cluster;
+        let left: BTreeSet<&str> = cluster
+            .nodes
+            .iter()
+            .filter(|node| !part.covers(&node.host))
+            .map(|node| node.host.as_str())
+            .collect();
+        let made = matches!(report.verdict, Verdict::Done | Verdict::Settled);
+        if made && !left.is_empty() && self.desk.is_lasting(&self.context.options.kubeconfig) {
+            let (flags, left) =
+                (self.desk.flags(), left.into_iter().collect::<Vec<_>>().join(", "));
+            report.next = vec![format!(
+                "k8sha up{flags}     (makes what {left} still lacks, then the cluster)"
+            )];
+        }
         report.wall_s = self.desk.started.elapsed().as_secs_f64();
         self.publish(&report)
     }
@@ -309,9 +324,7 @@ impl<'a> Job<'a> {
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {
-        if let Some(trouble) = self.desk.world.sim().and_then(|sim| sim.shared().store.failure()) {
-            return Err(Failure::new(Exit::Local, "keep the simulated world", trouble));
-        }
+        self.desk.world.verdict()?;
         if self.desk.common.json {
             super::print_json(report)?;
         } else {

@@ -1,5 +1,5 @@
-//! Everything that a run needs, examined before it: with GET requests, DNS questions and TCP
-//! connections only, all at once, in under five seconds.
+//! Everything that a run needs, examined before it: with GET requests, DNS questions, TCP connections
+//! and pings only, all at once, in under five seconds.
 //!
 //! What stands in the way of a run is judged by the very functions that the run's own look uses
 //! (`plan::premises`, `plan::conflicts`), so that both say the same.
@@ -21,6 +21,7 @@ mod finding;
 mod health;
 mod host;
 mod names;
+mod neighbours;
 mod owned;
 mod rights;
 mod room;
@@ -64,7 +65,7 @@ pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
     let claimed = address::claimed(cluster, &seen);
     let unused = address::unused(cluster, &seen);
     if let Some(nodes) = nodes {
-        findings.extend(address::knock(cluster, nodes, &unused).await);
+        findings.extend(address::knock(cluster, nodes, &unused, &seen).await);
     }
     findings.extend(claimed);
     Diagnosis::new(findings)

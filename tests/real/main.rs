@@ -22,6 +22,7 @@ mod loopback;
 mod machine;
 mod masters;
 mod needs;
+mod neighbours;
 mod openssh;
 mod profiles;
 mod scripts;

@@ -4,9 +4,6 @@
 
 #[path = "../kit/golden.rs"]
 mod golden;
-#[allow(dead_code, reason = "`tests/schema.rs` tries the rest of the checker")]
-#[path = "../pve_schema/mod.rs"]
-mod pve_schema;
 mod standing;
 mod world;
 
@@ -16,4 +13,5 @@ mod interrupted;
 mod ownership;
 mod privileges;
 mod refused;
+mod schema;
 mod up;

@@ -278,7 +278,10 @@ impl Containers {
 
     /// The keys of `/registry` and of ours are etcd's own affair; what an operator has in hand for
     /// it is this.
-    fn etcd_files(beyond: &lab::Lab) -> Option<EtcdFiles> {
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    fn etcd_files(beyond: &lab::Lab) -> std::io::Result<Option<EtcdFiles>> {
         beyond.etcd_files()
     }
 }

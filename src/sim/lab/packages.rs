@@ -1,5 +1,7 @@
 //! apt in a guest: which sources it has, which versions they offer, what an installation starts.
 
+use std::collections::BTreeMap;
+
 use super::guest::Guest;
 use super::{pace, units};
 
@@ -106,7 +108,27 @@ impl Guest {
                         --allow-change-held-packages."
                 .to_owned());
         }
-        self.disk.packages.insert(name.to_owned(), version.clone());
+        self.put(name, &version);
+        if let Some(unit) = units::of_package(name) {
+            // A unit that does not come up does not fail its package.
+            let _ = self.start(unit);
+        }
+        Ok(vec![format!("Setting up {name} ({version}) ...")])
+    }
+
+    /// Puts what an image holds on a fresh disk; its units start with the machine.
+    pub fn unpack(&mut self, image: &BTreeMap<String, String>) {
+        for (name, version) in image {
+            let newest = UBUNTU.iter().find(|(known, _)| known == name).map(|(_, newest)| *newest);
+            let newest =
+                newest.unwrap_or(if name == "containerd.io" { CONTAINERD_IO[0] } else { "1.0" });
+            self.put(name, if version.is_empty() { newest } else { version });
+        }
+    }
+
+    /// Writes a package's files.
+    fn put(&mut self, name: &str, version: &str) {
+        self.disk.packages.insert(name.to_owned(), version.to_owned());
         match name {
             "containerd.io" if self.text("/etc/containerd/config.toml").is_none() => {
                 self.write("/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n", "0644");
@@ -118,10 +140,7 @@ impl Guest {
         }
         if let Some(unit) = units::of_package(name) {
             self.disk.enabled.insert(unit.to_owned());
-            // A unit that does not come up does not fail its package.
-            let _ = self.start(unit);
         }
-        Ok(vec![format!("Setting up {name} ({version}) ...")])
     }
 
     /// The version of an installed Kubernetes package, such as `v1.28.4`.

@@ -143,6 +143,21 @@ fn tls_etcd(call: &Call<'_>, ca: Option<&str>) -> Result<(), Output> {
             alert certificate required, errno 0",
         ));
     };
+    if !cert.contains("-----END CERTIFICATE-----") {
+        return Err(Output::failed(
+            58,
+            "curl: (58) could not load PEM client certificate, OpenSSL error \
+            error:0480006C:PEM routines::no start line, (no key found, wrong pass phrase, or wrong \
+            file format?)",
+        ));
+    }
+    if call.lab.faulty("etcd-cert-expired", &["cert"]) {
+        return Err(Output::failed(
+            56,
+            "curl: (56) OpenSSL SSL_read: error:0A000415:SSL routines::sslv3 \
+            alert certificate expired, errno 0",
+        ));
+    }
     if cert != etcd.client.cert.trim() {
         return Err(Output::failed(
             56,
