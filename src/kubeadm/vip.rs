@@ -160,7 +160,8 @@ mod tests {
         })
         .await;
         // No second look: in life it would cost 45 seconds.
-        let looked = check(&[host.remote("lb1")], &k8s1(), Tempo::real());
+        let (remotes, cluster) = ([host.remote("lb1")], k8s1());
+        let looked = check(&remotes, &cluster, Tempo::real());
         let error = tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap();
         let error = error.unwrap_err();
         let wanted = format!("`keepalived` on `lb1` is failed; its last words:\n{refused}");
