@@ -207,7 +207,7 @@ fn each_rule_has_its_own_words() {
         ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, a master needs 2"),
         ("ram: 4G, vcpu: 2", "ram: 1G, vcpu: 2", "has 1024 MiB of memory, a master needs 1700"),
         ("name: k8s1-cluster", "name: K8s", "lower case only"),
-        ("balancer: { vrid: 101, advert: 1s }", "", "`balancer` is missing"),
+        ("balancer: { vrid: 101, failover: normal }", "", "`balancer` is missing"),
         (
             "https://pve1.kloud.lan:8006",
             "https://10.101.1.101:8006",

@@ -192,7 +192,7 @@ fn every_load_balancer_knows_every_master_and_its_peers() {
             format!("    unicast_src_ip {own}\n"),
             format!("    unicast_peer {{\n        {peer}\n    }}\n"),
             format!("    priority {priority}\n"),
-            "    advert_int 1\n".to_owned(),
+            "    advert_int 0.9\n".to_owned(),
             "        10.101.1.10/32\n".to_owned(),
         ] {
             assert!(keepalived.contains(&line), "{line} in {keepalived}");

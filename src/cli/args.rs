@@ -176,6 +176,10 @@ pub enum Command {
     Render {
         /// The node's name, as in the profile.
         node: String,
+        /// Write the node's seed ISO to a file, as a VM would get it: with its host key, so for your
+        /// eyes only. The keys are those of the state folder, made where there are none yet.
+        #[arg(long, value_name = "FILE")]
+        seed: Option<PathBuf>,
     },
     /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
     Sim {

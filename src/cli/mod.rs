@@ -63,7 +63,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Status => status::run(&common, started).await,
         Command::Dns => dns::run(&common, started).await,
         Command::Doctor => doctor::run(&common, started).await,
-        Command::Render { node } => render::run(&common, &node),
+        Command::Render { node, seed } => render::run(&common, &node, seed.as_deref()),
         Command::Sim { clean: true, .. } => sim::clean(&common),
         Command::Sim { port, .. } => sim::run(&common, port).await,
         Command::Generate { what, shell } => generate::run(what, shell),

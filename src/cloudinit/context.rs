@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Cni, Kernel, Node, ProxyMode, Role, Version};
+use crate::cluster::{Cluster, Cni, Failover, Kernel, Node, ProxyMode, Role, Version};
 
 /// What stands in place of a secret where people can see it.
 pub(super) const MASK: &str = "(masked)";
@@ -94,6 +94,7 @@ struct CiliumVars<'a> {
 struct BalancerVars {
     vrid: u8,
     priority: usize,
+    failover: Failover,
     advert: String,
     peers: Vec<Ipv4Addr>,
 }
@@ -196,6 +197,7 @@ fn balancer(cluster: &Cluster, node: &Node) -> BalancerVars {
         vrid: cluster.balancer.vrid,
         // VRRP wants 1 to 254; the first of the table comes first.
         priority: 200usize.saturating_sub(10 * place).max(1),
+        failover: cluster.balancer.failover,
         // Seconds; VRRP version 3 counts in hundredths.
         advert: cluster.balancer.advert.as_secs_f64().to_string(),
         peers: others.map(|other| other.ip).collect(),

@@ -37,6 +37,7 @@ pub const TEMPLATES: &[(&str, &str)] = embedded![
     "files/needrestart.conf",
     "files/sysctl.conf",
     "files/vrrp-interface.sh",
+    "files/vrrp-listen.py",
     "kubernetes.yaml",
     "load-balancer.yaml",
     "meta-data.yaml",

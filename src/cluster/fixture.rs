@@ -75,7 +75,11 @@ pub fn k8s1() -> Cluster {
             key_file: "apiserver-etcd-client.key".into(),
             hosts: BTreeMap::new(),
         },
-        balancer: Balancer { vrid: 51, advert: Duration::from_secs(1) },
+        balancer: Balancer {
+            vrid: 51,
+            failover: Failover::Normal,
+            advert: Failover::Normal.advert(),
+        },
         access: Access {
             user: "ubuntu".to_owned(),
             authorized_keys: Vec::new(),
@@ -107,7 +111,8 @@ pub fn homelab() -> Cluster {
     cluster.kubernetes.external = None;
     cluster.etcd = Etcd::Stacked;
     cluster.network.ntp = vec!["10.101.1.1".to_owned()];
-    cluster.balancer.advert = Duration::from_millis(200);
+    cluster.balancer.failover = Failover::Fast;
+    cluster.balancer.advert = Failover::Fast.advert();
     cluster.access.authorized_keys =
         vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOperator me@laptop".to_owned()];
     cluster.nodes.truncate(5);

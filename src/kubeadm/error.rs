@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::{config, etcd, preflight};
 use crate::ssh;
 
+/// What a load balancer says that must not use its virtual router id (`vrrp-listen.py`).
+const CLASH: &str = "k8sha vrrp-listen: cannot use router id";
+
 /// A phase that did not come to its end. No text in it holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -143,9 +146,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether waiting cures nothing: a node that is somebody else, or lets nobody in.
+    /// Whether waiting cures nothing: a node that is somebody else, or lets nobody in, or whose
+    /// router id somebody else uses.
     pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Error::Ssh { source, .. } if !source.is_transient())
+        match self {
+            Error::Ssh { source, .. } => !source.is_transient(),
+            Error::Balancer { journal, .. } => journal.contains(CLASH),
+            _ => false,
+        }
     }
 
     /// The next thing to try.
@@ -160,6 +168,11 @@ impl Error {
             Error::AnotherCluster { .. } => {
                 Some("check the profile's addresses and VMIDs, or destroy the other cluster".into())
             }
+            Error::Balancer { journal, .. } if journal.contains(CLASH) => Some(
+                "`balancer.vrid` in the profile must be a number that nobody on the nodes' network \
+                 uses; change it and run the same command again"
+                    .into(),
+            ),
             Error::Balancer { unit, .. } => {
                 Some(format!("on that node: `sudo systemctl status {unit}`"))
             }

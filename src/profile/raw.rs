@@ -21,7 +21,7 @@ pub use super::written::{
     HostAddress, HostKeyLine, HttpsUrl, Mib, PoolName, Port, PublicKey, PveUrl, Sha256,
     StorageName, UserName, Vlan,
 };
-use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
+use crate::cluster::{CloneMode, Failover, Kernel, ProxyMode, Role, Version};
 
 /// A Kubernetes cluster and the Proxmox VE machines that it lives on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -214,7 +214,11 @@ pub struct Balancer {
     /// The VRRP virtual router id, 1 to 255, unique on the network segment.
     #[schemars(required)]
     pub vrid: Option<At<u8>>,
-    /// The time between two VRRP advertisements; `1s` unless said otherwise.
+    /// How soon the VIP leaves a balancer that fails: `normal` (within 3.5 s) unless said otherwise,
+    /// or `fast` (under 1 s) for a network and hosts that are never silent for half a second.
+    pub failover: Option<At<Failover>>,
+    /// The time between two VRRP advertisements; `900ms`, or `200ms` with `failover: fast`, unless
+    /// said otherwise.
     pub advert: Option<At<Duration>>,
 }
 

@@ -1,5 +1,5 @@
 //! Our parts against the real software that Debian packages: OpenSSH, sudo, HAProxy, keepalived,
-//! cloud-init, netplan, dnsmasq, dig, shellcheck.
+//! cloud-init, netplan, dnsmasq, dig, etcd, containerd, shellcheck.
 //!
 //!     K8SHA_REAL=1 cargo test --test real -- --ignored --test-threads=1
 //!
@@ -12,9 +12,15 @@
 
 mod balancers;
 mod cell;
+mod clash;
 mod client;
 mod configs;
+mod containerd;
 mod dns;
+mod dns_on_node;
+mod etcd;
+mod failover;
+mod idle;
 mod jump;
 mod keys;
 mod lab;

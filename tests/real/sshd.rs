@@ -50,6 +50,7 @@ pub struct Setup {
     sudoers: String,
     authority: String,
     second: Option<String>,
+    files: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -66,6 +67,7 @@ impl Setup {
             sudoers: SUDOERS.to_owned(),
             authority: String::new(),
             second: None,
+            files: Vec::new(),
         }
     }
 
@@ -106,6 +108,12 @@ impl Setup {
         self.config("TrustedUserCAKeys /run/k8sha/ca.pub\n")
     }
 
+    /// With this file in the place where a node has it.
+    pub fn file(mut self, path: &str, content: &str) -> Self {
+        self.files.push((path.to_owned(), content.to_owned()));
+        self
+    }
+
     /// With another sudoers file.
     pub fn sudoers(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.sudoers);
@@ -114,8 +122,18 @@ impl Setup {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> Sshd {
-        let Setup { network, address, host, host_file, keys, more, sudoers, authority, second } =
-            self;
+        let Setup {
+            network,
+            address,
+            host,
+            host_file,
+            keys,
+            more,
+            sudoers,
+            authority,
+            second,
+            files,
+        } = self;
         let login = KeyPair::generate("k8sha").unwrap();
         let config = format!(
             "{more}ListenAddress {address}\nHostKey /run/k8sha/host_key\nPidFile none\nUsePAM no\n\
@@ -133,6 +151,7 @@ impl Setup {
         let keys = [&[login.public.clone()], keys.as_slice()].concat().join("\n") + "\n";
         let mut cell = Cell::new()
             .empty("/run")
+            .overlaid("/etc")
             .empty("/run/sshd")
             .empty("/run/home")
             .after("chmod 1777 /run/home")
@@ -147,6 +166,9 @@ impl Setup {
             .file("/etc/sudoers", &sudoers, 0o440);
         if let Some(second) = second {
             cell = cell.file("/run/k8sha/second_key", &second, 0o600);
+        }
+        for (path, content) in &files {
+            cell = cell.file(path, content, 0o644);
         }
         if let Some(network) = network {
             cell = cell.in_network(&network);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::at::{At, Section, listed};
 use super::complaint::{Complaint, Severity};
 use super::raw::{FilePath, Profile, Row};
-use crate::cluster::{Api, Balancer, Cluster};
+use crate::cluster::{Api, Balancer, Cluster, Failover};
 
 /// The complaints so far.
 pub(super) struct Notes {
@@ -233,14 +233,16 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
             _ => {}
         }
     }
+    let failover =
+        section.value.failover.as_ref().map_or(Failover::Normal, |failover| failover.value);
     let advert = within(
         section.value.advert.as_ref(),
-        Duration::from_secs(1),
+        failover.advert(),
         (Duration::from_millis(100), "100ms"),
         (Duration::from_secs(40), "40s"),
         notes,
     );
-    Some(Balancer { vrid: vrid?.value, advert })
+    Some(Balancer { vrid: vrid?.value, failover, advert })
 }
 
 /// A span of time between a least and a most.

@@ -14,7 +14,7 @@ use crate::profile::at::{Written, listed};
 use crate::profile::fault::closest;
 pub use words::*;
 
-use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
+use crate::cluster::{CloneMode, Failover, Kernel, ProxyMode, Role, Version};
 
 impl Written for String {
     fn read(word: &str) -> Result<Self, String> {
@@ -160,6 +160,7 @@ choices! {
         ("nftables", ProxyMode::Nftables),
         ("ipvs", ProxyMode::Ipvs),
     ];
+    Failover: [("normal", Failover::Normal), ("fast", Failover::Fast)];
     CloneMode: [("linked", CloneMode::Linked), ("full", CloneMode::Full)];
 }
 
