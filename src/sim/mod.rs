@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::RuntimeFlavor;
 use tokio::task::JoinSet;
 
 use self::containers::Containers;
@@ -366,9 +367,11 @@ impl Drop for Sim {
         self.shared.act(|_, _| ());
         // Real machines end with it; their keepers are waited for.
         let vacate = || self.shared.act(|world, _| world.lab.vacate());
-        match tokio::runtime::Handle::try_current() {
+        // A runtime of one thread cannot be told that one of its threads waits.
+        let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        match flavor {
+            Ok(RuntimeFlavor::CurrentThread) | Err(_) => vacate(),
             Ok(_) => tokio::task::block_in_place(vacate),
-            Err(_) => vacate(),
         }
     }
 }
