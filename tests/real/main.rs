@@ -23,6 +23,7 @@ mod failover;
 mod idle;
 mod jump;
 mod keys;
+mod kubeadm;
 mod lab;
 mod loopback;
 mod machine;
