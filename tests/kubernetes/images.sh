@@ -26,8 +26,9 @@ tag() {
 etcd="$("$here/part.sh" etcd "$(tag etcd)")"
 coredns="$("$here/part.sh" coredns "$(tag coredns)")"
 pause="$("$here/part.sh" pause "$(tag pause)")"
+start="$("$here/part.sh" kube-proxy-start 1)"
 
-recipe=$(cat "$binaries"/.*.recipe "$etcd"/.*.recipe "$coredns"/.*.recipe "$pause"/.*.recipe \
+recipe=$(cat "$binaries"/.*.recipe "$etcd"/.*.recipe "$coredns"/.*.recipe "$pause"/.*.recipe "$start"/.*.recipe \
   "$here/images.sh" "$here/image.py" | sha256sum | cut -d' ' -f1)
 exec 8>"$cache/$version/.images.lock"
 flock 8
@@ -65,7 +66,9 @@ if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
         for program in iptables{,-save,-restore} ip6tables{,-save,-restore}; do
           ln -s xtables-nft-multi "$root/usr/sbin/$program"
         done
-        cp "$binaries/kube-proxy" "$root/usr/local/bin/"
+        cp "$start/kube-proxy-start" "$root/usr/local/bin/kube-proxy"
+        mkdir -p "$root/usr/local/lib"
+        cp "$binaries/kube-proxy" "$root/usr/local/lib/"
         ;;
       *) cp "$binaries/$name" "$root/usr/local/bin/" ;;
     esac

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# part.sh etcd|coredns|cni|pause VERSION: builds what a node has besides Kubernetes's own binaries,
-# static, from the Go module proxy, and prints the folder that has it.
+# part.sh etcd|coredns|cni|pause|kube-proxy-start VERSION: builds what a node has besides Kubernetes's
+# own binaries, static, from the Go module proxy, and prints the folder that has it.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
 . "$here/cached.sh"
-part=${1:?part.sh etcd|coredns|cni|pause VERSION}
-version=${2:?part.sh etcd|coredns|cni|pause VERSION}
+part=${1:?part.sh etcd|coredns|cni|pause|kube-proxy-start VERSION}
+version=${2:?part.sh etcd|coredns|cni|pause|kube-proxy-start VERSION}
 flags=(-trimpath -gcflags=all=-dwarf=false -ldflags '-s -w')
 
 # module FOLDER REQUIREMENT…: a module that requires these.
@@ -42,16 +42,20 @@ cni() {
     "$plugins/plugins/ipam/host-local" "$plugins/plugins/meta/portmap"
 }
 
-pause() {
-  module "$1"
-  cp "$here/pause/main.go" .
-  compile -o "$2/pause" .
+pause() { own pause "$@"; }
+
+kube-proxy-start() { own kube-proxy-start "$@"; }
+
+own() {
+  module "$2"
+  cp "$here/$1/main.go" .
+  compile -o "$3/$1" .
 }
 
 case $part in
   etcd) names=(etcd etcdctl) ;;
   cni) names=(bridge host-local loopback portmap ptp) ;;
-  coredns | pause) names=("$part") ;;
+  coredns | pause | kube-proxy-start) names=("$part") ;;
   *) echo "part.sh: there is no $part" >&2 && exit 2 ;;
 esac
 # All names of a part are made together.
