@@ -41,5 +41,6 @@ build() {
   nice -n 10 go build -p 2 "${flags[@]}" -o "$out/" "${@/#/k8s.io/kubernetes/cmd/}"
 }
 
-cached "$cache/$version" "${flags[*]} $(grep -v '^ *#' "$here/gomod.sh")" build "${binaries[@]}"
+recipe="${flags[*]} $(grep -v '^ *#' "$here/gomod.sh") $(grep "^$version " "$here/replaced" || true)"
+cached "$cache/$version" "$recipe" build "${binaries[@]}"
 echo "$cache/$version"

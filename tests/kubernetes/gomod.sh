@@ -5,6 +5,7 @@
 # They are Kubernetes's own, with its staging folders (which are not in its module) replaced by the
 # modules that are published of them: k8s.io/api of 1.34.4 is k8s.io/api v0.34.4.
 set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
 version=$1
 folder=$2
 
@@ -16,3 +17,6 @@ sed -e 's|^module .*|module k8sha.test/kubernetes|' \
 cat "$source/go.sum" >"$folder/go.sum"
 cd "$folder"
 go mod edit -require "k8s.io/kubernetes@v$version"
+while read -r of module instead; do
+  [ "$of" != "$version" ] || go mod edit -replace "$module=$module@$instead"
+done <"$here/replaced"

@@ -25,7 +25,8 @@ if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
   ln "$binaries"/{kubeadm,kubelet,kubectl} "$work/usr/bin/"
   ln "$cni"/{bridge,host-local,loopback,portmap,ptp} "$work/opt/cni/bin/"
   ln "$images"/*.tar "$work/opt/k8sha-images/"
-  mkdir -p "$work/usr/lib/k8sha-kubernetes"
+  mkdir -p "$work/usr/lib/k8sha-kubernetes" "$work/etc/default"
+  cp "$here/layer/kubelet.default" "$work/etc/default/kubelet"
   cp "$here"/layer/{containerd-config,import-images} "$work/usr/lib/k8sha-kubernetes/"
   units="$work/usr/lib/systemd/system"
   mkdir -p "$units"/{kubelet,containerd}.service.d
