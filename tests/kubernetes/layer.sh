@@ -16,9 +16,9 @@ cni="$("$here/part.sh" cni "$cni_version")"
 recipe=$(cat "$images/.recipe" "$cni"/.*.recipe "$here/layer.sh" "$here"/layer/* | sha256sum | cut -d' ' -f1)
 exec 8>"$cache/$version/.layer.lock"
 flock 8
-if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
-  rm -rf "$folder" "$folder".work.*
-  work="$(mktemp -d "$folder.work.XXXXXX")"
+if [ "$(cat "$folder.recipe" 2>/dev/null)" != "$recipe" ]; then
+  rm -rf "$folder" "$folder".*
+  work="$(mktemp -d "$folder.XXXXXX")"
   chmod 755 "$work"
   # Hard links: nothing writes to a layer that lies under another one.
   mkdir -p "$work"/usr/bin "$work"/opt/cni/bin "$work"/opt/k8sha-images
@@ -33,7 +33,7 @@ if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
   cp "$here/layer/kubelet.service" "$units/"
   cp "$here/layer/10-kubeadm.conf" "$units/kubelet.service.d/"
   cp "$here/layer/containerd.conf" "$units/containerd.service.d/k8sha-kubernetes.conf"
-  echo "$recipe" >"$work/.recipe"
   mv "$work" "$folder"
+  echo "$recipe" >"$folder.recipe"
 fi
 echo "$folder"
