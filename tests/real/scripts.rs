@@ -11,7 +11,8 @@ use crate::{needs, profiles};
 fn shellcheck(paths: &[PathBuf]) {
     // SC1091: what a script reads from its node is not here.
     let output = Command::new("shellcheck")
-        .args(["--norc", "--severity=info", "--exclude=SC1091", "--format=gcc", "--"])
+        .args(["--norc", "--external-sources", "--severity=info", "--exclude=SC1091"])
+        .args(["--format=gcc", "--"])
         .args(paths)
         .output()
         .unwrap();
@@ -55,12 +56,16 @@ fn shellcheck_has_nothing_to_say_of_our_own_scripts() {
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let examples = fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<PathBuf> =
-        examples.filter(|path| path.extension().is_some_and(|ending| ending == "sh")).collect();
-    assert!(!paths.is_empty());
-    let more = [".ci/run", "tests/machine/run.sh", "tests/machine/image.sh"];
-    paths.extend(more.iter().map(|path| root.join(path)));
+    let mut paths = vec![root.join(".ci/run")];
+    for folder in ["examples", "tests/kubernetes", "tests/machine"] {
+        let before = paths.len();
+        let files = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        paths.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "sh")));
+        assert!(paths.len() > before, "no script in {folder}");
+    }
+    for script in ["layer/containerd-config", "layer/import-images"] {
+        paths.push(root.join("tests/kubernetes").join(script));
+    }
     paths.push(root.join("tests/real/containerd-builds.sh"));
     shellcheck(&paths);
 }
