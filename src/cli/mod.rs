@@ -17,6 +17,7 @@ mod job;
 mod log;
 mod plan;
 mod render;
+mod routes;
 mod sim;
 mod site;
 mod status;
@@ -63,6 +64,14 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Status => status::run(&common, started).await,
         Command::Dns => dns::run(&common, started).await,
         Command::Doctor => doctor::run(&common, started).await,
+        Command::Routes { apply, remove } => {
+            let wish = match (apply, remove) {
+                (true, _) => routes::Wish::Apply,
+                (_, true) => routes::Wish::Remove,
+                _ => routes::Wish::Show,
+            };
+            routes::run(&common, started, wish).await
+        }
         Command::Render { node } => render::run(&common, &node),
         Command::Sim { clean: true, .. } => sim::clean(&common),
         Command::Sim { port, .. } => sim::run(&common, port).await,

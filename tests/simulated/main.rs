@@ -10,9 +10,13 @@ mod pve_schema;
 mod standing;
 mod world;
 
+mod access;
 mod doctor;
 mod faults;
 mod interrupted;
+mod joins;
+mod network;
+mod offline;
 mod ownership;
 mod privileges;
 mod refused;

@@ -249,6 +249,7 @@ fn the_help_of_every_command_reads_as_the_golden_file() {
         "plan",
         "status",
         "dns",
+        "routes",
         "render",
         "sim",
         "generate",
