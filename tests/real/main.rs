@@ -24,6 +24,7 @@ mod masters;
 mod needs;
 mod openssh;
 mod profiles;
+mod routes;
 mod scripts;
 mod seeds;
 mod sshd;
