@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &["cluster", "proxmox"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "net", "plan", "proxmox"]),
+    ("routes", &["cluster", "error", "net", "ssh"]),
     ("state", &["cluster", "error", "files", "ssh"]),
     ("settings", &["cluster", "error", "proxmox"]),
     (
@@ -62,6 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "proxmox",
             "report",
+            "routes",
             "run",
             "settings",
             "sim",

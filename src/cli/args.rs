@@ -181,6 +181,15 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         seed: Option<PathBuf>,
     },
+    /// Show the blackhole routes on the Proxmox VE hosts, set them or remove them, over SSH.
+    Routes {
+        /// Set them, now and for every boot.
+        #[arg(long, conflicts_with = "remove")]
+        apply: bool,
+        /// Remove them.
+        #[arg(long)]
+        remove: bool,
+    },
     /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
     Sim {
         /// The port of the first host, by name; the next has the next [default: any free ones].
@@ -207,6 +216,10 @@ pub struct UpArgs {
     /// Where to write the admin kubeconfig [default: `kubeconfig` in the state folder].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Merge the admin access into a kubeconfig of yours: what it holds of other clusters stays,
+    /// and what it was is kept beside it as FILE.k8sha-backup.
+    #[arg(long, value_name = "FILE", conflicts_with = "kubeconfig")]
+    pub merge_kubeconfig: Option<PathBuf>,
     /// Wipe the `/registry` keys that another cluster left in the external etcd.
     #[arg(long)]
     pub wipe_etcd: bool,

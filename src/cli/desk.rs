@@ -44,7 +44,7 @@ impl Desk {
     ) -> Result<Self, Failure> {
         let warnings = match command {
             "plan" => Warnings::Full,
-            "status" | "dns" | "doctor" | "destroy" => Warnings::None,
+            "status" | "dns" | "doctor" | "destroy" | "routes" => Warnings::None,
             _ => Warnings::Short,
         };
         let mut cluster = load(common, warnings)?;
@@ -162,6 +162,7 @@ impl Desk {
     pub(super) fn options(&self) -> Options {
         Options {
             kubeconfig: self.state.kubeconfig(),
+            merge: false,
             wipe_etcd: false,
             parallel_clones: self.cluster.proxmox.parallel_clones,
         }

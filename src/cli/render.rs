@@ -24,6 +24,8 @@ struct Documents {
     network_config: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     kubeadm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cni: Option<String>,
 }
 
 pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<Exit, Failure> {
@@ -56,6 +58,7 @@ pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<E
         meta_data: seed.meta_data.clone(),
         network_config: seed.network_config.clone(),
         kubeadm: kubeadm(&cluster, node)?,
+        cni: cni(&cluster, node)?,
     };
     if common.json {
         super::print_json(&documents)?;
@@ -112,6 +115,16 @@ fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
     Ok(Some(text.masked().to_owned()))
 }
 
+/// What the first master does for the pod network.
+fn cni(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
+    if node.name != cluster.first_master().name {
+        return Ok(None);
+    }
+    crate::kubeadm::cni::rendered(cluster).map_err(|error| {
+        Failure::new(Exit::Usage, "render the pod network", &error).hint(error.hint())
+    })
+}
+
 impl Documents {
     fn text(&self) -> String {
         let mut parts = vec![
@@ -121,6 +134,9 @@ impl Documents {
         ];
         if let Some(kubeadm) = &self.kubeadm {
             parts.push(("kubeadm", kubeadm));
+        }
+        if let Some(cni) = &self.cni {
+            parts.push(("cni", cni));
         }
         let section = |(name, text): &(&str, &str)| {
             format!("# ---- {name} of {} ----\n{}\n", self.node, text.trim_end())

@@ -29,6 +29,8 @@ pub const TEMPLATES: &[(&str, &str)] = embedded![
     "files/crictl.yaml",
     "files/haproxy.cfg",
     "files/hosts",
+    "files/hosts.toml",
+    "files/import-images.sh",
     "files/keepalived.conf",
     "files/keepalived.service",
     "files/kernel.sh",
@@ -178,7 +180,7 @@ mod tests {
                 let listed = [format!("`{variable}`"), format!("`{variable}.")];
                 assert!(
                     // Loop variables are the template's own.
-                    ["master", "peer"].contains(&variable)
+                    ["image", "master", "mirror", "peer"].contains(&variable)
                         || listed.iter().any(|text| readme.contains(text)),
                     "`{variable}` of {name}"
                 );

@@ -67,6 +67,9 @@ pub fn k8s1() -> Cluster {
             proxy: ProxyMode::Ipvs,
             cni: Cni::None,
             control_plane_timeout: Duration::from_secs(120),
+            parallel_joins: None,
+            image_repository: None,
+            image_archives: Vec::new(),
         },
         etcd: Etcd::External {
             endpoints: members.map(|last| format!("https://10.103.1.{last}:2379")).into(),
@@ -93,7 +96,14 @@ pub fn k8s1() -> Cluster {
             clone: CloneMode::Linked,
             cpu: "x86-64-v2-AES".to_owned(),
             parallel_clones: 2,
+            ssh: HostLogin { user: "root".to_owned(), identity: None, known_hosts: None },
+            blackholes: vec![
+                net([198, 19, 0, 0], 16),
+                net([198, 18, 0, 0], 16),
+                net([100, 64, 0, 0], 10),
+            ],
         },
+        mirrors: Mirrors::default(),
         images: BTreeMap::new(),
         nodes,
     }

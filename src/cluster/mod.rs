@@ -87,6 +87,8 @@ pub struct Cluster {
     pub access: Access,
     /// The Proxmox VE hosts and what is used of them.
     pub proxmox: Proxmox,
+    /// Where packages and images come from instead of the Internet.
+    pub mirrors: Mirrors,
     /// Operating systems by the name that the node table uses.
     pub images: BTreeMap<String, Image>,
     /// The node table, in the order of the profile.
@@ -146,6 +148,28 @@ pub struct Kubernetes {
     pub cni: Cni,
     /// How long kubeadm waits for the control plane.
     pub control_plane_timeout: Duration,
+    /// How many masters join at once over an external etcd; `None` is all of them. Over a stacked
+    /// etcd they join one by one, whatever this says.
+    pub parallel_joins: Option<usize>,
+    /// Where the control plane's images come from instead of `registry.k8s.io`.
+    pub image_repository: Option<String>,
+    /// Image archives that every Kubernetes node imports before kubeadm needs them.
+    pub image_archives: Vec<ImageArchive>,
+}
+
+/// An archive of container images, as `ctr images export` and `docker save` write them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageArchive {
+    /// A file that the node has already: it came with its operating system's image.
+    Node(PathBuf),
+    /// A file that the node downloads.
+    Download {
+        /// Where from.
+        url: String,
+        /// Its SHA-256, as 64 hex digits.
+        sha256: String,
+    },
 }
 
 /// Who implements Kubernetes services.
@@ -175,6 +199,27 @@ pub enum Cni {
         /// The version of `cilium-cli`, such as 0.18.9.
         cli_version: String,
     },
+    /// Calico, installed by its operator.
+    Calico {
+        /// Calico's version, such as 3.32.2.
+        version: String,
+        /// How its agents move packets.
+        dataplane: CalicoDataplane,
+    },
+    /// A manifest of the operator's own, on the operator's machine.
+    Manifest(PathBuf),
+}
+
+/// How Calico's agents move packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CalicoDataplane {
+    /// eBPF programs, which do kube-proxy's work as well.
+    Ebpf,
+    /// iptables, beside a kube-proxy with iptables or IPVS.
+    Iptables,
+    /// nftables, beside a kube-proxy with nftables.
+    Nftables,
 }
 
 /// Where the cluster's state lives.
@@ -260,6 +305,37 @@ pub struct Proxmox {
     pub cpu: String,
     /// How many clones may run at once per (host, storage).
     pub parallel_clones: usize,
+    /// How the hosts themselves are reached by SSH; only `k8sha routes` does that.
+    pub ssh: HostLogin,
+    /// The networks that the hosts drop packets to, so that nothing meant for the cluster leaves
+    /// by the default route.
+    pub blackholes: Vec<Ipv4Net>,
+}
+
+/// How the Proxmox VE hosts themselves are reached by SSH.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostLogin {
+    /// The login user: `root`, or one who has sudo without a password.
+    pub user: String,
+    /// The private key, on the operator's machine.
+    pub identity: Option<PathBuf>,
+    /// A file in OpenSSH's `known_hosts` form that knows the hosts' keys.
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// Where packages and images come from instead of the Internet. `None` is the usual place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mirrors {
+    /// The distribution's packages, such as `http://archive.ubuntu.com/ubuntu`.
+    pub apt: Option<String>,
+    /// What stands under `https://pkgs.k8s.io`.
+    pub kubernetes: Option<String>,
+    /// What stands under `https://download.docker.com`.
+    pub docker: Option<String>,
+    /// What stands under `https://kernel.ubuntu.com/mainline`.
+    pub kernels: Option<String>,
+    /// Mirrors of container registries by the registry's name, tried in this order.
+    pub registries: BTreeMap<String, Vec<String>>,
 }
 
 /// One Proxmox VE host.
@@ -269,6 +345,10 @@ pub struct Host {
     pub endpoint: String,
     /// How its certificate is known.
     pub trust: Option<Trust>,
+    /// Where its SSH server is, `ADDRESS` or `ADDRESS:PORT`; the API's host and port 22 otherwise.
+    pub ssh_address: Option<String>,
+    /// The host key of its SSH server, as one line; a `known_hosts` file tells it otherwise.
+    pub ssh_host_key: Option<String>,
     /// The storage of VM disks, such as `local-lvm`.
     pub storage: String,
     /// The storage of ISO images (content type `iso`), such as `local`.

@@ -118,6 +118,8 @@ fn fixture() -> Cluster {
         let source = TemplateSource::Ours(VmId(template));
         let host = Host {
             endpoint: format!("https://{name}.kloud.lan:8006"),
+            ssh_address: None,
+            ssh_host_key: None,
             trust: None,
             storage: "local-lvm".to_owned(),
             iso_storage: "local".to_owned(),

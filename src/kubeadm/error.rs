@@ -133,6 +133,14 @@ pub enum Error {
         /// What it holds.
         what: String,
     },
+    /// The operator's manifest cannot be used.
+    #[error("`{}` holds {what}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What it holds that it should not, or does not hold.
+        what: String,
+    },
     /// A local file that cannot be read or written.
     #[error("cannot {doing} `{}`: {source}", path.display())]
     File {
@@ -186,7 +194,16 @@ impl Error {
                  between them, and the router id must be theirs alone"
                     .into(),
             ),
-            Error::Kubeconfig { .. } => Some("move it away, or ask for another path".into()),
+            Error::Manifest { .. } => Some(
+                "known are ${K8SHA_POD_CIDR}, ${K8SHA_SERVICE_CIDR}, ${K8SHA_API_HOST} and \
+                 ${K8SHA_API_PORT}"
+                    .into(),
+            ),
+            Error::Kubeconfig { .. } => Some(
+                "move it away, ask for another path, or have ours put beside what it holds with \
+                 `--merge-kubeconfig`"
+                    .into(),
+            ),
             _ => None,
         }
     }

@@ -34,6 +34,7 @@ mod needs;
 mod neighbours;
 mod openssh;
 mod profiles;
+mod routes;
 mod scripts;
 mod seeds;
 mod sshd;

@@ -7,9 +7,13 @@ mod golden;
 mod standing;
 mod world;
 
+mod access;
 mod doctor;
 mod faults;
 mod interrupted;
+mod joins;
+mod network;
+mod offline;
 mod ownership;
 mod privileges;
 mod refused;

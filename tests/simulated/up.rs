@@ -305,6 +305,7 @@ fn the_help_of_every_command_reads_as_the_golden_file() {
         "status",
         "dns",
         "doctor",
+        "routes",
         "render",
         "sim",
         "generate",

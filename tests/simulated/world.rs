@@ -127,9 +127,14 @@ impl World {
         Self { folder, profile: profile.to_owned() }
     }
 
-    /// The same world, seen by a profile that is the one of this world with some text replaced.
+    /// The same world, seen by the profile `k8s1` with some text replaced.
     pub fn with_profile(&mut self, name: &str, changes: &[(&str, &str)]) {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/k8s1.yaml");
+        self.with_profile_of("k8s1", name, changes);
+    }
+
+    /// The same world, seen by one of our profiles with some text replaced.
+    pub fn with_profile_of(&mut self, profile: &str, name: &str, changes: &[(&str, &str)]) {
+        let source = format!("{}/profiles/{profile}.yaml", env!("CARGO_MANIFEST_DIR"));
         let mut text = fs::read_to_string(source).unwrap();
         for (from, to) in changes {
             assert!(text.contains(from), "`{from}` is not in the profile");
@@ -172,6 +177,29 @@ impl World {
     /// Every request that the simulated Proxmox VE has got, oldest first.
     pub fn requests(&self) -> Vec<Value> {
         requests(&self.path())
+    }
+
+    /// The same world, seen by one of our profiles without the rows of these nodes.
+    pub fn without_rows(&mut self, profile: &str, name: &str, nodes: &[&str]) {
+        let source = format!("{}/profiles/{profile}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(source).unwrap();
+        let gone = |line: &&str| nodes.iter().any(|node| line.contains(&format!("name: {node},")));
+        let rows: Vec<&str> = text.lines().filter(gone).collect();
+        assert_eq!(rows.len(), nodes.len(), "{rows:#?}");
+        let changes: Vec<(&str, &str)> = rows.into_iter().map(|row| (row, "")).collect();
+        self.with_profile_of(profile, name, &changes);
+    }
+
+    /// Writes a file beside the profiles of this world.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Lets hours pass while nobody looks.
+    pub fn pass(&self, hours: f64) {
+        inspect::pass(&self.path(), hours * 3600.0).unwrap();
     }
 
     /// Stands for everything that the world's users can see.

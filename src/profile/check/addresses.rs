@@ -47,6 +47,33 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     for (what, net) in nets.iter().filter(|(what, _)| *what != "the nodes' subnet") {
         swallowed(what, net, &taken, raw, notes);
     }
+    cut_off(raw, &taken, notes);
+}
+
+/// Addresses that the Proxmox VE hosts would no longer reach.
+fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
+    let subnet = raw.network.as_ref().and_then(|network| network.value.subnet.as_ref());
+    let proxmox = raw.proxmox.as_ref().map(|section| &section.value);
+    for net in proxmox.and_then(|proxmox| proxmox.blackholes.as_deref()).unwrap_or_default() {
+        let mut complaint = Complaint::error(format!(
+            "the blackhole `{}` would swallow addresses in use",
+            net.value
+        ))
+        .at(net.span.clone(), "this blackhole");
+        if let Some(subnet) = subnet
+            && (net.value.contains(&subnet.value) || subnet.value.contains(&net.value))
+        {
+            complaint = complaint.at(subnet.span.clone(), "the nodes' subnet");
+        }
+        for one in taken.iter().filter(|one| net.value.contains(&one.ip)) {
+            complaint = complaint.at(one.span.clone(), one.by.clone());
+        }
+        if complaint.spans.len() > 1 {
+            notes.push(
+                complaint.help("the hosts drop every packet to a blackhole: make it smaller"),
+            );
+        }
+    }
 }
 
 fn taken(raw: &Profile) -> Vec<Taken> {

@@ -5,11 +5,13 @@
 
 mod access;
 mod addresses;
+mod cni;
 mod etcd;
 mod kubernetes;
 mod layout;
 mod network;
 mod nodes;
+mod offline;
 mod proxmox;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,7 +154,7 @@ pub(super) fn settle(
     let api = cluster.and_then(|section| api(section, raw, notes));
     let kubernetes = notes
         .need_top(profile, "kubernetes", &raw.kubernetes)
-        .and_then(|section| kubernetes::settle(section, raw, notes));
+        .and_then(|section| kubernetes::settle(section, raw, base, notes));
     let etcd = notes
         .need_top(profile, "etcd", &raw.etcd)
         .and_then(|choice| etcd::settle(choice, base, notes));
@@ -162,7 +164,8 @@ pub(super) fn settle(
     let access = access::settle(raw, base, notes);
     let proxmox = notes
         .need_top(profile, "proxmox", &raw.proxmox)
-        .and_then(|section| proxmox::settle(section, base, notes));
+        .and_then(|section| proxmox::settle(section, raw, base, notes));
+    let mirrors = offline::mirrors(raw, notes);
     let images = proxmox::images(raw, notes);
     notes.need_top(profile, "nodes", &raw.nodes);
     let nodes = nodes::settle(raw, notes);
@@ -181,6 +184,7 @@ pub(super) fn settle(
         balancer: balancer?,
         access: access?,
         proxmox: proxmox?,
+        mirrors: mirrors?,
         images: images?,
         nodes: nodes?,
     })

@@ -56,9 +56,9 @@ impl Guest {
             .collect()
     }
 
-    /// The minor versions whose repository of pkgs.k8s.io is a source, such as `1.28`.
+    /// The minor versions whose repository, pkgs.k8s.io's or a mirror's, is a source, such as `1.28`.
     fn kubernetes_minors(&self) -> Vec<String> {
-        const BEFORE: &str = "pkgs.k8s.io/core:/stable:/v";
+        const BEFORE: &str = "/core:/stable:/v";
         self.sources()
             .flat_map(|text| text.match_indices(BEFORE).map(|(at, _)| &text[at + BEFORE.len()..]))
             .filter_map(|after| after.split('/').next())
@@ -74,7 +74,7 @@ impl Guest {
         let offers: Vec<String> = if KUBERNETES.contains(&name) {
             self.kubernetes_minors().iter().map(|minor| offer(name, minor, wanted)).collect()
         } else if name == "containerd.io" {
-            let docker = self.sources().any(|text| text.contains("download.docker.com"));
+            let docker = self.sources().any(|text| text.contains("/linux/ubuntu"));
             CONTAINERD_IO.iter().filter(|_| docker).map(|version| (*version).to_owned()).collect()
         } else {
             let known = UBUNTU.iter().find(|(package, _)| *package == name);
