@@ -148,7 +148,8 @@ impl Setup {
         let shadow = format!("keen:*:19000::::::\nasked:{ASKED_HASH}:19000::::::\n");
         let shadow = with_users("/etc/shadow", &shadow);
         let group = with_users("/etc/group", "keen:x:64101:\nasked:x:64102:\n");
-        let keys = [&[login.public.clone()], keys.as_slice()].concat().join("\n") + "\n";
+        let keys =
+            [std::slice::from_ref(&login.public), keys.as_slice()].concat().join("\n") + "\n";
         let mut cell = Cell::new()
             .empty("/run")
             .overlaid("/etc")
