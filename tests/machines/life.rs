@@ -73,7 +73,7 @@ fn real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind() {
         site.api("POST", &format!("/nodes/{}/qemu/{machine}/status/start", host(machine)));
     }
     let back = site.run(&["up", "--json"]).ok().json();
-    assert_eq!(back["verdict"], "done", "{back:#}");
+    assert_eq!(back["verdict"], "settled", "{back:#}");
     assert_eq!(lasting(&site, "1201"), before);
     assert_eq!(site.holders(&MACHINES, VIP).len(), 1);
 

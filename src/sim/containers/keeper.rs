@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -154,20 +154,20 @@ impl Room {
         }
         fs::write(told, hardware).map_err(file("tell the machine its hardware"))?;
         let (hub, namespace) = (format!("k8sha-{lab}"), format!("k8sha-{lab}-{name}"));
-        if !std::path::Path::new("/run/netns").join(&namespace).exists() {
-            command(&["ip", "netns", "add", &namespace])?;
-            command(&[
-                "ip", "link", "add", port, "netns", &hub, "type", "veth", "peer", "name", "eth0",
-                "netns", &namespace,
-            ])?;
-            command(&["ip", "-n", &hub, "link", "set", port, "master", "br0", "up"])?;
-            command(&["ip", "-n", &namespace, "link", "set", "lo", "up"])?;
+        // A new card at each start: what a killed machine has left on the old one goes with it.
+        if Path::new("/run/netns").join(&namespace).exists() {
+            command(&["ip", "netns", "del", &namespace])?;
         }
+        command(&["ip", "netns", "add", &namespace])?;
+        command(&[
+            "ip", "link", "add", port, "netns", &hub, "type", "veth", "peer", "name", "eth0",
+            "netns", &namespace,
+        ])?;
+        command(&["ip", "-n", &hub, "link", "set", port, "master", "br0", "up"])?;
+        command(&["ip", "-n", &namespace, "link", "set", "lo", "up"])?;
         if !mac.is_empty() {
             command(&["ip", "-n", &namespace, "link", "set", "eth0", "address", mac])?;
         }
-        // A machine that was killed has left its addresses on the card.
-        command(&["ip", "-n", &namespace, "addr", "flush", "dev", "eth0"])?;
         let console = File::create(folder.join("console")).map_err(file("open the console"))?;
         let errors = console.try_clone().map_err(file("open the console"))?;
         let child = Command::new("sh")
