@@ -58,7 +58,7 @@ pub(super) fn run(common: &Common, name: &str) -> Result<Exit, Failure> {
 }
 
 fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
-    if node.role == Role::LoadBalancer {
+    if !node.role.is_kubernetes() {
         return Ok(None);
     }
     let keys = crate::kubeadm::keys::generate();

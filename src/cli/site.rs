@@ -1,6 +1,6 @@
 //! From a profile to the site that a simulator needs to hold it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
 use super::args::Topology;
@@ -15,7 +15,7 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
     let hosts = cluster.proxmox.hosts.iter().map(|(name, host)| SiteHost {
         name: name.to_string(),
         storages: storages(host),
-        bridges: vec![cluster.network.bridge.clone()],
+        bridges: bridges(cluster),
         memory_mib: 64 * 1024,
         cpus: 16,
     });
@@ -32,6 +32,12 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
         gateway: cluster.network.gateway,
         etcd: etcd(cluster),
     }
+}
+
+fn bridges(cluster: &Cluster) -> Vec<String> {
+    let others = cluster.network.others.iter().map(|other| other.bridge.clone());
+    let all: BTreeSet<String> = others.chain([cluster.network.bridge.clone()]).collect();
+    all.into_iter().collect()
 }
 
 /// One storage for each name, with all the content that the profile expects there.

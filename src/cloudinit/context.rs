@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Cni, Kernel, Node, ProxyMode, Role, Version};
+use crate::cluster::{Cluster, Cni, Etcd, Kernel, Node, ProxyMode, Role, Version};
 
 /// What stands in place of a secret where people can see it.
 pub(super) const MASK: &str = "(masked)";
@@ -35,6 +35,7 @@ pub(super) struct Variables<'a> {
     api: &'a crate::cluster::Api,
     kubernetes: KubernetesVars,
     cilium: Option<CiliumVars<'a>>,
+    etcd: Option<EtcdVars<'a>>,
     balancer: BalancerVars,
     masters: Vec<MasterVars<'a>>,
 }
@@ -91,6 +92,13 @@ struct CiliumVars<'a> {
 }
 
 #[derive(Serialize)]
+struct EtcdVars<'a> {
+    version: Version,
+    url: &'a str,
+    sha256: &'a str,
+}
+
+#[derive(Serialize)]
 struct BalancerVars {
     vrid: u8,
     priority: usize,
@@ -134,6 +142,7 @@ impl<'a> Variables<'a> {
             Kernel::Hwe => ("hwe", None),
             Kernel::Mainline(version) => ("mainline", Some(*version)),
         };
+        let home = cluster.network.home(node.ip);
         let mut authorized_keys = vec![secrets.operator_public.trim()];
         authorized_keys.extend(cluster.access.authorized_keys.iter().map(|key| key.trim()));
         Variables {
@@ -151,8 +160,8 @@ impl<'a> Variables<'a> {
                 preinstalled: node.preinstalled,
             },
             network: NetworkVars {
-                prefix: cluster.network.subnet.prefix_len(),
-                gateway: cluster.network.gateway,
+                prefix: home.subnet.prefix_len(),
+                gateway: home.gateway,
                 domain: &cluster.network.domain,
                 nameservers: &cluster.network.nameservers,
                 ntp: &cluster.network.ntp,
@@ -172,6 +181,14 @@ impl<'a> Variables<'a> {
             cilium: match &cluster.kubernetes.cni {
                 Cni::Cilium { version, cli_version } => Some(CiliumVars { version, cli_version }),
                 Cni::None => None,
+            },
+            etcd: match &cluster.etcd {
+                Etcd::Machines { release: Some(release), .. } => Some(EtcdVars {
+                    version: release.version,
+                    url: &release.url,
+                    sha256: &release.sha256,
+                }),
+                _ => None,
             },
             balancer: balancer(cluster, node),
             masters: cluster

@@ -4,7 +4,7 @@
 //! that exists is sound: names are DNS labels, addresses are unique and inside the subnet, every
 //! node's Proxmox host is known. [`crate::profile`] makes one out of what a person typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,6 +12,11 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+/// Where an etcd of ours answers clients.
+pub const ETCD_CLIENT_PORT: u16 = 2379;
+/// Where its members talk to each other.
+pub const ETCD_PEER_PORT: u16 = 2380;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -123,6 +128,39 @@ pub struct Network {
     pub bridge: String,
     /// The VLAN tag of every NIC.
     pub vlan: Option<u16>,
+    /// Further subnets of nodes, each reached through its gateway.
+    pub others: Vec<Subnet>,
+}
+
+/// A subnet of nodes, and how a NIC gets into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Subnet {
+    /// The subnet.
+    pub subnet: Ipv4Net,
+    /// Its default gateway, inside it.
+    pub gateway: Ipv4Addr,
+    /// The Proxmox bridge, such as `vmbr0`.
+    pub bridge: String,
+    /// The VLAN tag.
+    pub vlan: Option<u16>,
+}
+
+impl Network {
+    /// The subnet of the VIP, the load balancers, and of every node whose address is in no other.
+    pub fn first(&self) -> Subnet {
+        Subnet {
+            subnet: self.subnet,
+            gateway: self.gateway,
+            bridge: self.bridge.clone(),
+            vlan: self.vlan,
+        }
+    }
+
+    /// The subnet that an address lies in.
+    pub fn home(&self, ip: Ipv4Addr) -> Subnet {
+        let other = self.others.iter().find(|other| other.subnet.contains(&ip));
+        other.cloned().unwrap_or_else(|| self.first())
+    }
 }
 
 /// What kubeadm is asked for.
@@ -196,6 +234,39 @@ pub enum Etcd {
         /// Which Proxmox host each endpoint lives on, where known; for the failure-domain warning.
         hosts: BTreeMap<String, HostName>,
     },
+    /// Ours, on machines of its own: the rows of role `etcd`.
+    Machines {
+        /// What is installed on them; `None` where their images hold an etcd.
+        release: Option<EtcdRelease>,
+        /// `https://ADDRESS:PORT` of every member, in table order.
+        endpoints: Vec<String>,
+    },
+}
+
+impl Etcd {
+    /// The members' addresses, where etcd does not live on the masters.
+    pub fn endpoints(&self) -> Option<&[String]> {
+        match self {
+            Etcd::Stacked => None,
+            Etcd::External { endpoints, .. } | Etcd::Machines { endpoints, .. } => Some(endpoints),
+        }
+    }
+
+    /// Whether the rows of role `etcd` are its members.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Etcd::Machines { .. })
+    }
+}
+
+/// A release of etcd: an archive with `etcd` and `etcdctl` in one folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EtcdRelease {
+    /// Its version, such as 3.5.33.
+    pub version: Version,
+    /// Where each machine downloads it from.
+    pub url: String,
+    /// The archive's SHA-256, as 64 hex digits.
+    pub sha256: String,
 }
 
 /// Settings of keepalived on the load balancers.
@@ -309,6 +380,8 @@ pub struct Image {
 pub enum Role {
     /// HAProxy and keepalived.
     LoadBalancer,
+    /// A member of an etcd of ours.
+    Etcd,
     /// A control-plane node.
     Master,
     /// A worker node.
@@ -318,7 +391,7 @@ pub enum Role {
 impl Role {
     /// Whether kubelet runs on it.
     pub fn is_kubernetes(self) -> bool {
-        !matches!(self, Role::LoadBalancer)
+        matches!(self, Role::Master | Role::Worker)
     }
 }
 
@@ -326,6 +399,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Role::LoadBalancer => "load-balancer",
+            Role::Etcd => "etcd",
             Role::Master => "master",
             Role::Worker => "worker",
         })
@@ -384,6 +458,14 @@ impl Cluster {
         self.with_role(Role::Master)
             .next()
             .unwrap_or_else(|| unreachable!("a validated cluster has a master"))
+    }
+
+    /// The bridges, each with its VLAN tag, that the rows of a host and its templates need.
+    pub fn bridges(&self, host: &HostName) -> BTreeSet<(String, Option<u16>)> {
+        let rows = self.nodes.iter().filter(|node| node.host == *host);
+        let homes = rows.map(|node| self.network.home(node.ip));
+        let all = homes.chain([self.network.first()]);
+        all.map(|subnet| (subnet.bridge, subnet.vlan)).collect()
     }
 
     /// The node of that short name.

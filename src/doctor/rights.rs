@@ -75,8 +75,10 @@ pub(super) fn needs(cluster: &Cluster, host: &HostName) -> Vec<Need> {
     if ours {
         storage(&settings.import_storage, FILES);
     }
-    let bridge = format!("/sdn/zones/localnetwork/{}", cluster.network.bridge);
-    need(bridge.clone(), &["SDN.Use"], bridge);
+    for (bridge, _) in cluster.bridges(host) {
+        let bridge = format!("/sdn/zones/localnetwork/{bridge}");
+        need(bridge.clone(), &["SDN.Use"], bridge);
+    }
     if ours {
         let node = format!("/nodes/{host}");
         need(node.clone(), &["Sys.AccessNetwork"], node);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::Doing;
 use super::{Error, kubectl, path, ready};
-use crate::cluster::{Cluster, Cni, ProxyMode, Role};
+use crate::cluster::{Cluster, Cni, ProxyMode};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
 use crate::tempo::Tempo;
@@ -39,7 +39,7 @@ pub async fn install(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<
     let names: Vec<&str> = cluster
         .nodes
         .iter()
-        .filter(|node| node.role != Role::LoadBalancer)
+        .filter(|node| node.role.is_kubernetes())
         .map(|node| node.fqdn.as_str())
         .collect();
     ready::all(first, &names, true, tempo, READY).await?;

@@ -11,6 +11,7 @@ mod standing;
 mod world;
 
 mod doctor;
+mod etcd;
 mod faults;
 mod interrupted;
 mod ownership;

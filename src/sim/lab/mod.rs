@@ -28,6 +28,7 @@ mod iso;
 mod kube;
 mod kubeadm;
 mod lb;
+mod member;
 mod network;
 mod pace;
 mod packages;
@@ -38,6 +39,7 @@ mod serve;
 mod ssh;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod units;
 
 pub use serve::{EtcdFiles, LabEndpoints, serve};
@@ -147,7 +149,8 @@ impl Lab {
 
     /// What an operator has in hand for the site's etcd, if it has one.
     pub(crate) fn etcd_files(&self) -> Option<EtcdFiles> {
-        self.etcd.as_ref().map(|etcd| EtcdFiles {
+        let etcd = self.etcd.as_ref().filter(|etcd| !etcd.is_on_guests());
+        etcd.map(|etcd| EtcdFiles {
             ca: etcd.ca.pair.cert.clone(),
             cert: etcd.client.cert.clone(),
             key: etcd.client.key.clone(),
@@ -163,7 +166,8 @@ impl Lab {
         let ip = member.ip().to_string();
         // All members share one machine, so any of their addresses may be the one that another
         // member is called from, and etcd holds that against the caller's certificate.
-        let mut names: Vec<String> = etcd.members.iter().map(|at| at.ip().to_string()).collect();
+        let mut names: Vec<String> =
+            etcd.members.iter().filter_map(|m| Some(m.client?.ip().to_string())).collect();
         names.extend(["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
         let pair = etcd.ca.issue(&ip, None, &names, self.unix())?;
         Ok((etcd.ca.pair.cert.clone(), pair))
@@ -187,7 +191,7 @@ impl Lab {
         if let Some(guest) = self.guests.get_mut(key) {
             guest.run = None;
         }
-        self.elect();
+        self.settle();
     }
 
     /// Whether the guest of this VM reacts to ACPI shutdown (there is one, and it has booted).
@@ -211,7 +215,8 @@ impl Lab {
         }
         // A stacked etcd is gone with its last member; an external one keeps what it has.
         self.kubes.retain(|_, kube| kube.external || !kube.members.is_empty());
-        self.elect();
+        self.forget_etcd();
+        self.settle();
     }
 
     /// Whether the guest agent answers.
@@ -261,6 +266,12 @@ impl Lab {
         self.etcd.iter().flat_map(|etcd| etcd.kv.keys().cloned()).collect()
     }
 
+    /// Lets those agree that have to: etcd's members, the holders of virtual addresses.
+    fn settle(&mut self) {
+        self.settle_etcd();
+        self.elect();
+    }
+
     /// Lets everything take effect that ends by `now`.
     pub fn advance(&mut self, now: SimTime) {
         self.release();
@@ -278,7 +289,7 @@ impl Lab {
             if let Some((at, due)) = run.and_then(|run| run.take(at)) {
                 self.happen(&key, at, due);
             }
-            self.elect();
+            self.settle();
         }
         if now > self.now {
             self.now = now;

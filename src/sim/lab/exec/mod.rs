@@ -12,6 +12,7 @@ mod dig;
 mod files;
 mod kubeadm;
 mod kubectl;
+mod members;
 mod objects;
 mod shell;
 mod system;
@@ -174,7 +175,7 @@ impl Lab {
             },
         };
         // A unit that was started or stopped may move the virtual address.
-        self.elect();
+        self.settle();
         done
     }
 
