@@ -1,5 +1,5 @@
 //! Our parts against the real software that Debian packages: OpenSSH, sudo, HAProxy, keepalived,
-//! cloud-init, netplan, dnsmasq, dig, shellcheck.
+//! cloud-init, netplan, dnsmasq, dig, etcd, shellcheck.
 //!
 //!     K8SHA_REAL=1 cargo test --test real -- --ignored --test-threads=1
 //!
@@ -15,6 +15,7 @@ mod cell;
 mod client;
 mod configs;
 mod dns;
+mod etcd;
 mod jump;
 mod keys;
 mod lab;

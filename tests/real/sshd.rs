@@ -41,6 +41,7 @@ pub struct Sshd {
 
 /// What a server is to be like.
 pub struct Setup {
+    cell: Cell,
     network: Option<String>,
     address: SocketAddr,
     host: KeyPair,
@@ -57,6 +58,7 @@ impl Setup {
     pub fn new() -> Self {
         let host = KeyPair::generate("host").unwrap();
         Self {
+            cell: Cell::new(),
             network: None,
             address: SocketAddr::new(loopback::address().into(), PORT),
             host_file: host.private.expose_secret().to_owned(),
@@ -73,6 +75,12 @@ impl Setup {
     pub fn at(mut self, network: &str, address: Ipv4Addr) -> Self {
         self.network = Some(network.to_owned());
         self.address = SocketAddr::new(address.into(), PORT);
+        self
+    }
+
+    /// In a cell that holds more than the server.
+    pub fn within(mut self, cell: Cell) -> Self {
+        self.cell = cell;
         self
     }
 
@@ -114,8 +122,8 @@ impl Setup {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> Sshd {
-        let Setup { network, address, host, host_file, keys, more, sudoers, authority, second } =
-            self;
+        let Setup { network, address, host, host_file, keys, more, sudoers, authority, .. } = self;
+        let (cell, second) = (self.cell, self.second);
         let login = KeyPair::generate("k8sha").unwrap();
         let config = format!(
             "{more}ListenAddress {address}\nHostKey /run/k8sha/host_key\nPidFile none\nUsePAM no\n\
@@ -131,7 +139,7 @@ impl Setup {
         let shadow = with_users("/etc/shadow", &shadow);
         let group = with_users("/etc/group", "keen:x:64101:\nasked:x:64102:\n");
         let keys = [&[login.public.clone()], keys.as_slice()].concat().join("\n") + "\n";
-        let mut cell = Cell::new()
+        let mut cell = cell
             .empty("/run")
             .empty("/run/sshd")
             .empty("/run/home")
