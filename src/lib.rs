@@ -11,6 +11,7 @@
 //! report    what people see of it      events while it goes on, a report at its end
 //!
 //! doctor    what stands in the way     GET requests, DNS, TCP → findings with their fixes
+//! routes    blackholes on the hosts    SSH: looks, plans, acts; nobody else needs it
 //! ```
 //!
 //! Around them stand the adapters: [`proxmox`] (HTTPS), [`ssh`], [`dns`], [`kubeadm`] (over SSH) and
@@ -34,6 +35,7 @@ pub mod profile;
 pub mod proxmox;
 pub mod report;
 pub mod retry;
+pub mod routes;
 pub mod run;
 mod settings;
 pub mod sim;

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 /// The longest answer head that a proxy may send.
@@ -81,6 +82,11 @@ impl Dialer {
         Self { way: Way::Route(route), name_servers: BTreeMap::new() }
     }
 
+    /// Whether addresses are reached as this machine itself reaches them.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.way, Way::Direct)
+    }
+
     /// Where the name server with this address is asked.
     pub fn name_server(&self, server: SocketAddr) -> SocketAddr {
         self.name_servers.get(&server).copied().unwrap_or(server)
@@ -117,6 +123,37 @@ impl Dialer {
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         })
     }
+}
+
+/// How often an echo is asked for: what goes first may be lost while the neighbour is looked for.
+const ECHOES: u8 = 3;
+/// RFC 792, page 14.
+const ECHO_REQUEST: u8 = 8;
+const ECHO_REPLY: u8 = 0;
+
+/// Whether an address answers ICMP echo requests within a time; `None` where this machine lets only
+/// the privileged ask (`net.ipv4.ping_group_range`, icmp(7)).
+pub async fn ping(to: Ipv4Addr, limit: Duration) -> Option<bool> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).ok()?;
+    socket.set_nonblocking(true).ok()?;
+    // The kernel sets identifier and checksum, and hands over the replies to this socket alone.
+    let socket = UdpSocket::from_std(socket.into()).ok()?;
+    if socket.connect((to, 0)).await.is_err() {
+        return Some(false);
+    }
+    let mut answer = [0; 64];
+    for number in 1..=ECHOES {
+        let request = [ECHO_REQUEST, 0, 0, 0, 0, 0, 0, number];
+        if socket.send(&request).await.is_err() {
+            return Some(false);
+        }
+        match timeout(limit / u32::from(ECHOES), socket.recv(&mut answer)).await {
+            Ok(Ok(length)) if length > 0 && answer[0] == ECHO_REPLY => return Some(true),
+            Ok(_) => return Some(false),
+            Err(_) => {}
+        }
+    }
+    Some(false)
 }
 
 async fn connect_through(proxy: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {

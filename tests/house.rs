@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &["cluster", "proxmox"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "net", "pki", "plan", "proxmox"]),
+    ("routes", &["cluster", "error", "net", "ssh"]),
     ("state", &["cluster", "error", "files", "pki", "ssh"]),
     ("settings", &["cluster", "error", "proxmox"]),
     (
@@ -63,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "proxmox",
             "report",
+            "routes",
             "run",
             "settings",
             "sim",
@@ -84,6 +86,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hickory_server", &["src/sim/", "src/dns/"]),
     ("indicatif", &["src/report/"]),
     ("clap", &["src/cli/"]),
+    ("regex", &["src/sim/"]),
+    ("socket2", &["src/net.rs"]),
 ];
 
 const LONGEST_FILE: usize = 500;

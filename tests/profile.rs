@@ -93,6 +93,11 @@ fn an_etcd_of_machines_has_rules_of_its_own() {
         ("{ subnet: 10.103.1.0/24, ", "{ ", "`subnet` is missing"),
         ("cidr: 100.64.0.0/16", "cidr: 10.103.0.0/16", "the pod network overlap"),
         (
+            "proxmox:\n",
+            "proxmox:\n  blackholes: [10.103.1.0/28]\n",
+            "would swallow addresses in use",
+        ),
+        (
             "10.103.1.203, os: ubuntu-22.04, kernel: stock,          ram: 2G",
             "10.103.1.203, os: \
           ubuntu-22.04, kernel: stock, ram: 512M",
@@ -268,13 +273,56 @@ fn each_rule_has_its_own_words() {
         ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, a master needs 2"),
         ("ram: 4G, vcpu: 2", "ram: 1G, vcpu: 2", "has 1024 MiB of memory, a master needs 1700"),
         ("name: k8s1-cluster", "name: K8s", "lower case only"),
-        ("balancer: { vrid: 101, advert: 1s }", "", "`balancer` is missing"),
+        ("balancer: { vrid: 101, failover: normal }", "", "`balancer` is missing"),
         (
             "https://pve1.kloud.lan:8006",
             "https://10.101.1.101:8006",
             "for the Proxmox VE host `pve1`",
         ),
         ("name: k8s1-cluster", "name: &n k8s1-cluster", "anchors"),
+        (
+            "cni: none",
+            "cni: { calico: { version: 3.32.2, dataplane: ebpf } }",
+            "would both implement services",
+        ),
+        (
+            "cni: none",
+            "cni: { calico: { version: 3.32.2, dataplane: nftables } }",
+            "write their rules with the same tool",
+        ),
+        (
+            "proxy: ipvs                       # or none, with a CNI that does kube-proxy's work\n  cni: none",
+            "proxy: none\n  cni: { calico: { version: 3.32.2, dataplane: iptables } }",
+            "no kube-proxy, and a Calico that does not do its work",
+        ),
+        (
+            "proxy: ipvs                       # or none, with a CNI that does kube-proxy's work\n  cni: none",
+            "proxy: none\n  cni: { manifest: cni.yaml }",
+            "the manifest must bring what does its work",
+        ),
+        ("cni: none", "cni: { calico: { version: 3.20.0 } }", "3.30.0 or newer"),
+        ("cni: none", "cni: { calico: {} }", "`version` is missing"),
+        ("blackholes: [198.19.0.0/16", "blackholes: [10.0.0.0/8", "would swallow addresses in use"),
+        ("blackholes: [198.19.0.0/16", "blackholes: [0.0.0.0/0", "too much to drop packets to"),
+        ("198.18.0.0/16, 100.64.0.0/10]", "100.64.0.0/10, 100.64.0.0/16]", "overlap"),
+        (
+            "control_plane_timeout: 2m",
+            "image_archives: [k8s.tar]",
+            "`k8s.tar` is no path on a node",
+        ),
+        (
+            "control_plane_timeout: 2m",
+            "image_archives: [{ url: https://a.lan/k8s.tar }]",
+            "an archive of images without its `sha256`",
+        ),
+        ("control_plane_timeout: 2m", "parallel_joins: 0", "how many at once"),
+        (
+            "balancer:",
+            "mirrors: { registries: { registry.k8s.io/a: [https://m.lan] } }\nbalancer:",
+            "`registry.k8s.io/a` is no container registry",
+        ),
+        ("balancer:", "mirrors: { registries: { docker.io: [] } }\nbalancer:", "no mirror for"),
+        ("balancer:", "mirrors: { kubernetes: http://m.lan }\nbalancer:", "not an https address"),
         (
             "storage: local-lvm\n",
             "storage: local-lvm\n      ca_file: a.pem\n      fingerprint: \"abcd\"\n",
@@ -284,6 +332,39 @@ fn each_rule_has_its_own_words() {
         let shown = after(from, to);
         assert!(shown.contains(part), "{from:?} -> {to:?}: no {part:?} in\n{shown}");
     }
+}
+
+#[test]
+fn calico_follows_kube_proxy_unless_said_otherwise() {
+    use k8sha::cluster::{CalicoDataplane, Cni};
+    let homelab = embedded("homelab");
+    let cilium = "cni: { cilium: { version: 1.19.8, cli_version: 0.19.7 } }";
+    assert!(homelab.contains(cilium));
+    for (proxy, want) in [
+        ("none", CalicoDataplane::Ebpf),
+        ("nftables", CalicoDataplane::Nftables),
+        ("iptables", CalicoDataplane::Iptables),
+    ] {
+        let text = homelab
+            .replace(cilium, "cni: { calico: { version: 3.32.2 } }")
+            .replace("proxy: none", &format!("proxy: {proxy}"));
+        let cluster = read(&text).map_err(|r| r.render(Colour::Off)).unwrap().cluster;
+        let version = "3.32.2".to_owned();
+        assert_eq!(cluster.kubernetes.cni, Cni::Calico { version, dataplane: want });
+    }
+    let long = homelab.replace("name: homelab", "name: a-cluster-with-a-name-of-forty-letters");
+    let rejected = read(&long).unwrap_err().render(Colour::Off);
+    assert!(rejected.contains("too long a name for Cilium"), "{rejected}");
+}
+
+#[test]
+fn blackholes_are_the_clusters_own_networks_unless_said_otherwise() {
+    let nets = |text: &str| -> Vec<String> {
+        let cluster = read(text).map_err(|r| r.render(Colour::Off)).unwrap().cluster;
+        cluster.proxmox.blackholes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(nets(embedded("k8s1")), ["198.19.0.0/16", "198.18.0.0/16", "100.64.0.0/10"]);
+    assert_eq!(nets(embedded("homelab")), ["10.96.0.0/16", "10.244.0.0/16"]);
 }
 
 #[test]

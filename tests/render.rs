@@ -65,6 +65,125 @@ fn the_seeds_are_as_agreed() {
     }
 }
 
+/// A site without the Internet: everything comes from somewhere else.
+fn offline(mut cluster: Cluster) -> Cluster {
+    let mirror = |path: &str| Some(format!("https://mirror.lan/{path}"));
+    cluster.mirrors = Mirrors {
+        apt: Some("http://mirror.lan/ubuntu".to_owned()),
+        kubernetes: mirror("k8s"),
+        docker: mirror("docker"),
+        kernels: mirror("kernels"),
+        registries: [
+            ("docker.io".to_owned(), vec!["https://registry.lan/v2/hub".to_owned()]),
+            (
+                "registry.k8s.io".to_owned(),
+                vec!["https://registry.lan".to_owned(), "http://10.101.1.5:5000".to_owned()],
+            ),
+        ]
+        .into(),
+    };
+    cluster.kubernetes.image_repository = Some("registry.lan/k8s".to_owned());
+    cluster.kubernetes.image_archives = vec![
+        ImageArchive::Node("/var/lib/images/k8s.tar".into()),
+        ImageArchive::Download {
+            url: "https://mirror.lan/images/pause.tar".to_owned(),
+            sha256: "ab".repeat(32),
+        },
+    ];
+    cluster
+}
+
+#[test]
+fn a_site_without_the_internet_is_told_where_everything_is() {
+    let cluster = offline(fixture::k8s1());
+    for name in ["k8s1vrrp1", "k8s1master1"] {
+        let seed = seed(&cluster, node(&cluster, name));
+        assert_golden(&format!("seed/offline-{name}.txt"), seed.masked());
+        for usual in ["pkgs.k8s.io", "download.docker.com", "kernel.ubuntu.com"] {
+            let told = |line: &&str| line.contains(usual) && !line.trim_start().starts_with('#');
+            // What a script says of itself is no address that it asks.
+            let asked: Vec<&str> = seed.masked().lines().filter(told).collect();
+            assert!(asked.is_empty(), "{name}: {asked:?}");
+        }
+    }
+    let keys =
+        Keys { token: "abcdef.0123456789abcdef".into(), certificate_key: "ab".repeat(32).into() };
+    let init = config::init(&cluster, &keys).unwrap();
+    let text = init.text().expose_secret();
+    assert!(text.contains("\nimageRepository: registry.lan/k8s\n"), "{text}");
+}
+
+#[test]
+fn images_are_imported_after_containerd_runs_and_before_kubelet() {
+    let cluster = offline(fixture::k8s1());
+    let data = user_data(&seed(&cluster, node(&cluster, "k8s1master1")));
+    let commands: Vec<String> =
+        data["runcmd"].as_array().unwrap().iter().map(ToString::to_string).collect();
+    let at = |part: &str| commands.iter().position(|line| line.contains(part)).unwrap();
+    let runs = at(r#""--now","containerd""#);
+    let path = at("/var/lib/images/k8s.tar");
+    let download = at("https://mirror.lan/images/pause.tar");
+    assert!(runs < path && path < download && download < at("kubelet\"]"), "{commands:#?}");
+    assert!(commands[download].contains(&"ab".repeat(32)));
+    let containerd = written(&data, "/usr/local/lib/k8sha/containerd").unwrap();
+    assert_eq!(containerd.matches("/etc/containerd/certs.d").count(), 2, "{containerd}");
+    let hub = written(&data, "/etc/containerd/certs.d/docker.io/hosts.toml").unwrap();
+    assert_eq!(
+        hub,
+        "server = \"https://registry-1.docker.io\"\n\n[host.\"https://registry.lan/v2/hub\"]\n  \
+         capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n"
+    );
+}
+
+#[test]
+fn the_pod_networks_are_as_agreed() {
+    let calico = |proxy, dataplane| {
+        let mut cluster = fixture::k8s1();
+        cluster.kubernetes.proxy = proxy;
+        cluster.kubernetes.cni = Cni::Calico { version: "3.32.2".to_owned(), dataplane };
+        cluster
+    };
+    let mut beside = fixture::homelab();
+    beside.kubernetes.proxy = ProxyMode::Nftables;
+    for (name, cluster) in [
+        ("calico-ebpf.yaml", calico(ProxyMode::None, CalicoDataplane::Ebpf)),
+        ("calico-iptables.yaml", calico(ProxyMode::Ipvs, CalicoDataplane::Iptables)),
+        ("calico-nftables.yaml", calico(ProxyMode::Nftables, CalicoDataplane::Nftables)),
+        ("cilium-alone.txt", fixture::homelab()),
+        ("cilium-beside-kube-proxy.txt", beside),
+    ] {
+        let text = k8sha::kubeadm::cni::rendered(&cluster).unwrap().unwrap();
+        assert_golden(&format!("cni/{name}"), &text);
+    }
+}
+
+#[test]
+fn a_manifest_of_ones_own_is_filled_in_and_otherwise_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cni.yaml");
+    let mut cluster = fixture::k8s1();
+    cluster.kubernetes.cni = Cni::Manifest(path.clone());
+    let render = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        k8sha::kubeadm::cni::rendered(&cluster).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        render("kind: ConfigMap\na: ${K8SHA_POD_CIDR} ${K8SHA_SERVICE_CIDR}\nb: $X ${Y} {{ z }}\n")
+            .unwrap(),
+        Some("kind: ConfigMap\na: 100.64.0.0/16 198.18.0.0/23\nb: $X ${Y} {{ z }}\n".to_owned())
+    );
+    assert_eq!(
+        render("- kind: List\n  at: https://${K8SHA_API_HOST}:${K8SHA_API_PORT}\n").unwrap(),
+        Some("- kind: List\n  at: https://k8s1api.kloud.lan:6443\n".to_owned())
+    );
+    let unknown = render("kind: A\nb: ${K8SHA_PODS}\n").unwrap_err();
+    assert!(unknown.contains("`${K8SHA_PODS}`, which means nothing"), "{unknown}");
+    assert!(render("a: b\n").unwrap_err().contains("no Kubernetes object"));
+    std::fs::remove_file(&path).unwrap();
+    let gone = k8sha::kubeadm::cni::rendered(&cluster).unwrap_err().to_string();
+    assert!(gone.contains("cannot read") && gone.contains("cni.yaml"), "{gone}");
+}
+
 #[test]
 fn the_kubeadm_configurations_are_as_agreed() {
     let keys =
@@ -193,7 +312,7 @@ fn every_load_balancer_knows_every_master_and_its_peers() {
             format!("    unicast_src_ip {own}\n"),
             format!("    unicast_peer {{\n        {peer}\n    }}\n"),
             format!("    priority {priority}\n"),
-            "    advert_int 1\n".to_owned(),
+            "    advert_int 0.9\n".to_owned(),
             "        10.101.1.10/32\n".to_owned(),
         ] {
             assert!(keepalived.contains(&line), "{line} in {keepalived}");

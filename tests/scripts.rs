@@ -8,16 +8,24 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use k8sha::cloudinit::TEMPLATES;
+// The same file as the library's unit tests use; its `super` is this file.
+#[allow(dead_code, reason = "the other cluster is for other tests")]
+#[path = "../src/cluster/fixture.rs"]
+mod fixture;
+
+use k8sha::cloudinit::{NodeSecrets, Templates, render};
+use k8sha::cluster::*;
+use secrecy::ExposeSecret;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// A folder that stands for `/`, and `bin` in it that comes first in the path.
-struct Node {
+struct Machine {
     root: TempDir,
 }
 
-impl Node {
+impl Machine {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         for folder in ["bin", "mirror", "boot/grub", "etc", "run"] {
@@ -36,10 +44,9 @@ impl Node {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs an embedded script, its absolute folders moved under this one.
+    /// Runs a script as a node gets it, its absolute folders moved under this one.
     fn run(&self, script: &str, args: &[&str]) -> Output {
-        let (_, text) = TEMPLATES.iter().find(|(name, _)| *name == script).unwrap();
-        let mut text = (*text).to_owned();
+        let mut text = planted(script);
         for folder in ["/boot", "/run/k8sha", "/etc/default", "/etc/containerd", "/usr/local/bin"] {
             text = text.replace(folder, &format!("{}{folder}", self.root.path().display()));
         }
@@ -55,6 +62,30 @@ impl Node {
     }
 }
 
+/// A script of `cloudinit/`, as it is planted on the first master of the fixture, or on an etcd row.
+fn planted(script: &str) -> String {
+    let mut cluster = fixture::k8s1();
+    cluster.kubernetes.image_archives = vec![ImageArchive::Node("/images.tar".into())];
+    let secrets = NodeSecrets {
+        host_key_private: "hush".into(),
+        host_key_public: "ssh-ed25519 AAAA".to_owned(),
+        operator_public: "ssh-ed25519 AAAA".to_owned(),
+    };
+    let templates = Templates::builtin().unwrap();
+    let node = if script == "etcd" {
+        cluster = fixture::own_etcd();
+        cluster.with_role(Role::Etcd).next().unwrap()
+    } else {
+        cluster.first_master()
+    };
+    let seed = render(&templates, &cluster, node, &secrets, "i-1").unwrap();
+    let data: Value = serde_saphyr::from_str(seed.user_data.expose_secret()).unwrap();
+    let path = format!("/usr/local/lib/k8sha/{script}");
+    let files = data["write_files"].as_array().unwrap();
+    let file = files.iter().find(|file| file["path"] == path.as_str()).unwrap();
+    file["content"].as_str().unwrap().to_owned()
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -62,8 +93,8 @@ fn said(output: &Output) -> String {
 const RELEASE: &str = "6.6.1-060601-generic";
 
 /// A node on Ubuntu's kernel, and a mirror like kernel.ubuntu.com.
-fn ubuntu() -> Node {
-    let node = Node::new();
+fn ubuntu() -> Machine {
+    let node = Machine::new();
     node.program("uname", "echo 5.15.0-126-generic");
     node.program("dpkg", "echo amd64");
     node.program("update-grub", ":");
@@ -110,7 +141,7 @@ fn names(path: &Path) -> Vec<String> {
 #[test]
 fn a_mainline_kernel_is_two_verified_packages_and_grubs_default() {
     let node = ubuntu();
-    let output = node.run("files/kernel.sh", &["mainline", "6.6.1"]);
+    let output = node.run("kernel", &["mainline", "6.6.1"]);
     assert!(output.status.success(), "{}", said(&output));
     let asked = fs::read_to_string(node.path("asked")).unwrap();
     let first = asked.lines().next().unwrap();
@@ -130,7 +161,7 @@ fn a_mainline_kernel_is_two_verified_packages_and_grubs_default() {
 fn a_kernel_that_runs_already_is_left_alone() {
     let node = ubuntu();
     node.program("uname", &format!("echo {RELEASE}"));
-    let output = node.run("files/kernel.sh", &["mainline", "6.6.1"]);
+    let output = node.run("kernel", &["mainline", "6.6.1"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(!node.path("asked").exists());
     assert!(!node.path("run/k8sha/reboot-needed").exists());
@@ -145,7 +176,7 @@ fn a_package_that_is_not_what_its_checksum_says_is_not_installed() {
             fs::write(path, "something else").unwrap();
         }
     }
-    let output = node.run("files/kernel.sh", &["mainline", "6.6.1"]);
+    let output = node.run("kernel", &["mainline", "6.6.1"]);
     assert!(!output.status.success());
     assert!(said(&output).contains("is not what its CHECKSUMS says"), "{}", said(&output));
     assert!(!node.path("installed").exists());
@@ -154,7 +185,7 @@ fn a_package_that_is_not_what_its_checksum_says_is_not_installed() {
 #[test]
 fn a_kernel_that_was_never_built_is_named() {
     let node = ubuntu();
-    let output = node.run("files/kernel.sh", &["mainline", "6.6.9"]);
+    let output = node.run("kernel", &["mainline", "6.6.9"]);
     assert!(!output.status.success());
     let text = said(&output);
     assert!(text.contains("does not list one image and one modules package"), "{text}");
@@ -171,11 +202,11 @@ fn containerd_is_configured_in_the_form_that_it_reads() {
             "io.containerd.cri.v1.runtime",
         ),
     ] {
-        let node = Node::new();
+        let node = Machine::new();
         node.program("containerd", &format!("echo {says}"));
         node.program("systemctl", "echo \"$@\" >> $NODE/asked");
         for _ in 0..2 {
-            let output = node.run("files/containerd.sh", &["registry.k8s.io/pause:3.9"]);
+            let output = node.run("containerd", &["registry.k8s.io/pause:3.9"]);
             assert!(output.status.success(), "{}", said(&output));
         }
         let text = fs::read_to_string(node.path("etc/containerd/config.toml")).unwrap();
@@ -188,8 +219,8 @@ fn containerd_is_configured_in_the_form_that_it_reads() {
 }
 
 /// A node on which `curl` gives an archive of an etcd, and the archive's SHA-256.
-fn with_archive() -> (Node, String) {
-    let node = Node::new();
+fn with_archive() -> (Machine, String) {
+    let node = Machine::new();
     let release = node.path("mirror/etcd-v3.5.33-linux-amd64");
     fs::create_dir_all(&release).unwrap();
     fs::create_dir_all(node.path("usr/local/bin")).unwrap();
@@ -217,7 +248,7 @@ const ARCHIVE: &str = "https://mirror.kloud.lan/etcd-v3.5.33-linux-amd64.tar.gz"
 #[test]
 fn etcd_is_installed_from_the_pinned_archive() {
     let (node, sha256) = with_archive();
-    let output = node.run("files/etcd.sh", &["3.5.33", ARCHIVE, &sha256]);
+    let output = node.run("etcd", &["3.5.33", ARCHIVE, &sha256]);
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(fs::read_to_string(node.path("asked")).unwrap().trim(), ARCHIVE);
     let mut installed: Vec<_> = fs::read_dir(node.path("usr/local/bin"))
@@ -231,7 +262,7 @@ fn etcd_is_installed_from_the_pinned_archive() {
 #[test]
 fn an_archive_that_is_another_is_not_installed() {
     let (node, _) = with_archive();
-    let output = node.run("files/etcd.sh", &["3.5.33", ARCHIVE, &"ab".repeat(32)]);
+    let output = node.run("etcd", &["3.5.33", ARCHIVE, &"ab".repeat(32)]);
     assert!(!output.status.success());
     assert!(said(&output).contains("is not what the profile pins"), "{}", said(&output));
     assert_eq!(fs::read_dir(node.path("usr/local/bin")).unwrap().count(), 0);
@@ -241,7 +272,37 @@ fn an_archive_that_is_another_is_not_installed() {
 fn an_etcd_of_that_version_is_left_alone() {
     let (node, sha256) = with_archive();
     node.program("etcd", "echo etcd Version: 3.5.33; echo Git SHA: 1");
-    let output = node.run("files/etcd.sh", &["3.5.33", ARCHIVE, &sha256]);
+    let output = node.run("etcd", &["3.5.33", ARCHIVE, &sha256]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(!node.path("asked").exists());
+}
+
+#[test]
+fn archives_of_images_are_imported_and_downloaded_ones_verified_first() {
+    let node = Machine::new();
+    node.program("ctr", "echo \"$@\" >> $NODE/imported; cat \"$5\" >> $NODE/imported");
+    node.program(
+        "curl",
+        "while [ $# -gt 2 ]; do shift; done; cp \"$NODE/mirror/$(basename \"$2\")\" \"$1\"",
+    );
+    let here = node.path("here.tar");
+    fs::write(&here, "here").unwrap();
+    fs::write(node.path("mirror/there.tar"), "there").unwrap();
+    let output = node.run("import-images", &[here.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let hash: String = Sha256::digest("there").iter().map(|byte| format!("{byte:02x}")).collect();
+    let url = "https://mirror.lan/there.tar";
+    let output = node.run("import-images", &[url, &hash]);
+    assert!(output.status.success(), "{}", said(&output));
+    let imported = fs::read_to_string(node.path("imported")).unwrap();
+    let lines: Vec<&str> = imported.lines().collect();
+    assert_eq!(lines[0], format!("--namespace k8s.io images import {}", here.display()));
+    assert!(lines[1].starts_with("here--namespace k8s.io images import /"), "{imported}");
+    assert_eq!(lines[2], "there");
+
+    let output = node.run("import-images", &[url, &"0".repeat(64)]);
+    assert!(!output.status.success() && said(&output).contains("is not the file of SHA-256"));
+    let output = node.run("import-images", &["/nowhere/k8s.tar"]);
+    assert!(!output.status.success() && said(&output).contains("there is no /nowhere/k8s.tar"));
+    assert_eq!(fs::read_to_string(node.path("imported")).unwrap(), imported);
 }

@@ -16,5 +16,5 @@ fetch() {
     mv "$1.new" "$1"
 }
 
-fetch /etc/apt/keyrings/kubernetes.asc "https://pkgs.k8s.io/core:/stable:/v{{ kubernetes.minor }}/deb/Release.key"
-fetch /etc/apt/keyrings/docker.asc "https://download.docker.com/linux/{{ distribution }}/gpg"
+fetch /etc/apt/keyrings/kubernetes.asc "{{ mirrors.kubernetes }}/core:/stable:/v{{ kubernetes.minor }}/deb/Release.key"
+fetch /etc/apt/keyrings/docker.asc "{{ mirrors.docker }}/linux/{{ distribution }}/gpg"

@@ -49,7 +49,7 @@ mainline() {
     [ "$release" != "$(uname -r)" ] || exit 0
 
     # A release such as 6.6.0 lies in v6.6.
-    base="https://kernel.ubuntu.com/mainline/v$(echo "$version" | sed 's/\.0$//')/$(dpkg --print-architecture)"
+    base="{{ mirrors.kernels }}/v$(echo "$version" | sed 's/\.0$//')/$(dpkg --print-architecture)"
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     fetch "$base/CHECKSUMS" "$work/CHECKSUMS"

@@ -103,6 +103,10 @@ pub struct WorldArgs {
     /// Let something go wrong in the simulated world: FAULT@TARGET; may be given several times.
     #[arg(long, global = true, value_name = "FAULT@TARGET")]
     pub inject: Vec<String>,
+    /// Hold every request against Proxmox's own API schema and refuse what it does not allow: its
+    /// API viewer's `apidoc.js`, or the same as flat JSON.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
     /// How the simulated Proxmox VE hosts belong together.
     #[arg(long, global = true, value_enum, default_value_t = Topology::Cluster)]
     pub topology: Topology,
@@ -172,6 +176,19 @@ pub enum Command {
     Render {
         /// The node's name, as in the profile.
         node: String,
+        /// Write the node's seed ISO to a file, as a VM would get it: with its host key, so for your
+        /// eyes only. The keys are those of the state folder, made where there are none yet.
+        #[arg(long, value_name = "FILE")]
+        seed: Option<PathBuf>,
+    },
+    /// Show the blackhole routes on the Proxmox VE hosts, set them or remove them, over SSH.
+    Routes {
+        /// Set them, now and for every boot.
+        #[arg(long, conflicts_with = "remove")]
+        apply: bool,
+        /// Remove them.
+        #[arg(long)]
+        remove: bool,
     },
     /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
     Sim {
@@ -199,6 +216,10 @@ pub struct UpArgs {
     /// Where to write the admin kubeconfig [default: `kubeconfig` in the state folder].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Merge the admin access into a kubeconfig of yours: what it holds of other clusters stays,
+    /// and what it was is kept beside it as FILE.k8sha-backup.
+    #[arg(long, value_name = "FILE", conflicts_with = "kubeconfig")]
+    pub merge_kubeconfig: Option<PathBuf>,
     /// Wipe the `/registry` keys that another cluster left in the external etcd.
     #[arg(long)]
     pub wipe_etcd: bool,

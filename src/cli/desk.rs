@@ -44,7 +44,7 @@ impl Desk {
     ) -> Result<Self, Failure> {
         let warnings = match command {
             "plan" => Warnings::Full,
-            "status" | "dns" | "doctor" | "destroy" => Warnings::None,
+            "status" | "dns" | "doctor" | "destroy" | "routes" => Warnings::None,
             _ => Warnings::Short,
         };
         let mut cluster = load(common, warnings)?;
@@ -162,6 +162,7 @@ impl Desk {
     pub(super) fn options(&self) -> Options {
         Options {
             kubeconfig: self.state.kubeconfig(),
+            merge: false,
             wipe_etcd: false,
             parallel_clones: self.cluster.proxmox.parallel_clones,
         }
@@ -227,7 +228,9 @@ pub(super) fn templates(common: &Common) -> Result<crate::cloudinit::Templates, 
         None => Templates::builtin(),
         Some(folder) => Templates::with_overrides(folder),
     };
-    made.map_err(|error| Failure::new(Exit::Usage, "read the cloud-init templates", error))
+    made.map_err(|error| {
+        Failure::new(Exit::Usage, "read the cloud-init templates", &error).hint(error.hint())
+    })
 }
 
 fn state_folder(common: &Common, world: &World, cluster: &Cluster) -> Result<PathBuf, Failure> {

@@ -64,6 +64,7 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
         nodes,
     };
     let diagnosis = doctor::examine(&patient, before).await;
+    desk.world.verdict()?;
     publish(common, desk.world.simulated(), &desk.cluster.name, &diagnosis)
 }
 

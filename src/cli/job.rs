@@ -42,6 +42,7 @@ pub(super) async fn up(
         Kind::Bootstrap => ("bootstrap", Part { provision: false, ..Part::all() }),
     };
     let mut desk = Desk::lay(common, started, name).await?;
+    pod_network(&desk.cluster)?;
     desk.state.lock()?;
     let job = Job::new(&desk, started, name, up)?;
     job.make(&part).await
@@ -66,6 +67,7 @@ pub(super) async fn rebuild(
     up: UpArgs,
 ) -> Result<Exit, Failure> {
     let mut desk = Desk::lay(common, started, "rebuild").await?;
+    pod_network(&desk.cluster)?;
     desk.state.lock()?;
     let extent = Extent { keep_templates: true, keep_etcd: false };
     let job = Job::new(&desk, started, "rebuild", up.clone())?;
@@ -92,6 +94,14 @@ pub(super) async fn destroy(
         desk.state.forget()?;
     }
     job.publish(&report)
+}
+
+/// Sees, before anything is made or removed, that a manifest of the operator's own can be used.
+fn pod_network(cluster: &Cluster) -> Result<(), Failure> {
+    let rendered = crate::kubeadm::cni::rendered(cluster);
+    rendered.map(drop).map_err(|error| {
+        Failure::new(Exit::Usage, "use the pod network's manifest", &error).hint(error.hint())
+    })
 }
 
 /// The hosts that `--pve` names, each of which must have a row in the table.
@@ -137,8 +147,10 @@ impl<'a> Job<'a> {
         up: UpArgs,
     ) -> Result<Self, Failure> {
         let standard = desk.options();
+        let merge = up.merge_kubeconfig.is_some();
         let options = Options {
-            kubeconfig: up.kubeconfig.unwrap_or(standard.kubeconfig),
+            kubeconfig: up.merge_kubeconfig.or(up.kubeconfig).unwrap_or(standard.kubeconfig),
+            merge,
             wipe_etcd: up.wipe_etcd,
             ..standard
         };
@@ -173,6 +185,21 @@ impl<'a> Job<'a> {
         }
         if part.bootstrap {
             self.after_bootstrap(&mut report).await;
+        }
+        let cluster = &self.context.cluster;
+        let left: BTreeSet<&str> = cluster
+            .nodes
+            .iter()
+            .filter(|node| !part.covers(&node.host))
+            .map(|node| node.host.as_str())
+            .collect();
+        let made = matches!(report.verdict, Verdict::Done | Verdict::Settled);
+        if made && !left.is_empty() && self.desk.is_lasting(&self.context.options.kubeconfig) {
+            let (flags, left) =
+                (self.desk.flags(), left.into_iter().collect::<Vec<_>>().join(", "));
+            report.next = vec![format!(
+                "k8sha up{flags}     (makes what {left} still lacks, then the cluster)"
+            )];
         }
         report.wall_s = self.desk.started.elapsed().as_secs_f64();
         self.publish(&report)
@@ -300,18 +327,18 @@ impl<'a> Job<'a> {
                 "provision" => vec![format!("k8sha bootstrap{flags}")],
                 "destroy" => vec![format!("k8sha up{flags}")],
                 _ if self.desk.world.simulated() => vec![format!("k8sha status{flags}")],
+                // A file with other clusters in it keeps the current context that it had.
                 _ => vec![format!(
-                    "kubectl --kubeconfig {} get nodes",
-                    self.context.options.kubeconfig.display()
+                    "kubectl --kubeconfig {} --context {} get nodes",
+                    self.context.options.kubeconfig.display(),
+                    self.context.cluster.name
                 )],
             },
         }
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {
-        if let Some(trouble) = self.desk.world.sim().and_then(|sim| sim.shared().store.failure()) {
-            return Err(Failure::new(Exit::Local, "keep the simulated world", trouble));
-        }
+        self.desk.world.verdict()?;
         if self.desk.common.json {
             super::print_json(report)?;
         } else {

@@ -17,6 +17,7 @@ mod job;
 mod log;
 mod plan;
 mod render;
+mod routes;
 mod sim;
 mod site;
 mod status;
@@ -63,7 +64,15 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Status => status::run(&common, started).await,
         Command::Dns => dns::run(&common, started).await,
         Command::Doctor => doctor::run(&common, started).await,
-        Command::Render { node } => render::run(&common, &node),
+        Command::Render { node, seed } => render::run(&common, &node, seed.as_deref()),
+        Command::Routes { apply, remove } => {
+            let wish = match (apply, remove) {
+                (true, _) => routes::Wish::Apply,
+                (_, true) => routes::Wish::Remove,
+                _ => routes::Wish::Show,
+            };
+            routes::run(&common, started, wish).await
+        }
         Command::Sim { clean: true, .. } => sim::clean(&common),
         Command::Sim { port, .. } => sim::run(&common, port).await,
         Command::Generate { what, shell } => generate::run(what, shell),

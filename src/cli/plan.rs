@@ -15,6 +15,7 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
     let inventory = look::take(&context, &Part::all()).await?;
     let plan = planner::plan(&context.cluster, &context.specs, &inventory, &Part::all())
         .map_err(|conflicts| refused(&conflicts))?;
+    desk.world.verdict()?;
     if common.json {
         super::print_json(&plan)?;
     } else {

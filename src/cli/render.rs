@@ -1,4 +1,6 @@
-//! `k8sha render NODE`: a node's documents as they would be, secrets masked.
+//! `k8sha render NODE`: a node's documents as they would be, secrets masked; or its seed ISO.
+
+use std::path::Path;
 
 use secrecy::SecretString;
 use serde::Serialize;
@@ -8,7 +10,10 @@ use super::desk;
 use crate::cloudinit::{self, NodeSecrets};
 use crate::cluster::{Cluster, Node, Role};
 use crate::error::{Exit, Failure};
+use crate::files::write_private;
 use crate::kubeadm::config;
+use crate::settings;
+use crate::state::State;
 
 /// The documents of a node.
 #[derive(Serialize)]
@@ -19,9 +24,11 @@ struct Documents {
     network_config: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     kubeadm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cni: Option<String>,
 }
 
-pub(super) fn run(common: &Common, name: &str) -> Result<Exit, Failure> {
+pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<Exit, Failure> {
     let cluster = desk::load(common, desk::Warnings::Full)?;
     let templates = desk::templates(common)?;
     let short = name.split('.').next().unwrap_or(name);
@@ -33,6 +40,9 @@ pub(super) fn run(common: &Common, name: &str) -> Result<Exit, Failure> {
             format!("no row of the profile has that name; known are {}", known.join(", ")),
         ));
     };
+    if let Some(path) = image {
+        return write_seed(common, &cluster, node, path);
+    }
     // Nothing of this is written or used: what is secret is masked, what is made is a stand-in.
     let secrets = NodeSecrets {
         host_key_private: SecretString::from("(masked)"),
@@ -48,12 +58,39 @@ pub(super) fn run(common: &Common, name: &str) -> Result<Exit, Failure> {
         meta_data: seed.meta_data.clone(),
         network_config: seed.network_config.clone(),
         kubeadm: kubeadm(&cluster, node)?,
+        cni: cni(&cluster, node)?,
     };
     if common.json {
         super::print_json(&documents)?;
     } else {
         super::print(&documents.text())?;
     }
+    Ok(Exit::Ok)
+}
+
+/// Writes the seed that a VM of this node would get.
+fn write_seed(
+    common: &Common,
+    cluster: &Cluster,
+    node: &Node,
+    path: &Path,
+) -> Result<Exit, Failure> {
+    let folder = match &common.state {
+        Some(folder) => folder.clone(),
+        None => settings::state_home()?.join(&cluster.name),
+    };
+    let state = State::open(folder)?;
+    let host_key = state.host_key(&node.name)?;
+    let secrets = NodeSecrets {
+        host_key_private: host_key.private,
+        host_key_public: host_key.public,
+        operator_public: state.operator_key()?.public,
+    };
+    let instance = crate::run::context::instance_id(cluster, node, &state.creation()?);
+    let seed = cloudinit::render(&desk::templates(common)?, cluster, node, &secrets, &instance)
+        .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?;
+    write_private(path, &seed.image(cluster, &node.name).bytes)
+        .map_err(|error| Failure::new(Exit::Local, "write the seed", error).on(&node.name))?;
     Ok(Exit::Ok)
 }
 
@@ -78,6 +115,16 @@ fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
     Ok(Some(text.masked().to_owned()))
 }
 
+/// What the first master does for the pod network.
+fn cni(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
+    if node.name != cluster.first_master().name {
+        return Ok(None);
+    }
+    crate::kubeadm::cni::rendered(cluster).map_err(|error| {
+        Failure::new(Exit::Usage, "render the pod network", &error).hint(error.hint())
+    })
+}
+
 impl Documents {
     fn text(&self) -> String {
         let mut parts = vec![
@@ -87,6 +134,9 @@ impl Documents {
         ];
         if let Some(kubeadm) = &self.kubeadm {
             parts.push(("kubeadm", kubeadm));
+        }
+        if let Some(cni) = &self.cni {
+            parts.push(("cni", cni));
         }
         let section = |(name, text): &(&str, &str)| {
             format!("# ---- {name} of {} ----\n{}\n", self.node, text.trim_end())

@@ -32,6 +32,7 @@ pub(super) async fn run(common: &Common, port: Option<u16>) -> Result<Exit, Fail
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    world.verdict()?;
     Ok(Exit::Ok)
 }
 

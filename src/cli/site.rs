@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
 use super::args::Topology;
-use crate::cluster::{Cluster, Etcd};
+use crate::cluster::{Cluster, Etcd, Host};
 use crate::sim::site::{self, Site, SiteHost, SiteStorage};
 
 /// The world in which this cluster could be made: its hosts, with room enough, the storages and
@@ -14,7 +14,7 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
     records.extend(cluster.nodes.iter().map(|node| (node.fqdn.clone(), node.ip)));
     let hosts = cluster.proxmox.hosts.iter().map(|(name, host)| SiteHost {
         name: name.to_string(),
-        storages: storages(host),
+        storages: storages(host, topology == Topology::Cluster && is_shared(cluster, host)),
         bridges: bridges(cluster),
         memory_mib: 64 * 1024,
         cpus: 16,
@@ -31,6 +31,7 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
         api: cluster.api.fqdn.clone(),
         gateway: cluster.network.gateway,
         etcd: etcd(cluster),
+        packages: packages(cluster),
     }
 }
 
@@ -40,8 +41,41 @@ fn bridges(cluster: &Cluster) -> Vec<String> {
     all.into_iter().collect()
 }
 
+/// What the images hold, where rows say that they hold all: the packages of every role, so that one
+/// image serves each.
+fn packages(cluster: &Cluster) -> BTreeMap<String, String> {
+    const ROLES: [&str; 11] = [
+        "bind9-dnsutils",
+        "chrony",
+        "conntrack",
+        "containerd.io",
+        "curl",
+        "haproxy",
+        "ipset",
+        "ipvsadm",
+        "keepalived",
+        "qemu-guest-agent",
+        "socat",
+    ];
+    if !cluster.nodes.iter().any(|node| node.preinstalled) {
+        return BTreeMap::new();
+    }
+    let kubernetes = ["kubeadm", "kubectl", "kubelet"]
+        .map(|name| (name.to_owned(), format!("{}-1.1", cluster.kubernetes.version)));
+    ROLES.map(|name| (name.to_owned(), String::new())).into_iter().chain(kubernetes).collect()
+}
+
+/// Whether a host's disks lie on a storage that another host sees too: both name one template on it.
+fn is_shared(cluster: &Cluster, host: &Host) -> bool {
+    let same = |other: &&Host| {
+        other.storage == host.storage
+            && host.templates.iter().any(|(os, source)| other.templates.get(os) == Some(source))
+    };
+    cluster.proxmox.hosts.values().filter(same).count() > 1
+}
+
 /// One storage for each name, with all the content that the profile expects there.
-fn storages(host: &crate::cluster::Host) -> Vec<SiteStorage> {
+fn storages(host: &Host, shared: bool) -> Vec<SiteStorage> {
     let mut content: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     content.entry(&host.storage).or_default().extend(["images", "rootdir"]);
     content.entry(&host.iso_storage).or_default().push("iso");
@@ -51,6 +85,7 @@ fn storages(host: &crate::cluster::Host) -> Vec<SiteStorage> {
     let kind = |name: &str, content: &[&str]| match name {
         "local" => "dir",
         "local-zfs" => "zfspool",
+        name if shared && name == host.storage => "nfs",
         _ if content.iter().any(|kind| ["iso", "import"].contains(kind)) => "dir",
         _ => "lvmthin",
     };
@@ -60,7 +95,7 @@ fn storages(host: &crate::cluster::Host) -> Vec<SiteStorage> {
             name: name.to_owned(),
             kind: kind(name, &content).to_owned(),
             content: content.into_iter().map(str::to_owned).collect(),
-            shared: false,
+            shared: shared && name == host.storage,
             size_gib: 800,
         })
         .collect()

@@ -86,6 +86,7 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
         token_left_s: ages.token.map(|left| left.as_secs()),
         healthy,
     };
+    desk.world.verdict()?;
     if common.json {
         super::print_json(&status)?;
     } else {

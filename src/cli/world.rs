@@ -40,6 +40,11 @@ pub(super) struct World {
 pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World, Failure> {
     let args = &common.world;
     let world = if let Some(file) = &args.endpoints {
+        if args.schema.is_some() {
+            let said = "it runs in another process";
+            return Err(Failure::new(Exit::Usage, "hold the simulator to a schema", said)
+                .hint("give `--schema` to `k8sha sim`".to_owned()));
+        }
         let endpoints = read(file)?;
         let speed = endpoints.speed;
         World { endpoints: Some(endpoints), sim: None, folder: None, speed, passing: None }
@@ -112,7 +117,8 @@ pub(super) async fn simulate(
     let faults = faults.map_err(|error| Failure::new(Exit::Usage, doing, error))?;
     let speed = speed(args).map_err(|said| Failure::new(Exit::Usage, doing, said))?;
     let guests = guests(args, cluster);
-    let options = sim::Options { folder: folder.clone(), speed, faults, port, guests, say };
+    let schema = args.schema.clone();
+    let options = sim::Options { folder: folder.clone(), speed, faults, port, guests, say, schema };
     let sim = Sim::start(site(cluster, args.topology), options).await.map_err(|error| {
         let hint = match &error {
             sim::Error::Containers(error) => Some(error.hint()),
@@ -174,15 +180,20 @@ fn routers(cluster: &Cluster) -> Vec<(Ipv4Addr, u8)> {
 }
 
 fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
+    let real = "this is the real world";
     if args.guests == Guests::Containers {
-        return Err(Failure::new(Exit::Usage, "make containers", "this is the real world")
+        return Err(Failure::new(Exit::Usage, "make containers", real)
             .hint("`--guests` is for `--simulate` and `k8sha sim`".to_owned()));
     }
-    if args.inject.is_empty() {
-        return Ok(());
+    if !args.inject.is_empty() {
+        return Err(Failure::new(Exit::Usage, "inject a fault", real)
+            .hint("faults are for `--simulate`".to_owned()));
     }
-    Err(Failure::new(Exit::Usage, "inject a fault", "this is the real world")
-        .hint("faults are for `--simulate`".to_owned()))
+    if args.schema.is_some() {
+        return Err(Failure::new(Exit::Usage, "hold requests against a schema", real)
+            .hint("`--schema` is for `--simulate`; a real host knows its own".to_owned()));
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Endpoints, Failure> {
@@ -248,6 +259,21 @@ impl World {
     /// The simulator, if it runs in this process.
     pub(super) fn sim(&self) -> Option<&Sim> {
         self.sim.as_ref()
+    }
+
+    /// What the simulator of this process has to say at the end: that its world could not be kept, or
+    /// that it was sent what Proxmox's schema does not allow.
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        let Some(sim) = &self.sim else { return Ok(()) };
+        if let Some(trouble) = sim.shared().store.failure() {
+            return Err(Failure::new(Exit::Local, "keep the simulated world", trouble));
+        }
+        let violations: Vec<String> = sim.violations().iter().map(ToString::to_string).collect();
+        if violations.is_empty() {
+            return Ok(());
+        }
+        let doing = "send only what the schema of Proxmox VE allows";
+        Err(Failure::new(Exit::Proxmox, doing, violations.join("\n")))
     }
 
     /// Whether the simulated world ends with this command.

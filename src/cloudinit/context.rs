@@ -5,10 +5,19 @@ use std::net::Ipv4Addr;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Cni, Etcd, Kernel, Node, ProxyMode, Role, Version};
+use crate::cluster::{
+    Cluster, Cni, Etcd, Failover, ImageArchive, Kernel, Mirrors, Node, ProxyMode, Role, Version,
+};
 
 /// What stands in place of a secret where people can see it.
 pub(super) const MASK: &str = "(masked)";
+
+/// Where the control plane's images come from unless the profile says otherwise.
+const REPOSITORY: &str = "registry.k8s.io";
+/// Where packages come from unless the profile says otherwise.
+const KUBERNETES: &str = "https://pkgs.k8s.io";
+const DOCKER: &str = "https://download.docker.com";
+const KERNELS: &str = "https://kernel.ubuntu.com/mainline";
 
 /// The keys that are planted in one node.
 #[derive(Clone, Debug)]
@@ -36,6 +45,8 @@ pub(super) struct Variables<'a> {
     kubernetes: KubernetesVars,
     cilium: Option<CiliumVars<'a>>,
     etcd: Option<EtcdVars<'a>>,
+    mirrors: MirrorVars<'a>,
+    images: Vec<ImageVars<'a>>,
     balancer: BalancerVars,
     masters: Vec<MasterVars<'a>>,
 }
@@ -99,9 +110,82 @@ struct EtcdVars<'a> {
 }
 
 #[derive(Serialize)]
+struct MirrorVars<'a> {
+    /// `None` is the image's own choice.
+    apt: Option<&'a str>,
+    kubernetes: &'a str,
+    docker: &'a str,
+    kernels: &'a str,
+    registries: Vec<RegistryVars<'a>>,
+}
+
+#[derive(Serialize)]
+struct RegistryVars<'a> {
+    name: &'a str,
+    /// What is asked where no mirror answers.
+    server: String,
+    mirrors: Vec<RegistryMirror<'a>>,
+}
+
+#[derive(Serialize)]
+struct RegistryMirror<'a> {
+    url: &'a str,
+    /// Whether the address is the API's whole root already.
+    whole: bool,
+}
+
+impl<'a> MirrorVars<'a> {
+    fn new(mirrors: &'a Mirrors) -> Self {
+        let or = |mirror: &'a Option<String>, usual| mirror.as_deref().unwrap_or(usual);
+        let registry = |(name, mirrors): (&'a String, &'a Vec<String>)| RegistryVars {
+            name,
+            // Docker Hub's API lives elsewhere than its name says.
+            server: match name.as_str() {
+                "docker.io" => "https://registry-1.docker.io".to_owned(),
+                name => format!("https://{name}"),
+            },
+            mirrors: mirrors
+                .iter()
+                .map(|url| RegistryMirror {
+                    url,
+                    whole: url.contains("/v2/") || url.ends_with("/v2"),
+                })
+                .collect(),
+        };
+        Self {
+            apt: mirrors.apt.as_deref(),
+            kubernetes: or(&mirrors.kubernetes, KUBERNETES),
+            docker: or(&mirrors.docker, DOCKER),
+            kernels: or(&mirrors.kernels, KERNELS),
+            registries: mirrors.registries.iter().map(registry).collect(),
+        }
+    }
+}
+
+/// An archive of images, as the arguments of the script that imports it.
+#[derive(Serialize)]
+struct ImageVars<'a> {
+    /// A path on the node, or an address.
+    from: String,
+    sha256: Option<&'a str>,
+}
+
+impl<'a> ImageVars<'a> {
+    fn new(archive: &'a ImageArchive) -> Self {
+        match archive {
+            ImageArchive::Node(path) => Self { from: path.display().to_string(), sha256: None },
+            ImageArchive::Download { url, sha256 } => {
+                Self { from: url.clone(), sha256: Some(sha256) }
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct BalancerVars {
     vrid: u8,
     priority: usize,
+    failover: Failover,
     advert: String,
     peers: Vec<Ipv4Addr>,
 }
@@ -144,6 +228,7 @@ impl<'a> Variables<'a> {
         };
         let home = cluster.network.home(node.ip);
         let mut authorized_keys = vec![secrets.operator_public.trim()];
+        let repository = cluster.kubernetes.image_repository.as_deref().unwrap_or(REPOSITORY);
         authorized_keys.extend(cluster.access.authorized_keys.iter().map(|key| key.trim()));
         Variables {
             instance_id,
@@ -176,11 +261,11 @@ impl<'a> Variables<'a> {
                 version: cluster.kubernetes.version,
                 minor: cluster.kubernetes.version.minor_text(),
                 proxy: cluster.kubernetes.proxy,
-                pause: format!("registry.k8s.io/pause:{}", pause(cluster.kubernetes.version)),
+                pause: format!("{repository}/pause:{}", pause(cluster.kubernetes.version)),
             },
             cilium: match &cluster.kubernetes.cni {
                 Cni::Cilium { version, cli_version } => Some(CiliumVars { version, cli_version }),
-                Cni::None => None,
+                Cni::None | Cni::Calico { .. } | Cni::Manifest(_) => None,
             },
             etcd: match &cluster.etcd {
                 Etcd::Machines { release: Some(release), .. } => Some(EtcdVars {
@@ -190,6 +275,8 @@ impl<'a> Variables<'a> {
                 }),
                 _ => None,
             },
+            mirrors: MirrorVars::new(&cluster.mirrors),
+            images: cluster.kubernetes.image_archives.iter().map(ImageVars::new).collect(),
             balancer: balancer(cluster, node),
             masters: cluster
                 .with_role(Role::Master)
@@ -213,6 +300,7 @@ fn balancer(cluster: &Cluster, node: &Node) -> BalancerVars {
         vrid: cluster.balancer.vrid,
         // VRRP wants 1 to 254; the first of the table comes first.
         priority: 200usize.saturating_sub(10 * place).max(1),
+        failover: cluster.balancer.failover,
         // Seconds; VRRP version 3 counts in hundredths.
         advert: cluster.balancer.advert.as_secs_f64().to_string(),
         peers: others.map(|other| other.ip).collect(),

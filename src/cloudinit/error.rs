@@ -13,6 +13,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file of the person's folder takes nobody's place.
+    #[error("`{}` replaces no template of ours, and no other file there includes it", path.display())]
+    Unused {
+        /// The file.
+        path: PathBuf,
+        /// The names that ours have.
+        known: Vec<&'static str>,
+    },
     /// A template does not compile: a wrong tag, an unknown filter, a missing include.
     #[error("a cloud-init template does not compile\n{report}")]
     Template {
@@ -39,4 +47,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Error {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Unused { known, .. } => {
+                Some(format!("the names that can be replaced are {}", known.join(", ")))
+            }
+            _ => None,
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub const TEMPLATES: &[(&str, &str)] = embedded![
     "files/etcd.sh",
     "files/haproxy.cfg",
     "files/hosts",
+    "files/hosts.toml",
+    "files/import-images.sh",
     "files/keepalived.conf",
     "files/keepalived.service",
     "files/kernel.sh",
@@ -40,6 +42,7 @@ pub const TEMPLATES: &[(&str, &str)] = embedded![
     "files/needrestart.conf",
     "files/sysctl.conf",
     "files/vrrp-interface.sh",
+    "files/vrrp-listen.py",
     "etcd.yaml",
     "kubernetes.yaml",
     "load-balancer.yaml",
@@ -67,11 +70,23 @@ impl Templates {
     /// takes the place of ours with the same relative name.
     ///
     /// # Errors
-    /// [`Error::Folder`] when something in it cannot be read as text, [`Error::Template`] when a
-    /// template does not compile.
+    /// [`Error::Folder`] when something in it cannot be read as text, [`Error::Unused`] when a file
+    /// there would do nothing, [`Error::Template`] when a template does not compile.
     pub fn with_overrides(folder: &Path) -> Result<Self, Error> {
         let mut mine = Vec::new();
         gather(folder, "", &mut mine)?;
+        for (name, _) in &mine {
+            let name = name.strip_prefix(MINE).unwrap_or(name);
+            let replaces = TEMPLATES.iter().any(|(ours, _)| *ours == name);
+            // A part of one's own, that one's other files take in.
+            let quoted = [format!("\"{name}\""), format!("'{name}'"), format!("\"{MINE}{name}\"")];
+            let taken_in =
+                mine.iter().any(|(_, text)| quoted.iter().any(|quoted| text.contains(quoted)));
+            if !replaces && !taken_in {
+                let known = TEMPLATES.iter().map(|(name, _)| *name).collect();
+                return Err(Error::Unused { path: folder.join(name), known });
+            }
+        }
         Self::compile(mine)
     }
 
@@ -169,7 +184,7 @@ mod tests {
                 let listed = [format!("`{variable}`"), format!("`{variable}.")];
                 assert!(
                     // Loop variables are the template's own.
-                    ["master", "peer"].contains(&variable)
+                    ["image", "master", "mirror", "peer"].contains(&variable)
                         || listed.iter().any(|text| readme.contains(text)),
                     "`{variable}` of {name}"
                 );
@@ -227,6 +242,22 @@ mod tests {
             let error = Templates::with_overrides(folder.path()).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_would_do_nothing_is_refused_with_the_names_that_would() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("files")).unwrap();
+        fs::write(folder.path().join("files/sysctl.cnf"), "vm.swappiness = 1\n").unwrap();
+        let error = Templates::with_overrides(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("files/sysctl.cnf` replaces no template"), "{error}");
+        assert!(error.hint().unwrap().contains("files/sysctl.conf"), "{:?}", error.hint());
+        let include =
+            "{% include \"builtin/files/sysctl.conf\" %}{% include \"files/sysctl.cnf\" %}";
+        fs::write(folder.path().join("files/sysctl.conf"), include).unwrap();
+        let templates = Templates::with_overrides(folder.path()).unwrap();
+        let text = templates.render("files/sysctl.conf", &tera::Context::new()).unwrap();
+        assert!(text.ends_with("vm.swappiness = 1\n"), "{text}");
     }
 
     #[test]

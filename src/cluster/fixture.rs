@@ -68,6 +68,9 @@ pub fn k8s1() -> Cluster {
             proxy: ProxyMode::Ipvs,
             cni: Cni::None,
             control_plane_timeout: Duration::from_secs(120),
+            parallel_joins: None,
+            image_repository: None,
+            image_archives: Vec::new(),
         },
         etcd: Etcd::External {
             endpoints: members.map(|last| format!("https://10.103.1.{last}:2379")).into(),
@@ -76,7 +79,11 @@ pub fn k8s1() -> Cluster {
             key_file: "apiserver-etcd-client.key".into(),
             hosts: BTreeMap::new(),
         },
-        balancer: Balancer { vrid: 51, advert: Duration::from_secs(1) },
+        balancer: Balancer {
+            vrid: 51,
+            failover: Failover::Normal,
+            advert: Failover::Normal.advert(),
+        },
         access: Access {
             user: "ubuntu".to_owned(),
             authorized_keys: Vec::new(),
@@ -90,7 +97,14 @@ pub fn k8s1() -> Cluster {
             clone: CloneMode::Linked,
             cpu: "x86-64-v2-AES".to_owned(),
             parallel_clones: 2,
+            ssh: HostLogin { user: "root".to_owned(), identity: None, known_hosts: None },
+            blackholes: vec![
+                net([198, 19, 0, 0], 16),
+                net([198, 18, 0, 0], 16),
+                net([100, 64, 0, 0], 10),
+            ],
         },
+        mirrors: Mirrors::default(),
         images: BTreeMap::new(),
         nodes,
     }
@@ -108,7 +122,8 @@ pub fn homelab() -> Cluster {
     cluster.kubernetes.external = None;
     cluster.etcd = Etcd::Stacked;
     cluster.network.ntp = vec!["10.101.1.1".to_owned()];
-    cluster.balancer.advert = Duration::from_millis(200);
+    cluster.balancer.failover = Failover::Fast;
+    cluster.balancer.advert = Failover::Fast.advert();
     cluster.access.authorized_keys =
         vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOperator me@laptop".to_owned()];
     cluster.nodes.truncate(5);

@@ -13,17 +13,16 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-/// Where an etcd of ours answers clients.
-pub const ETCD_CLIENT_PORT: u16 = 2379;
-/// Where its members talk to each other.
-pub const ETCD_PEER_PORT: u16 = 2380;
-
+mod etcd;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod jump;
+mod network;
 mod version;
 
+pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd, EtcdRelease};
 pub use jump::Jump;
+pub use network::{Network, Subnet};
 pub use version::{KubeadmApi, Version};
 
 /// The identity of a VM on a Proxmox VE host or cluster: 100 to 999999999.
@@ -92,6 +91,8 @@ pub struct Cluster {
     pub access: Access,
     /// The Proxmox VE hosts and what is used of them.
     pub proxmox: Proxmox,
+    /// Where packages and images come from instead of the Internet.
+    pub mirrors: Mirrors,
     /// Operating systems by the name that the node table uses.
     pub images: BTreeMap<String, Image>,
     /// The node table, in the order of the profile.
@@ -109,58 +110,6 @@ pub struct Api {
     pub vip: Ipv4Addr,
     /// The port on the VIP and on every API server.
     pub port: u16,
-}
-
-/// The nodes' layer-2 network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Network {
-    /// The subnet of every node and of the VIP.
-    pub subnet: Ipv4Net,
-    /// The default gateway, inside the subnet.
-    pub gateway: Ipv4Addr,
-    /// The domain of the hosts, such as `kloud.lan`; not the cluster's DNS domain.
-    pub domain: String,
-    /// DNS servers, each of which must give the right answers.
-    pub nameservers: Vec<Ipv4Addr>,
-    /// NTP servers; empty means the distribution's own.
-    pub ntp: Vec<String>,
-    /// The Proxmox bridge of every NIC, such as `vmbr0`.
-    pub bridge: String,
-    /// The VLAN tag of every NIC.
-    pub vlan: Option<u16>,
-    /// Further subnets of nodes, each reached through its gateway.
-    pub others: Vec<Subnet>,
-}
-
-/// A subnet of nodes, and how a NIC gets into it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Subnet {
-    /// The subnet.
-    pub subnet: Ipv4Net,
-    /// Its default gateway, inside it.
-    pub gateway: Ipv4Addr,
-    /// The Proxmox bridge, such as `vmbr0`.
-    pub bridge: String,
-    /// The VLAN tag.
-    pub vlan: Option<u16>,
-}
-
-impl Network {
-    /// The subnet of the VIP, the load balancers, and of every node whose address is in no other.
-    pub fn first(&self) -> Subnet {
-        Subnet {
-            subnet: self.subnet,
-            gateway: self.gateway,
-            bridge: self.bridge.clone(),
-            vlan: self.vlan,
-        }
-    }
-
-    /// The subnet that an address lies in.
-    pub fn home(&self, ip: Ipv4Addr) -> Subnet {
-        let other = self.others.iter().find(|other| other.subnet.contains(&ip));
-        other.cloned().unwrap_or_else(|| self.first())
-    }
 }
 
 /// What kubeadm is asked for.
@@ -184,6 +133,28 @@ pub struct Kubernetes {
     pub cni: Cni,
     /// How long kubeadm waits for the control plane.
     pub control_plane_timeout: Duration,
+    /// How many masters join at once over an external etcd; `None` is all of them. Over a stacked
+    /// etcd they join one by one, whatever this says.
+    pub parallel_joins: Option<usize>,
+    /// Where the control plane's images come from instead of `registry.k8s.io`.
+    pub image_repository: Option<String>,
+    /// Image archives that every Kubernetes node imports before kubeadm needs them.
+    pub image_archives: Vec<ImageArchive>,
+}
+
+/// An archive of container images, as `ctr images export` and `docker save` write them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageArchive {
+    /// A file that the node has already: it came with its operating system's image.
+    Node(PathBuf),
+    /// A file that the node downloads.
+    Download {
+        /// Where from.
+        url: String,
+        /// Its SHA-256, as 64 hex digits.
+        sha256: String,
+    },
 }
 
 /// Who implements Kubernetes services.
@@ -213,60 +184,27 @@ pub enum Cni {
         /// The version of `cilium-cli`, such as 0.18.9.
         cli_version: String,
     },
+    /// Calico, installed by its operator.
+    Calico {
+        /// Calico's version, such as 3.32.2.
+        version: String,
+        /// How its agents move packets.
+        dataplane: CalicoDataplane,
+    },
+    /// A manifest of the operator's own, on the operator's machine.
+    Manifest(PathBuf),
 }
 
-/// Where the cluster's state lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// How Calico's agents move packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Etcd {
-    /// One etcd member on every master, made by kubeadm.
-    Stacked,
-    /// Somebody else's etcd, reached with the operator's files.
-    External {
-        /// `https://ADDRESS:PORT` of every member.
-        endpoints: Vec<String>,
-        /// The CA that signed the members' certificates (`etcd-ca.crt`), on the operator's machine.
-        ca_file: PathBuf,
-        /// The API servers' client certificate (`apiserver-etcd-client.crt`).
-        cert_file: PathBuf,
-        /// Its key (`apiserver-etcd-client.key`).
-        key_file: PathBuf,
-        /// Which Proxmox host each endpoint lives on, where known; for the failure-domain warning.
-        hosts: BTreeMap<String, HostName>,
-    },
-    /// Ours, on machines of its own: the rows of role `etcd`.
-    Machines {
-        /// What is installed on them; `None` where their images hold an etcd.
-        release: Option<EtcdRelease>,
-        /// `https://ADDRESS:PORT` of every member, in table order.
-        endpoints: Vec<String>,
-    },
-}
-
-impl Etcd {
-    /// The members' addresses, where etcd does not live on the masters.
-    pub fn endpoints(&self) -> Option<&[String]> {
-        match self {
-            Etcd::Stacked => None,
-            Etcd::External { endpoints, .. } | Etcd::Machines { endpoints, .. } => Some(endpoints),
-        }
-    }
-
-    /// Whether the rows of role `etcd` are its members.
-    pub fn is_ours(&self) -> bool {
-        matches!(self, Etcd::Machines { .. })
-    }
-}
-
-/// A release of etcd: an archive with `etcd` and `etcdctl` in one folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EtcdRelease {
-    /// Its version, such as 3.5.33.
-    pub version: Version,
-    /// Where each machine downloads it from.
-    pub url: String,
-    /// The archive's SHA-256, as 64 hex digits.
-    pub sha256: String,
+pub enum CalicoDataplane {
+    /// eBPF programs, which do kube-proxy's work as well.
+    Ebpf,
+    /// iptables, beside a kube-proxy with iptables or IPVS.
+    Iptables,
+    /// nftables, beside a kube-proxy with nftables.
+    Nftables,
 }
 
 /// Settings of keepalived on the load balancers.
@@ -274,8 +212,32 @@ pub struct EtcdRelease {
 pub struct Balancer {
     /// The VRRP virtual router id, unique on the segment: 1 to 255.
     pub vrid: u8,
+    /// How soon the VIP leaves a balancer that fails.
+    pub failover: Failover,
     /// The time between two VRRP advertisements.
     pub advert: Duration,
+}
+
+/// How soon the VIP leaves a balancer that fails: how often HAProxy is looked at, and how many
+/// failures count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failover {
+    /// HAProxy every second, twice: about three seconds in the worst case.
+    Normal,
+    /// HAProxy ten times a second, once: under one second.
+    Fast,
+}
+
+impl Failover {
+    /// The time between two VRRP advertisements that goes with it. The other balancer waits for
+    /// three of them and a little more (RFC 9568, 6.1: `Active_Down_Interval`).
+    pub fn advert(self) -> Duration {
+        Duration::from_millis(match self {
+            Failover::Normal => 900,
+            Failover::Fast => 200,
+        })
+    }
 }
 
 /// Who may log in to the nodes.
@@ -307,6 +269,37 @@ pub struct Proxmox {
     pub cpu: String,
     /// How many clones may run at once per (host, storage).
     pub parallel_clones: usize,
+    /// How the hosts themselves are reached by SSH; only `k8sha routes` does that.
+    pub ssh: HostLogin,
+    /// The networks that the hosts drop packets to, so that nothing meant for the cluster leaves
+    /// by the default route.
+    pub blackholes: Vec<Ipv4Net>,
+}
+
+/// How the Proxmox VE hosts themselves are reached by SSH.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostLogin {
+    /// The login user: `root`, or one who has sudo without a password.
+    pub user: String,
+    /// The private key, on the operator's machine.
+    pub identity: Option<PathBuf>,
+    /// A file in OpenSSH's `known_hosts` form that knows the hosts' keys.
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// Where packages and images come from instead of the Internet. `None` is the usual place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mirrors {
+    /// The distribution's packages, such as `http://archive.ubuntu.com/ubuntu`.
+    pub apt: Option<String>,
+    /// What stands under `https://pkgs.k8s.io`.
+    pub kubernetes: Option<String>,
+    /// What stands under `https://download.docker.com`.
+    pub docker: Option<String>,
+    /// What stands under `https://kernel.ubuntu.com/mainline`.
+    pub kernels: Option<String>,
+    /// Mirrors of container registries by the registry's name, tried in this order.
+    pub registries: BTreeMap<String, Vec<String>>,
 }
 
 /// One Proxmox VE host.
@@ -316,6 +309,10 @@ pub struct Host {
     pub endpoint: String,
     /// How its certificate is known.
     pub trust: Option<Trust>,
+    /// Where its SSH server is, `ADDRESS` or `ADDRESS:PORT`; the API's host and port 22 otherwise.
+    pub ssh_address: Option<String>,
+    /// The host key of its SSH server, as one line; a `known_hosts` file tells it otherwise.
+    pub ssh_host_key: Option<String>,
     /// The storage of VM disks, such as `local-lvm`.
     pub storage: String,
     /// The storage of ISO images (content type `iso`), such as `local`.

@@ -10,8 +10,10 @@ use tokio::task::JoinSet;
 
 use super::finding::{Finding, Severity};
 use super::host::Seen;
+use super::neighbours::{self, Neighbour, Neighbours};
 use crate::cluster::{Cluster, HostName, Role};
-use crate::net::Dialer;
+use crate::net::{Dialer, ping};
+use crate::proxmox::Nic;
 
 /// How long an address may take to answer; in a LAN it takes a millisecond.
 const LIMIT: Duration = Duration::from_millis(1500);
@@ -42,20 +44,24 @@ pub(super) fn unused(
     unused
 }
 
-/// Knocks at each address that nobody must have. Nothing but a connection is made.
+/// Knocks at each address that nobody must have: by TCP, and where this machine itself is on the
+/// network by ping and the ARP that both cause.
 pub(super) async fn knock(
     cluster: &Cluster,
     dialer: &Dialer,
     unused: &BTreeMap<Ipv4Addr, String>,
+    seen: &BTreeMap<HostName, Seen>,
 ) -> Vec<Finding> {
+    let direct = dialer.is_direct();
+    let known = || if direct { neighbours::known() } else { Neighbours::new() };
+    let before = known();
     let mut asking = JoinSet::new();
-    for (ip, name) in unused {
-        let ports = if *ip == cluster.api.vip { vec![SSH, cluster.api.port] } else { vec![SSH] };
+    for ip in unused.keys().copied() {
+        let ports = if ip == cluster.api.vip { vec![SSH, cluster.api.port] } else { vec![SSH] };
         for port in ports {
-            let (dialer, ip, name) = (dialer.clone(), *ip, name.clone());
+            let dialer = dialer.clone();
             asking.spawn(async move {
-                let to = SocketAddr::new(IpAddr::V4(ip), port);
-                let how = match dialer.tcp(to, LIMIT).await {
+                let how = match dialer.tcp(SocketAddr::new(IpAddr::V4(ip), port), LIMIT).await {
                     Ok(_) => Some(format!("somebody listens on port {port}")),
                     // Whoever refuses is there.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -63,18 +69,57 @@ pub(super) async fn knock(
                     }
                     Err(_) => None,
                 };
-                how.map(|how| (ip, name, how))
+                (ip, how)
+            });
+        }
+        if direct {
+            asking.spawn(async move {
+                let answered = ping(ip, LIMIT).await == Some(true);
+                (ip, answered.then(|| "somebody answers ping".to_owned()))
             });
         }
     }
-    let answers: BTreeMap<Ipv4Addr, (String, String)> = asking
-        .join_all()
-        .await
-        .into_iter()
-        .flatten()
-        .map(|(ip, name, how)| (ip, (name, how)))
-        .collect();
-    answers.into_iter().map(|(ip, (name, how))| taken(&name, ip, &how)).collect()
+    let mut answers: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
+    for (ip, how) in asking.join_all().await {
+        let Some(how) = how else { continue };
+        // What listens says more than what refuses, and that more than a ping.
+        let better = answers.get(&ip).is_none_or(|known| how.contains("port") && how < *known);
+        if better {
+            answers.insert(ip, how);
+        }
+    }
+    let (after, macs) = (known(), macs(seen));
+    let whose = |mac: &str| macs.get(mac).map_or(mac.to_owned(), |vm| format!("{mac}, {vm}"));
+    let judge = |(ip, name): (&Ipv4Addr, &String)| {
+        if let Some(how) = answers.get(ip) {
+            let mac = after.get(ip).map_or(String::new(), |mac| format!(" ({})", whose(mac)));
+            return Some(taken(name, *ip, &format!("{how}{mac}")));
+        }
+        let exists = |mac: &str| macs.contains_key(mac);
+        match neighbours::judge(*ip, cluster.network.home(*ip).gateway, &before, &after, exists)? {
+            Neighbour::Is(mac) => {
+                let how = format!("{} answers ARP for it, and nothing else", whose(&mac));
+                Some(taken(name, *ip, &how))
+            }
+            Neighbour::Was(mac) => Some(lately(name, *ip, &mac)),
+        }
+    };
+    unused.iter().filter_map(judge).collect()
+}
+
+/// The VMs that are there, by the MAC addresses of their network cards.
+fn macs(seen: &BTreeMap<HostName, Seen>) -> BTreeMap<String, String> {
+    let configs = seen.iter().flat_map(|(host, seen)| {
+        seen.configs.iter().map(move |(vmid, config)| (host, vmid, config))
+    });
+    let cards = configs.flat_map(|(host, vmid, config)| {
+        let nets = config.0.iter().filter(|(key, _)| key.starts_with("net"));
+        nets.filter_map(move |(_, net)| {
+            let name = config.name().unwrap_or("without a name");
+            Some((Nic::parse(net)?.mac?.to_uppercase(), format!("VM {vmid} (`{name}`) on {host}")))
+        })
+    });
+    cards.collect()
 }
 
 fn taken(name: &str, ip: Ipv4Addr, how: &str) -> Finding {
@@ -84,6 +129,15 @@ fn taken(name: &str, ip: Ipv4Addr, how: &str) -> Finding {
         "give the row another address in the profile and in DNS, or free this one".to_owned(),
     ];
     Finding::new(Severity::Error, name, what, fix)
+}
+
+fn lately(name: &str, ip: Ipv4Addr, mac: &str) -> Finding {
+    let what = format!(
+        "its address {ip} was {mac}'s not long ago, which is no VM of these hosts and does not answer \
+         now"
+    );
+    let fix = vec![format!("arping -c 3 {ip}     (as root; silence means that it is free)")];
+    Finding::new(Severity::Warning, name, what, fix)
 }
 
 /// Addresses of the table that other VMs are configured with, or whose guests report them.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinSet;
 
@@ -28,7 +28,7 @@ pub(super) fn files(cluster: &Cluster, now: i64) -> Vec<Finding> {
     findings.extend(certificate(ca_file, now));
     findings.extend(certificate(cert_file, now));
     if let Err(why) = PrivateKeyDer::from_pem_file(key_file) {
-        findings.push(unreadable(key_file, "a private key", &why.to_string()));
+        findings.push(unreadable(key_file, "a private key", &told(&why)));
     }
     findings
 }
@@ -61,7 +61,7 @@ pub(super) fn own(ends: &[(PathBuf, Option<i64>)], now: i64) -> Vec<Finding> {
 fn certificate(path: &Path, now: i64) -> Option<Finding> {
     let der = match CertificateDer::from_pem_file(path) {
         Ok(der) => der,
-        Err(why) => return Some(unreadable(path, "a certificate", &why.to_string())),
+        Err(why) => return Some(unreadable(path, "a certificate", &told(&why))),
     };
     let Some((begins, ends)) = validity::of(&der) else {
         return Some(unreadable(path, "a certificate", "it has no period of validity"));
@@ -80,6 +80,15 @@ fn certificate(path: &Path, now: i64) -> Option<Finding> {
         "have it renewed by whoever runs that etcd".to_owned(),
     ];
     Some(Finding::new(severity, path.display(), format!("the certificate {what}"), fix))
+}
+
+/// What the reader of PEM files says, in words.
+fn told(why: &pem::Error) -> String {
+    match why {
+        pem::Error::MissingSectionEnd { .. } => "it is cut off: its END line is missing".to_owned(),
+        pem::Error::NoItemsFound => "there is none in it".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn unreadable(path: &Path, kind: &str, why: &str) -> Finding {

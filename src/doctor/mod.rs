@@ -1,5 +1,5 @@
-//! Everything that a run needs, examined before it: with GET requests, DNS questions and TCP
-//! connections only, all at once, in under five seconds.
+//! Everything that a run needs, examined before it: with GET requests, DNS questions, TCP connections
+//! and pings only, all at once, in under five seconds.
 //!
 //! What stands in the way of a run is judged by the very functions that the run's own look uses
 //! (`plan::premises`, `plan::conflicts`), so that both say the same.
@@ -22,6 +22,7 @@ mod finding;
 mod health;
 mod host;
 mod names;
+mod neighbours;
 mod owned;
 mod rights;
 mod room;
@@ -67,7 +68,7 @@ pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
     let claimed = address::claimed(cluster, &seen);
     let unused = address::unused(cluster, &seen);
     if let Some(nodes) = nodes {
-        findings.extend(address::knock(cluster, nodes, &unused).await);
+        findings.extend(address::knock(cluster, nodes, &unused, &seen).await);
     }
     findings.extend(claimed);
     Diagnosis::new(findings)
@@ -120,6 +121,8 @@ fn fixture() -> Cluster {
         let source = TemplateSource::Ours(VmId(template));
         let host = Host {
             endpoint: format!("https://{name}.kloud.lan:8006"),
+            ssh_address: None,
+            ssh_host_key: None,
             trust: None,
             storage: "local-lvm".to_owned(),
             iso_storage: "local".to_owned(),

@@ -19,6 +19,7 @@ pub(super) fn check(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut inventory = Inventory::default();
+    let all = seen;
     for (host, seen) in seen {
         let mut state = HostState::default();
         for (os, source) in &cluster.proxmox.hosts[host].templates {
@@ -28,6 +29,12 @@ pub(super) fn check(
                     continue;
                 }
                 Some(config) => TemplateState::of(config),
+                // One template on a storage that both hosts see.
+                None if at_home(cluster, host, os) != host => {
+                    let home = all.get(at_home(cluster, host, os));
+                    let config = home.and_then(|home| home.configs.get(&source.vmid()));
+                    config.map_or(TemplateState::Absent, TemplateState::of)
+                }
                 None if elsewhere(seen, host, source.vmid()).is_some() => {
                     let (other, name) = elsewhere(seen, host, source.vmid()).unwrap_or_default();
                     TemplateState::Foreign { name: format!("{name} on {other}") }
@@ -95,6 +102,16 @@ fn judge(
             VmState::Ours(Box::new(OurVm::new(host, mark, config.clone(), runs)))
         }
     }
+}
+
+/// The host on which a host's template lives: another one's where both name the same on one storage.
+fn at_home<'a>(cluster: &'a Cluster, host: &'a HostName, os: &str) -> &'a HostName {
+    let own = &cluster.proxmox.hosts[host];
+    let same = |other: &crate::cluster::Host| {
+        other.storage == own.storage && other.templates.get(os) == own.templates.get(os)
+    };
+    let first = cluster.proxmox.hosts.iter().find(|(_, other)| same(other));
+    first.map_or(host, |(name, _)| name)
 }
 
 /// Where else in the Proxmox VE cluster a VMID is taken, and by what.

@@ -75,8 +75,10 @@ pub(super) fn needs(cluster: &Cluster, host: &HostName) -> Vec<Need> {
     if ours {
         storage(&settings.import_storage, FILES);
     }
-    for (bridge, _) in cluster.bridges(host) {
-        let bridge = format!("/sdn/zones/localnetwork/{bridge}");
+    // Source: pve-guest-common src/PVE/GuestHelpers.pm, `check_vnet_access`.
+    for (bridge, vlan) in cluster.bridges(host) {
+        let vlan = vlan.map_or(String::new(), |tag| format!("/{tag}"));
+        let bridge = format!("/sdn/zones/localnetwork/{bridge}{vlan}");
         need(bridge.clone(), &["SDN.Use"], bridge);
     }
     if ours {
@@ -184,6 +186,40 @@ mod tests {
         let needs = needs(&fixture(), &host);
         let all: BTreeSet<&str> = needs.into_iter().flat_map(|need| need.privileges).collect();
         assert_eq!(all, rights::PRIVILEGES.into_iter().collect());
+    }
+
+    #[test]
+    fn with_a_vlan_its_tag_is_what_has_to_be_allowed() {
+        let mut cluster = fixture();
+        cluster.network.vlan = Some(5);
+        let all: Vec<&str> = rights::PRIVILEGES.to_vec();
+        let rest = ["/storage/local", "/storage/local-lvm", "/nodes/pve1", "/vms"];
+        let rows = cluster.nodes.iter().map(|node| format!("/vms/{}", node.vmid));
+        let rows: Vec<String> = rows.chain(["/vms/9001".to_owned()]).collect();
+        let held = |bridge: &'static str| {
+            let mut held = vec![(bridge, all.as_slice())];
+            held.extend(rest.iter().map(|path| (*path, all.as_slice())));
+            held.extend(rows.iter().map(|path| (path.as_str(), all.as_slice())));
+            found(&cluster, &held)
+        };
+        assert_eq!(held("/sdn/zones/localnetwork/vmbr0/5"), Vec::<String>::new());
+        assert_eq!(
+            held("/sdn/zones/localnetwork/vmbr0/6"),
+            ["the token `k8sha@pve!ci` lacks SDN.Use on /sdn/zones/localnetwork/vmbr0/5"]
+        );
+    }
+
+    #[test]
+    fn every_bridge_of_a_hosts_rows_has_to_be_allowed_with_its_own_tag() {
+        let cluster = crate::cluster::fixture::own_etcd();
+        let host = HostName("pve1".to_owned());
+        let needs = needs(&cluster, &host);
+        let bridges: Vec<&str> = needs
+            .iter()
+            .map(|need| need.path.as_str())
+            .filter(|path| path.starts_with("/sdn/"))
+            .collect();
+        assert_eq!(bridges, ["/sdn/zones/localnetwork/vmbr0", "/sdn/zones/localnetwork/vmbr1/103"]);
     }
 
     #[test]

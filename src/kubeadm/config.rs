@@ -171,6 +171,7 @@ fn cluster_configuration(cluster: &Cluster) -> ClusterConfiguration<'_> {
         cluster_name: &cluster.name,
         kubernetes_version: format!("v{}", kubernetes.version),
         control_plane_endpoint: api_endpoint(cluster),
+        image_repository: kubernetes.image_repository.as_deref(),
         networking: Networking {
             dns_domain: &kubernetes.dns_domain,
             pod_subnet: kubernetes.pods.to_string(),

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::{config, etcd, preflight};
 use crate::ssh;
 
+/// What a load balancer says that must not use its virtual router id (`vrrp-listen.py`).
+const CLASH: &str = "k8sha vrrp-listen: cannot use router id";
+
 /// A phase that did not come to its end. No text in it holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -130,6 +133,14 @@ pub enum Error {
         /// What it holds.
         what: String,
     },
+    /// The operator's manifest cannot be used.
+    #[error("`{}` holds {what}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What it holds that it should not, or does not hold.
+        what: String,
+    },
     /// A local file that cannot be read or written.
     #[error("cannot {doing} `{}`: {source}", path.display())]
     File {
@@ -143,9 +154,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether waiting cures nothing: a node that is somebody else, or lets nobody in.
+    /// Whether waiting cures nothing: a node that is somebody else, or lets nobody in, or whose
+    /// router id somebody else uses.
     pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Error::Ssh { source, .. } if !source.is_transient())
+        match self {
+            Error::Ssh { source, .. } => !source.is_transient(),
+            Error::Balancer { journal, .. } => journal.contains(CLASH),
+            _ => false,
+        }
     }
 
     /// The next thing to try.
@@ -160,6 +176,11 @@ impl Error {
             Error::AnotherCluster { .. } => {
                 Some("check the profile's addresses and VMIDs, or destroy the other cluster".into())
             }
+            Error::Balancer { journal, .. } if journal.contains(CLASH) => Some(
+                "`balancer.vrid` in the profile must be a number that nobody on the nodes' network \
+                 uses; change it and run the same command again"
+                    .into(),
+            ),
             Error::Balancer { unit, .. } => {
                 Some(format!("on that node: `sudo systemctl status {unit}`"))
             }
@@ -173,7 +194,16 @@ impl Error {
                  between them, and the router id must be theirs alone"
                     .into(),
             ),
-            Error::Kubeconfig { .. } => Some("move it away, or ask for another path".into()),
+            Error::Manifest { .. } => Some(
+                "known are ${K8SHA_POD_CIDR}, ${K8SHA_SERVICE_CIDR}, ${K8SHA_API_HOST} and \
+                 ${K8SHA_API_PORT}"
+                    .into(),
+            ),
+            Error::Kubeconfig { .. } => Some(
+                "move it away, ask for another path, or have ours put beside what it holds with \
+                 `--merge-kubeconfig`"
+                    .into(),
+            ),
             _ => None,
         }
     }

@@ -30,6 +30,9 @@ const REGISTRY_END: &str = "/registry0";
 /// Where we write down whose data that is.
 const OWNER: &str = "/k8sha/owner";
 
+/// The exit status of `curl` where the connection broke while it was sending (curl(1), EXIT CODES).
+const CURL_SEND_ERROR: u32 = 55;
+
 /// Whose data an etcd holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -312,7 +315,14 @@ async fn call(
     if let Some(body) = body {
         command = command.arg("-d").arg(body.to_string());
     }
-    let output = from.run(&command.arg(url)).await.doing(format!("ask {url}"))?;
+    let command = command.arg(url);
+    let mut output = from.run(&command).await.doing(format!("ask {url}"))?;
+    if output.code == CURL_SEND_ERROR {
+        // With TLS 1.3 a member that refuses our certificate may be gone before the request is
+        // sent, and curl has not heard why; in TLS 1.2 that is part of the handshake.
+        let again = command.args(["--tls-max", "1.2"]);
+        output = from.run(&again).await.doing(format!("ask {url}"))?;
+    }
     if !output.success() {
         return Ok(Err(Trouble::of_curl(output.code, output.stderr_text().trim())));
     }

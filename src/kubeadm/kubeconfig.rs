@@ -11,6 +11,8 @@ use crate::cluster::Cluster;
 use crate::report::event;
 use crate::ssh::Remote;
 
+mod merge;
+
 /// A kubeconfig, as far as kubeadm writes one
 /// (kubernetes.io/docs/reference/config-api/kubeconfig.v1).
 #[derive(Serialize, Deserialize)]
@@ -64,26 +66,56 @@ struct UserEntry {
     key: String,
 }
 
+/// Whether a file holds access to this cluster.
+pub fn is_there(cluster: &Cluster, path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let Ok(there) = serde_saphyr::from_str::<Kubeconfig>(&text) else {
+        return merge::holds(cluster, &text);
+    };
+    there.clusters.iter().any(|one| is_ours(cluster, &one.name, &one.cluster.server))
+}
+
+fn is_ours(cluster: &Cluster, name: &str, server: &str) -> bool {
+    name == cluster.name && server == endpoint(cluster)
+}
+
 /// Fetches the kubeconfig from the first master into a file for its owner's eyes only.
 ///
 /// Cluster, context and user get the cluster's name. A file that is there is replaced only if it is
-/// this cluster's and nothing else's.
+/// this cluster's and nothing else's; with `merge`, what it holds of other clusters stays and a copy
+/// of it is kept as [`merge::BACKUP`].
 ///
 /// # Errors
 /// [`Error::Endpoint`] where it names another endpoint than the API's name; [`Error::Kubeconfig`]
 /// where another cluster's file is in the way.
-pub async fn fetch(first: &Remote, cluster: &Cluster, to: &Path) -> Result<bool, Error> {
+pub async fn fetch(
+    first: &Remote,
+    cluster: &Cluster,
+    to: &Path,
+    merge: bool,
+) -> Result<bool, Error> {
     let text = SecretString::from(files::read(first, path::ADMIN).await?);
     let ours = rename(first, cluster, &text)?;
-    match std::fs::read_to_string(to) {
-        Ok(there) if there == ours.expose_secret() => return Ok(false),
-        Ok(there) => replaceable(cluster, to, &there)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(Error::File { doing: "read", path: to.into(), source }),
+    let changed = if merge {
+        merge::into(cluster, &ours, to)?
+    } else {
+        match std::fs::read_to_string(to) {
+            Ok(there) if there == ours.expose_secret() => return Ok(false),
+            Ok(there) => replaceable(cluster, to, &there)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { doing: "read", path: to.into(), source }),
+        }
+        write(to, &ours).map_err(|source| Error::File {
+            doing: "write",
+            path: to.into(),
+            source,
+        })?;
+        true
+    };
+    if changed {
+        event::progress(format!("kubeconfig: {}", to.display()));
     }
-    write(to, &ours).map_err(|source| Error::File { doing: "write", path: to.into(), source })?;
-    event::progress(format!("kubeconfig: {}", to.display()));
-    Ok(true)
+    Ok(changed)
 }
 
 fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<SecretString, Error> {
@@ -133,7 +165,7 @@ fn replaceable(cluster: &Cluster, to: &Path, there: &str) -> Result<(), Error> {
     let others: Vec<&str> = there
         .clusters
         .iter()
-        .filter(|one| one.name != cluster.name || one.cluster.server != endpoint(cluster))
+        .filter(|one| !is_ours(cluster, &one.name, &one.cluster.server))
         .map(|one| one.cluster.server.as_str())
         .collect();
     if !others.is_empty() {
@@ -190,7 +222,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("deep/er/k8s1-cluster.yaml");
         let first = host.remote("m1");
-        assert!(fetch(&first, &k8s1(), &to).await.unwrap());
+        assert!(fetch(&first, &k8s1(), &to, false).await.unwrap());
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&to), mode(to.parent().unwrap())), (0o600, 0o700));
         let text = std::fs::read_to_string(&to).unwrap();
@@ -198,9 +230,12 @@ mod tests {
         assert_eq!(config.current_context, "k8s1-cluster");
         assert_eq!(config.contexts[0].context.user, config.users[0].name);
         assert_eq!(config.users[0].user.key, "S0VZ");
-        assert!(!fetch(&first, &k8s1(), &to).await.unwrap(), "nothing new the second time");
+        assert!(!fetch(&first, &k8s1(), &to, false).await.unwrap(), "nothing new the second time");
         host.put(path::ADMIN, admin(SERVER, "TkVX"));
-        assert!(fetch(&first, &k8s1(), &to).await.unwrap(), "a rebuilt cluster has a new CA");
+        assert!(
+            fetch(&first, &k8s1(), &to, false).await.unwrap(),
+            "a rebuilt cluster has a new CA"
+        );
     }
 
     #[tokio::test]
@@ -215,7 +250,7 @@ mod tests {
             "not yaml: [".to_owned(),
         ] {
             std::fs::write(&to, &other).unwrap();
-            let error = fetch(&host.remote("m1"), &k8s1(), &to).await.unwrap_err();
+            let error = fetch(&host.remote("m1"), &k8s1(), &to, false).await.unwrap_err();
             assert!(matches!(error, Error::Kubeconfig { .. }), "{error}");
             assert_eq!(std::fs::read_to_string(&to).unwrap(), other);
         }
@@ -227,7 +262,7 @@ mod tests {
         host.put(path::ADMIN, admin("https://10.101.1.101:6443", "Q0E="));
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("config");
-        let error = fetch(&host.remote("m1"), &k8s1(), &to).await.unwrap_err();
+        let error = fetch(&host.remote("m1"), &k8s1(), &to, false).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "the kubeconfig of `m1` names `https://10.101.1.101:6443`, not \

@@ -1,10 +1,15 @@
 //! `kubectl` on the first master, as the administrator.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::error::Doing;
 use super::{Error, path};
 use crate::ssh::{Command, Output, Remote};
+
+/// How long applying may take, in real time: the node may have to fetch what it applies.
+const APPLY: Duration = Duration::from_secs(3 * 60);
 
 fn command(args: &[&str]) -> Command {
     Command::sudo("kubectl").args(["--kubeconfig", path::ADMIN]).args(args.iter().copied())
@@ -29,13 +34,35 @@ pub(super) async fn json(remote: &Remote, args: &[&str]) -> Result<Value, Error>
 /// The same, or `None` where the object does not exist.
 pub(super) async fn json_if_there(remote: &Remote, args: &[&str]) -> Result<Option<Value>, Error> {
     let output = run(remote, args).await?;
-    if !output.success() && output.stderr_text().contains("(NotFound)") {
+    let said = output.stderr_text();
+    // The second is said of an object whose very kind is not defined yet.
+    let absent = ["(NotFound)", "the server doesn't have a resource type"];
+    if !output.success() && absent.iter().any(|words| said.contains(words)) {
         return Ok(None);
     }
     if !output.success() {
         return json(remote, args).await.map(Some);
     }
     parse(remote, args, &output.stdout_text()).map(Some)
+}
+
+/// Applies manifests; what belongs to another field manager is left to it, with an error.
+pub(super) async fn apply(remote: &Remote, what: &str, manifests: &str) -> Result<(), Error> {
+    let command = applying("-").stdin(manifests.as_bytes());
+    remote.run_ok(&command).await.doing(format!("apply {what}"))?;
+    Ok(())
+}
+
+/// The same with manifests that the node fetches.
+pub(super) async fn apply_from(remote: &Remote, what: &str, url: &str) -> Result<(), Error> {
+    remote.run_ok(&applying(url)).await.doing(format!("apply {what}"))?;
+    Ok(())
+}
+
+fn applying(from: &str) -> Command {
+    // On the server's side: large definitions do not fit into the annotation that the other way
+    // writes.
+    command(&["apply", "--server-side", "--field-manager=k8sha", "-f", from]).limit(APPLY)
 }
 
 fn parse(remote: &Remote, args: &[&str], text: &str) -> Result<Value, Error> {

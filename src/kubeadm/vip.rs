@@ -140,6 +140,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_router_id_that_somebody_uses_is_told_at_once_with_the_way_out() {
+        let refused = "k8sha vrrp-listen: cannot use router id 101 and VIP 10.101.1.10: 10.101.1.77 \
+                       advertises VRRP virtual router 101 for 10.101.1.91";
+        let host = Host::start(move |words, _| match words {
+            ["systemctl", "is-active", ..] => {
+                Some(Reply::Done(3, b"active\nfailed\n".to_vec(), String::new()))
+            }
+            ["journalctl", "-u", "keepalived", ..] => Some(Reply::out(format!("{refused}\n"))),
+            _ => None,
+        })
+        .await;
+        // No second look: in life it would cost 45 seconds.
+        let (remotes, cluster) = ([host.remote("lb1")], k8s1());
+        let looked = check(&remotes, &cluster, Tempo::real());
+        let error = tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap();
+        let error = error.unwrap_err();
+        let wanted = format!("`keepalived` on `lb1` is failed; its last words:\n{refused}");
+        assert_eq!(error.to_string(), wanted);
+        assert!(error.hint().unwrap().contains("`balancer.vrid`"), "{:?}", error.hint());
+    }
+
+    #[tokio::test]
     async fn a_dead_haproxy_is_named_with_its_last_words() {
         let error = outcome(balancer(true, WITH).await, balancer(false, WITHOUT).await).await;
         assert_eq!(

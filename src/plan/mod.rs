@@ -209,6 +209,9 @@ pub enum Action {
     Join {
         /// The node.
         node: NodeName,
+        /// How many of these joins may run at once, where there is a limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        at_once: Option<usize>,
     },
     /// Label a worker.
     Label {
@@ -262,15 +265,28 @@ impl Action {
         )
     }
 
-    /// The queue it stands in: Proxmox locks a storage while it allocates there.
-    pub fn queue(&self) -> Option<(HostName, String)> {
+    /// The queue it stands in.
+    pub fn queue(&self) -> Option<Queue> {
         match self {
+            // Proxmox locks a storage while it allocates there.
             Action::Template { host, storage, .. } | Action::Clone { host, storage, .. } => {
-                Some((host.clone(), storage.clone()))
+                Some(Queue { name: format!("{host}/{storage}"), length: None })
+            }
+            Action::Join { at_once: Some(length), .. } => {
+                Some(Queue { name: "joins".to_owned(), length: Some(*length) })
             }
             _ => None,
         }
     }
+}
+
+/// A queue: of the steps in it only so many are done at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How many; `None` is what the run is told.
+    pub length: Option<usize>,
 }
 
 impl Plan {

@@ -387,7 +387,8 @@ impl Draft<'_> {
                 &[node_dns(&first), "vip".into(), "etcd".into()],
             );
         }
-        if !self.inventory.kubeconfig {
+        // A cluster that is made anew has a new CA: what is there of an earlier one lets nobody in.
+        if !self.inventory.kubeconfig || !kube.initialised {
             self.step("kubeconfig".into(), &first.name, Action::Kubeconfig, &["init".into()]);
         }
         let settled = |kube: &super::inventory::KubernetesState| {
@@ -411,7 +412,10 @@ impl Draft<'_> {
                     needs.push(before.clone());
                     before = id.clone();
                 }
-                let action = Action::Join { node: node.name.clone() };
+                // Workers touch no etcd and nothing of each other: they join all at once.
+                let limited = external && node.role == Role::Master;
+                let at_once = cluster.kubernetes.parallel_joins.filter(|_| limited);
+                let action = Action::Join { node: node.name.clone(), at_once };
                 self.step(id.clone(), &node.name, action, &needs);
             }
             if node.role == Role::Worker {

@@ -14,14 +14,17 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+mod offline;
+
 use super::at::EITHER;
 pub use super::at::{At, Section, Table, Written};
 pub use super::written::{
-    AccountName, Bridge, CertificateDigest, ClusterName, DnsLabel, DnsName, EtcdUrl, FilePath, Gib,
-    HostAddress, HostKeyLine, HttpsUrl, Mib, PoolName, Port, PublicKey, PveUrl, Sha256,
-    StorageName, UserName, Vlan,
+    AccountName, AtOnce, Bridge, CertificateDigest, ClusterName, DnsLabel, DnsName, EtcdUrl,
+    FilePath, Gib, HostAddress, HostKeyLine, HostPort, HttpsUrl, ImageRepository, Mib, MirrorUrl,
+    NodePath, PoolName, Port, PublicKey, PveUrl, SecureUrl, Sha256, StorageName, UserName, Vlan,
 };
-use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
+use crate::cluster::{CalicoDataplane, CloneMode, Failover, Kernel, ProxyMode, Role, Version};
+pub use offline::{Download, ImageArchive, Mirrors};
 
 /// A Kubernetes cluster and the Proxmox VE machines that it lives on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -49,6 +52,8 @@ pub struct Profile {
     /// The Proxmox VE hosts and what is used of them.
     #[schemars(required)]
     pub proxmox: Option<Section<Proxmox>>,
+    /// Where packages and images come from, for a site without the Internet.
+    pub mirrors: Option<Section<Mirrors>>,
     /// Cloud images by the name that the node table uses, such as `ubuntu-22.04`.
     pub images: Option<Table<Section<Image>>>,
     /// Columns that rows of the node table share; a row's own value wins.
@@ -152,6 +157,14 @@ pub struct Kubernetes {
     pub cni: Option<Cni>,
     /// How long kubeadm waits for the control plane; `4m` unless said otherwise.
     pub control_plane_timeout: Option<At<Duration>>,
+    /// How many masters join at once over an external etcd: a number, or `all` (unless said
+    /// otherwise). Over a stacked etcd they join one by one.
+    pub parallel_joins: Option<At<AtOnce>>,
+    /// Where the control plane's images come from; `registry.k8s.io` unless said otherwise.
+    pub image_repository: Option<At<ImageRepository>>,
+    /// Archives of container images that every Kubernetes node imports before kubeadm: a path on
+    /// the node, or `{url: …, sha256: …}`.
+    pub image_archives: Option<Vec<ImageArchive>>,
 }
 
 /// The pod network.
@@ -173,6 +186,23 @@ pub enum Cni {
     None,
     /// Cilium, installed by its own command-line tool.
     Cilium(Section<Cilium>),
+    /// Calico, installed by its operator.
+    Calico(Section<Calico>),
+    /// A manifest of your own, relative to the profile. `${K8SHA_POD_CIDR}`,
+    /// `${K8SHA_SERVICE_CIDR}`, `${K8SHA_API_HOST}` and `${K8SHA_API_PORT}` in it are replaced.
+    Manifest(At<FilePath>),
+}
+
+/// Which Calico.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Calico {
+    /// Calico's version, such as `3.32.2`.
+    #[schemars(required)]
+    pub version: Option<At<Version>>,
+    /// How its agents move packets: `ebpf` (without kube-proxy), `iptables` or `nftables`; what
+    /// `proxy` asks for unless said otherwise.
+    pub dataplane: Option<At<CalicoDataplane>>,
 }
 
 /// Which Cilium.
@@ -250,7 +280,11 @@ pub struct Balancer {
     /// The VRRP virtual router id, 1 to 255, unique on the network segment.
     #[schemars(required)]
     pub vrid: Option<At<u8>>,
-    /// The time between two VRRP advertisements; `1s` unless said otherwise.
+    /// How soon the VIP leaves a balancer that fails: `normal` (within 3.5 s) unless said otherwise,
+    /// or `fast` (under 1 s) for a network and hosts that are never silent for half a second.
+    pub failover: Option<At<Failover>>,
+    /// The time between two VRRP advertisements; `900ms`, or `200ms` with `failover: fast`, unless
+    /// said otherwise.
     pub advert: Option<At<Duration>>,
 }
 
@@ -305,6 +339,23 @@ pub struct Proxmox {
     pub cpu: Option<At<String>>,
     /// How many clones may run at once per host and storage; 4 unless said otherwise.
     pub parallel_clones: Option<At<usize>>,
+    /// How the hosts themselves are reached by SSH; only `k8sha routes` does that.
+    pub ssh: Option<Section<HostLogin>>,
+    /// The networks that `k8sha routes` makes the hosts drop packets to; the external, service and
+    /// pod networks unless said otherwise.
+    pub blackholes: Option<Vec<At<Ipv4Net>>>,
+}
+
+/// How the Proxmox VE hosts themselves are reached by SSH.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostLogin {
+    /// The login user; `root` unless said otherwise. Another one needs sudo without a password.
+    pub user: Option<At<AccountName>>,
+    /// A private key without passphrase, relative to the profile.
+    pub identity: Option<At<FilePath>>,
+    /// A file in the form of OpenSSH's `known_hosts`, relative to the profile.
+    pub known_hosts: Option<At<FilePath>>,
 }
 
 /// One Proxmox VE host.
@@ -318,6 +369,11 @@ pub struct Host {
     pub fingerprint: Option<At<CertificateDigest>>,
     /// A PEM file with the CA that signed its certificate, relative to the profile.
     pub ca_file: Option<At<FilePath>>,
+    /// Where its SSH server is, `HOST` or `HOST:PORT`; the endpoint's host and port 22 unless said
+    /// otherwise.
+    pub ssh_address: Option<At<HostPort>>,
+    /// The host key of its SSH server: `/etc/ssh/ssh_host_ed25519_key.pub` on it.
+    pub ssh_host_key: Option<At<HostKeyLine>>,
     /// The storage of VM disks, such as `local-lvm`.
     #[schemars(required)]
     pub storage: Option<At<StorageName>>,

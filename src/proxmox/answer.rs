@@ -58,7 +58,7 @@ impl Answer<'_> {
             // src/PVE/APIServer/AnyEvent.pm. The work may have been done all the same.
             code @ 595..=599 => self.unanswered(format!("{code} {reason}").trim_end().to_owned()),
             code => {
-                let errors = body.errors.unwrap_or_default();
+                let errors = body.errors;
                 let refusal = Refusal { host, call, status: code, reason, message, errors };
                 Error::Refused(Box::new(refusal))
             }

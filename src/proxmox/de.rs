@@ -1,11 +1,12 @@
 //! Readers for Perl's idea of types: numbers that come as strings, booleans that come as 0 and 1,
 //! empty strings and nulls for nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{self, Visitor};
+use serde_json::Value;
 
 use crate::cluster::VmId;
 
@@ -114,6 +115,22 @@ pub(super) fn maybe_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<St
     Ok(match scalar(from)? {
         Scalar::Nothing => None,
         Scalar::Text(text) | Scalar::Number(_, text) => Some(text),
+    })
+}
+
+/// Texts by name; a value that is no scalar is told as JSON, and no table at all is an empty one.
+pub(super) fn texts<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Ok(match serde::Deserialize::deserialize(from)? {
+        Value::Object(table) => {
+            table.into_iter().map(|(name, value)| (name, text(value))).collect()
+        }
+        _ => BTreeMap::new(),
     })
 }
 

@@ -27,6 +27,8 @@ const SSH_PORT: u16 = 22;
 pub struct Options {
     /// Where the admin kubeconfig goes.
     pub kubeconfig: PathBuf,
+    /// Whether that file may hold access to other clusters too, which stays there.
+    pub merge: bool,
     /// Whether another cluster's keys in the external etcd may be wiped.
     pub wipe_etcd: bool,
     /// How many clones may run at once per (host, storage).

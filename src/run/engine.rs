@@ -66,7 +66,8 @@ impl Outcome {
     }
 }
 
-/// Runs a plan's steps with `perform`, at most `queue_length` at once in each queue.
+/// Runs a plan's steps with `perform`, at most `queue_length` at once in each queue that has no
+/// length of its own.
 pub async fn run<F, Fut>(
     plan: &Plan,
     queue_length: usize,
@@ -122,7 +123,7 @@ struct Walk<'a> {
     waiting: Vec<&'a Step>,
     running: JoinSet<Ended>,
     aborts: BTreeMap<String, AbortHandle>,
-    queues: HashMap<(crate::cluster::HostName, String), Arc<Semaphore>>,
+    queues: HashMap<String, Arc<Semaphore>>,
     queue_length: usize,
     events: &'a UnboundedSender<Event>,
 }
@@ -163,8 +164,10 @@ impl<'a> Walk<'a> {
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
         let queue = step.action.queue().map(|queue| {
-            let length = self.queue_length;
-            Arc::clone(self.queues.entry(queue).or_insert_with(|| Arc::new(Semaphore::new(length))))
+            let length = queue.length.unwrap_or(self.queue_length);
+            Arc::clone(
+                self.queues.entry(queue.name).or_insert_with(|| Arc::new(Semaphore::new(length))),
+            )
         });
         let scope = Scope { step: step.id.clone(), events: self.events.clone() };
         let work = perform(step.clone());

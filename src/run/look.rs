@@ -37,7 +37,10 @@ pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Fail
     let mut inventory = Inventory {
         topology: phrase(&topology),
         one_cluster,
-        kubeconfig: context.options.kubeconfig.exists(),
+        kubeconfig: crate::kubeadm::kubeconfig::is_there(
+            &context.cluster,
+            &context.options.kubeconfig,
+        ),
         ..Inventory::default()
     };
     let mut looking = JoinSet::new();

@@ -1,8 +1,8 @@
 //! Named faults that a person can inject into the simulated site.
 //!
 //! A fault is written `NAME@TARGET`, or `NAME@TARGET#COUNT` to have it happen COUNT times. The
-//! target is a Proxmox VE host (`pve1`), a node (`k8s1master1`), or a name server's or etcd member's
-//! address. Faults belong to one start of the simulator: the next start arms its own.
+//! target is a Proxmox VE host (`pve1`), a node (`k8s1master1`), a name server's or etcd member's
+//! address, or one of the operator's etcd files (`ca`, `cert`, `key`). Faults belong to one start of the simulator: the next start arms its own.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,11 +51,22 @@ pub enum FaultKind {
     EtcdMemberDown,
     /// Lasting, host: its clock is a minute ahead.
     ClockAhead,
+    /// Lasting, host: it is switched off, and where that is half of a cluster the rest has no quorum.
+    HostDown,
+    /// Lasting, host: its certificate, as it lists it, has expired.
+    CertificateExpired,
+    /// Lasting, name or VMID of a VM or template that is there at the start: it is locked, as a clone
+    /// that was cut off leaves it.
+    VmLocked,
+    /// Lasting, `ca`, `cert` or `key`: the operator's copy of that etcd file is cut off half-way.
+    EtcdFileBroken,
+    /// Lasting, `cert`: the operator's etcd client certificate has expired.
+    EtcdCertExpired,
 }
 
 impl FaultKind {
     /// All of them, in the order in which they are listed for a person.
-    pub const ALL: [FaultKind; 17] = [
+    pub const ALL: [FaultKind; 22] = [
         FaultKind::CloneLockTimeout,
         FaultKind::TaskFails,
         FaultKind::ProxyTimeout596,
@@ -73,6 +84,11 @@ impl FaultKind {
         FaultKind::DnsSilent,
         FaultKind::EtcdMemberDown,
         FaultKind::ClockAhead,
+        FaultKind::HostDown,
+        FaultKind::CertificateExpired,
+        FaultKind::VmLocked,
+        FaultKind::EtcdFileBroken,
+        FaultKind::EtcdCertExpired,
     ];
 
     /// The name that a person types.
@@ -95,6 +111,11 @@ impl FaultKind {
             FaultKind::DnsSilent => "dns-silent",
             FaultKind::EtcdMemberDown => "etcd-member-down",
             FaultKind::ClockAhead => "clock-ahead",
+            FaultKind::HostDown => "host-down",
+            FaultKind::CertificateExpired => "certificate-expired",
+            FaultKind::VmLocked => "vm-locked",
+            FaultKind::EtcdFileBroken => "etcd-file-broken",
+            FaultKind::EtcdCertExpired => "etcd-cert-expired",
         }
     }
 
@@ -111,6 +132,11 @@ impl FaultKind {
                 | FaultKind::DnsSilent
                 | FaultKind::EtcdMemberDown
                 | FaultKind::ClockAhead
+                | FaultKind::HostDown
+                | FaultKind::CertificateExpired
+                | FaultKind::VmLocked
+                | FaultKind::EtcdFileBroken
+                | FaultKind::EtcdCertExpired
         )
     }
 }
@@ -205,6 +231,12 @@ impl Faults {
             }
             None => false,
         }
+    }
+
+    /// The targets for which a fault is armed.
+    pub fn targets(&self, kind: FaultKind) -> Vec<&str> {
+        let armed = self.0.iter().filter(|fault| fault.kind == kind && fault.count > 0);
+        armed.map(|fault| fault.target.as_str()).collect()
     }
 
     /// Whether a fault is armed for this target; asking does not use it up.

@@ -1,9 +1,10 @@
 //! Looking at a world that is put away in a folder, from outside: for tests and for the curious.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
@@ -33,6 +34,24 @@ pub fn open(folder: &Path) -> io::Result<World> {
     store.load()?.ok_or_else(|| {
         io::Error::new(io::ErrorKind::NotFound, format!("no world in `{}`", folder.display()))
     })
+}
+
+/// Lets time pass in a world that is put away, as if nobody had looked at it for so long.
+///
+/// # Errors
+/// When the folder holds none, or cannot be written.
+pub fn pass(folder: &Path, seconds: f64) -> io::Result<()> {
+    let mut world = open(folder)?;
+    let store = Store::open(Some(folder.to_owned()))?;
+    let then = world.now.after(seconds);
+    world.advance(then, &store);
+    store.save(&world);
+    store.failure().map_or(Ok(()), |text| Err(io::Error::other(text)))
+}
+
+/// What `kubectl apply` has left in the clusters, by `kind/name` in lower case.
+pub fn applied(world: &World) -> BTreeMap<String, Value> {
+    world.lab.applied()
 }
 
 /// SHA-256, in hex, over everything that users of a world can see; see [`super::Sim::digest`].

@@ -21,11 +21,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::RuntimeFlavor;
 use tokio::task::JoinSet;
 
 use self::containers::Containers;
-use self::faults::{Fault, Faults};
+use self::faults::{Fault, FaultKind, Faults};
 use self::lab::Lab;
+use self::pve::apidoc::Schema;
 use self::pve::requests::{Request, RequestLog};
 use self::pve::server::{self, Server};
 use self::pve::{OPERATOR, Pve, TOKEN};
@@ -48,6 +50,8 @@ pub struct Options {
     pub guests: Guests,
     /// Is told what takes a while.
     pub say: fn(&str),
+    /// A file with Proxmox's own API schema: a request that it does not allow is refused and counted.
+    pub schema: Option<PathBuf>,
 }
 
 /// What boots when a VM is switched on.
@@ -75,6 +79,7 @@ impl Default for Options {
             port: None,
             guests: Guests::default(),
             say: |_| (),
+            schema: None,
         }
     }
 }
@@ -117,6 +122,14 @@ pub enum Error {
     /// There can be no real machines.
     #[error(transparent)]
     Containers(#[from] containers::Error),
+    /// The schema cannot be used.
+    #[error("cannot use the schema of Proxmox VE in `{file}`: {source}")]
+    Schema {
+        /// The file.
+        file: String,
+        /// What the system or the reader said.
+        source: io::Error,
+    },
     /// What is beyond Proxmox could not be made.
     #[error("cannot make the simulated network: {0}")]
     Lab(io::Error),
@@ -198,6 +211,11 @@ impl Sim {
     pub async fn start(site: Site, options: Options) -> Result<Sim, Error> {
         let shown = options.folder.as_ref().map(|folder| folder.display().to_string());
         let shown = shown.unwrap_or_default();
+        let schema = options.schema.as_ref().map(|file| {
+            let unusable = |source| Error::Schema { file: file.display().to_string(), source };
+            Schema::read(file).map(Arc::new).map_err(unusable)
+        });
+        let schema = schema.transpose()?;
         let failed = |source| Error::Folder { folder: shown.clone(), source };
         let store = Store::open(options.folder.clone()).map_err(failed)?;
         let mut world = match store.load().map_err(failed)? {
@@ -243,6 +261,7 @@ impl Sim {
             pve::work::after_outage(&mut world, now, &store);
         }
         world.faults = Faults::new(options.faults);
+        world.pve.hold(&world.faults.targets(FaultKind::VmLocked));
         store.save(&world);
         let clock = Clock::new(world.now, options.speed);
         let hosts: Vec<_> = world
@@ -275,7 +294,7 @@ impl Sim {
             let (listener, address) = server::bind(port).await.map_err(failed)?;
             endpoint.url = format!("https://{address}");
             let (name, shared, log) = (host.clone(), shared.clone(), log.clone());
-            let server = Arc::new(Server { host: name, shared, log });
+            let server = Arc::new(Server { host: name, shared, log, schema: schema.clone() });
             servers.spawn(server::serve(server, listener, tls));
             reached.insert(host, endpoint);
         }
@@ -307,6 +326,11 @@ impl Sim {
     /// The requests that reached the Proxmox VE hosts since the start.
     pub fn requests(&self) -> Vec<Request> {
         self.log.all()
+    }
+
+    /// The requests since the start that Proxmox's own schema does not allow.
+    pub fn violations(&self) -> Vec<Request> {
+        self.log.all().into_iter().filter(|request| request.violation.is_some()).collect()
     }
 
     /// SHA-256, in hex, over everything that users can see: VMs, volumes, pools, rights, the keys
@@ -343,9 +367,11 @@ impl Drop for Sim {
         self.shared.act(|_, _| ());
         // Real machines end with it; their keepers are waited for.
         let vacate = || self.shared.act(|world, _| world.lab.vacate());
-        match tokio::runtime::Handle::try_current() {
+        // A runtime of one thread cannot be told that one of its threads waits.
+        let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        match flavor {
+            Ok(RuntimeFlavor::CurrentThread) | Err(_) => vacate(),
             Ok(_) => tokio::task::block_in_place(vacate),
-            Err(_) => vacate(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever starts the simulator describes the site; the simulator knows nothing of profiles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,10 @@ pub struct Site {
     pub gateway: Ipv4Addr,
     /// `ADDRESS:PORT` of each member of an etcd that is there already.
     pub etcd: Vec<std::net::SocketAddrV4>,
+    /// The packages that the site's cloud images hold beside Ubuntu's own, and their versions; an
+    /// empty version is the one that apt would install.
+    #[serde(default)]
+    pub packages: BTreeMap<String, String>,
 }
 
 impl Site {

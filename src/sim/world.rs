@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::faults::Faults;
+use super::faults::{FaultKind, Faults};
 use super::lab::Lab;
 use super::pve::Pve;
 use super::site::Site;
@@ -171,6 +171,23 @@ impl Shared {
 }
 
 impl World {
+    /// Whether a Proxmox VE host is switched on.
+    pub fn is_online(&self, host: &str) -> bool {
+        let dc = self.pve.home(host).map(|dc| &self.pve.datacenters[dc]);
+        let on = dc.and_then(|dc| dc.hosts.get(host)).is_some_and(|host| host.online);
+        on && !self.faults.active(FaultKind::HostDown, host)
+    }
+
+    /// Whether a Proxmox VE host may write: its cluster has more than half of its members.
+    pub fn is_quorate(&self, host: &str) -> bool {
+        if self.faults.active(FaultKind::NoQuorum, host) {
+            return false;
+        }
+        let Some(dc) = self.pve.home(host).map(|dc| &self.pve.datacenters[dc]) else { return true };
+        let down = dc.hosts.keys().filter(|host| self.faults.active(FaultKind::HostDown, host));
+        !dc.clustered || down.count() * 2 < dc.hosts.len()
+    }
+
     /// Lets everything take effect that ends by `now`.
     pub fn advance(&mut self, now: SimTime, store: &Store) {
         if now > self.now {

@@ -27,6 +27,10 @@ impl HostKey {
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
+
+    pub(super) fn is_ed25519(&self) -> bool {
+        self.0.algorithm() == Algorithm::Ed25519
+    }
 }
 
 impl From<PublicKey> for HostKey {

@@ -72,6 +72,28 @@ impl Known {
     }
 }
 
+impl Known {
+    /// The one ed25519 key that the server may show.
+    ///
+    /// # Errors
+    /// Where there is none or more than one: what there is instead.
+    pub fn only(mut self) -> Result<HostKey, String> {
+        let revoked = std::mem::take(&mut self.revoked);
+        let mut good: Vec<HostKey> = std::mem::take(&mut self.known);
+        let other = !good.is_empty();
+        good.retain(|key| key.is_ed25519() && !revoked.contains(key));
+        good.dedup();
+        match good.as_slice() {
+            [key] => Ok(key.clone()),
+            [] if other => {
+                Err("none of its known keys is an ed25519 one that is not revoked".into())
+            }
+            [] => Err(Self { revoked, ..self }.keys().err().unwrap_or_default()),
+            _ => Err("several ed25519 keys of it are known".into()),
+        }
+    }
+}
+
 fn algorithm(kind: &Algorithm) -> String {
     kind.as_str().to_owned()
 }
@@ -191,6 +213,29 @@ mod tests {
             (format!("bastion {rsa}"), "only its ssh-rsa key"),
         ] {
             let error = known(&text, "bastion", 22).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_only_key_is_neither_one_of_several_nor_revoked() {
+        let key = || line_of(&KeyPair::generate("x").unwrap());
+        let (one, other) = (key(), key());
+        let only = |text: &str| {
+            let mut known = Known::default();
+            known.read(text, "pve1", 22);
+            known.only().map(|key| key.fingerprint())
+        };
+        let print = HostKey::parse(&one).unwrap().fingerprint();
+        assert_eq!(only(&format!("pve1 {one}\npve1,10.0.0.1 {one}\n")), Ok(print.clone()));
+        let revoked = format!("@revoked * {other}\npve1 {other}\npve1 {one}\n");
+        assert_eq!(only(&revoked), Ok(print));
+        for (text, why) in [
+            (format!("pve2 {one}\n"), "is not known"),
+            (format!("pve1 {one}\npve1 {other}\n"), "several"),
+            (format!("pve1 {one}\n@revoked pve1 {one}\n"), "not revoked"),
+        ] {
+            let error = only(&text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
     }

@@ -20,11 +20,6 @@ pub mod mask;
 mod remote;
 mod session;
 mod sudo;
-#[cfg(test)]
-mod tests {
-    mod commands;
-    mod jumps;
-}
 
 pub use command::{Command, Output, quote};
 pub use error::Error;
@@ -34,3 +29,9 @@ pub use key::{Identity, KeyPair};
 pub use known_hosts::Known;
 pub use login::Keys;
 pub use remote::{Remote, Target};
+
+#[cfg(test)]
+mod tests {
+    mod commands;
+    mod jumps;
+}

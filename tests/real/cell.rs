@@ -46,6 +46,20 @@ impl Cell {
         self
     }
 
+    /// With what this folder holds now, and whatever is written there soon forgotten. `/run` must
+    /// be empty already.
+    pub fn overlaid(mut self, folder: &str) -> Self {
+        let below = format!("/run/overlay{}", folder.replace('/', "-"));
+        writeln!(
+            self.setup,
+            "mkdir -p {below}/up {below}/work; mount -t overlay -o \
+             lowerdir={folder},upperdir={below}/up,workdir={below}/work overlay {folder}"
+        )
+        .unwrap();
+        self.emptied.push(folder.to_owned());
+        self
+    }
+
     /// With this file: new in an emptied folder, elsewhere in the place of one that is there.
     pub fn file(mut self, path: &str, content: &str, mode: u32) -> Self {
         let source = self.folder.path().join(self.files.to_string());
@@ -55,7 +69,7 @@ impl Cell {
         let source = source.display();
         if self.is_ours(path) {
             let parent = Path::new(path).parent().unwrap().display();
-            writeln!(self.setup, "mkdir -p {parent}; cp -p {source} {path}").unwrap();
+            writeln!(self.setup, "mkdir -p {parent}; rm -f {path}; cp -p {source} {path}").unwrap();
         } else {
             writeln!(self.setup, "mount --bind {source} {path}").unwrap();
         }
@@ -130,6 +144,16 @@ impl Running {
         let child = &mut self.child;
         let ended = || child.try_wait().unwrap();
         wait::until("the program ends", Duration::from_secs(20), ended, String::new);
+    }
+
+    /// Lets it stand still, as a program that hangs.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT).unwrap();
     }
 
     /// The process of the program inside, where there is one.

@@ -1,6 +1,6 @@
 //! Somebody who uses the API all the time, and notes when it was there.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// only repeated after a second.
 const CONNECT: Duration = Duration::from_millis(150);
 /// How long an answer may take.
-const ANSWER: Duration = Duration::from_millis(500);
+pub const ANSWER: Duration = Duration::from_millis(500);
 
 /// How the API is asked.
 #[derive(Clone)]
@@ -62,6 +62,36 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Opens a stream on which the master is silent for that long, and says how long it was: then
+    /// both sides must hear each other again.
+    pub fn watch(&self, silence: Duration) -> io::Result<Duration> {
+        let stream = TcpStream::connect_timeout(&self.at, CONNECT)?;
+        stream.set_read_timeout(Some(silence + Duration::from_secs(60)))?;
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
+            .map_err(io::Error::other)?;
+        let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+        let request = format!("GET /watch/{} HTTP/1.1\r\nHost: api\r\n\r\n", silence.as_secs());
+        stream.get_mut().write_all(request.as_bytes())?;
+        let mut expect = |wanted: &str| {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let right = line.trim_end() == wanted;
+            right.then(Instant::now).ok_or_else(|| io::Error::other(format!("heard `{line}`")))
+        };
+        let began = expect("HTTP/1.1 200 OK")?;
+        let ended = expect("event")?;
+        stream.get_mut().write_all(b"thanks\n")?;
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        if line == "welcome\n" {
+            Ok(ended - began)
+        } else {
+            Err(io::Error::other(format!("heard `{line}` after the silence")))
+        }
+    }
+}
+
 /// A request that was answered.
 #[derive(Clone, Copy)]
 struct Answered {
@@ -72,6 +102,7 @@ struct Answered {
 /// Asks every 20 ms until dropped.
 pub struct Client {
     answered: Arc<Mutex<Vec<Answered>>>,
+    failed: Arc<Mutex<Vec<Instant>>>,
     last_error: Arc<Mutex<String>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -82,12 +113,13 @@ impl Client {
     pub fn start(lab: &Lab, machine: &str, api: Api) -> Self {
         let mut client = Self {
             answered: Arc::default(),
+            failed: Arc::default(),
             last_error: Arc::default(),
             stop: Arc::default(),
             thread: None,
         };
         let (answered, error) = (Arc::clone(&client.answered), Arc::clone(&client.last_error));
-        let stop = Arc::clone(&client.stop);
+        let (failed, stop) = (Arc::clone(&client.failed), Arc::clone(&client.stop));
         client.thread = Some(lab.on(machine, move || {
             while !stop.load(Ordering::Relaxed) {
                 let asked = Instant::now();
@@ -95,12 +127,20 @@ impl Client {
                     Ok(_) => {
                         answered.lock().unwrap().push(Answered { asked, answered: Instant::now() })
                     }
-                    Err(seen) => *error.lock().unwrap() = seen.to_string(),
+                    Err(seen) => {
+                        failed.lock().unwrap().push(asked);
+                        *error.lock().unwrap() = seen.to_string();
+                    }
                 }
                 thread::sleep(PACE.saturating_sub(asked.elapsed()));
             }
         }));
         client
+    }
+
+    /// How many requests failed that were sent since then.
+    pub fn failures(&self, since: Instant) -> usize {
+        self.failed.lock().unwrap().iter().filter(|asked| **asked >= since).count()
     }
 
     /// Waits until it is served without a break for this long; gives the longest outage since

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use k8sha::cluster::Role;
+use k8sha::cluster::{Failover, Role};
 use secrecy::ExposeSecret;
 
 use crate::cell::Cell;
@@ -113,10 +114,10 @@ fn keepalived_accepts_every_configuration() {
         let machine = format!("lb{i}");
         lab.add(&machine, &[node.ip]);
         let cell = |files: &[Planted]| -> Cell {
-            // What systemd runs before keepalived.
+            // What systemd runs first before keepalived; `clash` has the other.
             balancers::cell(files)
                 .in_network(&lab.name(&machine))
-                .after(&format!("/usr/local/lib/k8sha/vrrp-interface {}", node.ip))
+                .after(&balancers::before_keepalived(files)[0])
         };
         let mut files = profiles::files(&seed);
         let output = cell(&files).run(&config_test);
@@ -158,4 +159,50 @@ fn systemd_accepts_the_unit_of_every_etcd() {
         judged += 1;
     }
     assert!(judged > 0, "no profile has an etcd of ours");
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn keepalived_and_haproxy_accept_the_fast_setting() {
+    if !needs::asked_for(&["keepalived", "haproxy", "ip"]) {
+        return;
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    let mut cluster = profiles::cluster("k8s1");
+    cluster.balancer.failover = Failover::Fast;
+    cluster.balancer.advert = Failover::Fast.advert();
+    let node = cluster.with_role(Role::LoadBalancer).next().unwrap();
+    lab.add("lb", &[node.ip]);
+    let files = profiles::files(&profiles::seed(&cluster, node));
+    let cell = balancers::cell(&files)
+        .in_network(&lab.name("lb"))
+        .after(&balancers::before_keepalived(&files)[0]);
+    let output = cell.run(&["keepalived", "--log-console", "--dont-fork", "--config-test"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
+}
+
+/// The longest that a connection may be silent, by HAProxy's own time units.
+fn timeout(config: &str, name: &str) -> Duration {
+    let line =
+        config.lines().find_map(|line| line.trim().strip_prefix(&format!("timeout {name} ")));
+    let word = line.unwrap_or_else(|| panic!("no timeout {name} in\n{config}"));
+    let (count, unit) = word.split_at(word.find(|c: char| !c.is_ascii_digit()).unwrap());
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        other => panic!("`{other}` is no unit that we use"),
+    };
+    Duration::from_secs(count.parse::<u64>().unwrap() * seconds)
+}
+
+#[test]
+fn every_haproxy_lets_a_connection_be_silent_for_hours() {
+    for Seeded { what, seed, .. } in load_balancers() {
+        let files = profiles::files(&seed);
+        let config = &files.iter().find(|file| file.path.ends_with("haproxy.cfg")).unwrap().content;
+        for name in ["client", "server", "tunnel"] {
+            assert!(timeout(config, name) >= Duration::from_secs(3600), "{what}: {name}");
+        }
+    }
 }

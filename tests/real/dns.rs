@@ -14,24 +14,25 @@ use crate::cell::{Cell, Running};
 use crate::lab::Lab;
 use crate::{loopback, needs, profiles, wait};
 
-const PROGRAMS: &[&str] = &["dnsmasq", "unshare", "setpriv"];
+/// What serves names here.
+pub const PROGRAMS: &[&str] = &["dnsmasq", "unshare", "setpriv"];
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Outside the ports that the system gives away.
 const PORT: u16 = 10053;
 
 /// A name server: the records that it has, as lines of dnsmasq's configuration.
-type Zone = Vec<String>;
+pub type Zone = Vec<String>;
 
 /// What makes everything right. A host record gives both directions.
-fn right_zone(cluster: &Cluster) -> Zone {
+pub fn right_zone(cluster: &Cluster) -> Zone {
     let api = &cluster.api;
     let nodes = cluster.nodes.iter().map(|node| format!("host-record={},{}", node.fqdn, node.ip));
     [format!("host-record={},{}", api.fqdn, api.vip)].into_iter().chain(nodes).collect()
 }
 
 /// Without the records of this name.
-fn without(zone: &[String], name: &str) -> Zone {
+pub fn without(zone: &[String], name: &str) -> Zone {
     let of_name = format!("host-record={name},");
     zone.iter().filter(|line| !line.starts_with(&of_name)).cloned().collect()
 }
@@ -56,7 +57,8 @@ fn config(at: SocketAddr, domain: &str, zone: &[String]) -> String {
     )
 }
 
-fn dnsmasq(cell: Cell, at: SocketAddr, domain: &str, zone: &[String]) -> (Running, Cell) {
+/// Starts a server of this zone; its files last as long as the cell.
+pub fn dnsmasq(cell: Cell, at: SocketAddr, domain: &str, zone: &[String]) -> (Running, Cell) {
     let path = "/run/dnsmasq.conf";
     let cell = cell.empty("/run").file(path, &config(at, domain, zone), 0o644);
     let conf = format!("--conf-file={path}");
@@ -158,6 +160,31 @@ async fn a_second_address_of_the_api_is_wrong_although_the_right_one_is_there() 
     let zone = mended(zone, &told);
     let report = report(&cluster, [&zone, &zone]).await;
     assert_eq!(report.findings, [], "{}", report.text());
+}
+
+#[tokio::test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+async fn a_wrong_record_is_an_error_and_a_missing_way_back_is_a_warning() {
+    if !needs::asked_for(PROGRAMS) {
+        return;
+    }
+    let cluster = cluster();
+    let (name, ip) = ("k8s1master2.kloud.lan", "10.101.1.102");
+    let mut zone = without(&right_zone(&cluster), name);
+    zone.push(format!("host-record={name},10.101.1.202"));
+    let told = report(&cluster, [&zone, &zone]).await;
+    let text = told.text();
+    let wrong = format!("10.101.1.3 answers 10.101.1.202 for `{name}`; it must be {ip}");
+    assert!(text.contains(&wrong), "{text}");
+    assert_eq!((told.errors().count(), told.warnings().count()), (2, 2), "{text}");
+    // Forwards only: dnsmasq makes no way back of an `address`.
+    let mut zone = without(&right_zone(&cluster), name);
+    zone.push(format!("address=/{name}/{ip}"));
+    let told = report(&cluster, [&zone, &zone]).await;
+    let text = told.text();
+    assert!(told.is_good(), "{text}");
+    let back = format!("warning: 10.101.1.2 answers that it refuses for `{ip}`");
+    assert!(text.contains(&back), "{text}");
 }
 
 #[tokio::test]

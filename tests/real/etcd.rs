@@ -1,255 +1,274 @@
-//! An etcd of ours with real etcd, sshd and sudo: our certificates, our settings, our steps, on
-//! machines in network namespaces. Only `systemctl` is a stand-in: nothing here runs systemd.
+//! The etcd stage against real members with TLS on both sides, asked by `curl` over OpenSSH.
 
-use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use k8sha::cluster::{Cluster, Etcd, Node, Role};
-use k8sha::kubeadm::etcd::member::Machine;
-use k8sha::kubeadm::etcd::{self, Client, Owner, form};
-use k8sha::ssh::{Command, Remote};
-use k8sha::state::{EtcdKeys, State};
-use k8sha::tempo::Tempo;
+use k8sha::cluster::{Cluster, Etcd};
+use k8sha::kubeadm::etcd::{self, Client, Owner};
+use k8sha::ssh::Remote;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
+};
+use tempfile::TempDir;
 
-use crate::cell::Cell;
-use crate::lab::Lab;
-use crate::sshd::{KEEN, Setup, Sshd};
-use crate::{needs, profiles};
+use crate::cell::{Cell, Running};
+use crate::sshd::{KEEN, Sshd};
+use crate::{loopback, needs, profiles};
 
-const PROGRAMS: &[&str] = &["etcd", "curl", "sshd", "sudo", "ip", "unshare", "setpriv", "setsid"];
+const PROGRAMS: &[&str] = &["etcd", "etcdctl", "curl", "sshd", "sudo", "unshare", "setpriv"];
+const LIMIT: Duration = Duration::from_secs(60);
 
-/// One unit, and what we ask of it.
-const SYSTEMCTL: &str = r#"#!/bin/sh
-runs() {
-    pid=$(cat /run/etcd.pid 2> /dev/null) && grep -q '^State:.[^Z]' "/proc/$pid/status" 2> /dev/null
-}
-case "$*" in
-"is-active etcd")
-    if runs; then echo active; else echo inactive; exit 3; fi
-    ;;
-"reset-failed etcd") ;;
-"start --no-block etcd")
-    runs && exit 0
-    [ -e /etc/etcd/initial.env ] || exit 0
-    set -a
-    . /etc/etcd/etcd.env
-    . /etc/etcd/initial.env
-    set +a
-    setsid setpriv --reuid=etcd --regid=etcd --clear-groups \
-        etcd > /run/etcd.log 2>&1 < /dev/null &
-    echo $! > /run/etcd.pid
-    ;;
-*)
-    echo "systemctl: $*" >&2
-    exit 1
-    ;;
-esac
-"#;
-
-const JOURNALCTL: &str = "#!/bin/sh\ntail -n 40 /run/etcd.log\n";
-
-/// `k8s1-etcd` with its first three members alone.
-fn cluster() -> Cluster {
-    let mut cluster = profiles::cluster("k8s1-etcd");
-    let last = |node: &Node| node.ip.octets()[3];
-    cluster.nodes.retain(|node| node.role != Role::Etcd || last(node) < 200);
-    let members = cluster.with_role(Role::Etcd).map(|node| format!("https://{}:2379", node.ip));
-    let members: Vec<String> = members.collect();
-    let Etcd::Machines { endpoints, .. } = &mut cluster.etcd else { panic!("not ours") };
-    *endpoints = members;
-    cluster
+/// A certificate authority.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
-/// A machine with an sshd and our files, nothing of the former one left.
-fn boot(lab: &Lab, machine: &str, address: Ipv4Addr, settings: Option<&str>) -> Sshd {
-    let mut cell = Cell::new()
-        .empty("/run")
-        .after("cp -a /etc /run/etc; mount --bind /run/etc /etc; mkdir -p /etc/kubernetes")
-        .empty("/usr/local/bin")
-        .file("/usr/local/bin/systemctl", SYSTEMCTL, 0o755)
-        .file("/usr/local/bin/journalctl", JOURNALCTL, 0o755)
-        .empty("/var/lib/etcd")
-        .after("chown etcd:etcd /var/lib/etcd; chmod 0700 /var/lib/etcd");
-    if let Some(settings) = settings {
-        cell = cell.after("mkdir -p /etc/etcd; touch /etc/etcd/etcd.env");
-        cell = cell.file("/etc/etcd/etcd.env", settings, 0o644);
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
     }
-    Setup::new().within(cell).at(&lab.name(machine), address).start()
-}
 
-fn settings(cluster: &Cluster, node: &Node) -> String {
-    let files = profiles::files(&profiles::seed(cluster, node));
-    files.into_iter().find(|file| file.path == "/etc/etcd/etcd.env").unwrap().content
-}
-
-fn machine(node: &Node, keys: &EtcdKeys, sshd: &Sshd) -> Machine {
-    let own = &keys.members[&node.name];
-    Machine {
-        remote: sshd.remote(KEEN),
-        name: node.name.clone(),
-        ip: node.ip,
-        ca: keys.ca.clone(),
-        server: own.server.clone(),
-        peer: own.peer.clone(),
+    /// Certificate and key, as PEM, valid until the end of a year.
+    fn sign(&self, name: &str, addresses: &[IpAddr], until: i32) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = addresses.iter().map(|ip| SanType::IpAddress(*ip)).collect();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        // Members are each other's clients too, as kubeadm has it.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 }
 
-/// Lets something be done by whoever is on that network.
-fn from<T: Send + 'static>(lab: &Lab, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    lab.on("operator", move || runtime().block_on(work())).join().unwrap()
+/// An etcd cluster, and a first master that may ask it.
+struct Scene {
+    members: Vec<Running>,
+    cells: Vec<Cell>,
+    endpoints: Vec<String>,
+    authority: Authority,
+    cluster: Cluster,
+    sshd: Sshd,
+    files: TempDir,
 }
 
-async fn status(master: &Remote, words: &[&str]) -> (u32, String) {
-    let command = Command::sudo("curl").args(["-sS", "--max-time", "5"]).args(words.to_vec());
-    let output = master.run(&command).await.unwrap();
-    (output.code, output.stdout_text())
+impl Scene {
+    /// So many members, all healthy.
+    async fn start(size: usize) -> Self {
+        let authority = Authority::new("etcd-ca");
+        let addresses: Vec<IpAddr> = (0..size).map(|_| loopback::address().into()).collect();
+        let all = addresses.iter().enumerate();
+        let all: Vec<_> = all.map(|(nth, ip)| format!("m{nth}=https://{ip}:2380")).collect();
+        // From where they dial each other, on one machine.
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let (mut cells, mut members) = (Vec::new(), Vec::new());
+        for (nth, ip) in addresses.iter().enumerate() {
+            let (cert, key) = authority.sign(&format!("m{nth}"), &[*ip, local], 2060);
+            let cell = Cell::new()
+                .empty("/run")
+                .file("/run/etcd/ca", &authority.pem, 0o644)
+                .file("/run/etcd/cert", &cert, 0o644)
+                .file("/run/etcd/key", &key, 0o600);
+            let (client, peer) = (format!("https://{ip}:2379"), format!("https://{ip}:2380"));
+            let name = format!("m{nth}");
+            let mut words = vec!["etcd", "--name", &name, "--data-dir", "/run/etcd/data"];
+            words.extend(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+            words.extend(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+            let list = all.join(",");
+            words.extend(["--initial-cluster", &list, "--client-cert-auth"]);
+            words.extend(["--peer-client-cert-auth", "--trusted-ca-file", "/run/etcd/ca"]);
+            words.extend(["--cert-file", "/run/etcd/cert", "--key-file", "/run/etcd/key"]);
+            words.extend(["--peer-trusted-ca-file", "/run/etcd/ca"]);
+            words.extend([
+                "--peer-cert-file",
+                "/run/etcd/cert",
+                "--peer-key-file",
+                "/run/etcd/key",
+            ]);
+            members.push(cell.start(&words));
+            cells.push(cell);
+        }
+        let endpoints: Vec<_> = addresses.iter().map(|ip| format!("https://{ip}:2379")).collect();
+        let mut cluster = profiles::cluster("k8s1");
+        let files = tempfile::tempdir().unwrap();
+        let path = |name: &str| files.path().join(name);
+        cluster.etcd = Etcd::External {
+            endpoints: endpoints.clone(),
+            ca_file: path("etcd-ca.crt"),
+            cert_file: path("apiserver-etcd-client.crt"),
+            key_file: path("apiserver-etcd-client.key"),
+            hosts: Default::default(),
+        };
+        let sshd = Sshd::start();
+        let scene = Self { members, cells, endpoints, authority, cluster, sshd, files };
+        scene.take_files(&scene.authority, 2060);
+        scene.wait_until_healthy().await;
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    fn client(&self) -> Client {
+        let names = ["etcd-ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"];
+        Client::Files(names.map(|name| self.path(name)))
+    }
+
+    fn first(&self) -> Remote {
+        self.sshd.remote(KEEN)
+    }
+
+    /// The operator's files: that authority's certificate, a client certificate of etcd's own.
+    fn take_files(&self, ca: &Authority, until: i32) {
+        let (cert, key) = self.authority.sign("kube-apiserver-etcd-client", &[], until);
+        std::fs::write(self.path("etcd-ca.crt"), &ca.pem).unwrap();
+        std::fs::write(self.path("apiserver-etcd-client.crt"), cert).unwrap();
+        std::fs::write(self.path("apiserver-etcd-client.key"), key).unwrap();
+    }
+
+    async fn wait_until_healthy(&self) {
+        let first = self.first();
+        etcd::copy(&first, &self.client()).await.unwrap();
+        let healthy = async {
+            while etcd::prove(&first, &self.cluster).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, healthy).await.is_err() {
+            let logs: String = self.members.iter().map(Running::log).collect();
+            panic!("{:?}\n{logs}", etcd::prove(&first, &self.cluster).await);
+        }
+    }
+
+    /// What is said with the operator's files as they are.
+    async fn complaint(&self) -> (String, String) {
+        let first = self.first();
+        etcd::copy(&first, &self.client()).await.unwrap();
+        let error = etcd::prove(&first, &self.cluster).await.unwrap_err();
+        (error.to_string(), error.hint().unwrap_or_default())
+    }
+
+    /// etcd's own client, as root of the first member.
+    fn etcdctl(&self, words: &[&str]) -> String {
+        let endpoint = format!("--endpoints={}", self.endpoints[0]);
+        let mut all = vec!["env", "ETCDCTL_API=3", "etcdctl", &endpoint, "--cacert=/run/etcd/ca"];
+        all.extend(["--cert=/run/etcd/cert", "--key=/run/etcd/key"]);
+        let output = self.cells[0].run(&[&all, words].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "etcdctl {words:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
 }
 
-#[test]
-#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
-    if !needs::asked_for(PROGRAMS) {
-        return;
-    }
-    let Some(mut lab) = Lab::new() else { return };
-    let cluster = cluster();
-    let rows: Vec<Node> = cluster.with_role(Role::Etcd).cloned().collect();
-    assert_eq!(rows.len(), 3);
-    lab.add("operator", &[Ipv4Addr::new(10, 103, 1, 10)]);
-    let first = Ipv4Addr::new(10, 103, 1, 50);
-    lab.add("m1", &[first]);
-    for (index, row) in rows.iter().enumerate() {
-        lab.add(&format!("e{index}"), &[row.ip]);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let state = State::open(folder.path().to_owned()).unwrap();
-    let keys = state.etcd_keys(&cluster).unwrap();
-    let text: Vec<String> = rows.iter().map(|row| settings(&cluster, row)).collect();
-    let mut sshds: Vec<Sshd> = (0..3)
-        .map(|index| boot(&lab, &format!("e{index}"), rows[index].ip, Some(&text[index])))
-        .collect();
-    let master = boot(&lab, "m1", first, None);
-    let all = |keys: &EtcdKeys, sshds: &[Sshd]| -> Vec<Machine> {
-        rows.iter().zip(sshds).map(|(row, sshd)| machine(row, keys, sshd)).collect()
+fn owner(creation: &str) -> Owner {
+    Owner { cluster: "k8s1-cluster".to_owned(), creation: creation.to_owned() }
+}
+
+async fn dead_and_hung_members_are_named(size: usize) {
+    let mut scene = Scene::start(size).await;
+    scene.members[size - 1].kill();
+    scene.members[1].pause();
+    let (text, hint) = scene.complaint().await;
+    let begins = if size == 3 {
+        // One of three is left: it has no quorum, and says so.
+        format!("3 of {size} etcd members cannot be used from `k8s1master1`:\n")
+    } else {
+        format!("2 of {size} etcd members cannot be used from `k8s1master1`:\n")
     };
-    let client = Client::Made { ca: keys.ca.clone(), pair: keys.client.clone() };
-    let owner = Owner { cluster: cluster.name.clone(), creation: "a".into() };
-
-    // Formed, proved with the API server's certificate, and marked.
-    let (machines, to, began) = (all(&keys, &sshds), master.remote(KEEN), Instant::now());
-    let (like, mark, with) = (cluster.clone(), owner.clone(), client.clone());
-    from(&lab, async move || {
-        for machine in &machines {
-            assert!(machine.plant().await.unwrap());
-        }
-        assert!(form::run(&machines, "k8s1-a", false, Tempo::real()).await.unwrap());
-        assert!(etcd::prepare(&to, &like, &with, &mark, false).await.unwrap());
-        assert!(!form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
-        assert!(!etcd::prepare(&to, &like, &with, &mark, false).await.unwrap());
-        for machine in &machines {
-            assert!(!machine.plant().await.unwrap());
-            let seen = machine.look().await.unwrap();
-            assert!(seen.planted && seen.data && seen.healthy, "{}: {seen:?}", machine.name);
-            let stat = Command::sudo("stat").args(["-c", "%a %U", "/etc/etcd/pki/server.key"]);
-            let stat = machine.remote.run_ok(&stat).await.unwrap();
-            assert_eq!(stat.stdout_text(), "600 etcd\n");
-        }
-        // Who shows no certificate, or trusts another authority, gets nowhere.
-        let url = format!("{}/health", machines[0].endpoint());
-        let ca = "/etc/kubernetes/pki/etcd/etcd-ca.crt";
-        let (code, body) = status(&to, &["--cacert", ca, &url]).await;
-        assert!(code != 0 && body.is_empty(), "{code}: {body}");
-        let (code, _) = status(&to, &[&url]).await;
-        assert_eq!(code, 60);
-    });
-    needs::say(&format!("formed and proved in {:.1} s", began.elapsed().as_secs_f64()));
-
-    // One machine is gone, and another one stands in its place.
-    sshds[1].kill();
-    sshds[1] = boot(&lab, "e1", rows[1].ip, Some(&text[1]));
-    let (machines, to, began) = (all(&keys, &sshds), master.remote(KEEN), Instant::now());
-    let (like, with) = (cluster.clone(), client.clone());
-    from(&lab, async move || {
-        assert!(machines[1].plant().await.unwrap());
-        assert!(form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
-        assert!(!form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
-        // What was written before is still there.
-        assert!(!etcd::prepare(&to, &like, &with, &owner, false).await.unwrap());
-    });
-    needs::say(&format!("a lost member is back in {:.1} s", began.elapsed().as_secs_f64()));
-
-    // A renewed certificate is shown at the next handshake, by a process that was not restarted.
-    std::fs::remove_file(state.etcd_folder().join(format!("server-{}.for", rows[0].name))).unwrap();
-    let renewed = state.etcd_keys(&cluster).unwrap();
-    let (machines, to) = (all(&renewed, &sshds), master.remote(KEEN));
-    let certificate = renewed.members[&rows[0].name].server.cert.clone();
-    from(&lab, async move || {
-        let pid = Command::new("cat").arg("/run/etcd.pid");
-        let before = machines[0].remote.run_ok(&pid).await.unwrap().stdout_text();
-        assert!(machines[0].plant().await.unwrap());
-        assert!(!form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
-        assert_eq!(machines[0].remote.run_ok(&pid).await.unwrap().stdout_text(), before);
-        let file = |name: &str| format!("/etc/kubernetes/pki/etcd/{name}");
-        let (ca, cert) = (file("etcd-ca.crt"), file("apiserver-etcd-client.crt"));
-        let (key, url) = (file("apiserver-etcd-client.key"), machines[0].endpoint() + "/health");
-        let words: [&str; 9] =
-            ["--cacert", &ca, "--cert", &cert, "--key", &key, "-w", "%{certs}", &url];
-        let (code, shown) = status(&to, &words).await;
-        let body = |pem: &str| pem.lines().nth(1).unwrap().to_owned();
-        assert!(code == 0 && shown.contains(&body(&certificate)), "{code}: {shown}");
-    });
+    assert!(text.starts_with(&begins), "{text}");
+    for wanted in [
+        format!("{}: no answer (curl: (28)", scene.endpoints[1]),
+        format!("{}: nobody listens (curl: (7)", scene.endpoints[size - 1]),
+    ] {
+        assert!(text.contains(&wanted), "no `{wanted}` in {text}");
+    }
+    let quorum = format!("{}: it is not healthy: ", scene.endpoints[0]);
+    assert_eq!(text.contains(&quorum), size == 3, "{text}");
+    assert!(!hint.is_empty());
+    scene.members[1].resume();
 }
 
-#[test]
+#[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_forming_that_was_cut_off_goes_on_with_real_members() {
+async fn dead_and_hung_members_of_three_are_named_and_so_is_a_lost_quorum() {
+    if needs::asked_for(PROGRAMS) {
+        dead_and_hung_members_are_named(3).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+async fn dead_and_hung_members_of_five_are_named_and_the_others_are_not() {
+    if needs::asked_for(PROGRAMS) {
+        dead_and_hung_members_are_named(5).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
-    let Some(mut lab) = Lab::new() else { return };
-    let cluster = cluster();
-    let rows: Vec<Node> = cluster.with_role(Role::Etcd).cloned().collect();
-    lab.add("operator", &[Ipv4Addr::new(10, 103, 1, 10)]);
-    for (index, row) in rows.iter().enumerate() {
-        lab.add(&format!("e{index}"), &[row.ip]);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let keys = State::open(folder.path().to_owned()).unwrap().etcd_keys(&cluster).unwrap();
-    let sshds: Vec<Sshd> = rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| {
-            boot(&lab, &format!("e{index}"), row.ip, Some(&settings(&cluster, row)))
-        })
-        .collect();
-    let machines: Vec<Machine> =
-        rows.iter().zip(&sshds).map(|(row, sshd)| machine(row, &keys, sshd)).collect();
-    from(&lab, async move || {
-        for machine in &machines {
-            machine.plant().await.unwrap();
-        }
-        // Two of three begin, and are a quorum, before whoever began is gone.
-        let initial: Vec<String> = machines
-            .iter()
-            .map(|machine| format!("{}={}", machine.name, machine.peer_url()))
-            .collect();
-        let initial = format!(
-            "ETCD_INITIAL_CLUSTER={}\nETCD_INITIAL_CLUSTER_STATE=new\n\
-             ETCD_INITIAL_CLUSTER_TOKEN=k8s1-a\n",
-            initial.join(",")
-        );
-        for machine in &machines[..2] {
-            let path = "/etc/etcd/initial.env";
-            let install = ["-m", "0600", "-o", "etcd", "-g", "etcd", "/dev/stdin", path];
-            let write = Command::sudo("install").args(install).stdin(initial.as_bytes());
-            machine.remote.run_ok(&write).await.unwrap();
-            let start = Command::sudo("systemctl").args(["start", "--no-block", "etcd"]);
-            machine.remote.run_ok(&start).await.unwrap();
-        }
-        assert!(form::run(&machines, "k8s1-a", false, Tempo::real()).await.unwrap());
-        for machine in &machines {
-            assert!(machine.look().await.unwrap().healthy, "{}", machine.name);
-        }
-    });
+    let scene = Scene::start(3).await;
+    let (first, cluster, client) = (scene.first(), &scene.cluster, scene.client());
+
+    scene.take_files(&Authority::new("another-ca"), 2060);
+    let (text, hint) = scene.complaint().await;
+    let wanted = "its certificate is not signed by the CA of `etcd-ca.crt` (curl: (60)";
+    assert_eq!(text.matches(wanted).count(), 3, "{text}");
+    assert!(hint.contains("take `etcd-ca.crt` from the etcd that runs there"), "{hint}");
+
+    scene.take_files(&scene.authority, 2024);
+    let (text, hint) = scene.complaint().await;
+    let wanted = "it refuses the certificate of `apiserver-etcd-client.crt`";
+    assert_eq!(text.matches(wanted).count(), 3, "{text}");
+    assert!(hint.contains("has it expired?"), "{hint}");
+
+    // The key of another certificate.
+    scene.take_files(&scene.authority, 2060);
+    let (_, key) = scene.authority.sign("other", &[], 2060);
+    std::fs::write(scene.path("apiserver-etcd-client.key"), key).unwrap();
+    let (text, _) = scene.complaint().await;
+    assert!(text.contains("the client certificate and its key cannot be used"), "{text}");
+
+    scene.take_files(&scene.authority, 2060);
+    scene.etcdctl(&["put", "/registry/nodes/old", "1"]);
+    scene.etcdctl(&["put", "/calico/nodes/old", "2"]);
+    let error = etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap_err();
+    assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
+    assert!(error.hint().unwrap().contains("--wipe-etcd"));
+    assert!(scene.etcdctl(&["get", "/registry/", "--prefix"]).contains("old"), "it is left alone");
+
+    assert!(etcd::prepare(&first, cluster, &client, &owner("a"), true).await.unwrap());
+    assert_eq!(scene.etcdctl(&["get", "/registry/", "--prefix"]), "");
+    assert!(scene.etcdctl(&["get", "/calico/", "--prefix"]).contains("old"), "not Kubernetes'");
+    assert!(
+        !etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap(),
+        "nothing to do"
+    );
+    scene.etcdctl(&["put", "/registry/nodes/ours", "1"]);
+    assert!(!etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap(), "ours");
+
+    let error = etcd::prepare(&first, cluster, &client, &owner("b"), false).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the external etcd holds data of the cluster `k8s1-cluster` (creation a)"
+    );
+    assert!(!etcd::remove_ours(&first, cluster, &owner("b")).await.unwrap());
+    assert!(etcd::remove_ours(&first, cluster, &owner("a")).await.unwrap());
+    assert_eq!(scene.etcdctl(&["get", "/registry/", "--prefix"]), "");
+    assert!(scene.etcdctl(&["get", "/k8sha/", "--prefix"]).is_empty());
 }

@@ -122,6 +122,14 @@ impl Lab {
         !output.stdout.is_empty()
     }
 
+    /// Takes an address from a machine, if it has it.
+    pub fn forget(&self, machine: &str, address: Ipv4Addr) {
+        if self.has(machine, address) {
+            let of = format!("{address}/32");
+            ip(&["-n", &self.name(machine), "addr", "del", &of, "dev", "eth0"]);
+        }
+    }
+
     /// Works on a thread whose sockets belong to a machine.
     pub fn on<T: Send + 'static>(
         &self,

@@ -1,5 +1,6 @@
 //! Our parts against the real software that Debian packages: OpenSSH, sudo, HAProxy, keepalived,
-//! cloud-init, netplan, dnsmasq, dig, etcd, shellcheck.
+//! cloud-init, netplan, dnsmasq, dig, etcd, containerd, shellcheck; and against kubeadm, built by
+//! `tests/kubernetes`.
 //!
 //!     K8SHA_REAL=1 cargo test --test real -- --ignored --test-threads=1
 //!
@@ -11,20 +12,30 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 mod balancers;
+mod built;
 mod cell;
+mod clash;
 mod client;
 mod configs;
+mod containerd;
 mod dns;
+mod dns_on_node;
 mod etcd;
+mod etcd_role;
+mod failover;
+mod idle;
 mod jump;
 mod keys;
+mod kubeadm;
 mod lab;
 mod loopback;
 mod machine;
 mod masters;
 mod needs;
+mod neighbours;
 mod openssh;
 mod profiles;
+mod routes;
 mod scripts;
 mod seeds;
 mod sshd;

@@ -73,6 +73,16 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, unready: &Mutex<BTreeSet<
             _ => return,
         }
     }
+    if let Some(seconds) = head.strip_prefix(b"GET /watch/").and_then(silence) {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\n");
+        thread::sleep(seconds);
+        let _ = stream.write_all(b"event\n");
+        let mut said = [0; 7];
+        if stream.read_exact(&mut said).is_ok() && &said == b"thanks\n" {
+            let _ = stream.write_all(b"welcome\n");
+        }
+        return;
+    }
     let ready = !unready.lock().unwrap().contains(&me);
     let status = match (head.starts_with(b"GET /readyz "), ready) {
         (true, false) => "500 Internal Server Error",
@@ -85,4 +95,10 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, unready: &Mutex<BTreeSet<
     let _ = stream.write_all(answer.as_bytes());
     stream.conn.send_close_notify();
     let _ = stream.flush();
+}
+
+/// How long a watch is to be silent.
+fn silence(rest: &[u8]) -> Option<Duration> {
+    let word = rest.split(|byte| *byte == b' ').next()?;
+    Some(Duration::from_secs(std::str::from_utf8(word).ok()?.parse().ok()?))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use k8sha::cloudinit::{NodeSecrets, Seed, Templates, render};
-use k8sha::cluster::{Cluster, Node};
+use k8sha::cluster::{Cluster, ImageArchive, Mirrors, Node};
 use k8sha::profile;
 use k8sha::ssh::KeyPair;
 use secrecy::ExposeSecret;
@@ -20,7 +20,7 @@ pub struct Seeded {
     pub seed: Seed,
 }
 
-/// The embedded profiles and those of `examples/`: name and cluster.
+/// The embedded profiles, those of `examples/`, and a site without the Internet: name and cluster.
 pub fn clusters() -> Vec<(String, Cluster)> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut names: Vec<String> = profile::embedded_names().map(str::to_owned).collect();
@@ -28,7 +28,32 @@ pub fn clusters() -> Vec<(String, Cluster)> {
     let files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "yaml"));
     names.extend(files.map(|path| path.to_str().unwrap().to_owned()));
     assert!(names.len() > profile::EMBEDDED.len(), "no profile in examples/");
-    names.into_iter().map(|name| (name.clone(), cluster(&name))).collect()
+    let named = names.into_iter().map(|name| (name.clone(), cluster(&name)));
+    let mut offline = offline();
+    offline.name = "offline".to_owned();
+    named.chain([("offline".to_owned(), offline)]).collect()
+}
+
+/// A cluster on a site without the Internet: mirrors, an image repository, archives of images.
+pub fn offline() -> Cluster {
+    let mut cluster = cluster("k8s1");
+    cluster.mirrors = Mirrors {
+        apt: Some("http://mirror.lan/ubuntu".to_owned()),
+        kubernetes: Some("https://mirror.lan/k8s".to_owned()),
+        docker: Some("https://mirror.lan/docker".to_owned()),
+        kernels: Some("https://mirror.lan/kernels".to_owned()),
+        registries: [("docker.io".to_owned(), vec!["https://registry.lan/v2/hub".to_owned()])]
+            .into(),
+    };
+    cluster.kubernetes.image_repository = Some("registry.lan/k8s".to_owned());
+    cluster.kubernetes.image_archives = vec![
+        ImageArchive::Node("/var/lib/images/k8s.tar".into()),
+        ImageArchive::Download {
+            url: "https://mirror.lan/pause.tar".to_owned(),
+            sha256: "ab".repeat(32),
+        },
+    ];
+    cluster
 }
 
 /// One of them.

@@ -51,6 +51,7 @@ pub struct Setup {
     sudoers: String,
     authority: String,
     second: Option<String>,
+    files: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -68,6 +69,7 @@ impl Setup {
             sudoers: SUDOERS.to_owned(),
             authority: String::new(),
             second: None,
+            files: Vec::new(),
         }
     }
 
@@ -114,6 +116,12 @@ impl Setup {
         self.config("TrustedUserCAKeys /run/k8sha/ca.pub\n")
     }
 
+    /// With this file in the place where a node has it.
+    pub fn file(mut self, path: &str, content: &str) -> Self {
+        self.files.push((path.to_owned(), content.to_owned()));
+        self
+    }
+
     /// With another sudoers file.
     pub fn sudoers(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.sudoers);
@@ -122,8 +130,19 @@ impl Setup {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> Sshd {
-        let Setup { network, address, host, host_file, keys, more, sudoers, authority, .. } = self;
-        let (cell, second) = (self.cell, self.second);
+        let Setup {
+            cell,
+            network,
+            address,
+            host,
+            host_file,
+            keys,
+            more,
+            sudoers,
+            authority,
+            second,
+            files,
+        } = self;
         let login = KeyPair::generate("k8sha").unwrap();
         let config = format!(
             "{more}ListenAddress {address}\nHostKey /run/k8sha/host_key\nPidFile none\nUsePAM no\n\
@@ -138,9 +157,11 @@ impl Setup {
         let shadow = format!("keen:*:19000::::::\nasked:{ASKED_HASH}:19000::::::\n");
         let shadow = with_users("/etc/shadow", &shadow);
         let group = with_users("/etc/group", "keen:x:64101:\nasked:x:64102:\n");
-        let keys = [&[login.public.clone()], keys.as_slice()].concat().join("\n") + "\n";
+        let keys =
+            [std::slice::from_ref(&login.public), keys.as_slice()].concat().join("\n") + "\n";
         let mut cell = cell
             .empty("/run")
+            .overlaid("/etc")
             .empty("/run/sshd")
             .empty("/run/home")
             .after("chmod 1777 /run/home")
@@ -155,6 +176,9 @@ impl Setup {
             .file("/etc/sudoers", &sudoers, 0o440);
         if let Some(second) = second {
             cell = cell.file("/run/k8sha/second_key", &second, 0o600);
+        }
+        for (path, content) in &files {
+            cell = cell.file(path, content, 0o644);
         }
         if let Some(network) = network {
             cell = cell.in_network(&network);

@@ -164,5 +164,6 @@ pub fn site(hosts: &[&str], topology: Topology) -> Site {
         api: String::new(),
         gateway: Ipv4Addr::new(10, 98, 0, 1),
         etcd: Vec::new(),
+        packages: std::collections::BTreeMap::new(),
     }
 }

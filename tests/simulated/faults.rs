@@ -118,6 +118,22 @@ fn a_proxmox_cluster_without_quorum_is_named() {
 }
 
 #[test]
+fn a_host_that_is_switched_off_is_named() {
+    named("host-down@pve2", 3);
+}
+
+#[test]
+fn an_expired_host_certificate_does_not_hinder_who_has_pinned_it() {
+    healed("certificate-expired@pve1");
+}
+
+#[test]
+fn etcd_files_that_are_no_good_are_named() {
+    named("etcd-file-broken@cert", 5);
+    named("etcd-cert-expired@cert", 5);
+}
+
+#[test]
 fn an_upload_that_breaks_off_is_healed() {
     healed("upload-reset@pve1");
 }

@@ -4,17 +4,19 @@
 
 #[path = "../kit/golden.rs"]
 mod golden;
-#[allow(dead_code, reason = "`tests/schema.rs` tries the rest of the checker")]
-#[path = "../pve_schema/mod.rs"]
-mod pve_schema;
 mod standing;
 mod world;
 
+mod access;
 mod doctor;
 mod etcd;
 mod faults;
 mod interrupted;
+mod joins;
+mod network;
+mod offline;
 mod ownership;
 mod privileges;
 mod refused;
+mod schema;
 mod up;

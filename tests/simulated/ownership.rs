@@ -8,6 +8,8 @@ use k8sha::proxmox::tls::Fingerprint;
 use k8sha::proxmox::{Auth, Client, CreateRequest, Mark, Params};
 use k8sha::sim::{Options, Sim, inspect};
 
+use serde_json::Value;
+
 use crate::golden::assert_golden;
 use crate::world::{World, redact};
 
@@ -16,7 +18,12 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let site = inspect::open(&world.path()).unwrap().site;
-        let options = Options { folder: Some(world.path()), speed: 150.0, ..Options::default() };
+        let options = Options {
+            folder: Some(world.path()),
+            speed: 150.0,
+            schema: crate::world::schema(),
+            ..Options::default()
+        };
         let sim = Sim::start(site, options).await.unwrap();
         let endpoint = sim.endpoints().hosts["pve1"].clone();
         let pin: Fingerprint = endpoint.fingerprint.parse().unwrap();
@@ -28,6 +35,7 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
             150.0,
         );
         work(client.unwrap()).await;
+        assert!(sim.violations().is_empty(), "{:#?}", sim.violations());
         sim.stop().await;
     });
 }
@@ -123,6 +131,89 @@ fn a_vm_that_lost_its_mark_is_not_ours_any_more() {
     let ran = world.run(&["destroy", "--yes", "--quiet"]).ok();
     assert!(ran.stdout.contains("stays as it is"), "{}", ran.stdout);
     assert!(world.vms().iter().any(|vm| vm.vmid == 1101), "it is left alone");
+}
+
+#[test]
+fn what_is_not_ours_outlives_a_destroy_and_stops_a_rebuild() {
+    let world = provisioned();
+    let ours = ["1011", "1101", "1103"];
+    meddle(&world, |client| async move {
+        let plain = Params::new().with("description", "somebody's").with("name", "mail");
+        client.set_config(VmId(1102), &plain, &[], None).await.unwrap();
+    });
+    let seen = |world: &World| world.vms().into_iter().find(|vm| vm.vmid == 1102).unwrap();
+    let before = seen(&world);
+    let writes = world.writes().len();
+    let ran = world.run(&["destroy", "--yes", "--quiet"]).ok();
+    assert!(ran.stdout.contains("VM 1102 on pve1 (`mail`) stays as it is"), "{}", ran.stdout);
+    assert_eq!(seen(&world), before);
+    assert_eq!(world.vms().iter().filter(|vm| !vm.template).count(), 1);
+    let touched: Vec<Value> = world.writes().split_off(writes);
+    for write in &touched {
+        assert!(!write["path"].as_str().unwrap().contains("/qemu/1102"), "{write}");
+    }
+    assert!(ours.iter().all(|vmid| {
+        touched
+            .iter()
+            .any(|write| write["path"].as_str().unwrap().contains(&format!("/qemu/{vmid}")))
+    }));
+    let digest = world.digest();
+    let ran = world.run(&["rebuild", "--yes"]);
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stderr.contains("VM 1102 on pve1 is `mail`, which is not ours"), "{}", ran.stderr);
+    assert_eq!(world.digest(), digest, "nothing was changed");
+}
+
+#[test]
+fn a_vm_of_somebody_on_another_host_of_the_cluster_is_refused() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    // pve1's own, on the VMID of a row of pve2.
+    meddle(&world, |client| async move {
+        let request = CreateRequest {
+            vmid: VmId(1201),
+            name: "mail".to_owned(),
+            pool: None,
+            line: String::new(),
+            mark: Mark {
+                cluster: "somebody".to_owned(),
+                node: None,
+                spec: String::new(),
+                creation: String::new(),
+            },
+            settings: Params::new().with("memory", 512),
+        };
+        client.create_vm(&request).await.unwrap();
+    });
+    refused("elsewhere", &world);
+}
+
+#[test]
+fn the_mark_is_read_again_before_each_write_and_each_delete() {
+    let world = World::of("homelab");
+    world.run(&["provision", "--quiet"]).ok();
+    world.run(&["destroy", "--yes", "--quiet"]).ok();
+    // The VMs whose configuration was read since they were last written to.
+    let mut read: std::collections::BTreeSet<u32> = std::collections::BTreeSet::new();
+    let mut writes = 0;
+    for request in world.requests() {
+        let path = request["path"].as_str().unwrap();
+        let Some((_, rest)) = path.split_once("/qemu/") else { continue };
+        let (vmid, call) = rest.split_once('/').unwrap_or((rest, ""));
+        let vmid: u32 = vmid.split('?').next().unwrap().parse().unwrap();
+        if request["method"] == "GET" {
+            if call.starts_with("config") {
+                read.insert(vmid);
+            }
+            continue;
+        }
+        // What a clone is made of is not written to; what it becomes is not there yet.
+        let form = &request["form"]["newid"];
+        let on = form.as_str().map_or(vmid, |newid| newid.parse().unwrap());
+        assert!(read.remove(&on), "VM {on} was not looked at before {request}");
+        writes += 1;
+    }
+    assert!(writes > 7 * 6, "clone, configure, grow, start, stop, delete of 7 VMs: {writes}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use k8sha::proxmox::rights::PRIVILEGES;
 use serde_json::Value;
 
-use crate::standing::{Api, Server};
+use crate::standing::{Api, Server, variant};
 use crate::world::Ran;
 
 /// The commands by which the README has the user, the role and the token made, for another user
@@ -104,6 +104,37 @@ fn is_named_where_it_is_missing(privilege: &str) {
     }
     let doctor = homelab(&["doctor", "--json"]);
     assert!(findings(&doctor).is_empty(), "{privilege}: {doctor:#?}");
+}
+
+#[test]
+fn with_a_vlan_the_right_to_its_tag_is_what_is_named_and_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let vlan = [("bridge: vmbr0", "bridge: vmbr0\n  vlan: 5")];
+    let profile = variant(folder.path(), "homelab", &vlan);
+    let server = Server::with(&["--profile", &profile]);
+    let api = server.api();
+    let endpoints = server.endpoints_with(&token(&api, &["SDN.Use"]));
+    let mine = |args: &[&str]| server.run(&[args, &["--profile", &profile]].concat(), &endpoints);
+    let path = "/sdn/zones/localnetwork/vmbr0/5";
+
+    let doctor = mine(&["doctor", "--json"]);
+    let lacks = format!("lacks SDN.Use on {path}");
+    assert!(all(&doctor).contains(&lacks), "{doctor:#?}");
+    let ran = mine(&["provision", "--pve", "pve1", "--json"]);
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    assert!(all(&ran).contains(&format!("pveum acl modify {path} ")), "{ran:#?}");
+
+    // The tag alone, by a role of its own: what is left of the whole bridge is not ours.
+    api.pveum("pveum role add vlan5 --privs \"SDN.Use\"");
+    api.pveum(&format!("pveum acl modify {path} --users least@pve --roles vlan5"));
+    assert!(!all(&mine(&["doctor", "--json"])).contains(&lacks));
+    mine(&["provision", "--pve", "pve1", "--json"]).ok();
+    let bridge = [("bridge: vmbr0", "bridge: vmbr0")];
+    let untagged = variant(folder.path(), "homelab", &bridge);
+    let doctor = server.run(&["doctor", "--json", "--profile", &untagged], &endpoints);
+    let lacks = "lacks SDN.Use on /sdn/zones/localnetwork/vmbr0:";
+    let found = all(&doctor).replace('"', ":");
+    assert!(found.contains(lacks), "{doctor:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use k8sha::cluster::Trust;
@@ -10,7 +10,7 @@ use k8sha::proxmox::tls::{self, Fingerprint};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Ran, SPEED, k8sha};
+use crate::world::{Ran, SPEED, assert_allowed, held, k8sha};
 
 /// `k8sha sim` as a standing server.
 pub struct Server {
@@ -30,7 +30,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
         command.args(["sim", "--quiet", "--speed", SPEED]).args(args).env("HOME", folder.path());
-        command.env("TMPDIR", folder.path());
+        command.env("TMPDIR", folder.path()).arg("--simulate").arg(folder.path().join("site"));
+        held(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -46,7 +47,14 @@ impl Server {
         let mut all = args.to_vec();
         let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
         all.extend(["--endpoints", file, "--state", state]);
-        k8sha(&all)
+        let ran = k8sha(&all);
+        assert_allowed(&self.site());
+        ran
+    }
+
+    /// The folder of its world.
+    pub fn site(&self) -> PathBuf {
+        self.folder.path().join("site")
     }
 
     /// The endpoints with another token for every host.
@@ -103,19 +111,24 @@ impl Api {
     }
 
     fn send(&self, method: &str, path: &str, form: &[(&str, &str)]) -> Value {
+        let (status, text) = self.try_call(method, path, form);
+        assert_eq!(status, 200, "{path}: {text}");
+        let body: Value = serde_json::from_str(&text).unwrap();
+        body["data"].clone()
+    }
+
+    /// Makes a call; answers its status and body.
+    pub fn try_call(&self, method: &str, path: &str, form: &[(&str, &str)]) -> (u16, String) {
         let method = method.parse().unwrap();
         let mut request = self.http.request(method, format!("{}/api2/json{path}", self.url));
         request = request.header("authorization", format!("PVEAPIToken={}", self.token));
         if !form.is_empty() {
             request = request.form(form);
         }
-        let (status, text) = self.runtime.block_on(async {
+        self.runtime.block_on(async {
             let answer = request.send().await.unwrap();
-            (answer.status(), answer.text().await.unwrap())
-        });
-        assert!(status.is_success(), "{path}: {status} {text}");
-        let body: Value = serde_json::from_str(&text).unwrap();
-        body["data"].clone()
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        })
     }
 
     /// Carries out a `pveum` command line as Proxmox VE's own tool does: through the API. Answers

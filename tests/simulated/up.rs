@@ -126,6 +126,61 @@ fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
 }
 
 #[test]
+fn a_provision_of_one_host_names_the_command_that_makes_the_rest() {
+    let world = World::new();
+    let one = world.run(&["provision", "--pve", "pve1", "--quiet"]).ok().stdout;
+    assert!(one.contains("k8sha up --simulate"), "{one}");
+    assert!(one.contains("makes what pve2 still lacks"), "{one}");
+    assert!(!one.contains("k8sha bootstrap"), "{one}");
+    let all = world.run(&["provision", "--quiet"]).ok().stdout;
+    assert!(all.contains("k8sha bootstrap --simulate"), "{all}");
+}
+
+#[test]
+fn one_template_on_shared_storage_serves_both_hosts() {
+    let mut world = World::new();
+    let shared = [
+        ("      storage: local-lvm", "      storage: tank"),
+        ("ubuntu-22.04: 9002", "ubuntu-22.04: 9001"),
+    ];
+    world.with_profile("shared.yaml", &shared);
+    let plan = world.run(&["plan", "--quiet"]).ok().stdout;
+    assert!(plan.contains("Proxmox VE cluster `site` (pve1, pve2)"), "{plan}");
+    let bare = world.digest();
+    let report = world.run(&["up", "--json"]).ok().json();
+    assert_eq!(names(&report, "control plane").len(), 6);
+    let (templates, vms): (Vec<_>, Vec<_>) = world.vms().into_iter().partition(|vm| vm.template);
+    assert_eq!(templates.len(), 1, "{templates:#?}");
+    assert_eq!((templates[0].host.as_str(), templates[0].vmid), ("pve1", 9001));
+    let on = |host: &str| vms.iter().filter(|vm| vm.host == host).count();
+    assert_eq!((on("pve1"), on("pve2")), (4, 4));
+    let clones: Vec<Value> = world
+        .writes()
+        .into_iter()
+        .filter(|request| request["path"].as_str().unwrap().ends_with("/qemu/9001/clone"))
+        .collect();
+    assert_eq!(clones.len(), 8);
+    let away: Vec<&Value> =
+        clones.iter().filter(|clone| clone["form"]["target"] == "pve2").collect();
+    assert_eq!(away.len(), 4, "{clones:#?}");
+    assert!(clones.iter().all(|clone| clone["host"] == "pve1"), "{clones:#?}");
+
+    assert_eq!(world.run(&["doctor"]).ok().stdout, "");
+    assert_eq!(world.run(&["up", "--json"]).ok().json()["verdict"], "settled");
+    world.run(&["destroy", "--yes", "--quiet"]).ok();
+    assert_eq!(world.digest(), bare);
+}
+
+#[test]
+fn machines_of_an_image_that_holds_the_packages_install_none() {
+    let mut world = World::new();
+    world.with_profile("image.yaml", &[("preinstalled: false", "preinstalled: true")]);
+    let report = world.run(&["up", "--json"]).ok().json();
+    assert_eq!(names(&report, "control plane").len(), 6, "{report:#}");
+    assert_eq!(world.run(&["status", "--json"]).ok().json()["healthy"], true);
+}
+
+#[test]
 fn an_unknown_host_is_an_error_that_lists_the_known_ones() {
     let world = World::new();
     let ran = world.run(&["provision", "--pve", "pve1,pve9"]);
@@ -249,6 +304,8 @@ fn the_help_of_every_command_reads_as_the_golden_file() {
         "plan",
         "status",
         "dns",
+        "doctor",
+        "routes",
         "render",
         "sim",
         "generate",

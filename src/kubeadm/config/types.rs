@@ -73,6 +73,8 @@ pub(super) struct ClusterConfiguration<'a> {
     pub cluster_name: &'a str,
     pub kubernetes_version: String,
     pub control_plane_endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_repository: Option<&'a str>,
     pub networking: Networking<'a>,
     pub api_server: ApiServer,
     pub controller_manager: ControllerManager,

@@ -54,6 +54,33 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     for (what, net) in nets.iter().filter(|(what, _)| !matches!(*what, FIRST | ANOTHER)) {
         swallowed(what, net, &taken, raw, notes);
     }
+    cut_off(raw, &taken, notes);
+}
+
+/// Addresses that the Proxmox VE hosts would no longer reach.
+fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
+    let nets = nets(raw);
+    let proxmox = raw.proxmox.as_ref().map(|section| &section.value);
+    for net in proxmox.and_then(|proxmox| proxmox.blackholes.as_deref()).unwrap_or_default() {
+        let mut complaint = Complaint::error(format!(
+            "the blackhole `{}` would swallow addresses in use",
+            net.value
+        ))
+        .at(net.span.clone(), "this blackhole");
+        for (what, subnet) in nets.iter().filter(|(what, _)| matches!(*what, FIRST | ANOTHER)) {
+            if net.value.contains(&subnet.value) || subnet.value.contains(&net.value) {
+                complaint = complaint.at(subnet.span.clone(), *what);
+            }
+        }
+        for one in taken.iter().filter(|one| net.value.contains(&one.ip)) {
+            complaint = complaint.at(one.span.clone(), one.by.clone());
+        }
+        if complaint.spans.len() > 1 {
+            notes.push(
+                complaint.help("the hosts drop every packet to a blackhole: make it smaller"),
+            );
+        }
+    }
 }
 
 fn taken(raw: &Profile) -> Vec<Taken> {

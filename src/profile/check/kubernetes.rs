@@ -1,9 +1,10 @@
 //! What kubeadm is asked for.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::{Notes, rows, within};
-use crate::cluster::{Cni, Kubernetes, ProxyMode, Role, Version};
+use super::{Notes, cni, offline, rows, within};
+use crate::cluster::{Kubernetes, ProxyMode, Role, Version};
 use crate::profile::at::{At, Section};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{self, Profile};
@@ -23,6 +24,7 @@ const SLICE_BITS_MAX: u8 = 16;
 pub(super) fn settle(
     section: &Section<raw::Kubernetes>,
     profile: &Profile,
+    base: &Path,
     notes: &mut Notes,
 ) -> Option<Kubernetes> {
     let typed = &section.value;
@@ -41,8 +43,9 @@ pub(super) fn settle(
         notes.push(Complaint::error(text).at(services.span.clone(), "").help(hint));
     }
     domain(typed, profile, notes);
-    let cni = cni(typed.cni.as_ref(), notes);
-    let proxy = proxy(typed, cni.as_ref(), notes);
+    let proxy = proxy(typed, notes);
+    let cni = cni::settle(typed, profile, base, notes);
+    let image_archives = offline::archives(typed, notes);
     let control_plane_timeout = within(
         typed.control_plane_timeout.as_ref(),
         Duration::from_secs(240),
@@ -62,6 +65,9 @@ pub(super) fn settle(
         proxy,
         cni: cni?,
         control_plane_timeout,
+        parallel_joins: typed.parallel_joins.as_ref().and_then(|joins| joins.value.0),
+        image_repository: typed.image_repository.as_ref().map(|from| from.value.0.clone()),
+        image_archives: image_archives?,
     })
 }
 
@@ -133,34 +139,17 @@ fn domain(typed: &raw::Kubernetes, profile: &Profile, notes: &mut Notes) {
     }
 }
 
-fn cni(typed: Option<&raw::Cni>, notes: &mut Notes) -> Option<Cni> {
-    let section = match typed {
-        None | Some(raw::Cni::None) => return Some(Cni::None),
-        Some(raw::Cni::Cilium(section)) => section,
-    };
-    let version = notes.need(section, "version", &section.value.version);
-    let cli_version = notes.need(section, "cli_version", &section.value.cli_version);
-    Some(Cni::Cilium {
-        version: version?.value.to_string(),
-        cli_version: cli_version?.value.to_string(),
-    })
-}
-
-fn proxy(typed: &raw::Kubernetes, cni: Option<&Cni>, notes: &mut Notes) -> ProxyMode {
+fn proxy(typed: &raw::Kubernetes, notes: &mut Notes) -> ProxyMode {
     let Some(proxy) = &typed.proxy else { return ProxyMode::Iptables };
     let minor = typed.version.as_ref().map(|version| version.value.minor);
     let complaint = match proxy.value {
-        ProxyMode::None if cni == Some(&Cni::None) => {
-            Complaint::warning("no kube-proxy, and no CNI that does its work: services stay dead")
-                .help("add `cni: {cilium: …}`, or install a replacement such as Calico's eBPF mode")
-        }
         ProxyMode::Nftables if minor.is_some_and(|minor| minor < 31) => {
             Complaint::error("kube-proxy has `nftables` from Kubernetes 1.31 on")
                 .help("`iptables`, or a newer Kubernetes")
         }
         ProxyMode::Ipvs if minor.is_some_and(|minor| minor >= 35) => {
             Complaint::warning("`ipvs` is deprecated since Kubernetes 1.35 and will be removed")
-                .help("`nftables` does the same, or `none` with Cilium")
+                .help("`nftables` does the same, or `none` with Cilium or Calico")
         }
         _ => return proxy.value,
     };

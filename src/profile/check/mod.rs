@@ -5,11 +5,13 @@
 
 mod access;
 mod addresses;
+mod cni;
 mod etcd;
 mod kubernetes;
 mod layout;
 mod network;
 mod nodes;
+mod offline;
 mod proxmox;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +22,7 @@ use std::time::Duration;
 use super::at::{At, Section, listed};
 use super::complaint::{Complaint, Severity};
 use super::raw::{FilePath, Profile, Row};
-use crate::cluster::{Api, Balancer, Cluster};
+use crate::cluster::{Api, Balancer, Cluster, Failover};
 
 /// The complaints so far.
 pub(super) struct Notes {
@@ -152,7 +154,7 @@ pub(super) fn settle(
     let api = cluster.and_then(|section| api(section, raw, notes));
     let kubernetes = notes
         .need_top(profile, "kubernetes", &raw.kubernetes)
-        .and_then(|section| kubernetes::settle(section, raw, notes));
+        .and_then(|section| kubernetes::settle(section, raw, base, notes));
     let etcd = notes
         .need_top(profile, "etcd", &raw.etcd)
         .and_then(|choice| etcd::settle(choice, raw, base, notes));
@@ -162,7 +164,8 @@ pub(super) fn settle(
     let access = access::settle(raw, base, notes);
     let proxmox = notes
         .need_top(profile, "proxmox", &raw.proxmox)
-        .and_then(|section| proxmox::settle(section, base, notes));
+        .and_then(|section| proxmox::settle(section, raw, base, notes));
+    let mirrors = offline::mirrors(raw, notes);
     let images = proxmox::images(raw, notes);
     notes.need_top(profile, "nodes", &raw.nodes);
     let nodes = nodes::settle(raw, notes);
@@ -181,6 +184,7 @@ pub(super) fn settle(
         balancer: balancer?,
         access: access?,
         proxmox: proxmox?,
+        mirrors: mirrors?,
         images: images?,
         nodes: nodes?,
     })
@@ -233,14 +237,16 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
             _ => {}
         }
     }
+    let failover =
+        section.value.failover.as_ref().map_or(Failover::Normal, |failover| failover.value);
     let advert = within(
         section.value.advert.as_ref(),
-        Duration::from_secs(1),
+        failover.advert(),
         (Duration::from_millis(100), "100ms"),
         (Duration::from_secs(40), "40s"),
         notes,
     );
-    Some(Balancer { vrid: vrid?.value, advert })
+    Some(Balancer { vrid: vrid?.value, failover, advert })
 }
 
 /// A span of time between a least and a most.

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ipnet::Ipv4Net;
+
 use super::{Notes, resolved, rows};
-use crate::cluster::{CloneMode, Host, HostName, Image, Proxmox, TemplateSource, Trust, VmId};
+use crate::cluster::{
+    CloneMode, Host, HostLogin, HostName, Image, Proxmox, TemplateSource, Trust, VmId,
+};
 use crate::profile::at::{At, Section, Table, Written, listed};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{self, DnsLabel, OwnTemplate, Profile, Template};
@@ -14,6 +18,7 @@ const VMIDS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
 
 pub(super) fn settle(
     section: &Section<raw::Proxmox>,
+    profile: &Profile,
     base: &Path,
     notes: &mut Notes,
 ) -> Option<Proxmox> {
@@ -42,7 +47,56 @@ pub(super) fn settle(
         clone: typed.clone.as_ref().map_or(CloneMode::Linked, |clone| clone.value),
         cpu: typed.cpu.as_ref().map_or("x86-64-v2-AES", |cpu| cpu.value.as_str()).to_owned(),
         parallel_clones,
+        ssh: login(typed.ssh.as_ref(), base),
+        blackholes: blackholes(typed, profile, notes),
     })
+}
+
+fn login(section: Option<&Section<raw::HostLogin>>, base: &Path) -> HostLogin {
+    let typed = section.map(|section| &section.value);
+    let user = typed.and_then(|login| login.user.as_ref());
+    let path = |path: Option<&At<raw::FilePath>>| path.map(|path| resolved(base, path));
+    HostLogin {
+        user: user.map_or("root", |user| user.value.0.as_str()).to_owned(),
+        identity: path(typed.and_then(|login| login.identity.as_ref())),
+        known_hosts: path(typed.and_then(|login| login.known_hosts.as_ref())),
+    }
+}
+
+/// The networks that the hosts drop packets to: what is typed, or else the cluster's own.
+fn blackholes(typed: &raw::Proxmox, profile: &Profile, notes: &mut Notes) -> Vec<Ipv4Net> {
+    let Some(asked) = &typed.blackholes else {
+        let kubernetes = profile.kubernetes.as_ref().map(|section| &section.value);
+        let pods = kubernetes.and_then(|kubernetes| kubernetes.pods.as_ref());
+        return [
+            kubernetes.and_then(|kubernetes| kubernetes.external.as_ref()),
+            kubernetes.and_then(|kubernetes| kubernetes.services.as_ref()),
+            pods.and_then(|pods| pods.value.cidr.as_ref()),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|net| net.value)
+        .collect();
+    };
+    for (nth, net) in asked.iter().enumerate() {
+        if net.value.prefix_len() < 8 {
+            let text = format!("`{}` is too much to drop packets to", net.value);
+            let hint = "a prefix length of 8 to 32";
+            notes.push(Complaint::error(text).at(net.span.clone(), "").help(hint));
+        }
+        if let Some(twin) = asked[..nth].iter().find(|twin| overlap(twin.value, net.value)) {
+            notes.push(
+                Complaint::error(format!("`{}` and `{}` overlap", net.value, twin.value))
+                    .at(net.span.clone(), "this")
+                    .at(twin.span.clone(), "and this"),
+            );
+        }
+    }
+    asked.iter().map(|net| net.value).collect()
+}
+
+fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
 }
 
 fn shared_endpoints(table: &Table<Section<raw::Host>>, notes: &mut Notes) {
@@ -99,6 +153,8 @@ fn host(
     let host = Host {
         endpoint: endpoint?.value.url.clone(),
         trust,
+        ssh_address: typed.ssh_address.as_ref().map(|address| address.value.0.clone()),
+        ssh_host_key: typed.ssh_host_key.as_ref().map(|key| key.value.0.clone()),
         storage: storage?.value.0.clone(),
         iso_storage: or_local(&typed.iso_storage),
         import_storage: or_local(&typed.import_storage),

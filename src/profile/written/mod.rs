@@ -1,5 +1,26 @@
 //! How the words of a profile are read. An error may carry a hint after a newline.
 
+/// Declares words that are one value in a coat, read by a function.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident($inner:ty) = $read:expr, $schema:tt;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub $inner);
+
+        impl Written for $name {
+            fn read(word: &str) -> Result<Self, String> {
+                let read: fn(&str) -> Result<$inner, String> = $read;
+                read(word).map($name)
+            }
+
+            fn word_schema() -> Schema {
+                json_schema!($schema)
+            }
+        }
+    )*};
+}
+
+mod sources;
 mod words;
 
 use std::fmt::Display;
@@ -12,9 +33,10 @@ use schemars::{Schema, json_schema};
 
 use crate::profile::at::{Written, listed};
 use crate::profile::fault::closest;
+pub use sources::*;
 pub use words::*;
 
-use crate::cluster::{CloneMode, Kernel, ProxyMode, Role, Version};
+use crate::cluster::{CalicoDataplane, CloneMode, Failover, Kernel, ProxyMode, Role, Version};
 
 impl Written for String {
     fn read(word: &str) -> Result<Self, String> {
@@ -164,6 +186,12 @@ choices! {
         ("iptables", ProxyMode::Iptables),
         ("nftables", ProxyMode::Nftables),
         ("ipvs", ProxyMode::Ipvs),
+    ];
+    Failover: [("normal", Failover::Normal), ("fast", Failover::Fast)];
+    CalicoDataplane: [
+        ("ebpf", CalicoDataplane::Ebpf),
+        ("iptables", CalicoDataplane::Iptables),
+        ("nftables", CalicoDataplane::Nftables),
     ];
     CloneMode: [("linked", CloneMode::Linked), ("full", CloneMode::Full)];
 }

@@ -10,26 +10,6 @@ use super::{number, quantity};
 use crate::cluster::jump;
 use crate::profile::at::Written;
 
-/// Declares words that are one value in a coat, read by a function.
-macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident($inner:ty) = $read:expr, $schema:tt;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name(pub $inner);
-
-        impl Written for $name {
-            fn read(word: &str) -> Result<Self, String> {
-                let read: fn(&str) -> Result<$inner, String> = $read;
-                read(word).map($name)
-            }
-
-            fn word_schema() -> Schema {
-                json_schema!($schema)
-            }
-        }
-    )*};
-}
-
 words! {
     /// Memory in MiB, written as `2G` or `1700M`.
     Mib(u32) = |word| size(word, "memory", &[("M", 1), ("MiB", 1), ("G", 1024), ("GiB", 1024)], "4G"),
@@ -133,7 +113,7 @@ fn size(word: &str, what: &str, units: &[(&str, u32)], such: &str) -> Result<u32
     size.filter(|size| *size > 0).ok_or_else(|| fault(""))
 }
 
-fn ranged(word: &str, least: u16, most: u16, what: &str) -> Result<u16, String> {
+pub(super) fn ranged(word: &str, least: u16, most: u16, what: &str) -> Result<u16, String> {
     let fault = || format!("`{word}` is not {what}\n{least} to {most}");
     let value: u16 = number(word, most).map_err(|_| fault())?;
     if (least..=most).contains(&value) { Ok(value) } else { Err(fault()) }
@@ -158,7 +138,7 @@ fn label(word: &str) -> Result<(), String> {
     Err(format!("`{word}` is not a host name\n{why}"))
 }
 
-fn dns_name(word: &str) -> Result<String, String> {
+pub(super) fn dns_name(word: &str) -> Result<String, String> {
     let fault = |why: &str| format!("`{word}` is not a domain name\n{why}");
     if word.ends_with('.') {
         return Err(fault("without the last dot"));
@@ -213,7 +193,7 @@ fn user(word: &str) -> Result<String, String> {
     }
 }
 
-fn path(word: &str) -> Result<String, String> {
+pub(super) fn path(word: &str) -> Result<String, String> {
     match word {
         "" => Err("expected a path, found an empty word".into()),
         _ if word.starts_with('~') => Err(format!(
@@ -266,7 +246,7 @@ fn https(word: &str, default_port: u16) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port))
 }
 
-fn download(word: &str) -> Result<String, String> {
+pub(super) fn download(word: &str) -> Result<String, String> {
     let rest = word.strip_prefix("https://").or_else(|| word.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     let printable = word.bytes().all(|byte| byte.is_ascii_graphic());

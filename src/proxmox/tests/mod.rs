@@ -3,4 +3,5 @@
 mod fleet;
 mod recordings;
 mod settling;
+mod shapes;
 mod wire_level;

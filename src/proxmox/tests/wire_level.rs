@@ -338,6 +338,8 @@ async fn a_host_without_a_trusted_certificate_tells_which_one_it_shows() {
     let script = Script::play([version()]).await;
     let host = Host {
         endpoint: script.endpoint.clone(),
+        ssh_address: None,
+        ssh_host_key: None,
         trust: None,
         storage: "local-lvm".into(),
         iso_storage: "local".into(),

@@ -29,8 +29,8 @@ pub(super) struct Envelope<T> {
 pub(super) struct ErrorBody {
     #[serde(default, deserialize_with = "de::text")]
     pub message: String,
-    #[serde(default)]
-    pub errors: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "de::texts")]
+    pub errors: BTreeMap<String, String>,
 }
 
 /// `POST /access/ticket`.
@@ -320,13 +320,28 @@ pub struct Pool {
 
 /// `GET /access/permissions`: per path, each privilege held and whether it passes on to below.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "BTreeMap<String, serde_json::Value>")]
 pub struct Permissions(pub BTreeMap<String, BTreeMap<String, Propagates>>);
 
 /// Whether a privilege passes on to the paths below.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
 pub struct Propagates(#[serde(deserialize_with = "de::flag")] pub bool);
+
+impl From<BTreeMap<String, serde_json::Value>> for Permissions {
+    /// What is no list of privileges, or no flag in one, grants nothing.
+    fn from(answer: BTreeMap<String, serde_json::Value>) -> Self {
+        let held = |value: serde_json::Value| -> Option<BTreeMap<String, Propagates>> {
+            let serde_json::Value::Object(privileges) = value else { return None };
+            let flags = privileges.into_iter().filter_map(|(privilege, flag)| {
+                Some((privilege, serde_json::from_value(flag).ok()?))
+            });
+            Some(flags.collect())
+        };
+        let paths = answer.into_iter().filter_map(|(path, value)| Some((path, held(value)?)));
+        Self(paths.collect())
+    }
+}
 
 impl Permissions {
     /// Whether a privilege is held on a path.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::cluster::VmId;
 use crate::proxmox::{Mark, Nic, PropertyString, de, parse_size, tags};
@@ -71,10 +72,6 @@ pub struct VmConfig(pub BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for VmConfig {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(transparent)]
-        struct Text(#[serde(deserialize_with = "de::maybe_text")] Option<String>);
-
         struct Reader;
         impl<'de> Visitor<'de> for Reader {
             type Value = VmConfig;
@@ -85,8 +82,15 @@ impl<'de> Deserialize<'de> for VmConfig {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VmConfig, A::Error> {
                 let mut values = BTreeMap::new();
-                while let Some((key, Text(value))) = map.next_entry::<String, Text>()? {
-                    values.extend(value.map(|value| (key, value)));
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    let text = match value {
+                        Value::Null => continue,
+                        Value::String(text) => text,
+                        Value::Bool(flag) => u8::from(flag).to_string(),
+                        // What a later release may nest stays readable, and hinders nobody.
+                        other => other.to_string(),
+                    };
+                    values.insert(key, text);
                 }
                 Ok(VmConfig(values))
             }

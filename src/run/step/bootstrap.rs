@@ -7,7 +7,7 @@ use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Owner};
 use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, vip};
-use crate::run::context::Context;
+use crate::run::context::{Context, Options};
 
 /// How long the API may take to answer through the VIP.
 const API_PATIENCE: Duration = Duration::from_secs(120);
@@ -62,7 +62,8 @@ pub(super) async fn label(context: &Context, name: &NodeName) -> Result<bool, Fa
 }
 
 pub(super) async fn kubeconfig(context: &Context) -> Result<bool, Failure> {
-    kubeconfig::fetch(context.first(), &context.cluster, &context.options.kubeconfig)
+    let Options { kubeconfig: to, merge, .. } = &context.options;
+    kubeconfig::fetch(context.first(), &context.cluster, to, *merge)
         .await
         .map_err(|error| fault("fetch the kubeconfig", &error))
 }
@@ -143,7 +144,8 @@ fn owner(context: &Context) -> Owner {
 pub(super) fn fault(doing: &str, error: &Error) -> Failure {
     let exit = match error {
         Error::Ssh { source, .. } if source.is_transient() => Exit::Node,
-        kubeadm::Error::File { .. } => Exit::Local,
+        kubeadm::Error::File { .. } | Error::Kubeconfig { .. } => Exit::Local,
+        Error::Manifest { .. } => Exit::Usage,
         _ => Exit::Kubernetes,
     };
     Failure::new(exit, doing, error).hint(error.hint())

@@ -2,6 +2,7 @@
 
 use crate::cluster::{HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
+use crate::proxmox::wire::VmConfig;
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
@@ -16,19 +17,25 @@ pub(super) async fn vm(
     let doing = format!("remove VM {vmid}");
     let on = format!("{node} on {host}");
     let fault = |error| proxmox(&doing, &error).on(&on);
-    let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
-    let mark = config.mark();
-    let ours = mark.is_some_and(|mark| {
-        mark.cluster == context.cluster.name && mark.node.as_ref() == Some(node)
-    });
-    if !ours {
+    let ours = |config: &VmConfig| {
+        let mark = config.mark().is_some_and(|mark| {
+            mark.cluster == context.cluster.name && mark.node.as_ref() == Some(node)
+        });
+        if mark {
+            return Ok(());
+        }
         let found = config.name().unwrap_or("without a name");
         let said = format!("it is `{found}`, which does not carry our mark; left alone");
-        return Err(Failure::new(Exit::NotAsAsked, doing, said).on(on));
-    }
+        Err(Failure::new(Exit::NotAsAsked, &doing, said).on(&on))
+    };
+    let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
+    ours(&config)?;
     if client.vm_status(vmid).await.map_err(fault)?.is_running() {
         // What is removed with its disks needs no farewell.
         client.stop_vm(vmid).await.map_err(fault)?;
+        // That took its time.
+        let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(true) };
+        ours(&config)?;
     }
     client.destroy_vm(vmid).await.map_err(fault)?;
     Ok(true)

@@ -48,7 +48,7 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Etcd => bootstrap::etcd(context).await,
         Action::Init => bootstrap::init(context).await,
         Action::Keys => bootstrap::keys(context).await,
-        Action::Join { node } => bootstrap::join(context, node).await,
+        Action::Join { node, .. } => bootstrap::join(context, node).await,
         Action::Label { node } => bootstrap::label(context, node).await,
         Action::Kubeconfig => bootstrap::kubeconfig(context).await,
         Action::Cni => bootstrap::cni(context).await,

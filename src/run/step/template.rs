@@ -61,7 +61,8 @@ pub(super) async fn template(
         spec: wanted.spec.to_owned(),
         creation: context.creation.clone(),
     };
-    match client.find_vm(wanted.vmid).await.map_err(fault)? {
+    let there = match client.find_vm(wanted.vmid).await.map_err(fault)? {
+        Some(config) => Some(config),
         None => {
             let request = CreateRequest {
                 vmid: wanted.vmid,
@@ -72,20 +73,18 @@ pub(super) async fn template(
                 settings: settings(context, wanted),
             };
             client.create_vm(&request).await.map_err(fault)?;
+            client.find_vm(wanted.vmid).await.map_err(fault)?
         }
-        Some(config) => {
-            let ours = config
-                .mark()
-                .is_some_and(|found| found.node.is_none() && found.spec == wanted.spec);
-            if !ours {
-                let name = config.name().unwrap_or_default().to_owned();
-                let said = format!("VM {} is `{name}`, which is not that template", wanted.vmid);
-                return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));
-            }
-            if config.is_template() {
-                return Ok(false);
-            }
-        }
+    };
+    let config = there.unwrap_or_default();
+    let ours = config.mark().is_some_and(|found| found.node.is_none() && found.spec == wanted.spec);
+    if !ours {
+        let name = config.name().unwrap_or_default().to_owned();
+        let said = format!("VM {} is `{name}`, which is not that template", wanted.vmid);
+        return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));
+    }
+    if config.is_template() {
+        return Ok(false);
     }
     client.make_template(wanted.vmid).await.map_err(fault)?;
     Ok(true)

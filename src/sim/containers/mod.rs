@@ -179,9 +179,11 @@ impl Containers {
         for gone in registry::clean()? {
             say(&format!("removed what a run has left behind: {gone}"));
         }
+        // The site's services come from Debian's packages in any case.
+        let debian = root::built(SUITE, &say)?;
         let base = match &setup.root {
             Some(own) => root::own(own, &say)?,
-            None => root::built(SUITE, &say)?,
+            None => debian.clone(),
         };
         let lab = Lab::register(folder)?;
         let standin =
@@ -192,14 +194,17 @@ impl Containers {
         if standin {
             lower.push(layer::standin(&lab.folder.join("standin"), setup)?);
         }
-        lower.push(base.clone());
-        let services = services::start(&lab, &base, &network, site, beyond)?;
-        let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
+        let over = |base: PathBuf| {
+            let all = lower.iter().chain([&base]).map(|path| path.display().to_string());
+            all.collect::<Vec<_>>().join(":")
+        };
+        let services = services::start(&lab, &over(debian), &network, site, beyond)?;
+        let lower = over(base);
         let held = beyond.faults.iter().filter(|(kind, _)| kind == "never-boots");
         Ok(Self {
             held: held.map(|(_, target)| target.clone()).collect(),
             lab,
-            lower: lower.join(":"),
+            lower,
             network,
             services: Mutex::new(services),
             machines: Mutex::default(),
@@ -278,7 +283,10 @@ impl Containers {
 
     /// The keys of `/registry` and of ours are etcd's own affair; what an operator has in hand for
     /// it is this.
-    fn etcd_files(beyond: &lab::Lab) -> Option<EtcdFiles> {
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    fn etcd_files(beyond: &lab::Lab) -> std::io::Result<Option<EtcdFiles>> {
         beyond.etcd_files()
     }
 }
@@ -294,8 +302,6 @@ impl Drop for Containers {
             keeper.leave();
         }
         lock(&self.services).end();
-        // What does not go now is found by the next run.
-        let _ = self.lab.remove();
     }
 }
 

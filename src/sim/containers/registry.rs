@@ -55,10 +55,15 @@ impl Lab {
         private_folder(&folder)?;
         Ok(Self { id, folder, passing, _lock: lock })
     }
+}
 
-    /// Ends and removes everything of it but the disks in a folder of somebody's own.
-    pub(super) fn remove(&self) -> Result<(), Error> {
-        remove(&self.id, &self.folder, self.passing)
+/// Ends and removes everything of it but the disks in a folder of somebody's own.
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.id, &self.folder, self.passing) {
+            // The next run finds it written down, and tries again.
+            tracing::warn!(lab = self.id, %error, "the lab cannot be removed");
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Services {
 /// Starts them all and waits until each answers. Those that a fault keeps away do not start.
 pub(super) fn start(
     lab: &Lab,
-    root: &Path,
+    lower: &str,
     network: &Network,
     site: &Site,
     beyond: &lab::Lab,
@@ -60,7 +60,7 @@ pub(super) fn start(
         private_folder(&files)?;
         write(&files.join("dnsmasq.conf"), &zone(site, beyond, *server))?;
         let words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/mnt/dnsmasq.conf"];
-        services.spawn(lab, network, root, &files, &words)?;
+        services.spawn(lab, network, lower, &files, &words)?;
         awaited.push(("name server", SocketAddrV4::new(*server, DNS_PORT), files));
     }
     for member in &site.etcd {
@@ -75,7 +75,7 @@ pub(super) fn start(
         write(&files.join("server.key"), &pair.key)?;
         let words = etcd(*member, &site.etcd);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        services.spawn(lab, network, root, &files, &words)?;
+        services.spawn(lab, network, lower, &files, &words)?;
         awaited.push(("etcd", *member, files));
     }
     for (what, address, files) in awaited {
@@ -89,7 +89,7 @@ impl Services {
         &mut self,
         lab: &Lab,
         network: &Network,
-        root: &Path,
+        lower: &str,
         files: &Path,
         words: &[&str],
     ) -> Result<(), Error> {
@@ -100,8 +100,7 @@ impl Services {
             .arg(scripts.join(layer::GROUP))
             .args([&lab.id, GROUP, "unshare", "--mount", "--", "sh"])
             .arg(scripts.join(layer::SERVICE))
-            .arg(network.hub())
-            .arg(root)
+            .args([network.hub(), lower])
             .arg(files)
             .args(words)
             .stdin(Stdio::null())
@@ -133,7 +132,7 @@ fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
 /// the PTR records too (dnsmasq(8)).
 fn zone(site: &Site, beyond: &lab::Lab, server: Ipv4Addr) -> String {
     let mut text = format!(
-        "no-resolv\nno-hosts\nuser=root\nbind-interfaces\nlisten-address={server}\nlocal=/{}/\n",
+        "no-resolv\nno-hosts\nuser=root\npid-file=\nbind-interfaces\nlisten-address={server}\nlocal=/{}/\n",
         site.domain
     );
     let mut reverse: Vec<String> = Vec::new();

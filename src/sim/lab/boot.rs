@@ -24,6 +24,7 @@ impl Lab {
         clear_volatile(&mut guest);
         if guest.disk.kernel.is_empty() {
             KERNEL_STOCK.clone_into(&mut guest.disk.kernel);
+            guest.unpack(&self.image);
         }
         guest.run = Some(run(&guest, seed, now));
         self.guests.insert(key.clone(), guest);

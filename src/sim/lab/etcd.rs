@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Lab;
 use super::pki::{Authority, Pair};
+use super::serve::EtcdFiles;
 
+/// Seconds.
+const YEAR: i64 = 365 * 86_400;
 /// What `/version` says.
 pub const VERSION: &str = "3.6.6";
 
@@ -63,7 +66,6 @@ impl Etcd {
     /// When its certificates cannot be made.
     pub fn new(members: Vec<SocketAddrV4>, unix: i64) -> io::Result<Self> {
         let ca = Authority::new("etcd-ca", unix - 3600)?;
-        let client = ca.issue("kube-apiserver-etcd-client", Some("system:masters"), &[], unix)?;
         let members = (1..).zip(members).map(|(id, client)| Member {
             id,
             name: String::new(),
@@ -71,7 +73,15 @@ impl Etcd {
             client: Some(client),
         });
         let members = members.collect();
-        Ok(Self { ca, client, cluster: 0, members, kv: BTreeMap::new(), revision: 1 })
+        let client = Pair::default();
+        let mut etcd = Self { ca, client, cluster: 0, members, kv: BTreeMap::new(), revision: 1 };
+        etcd.client = etcd.client(unix)?;
+        Ok(etcd)
+    }
+
+    /// A client certificate as the API servers need it, issued at a Unix time.
+    fn client(&self, unix: i64) -> io::Result<Pair> {
+        self.ca.issue("kube-apiserver-etcd-client", Some("system:masters"), &[], unix)
     }
 
     /// Whether its members are guests.
@@ -129,6 +139,34 @@ impl Etcd {
 }
 
 impl Lab {
+    /// What an operator has in hand for the site's etcd, if it has one: good files, unless a fault
+    /// spoils them.
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    pub(crate) fn etcd_files(&self) -> io::Result<Option<EtcdFiles>> {
+        let etcd = self.etcd.as_ref().filter(|etcd| !etcd.is_on_guests());
+        let Some(etcd) = etcd else { return Ok(None) };
+        let file = |name: &str, whole: &str| {
+            let kept = if self.faulty("etcd-file-broken", &[name]) {
+                whole.len() / 2
+            } else {
+                whole.len()
+            };
+            whole[..kept].to_owned()
+        };
+        let client = if self.faulty("etcd-cert-expired", &["cert"]) {
+            etcd.client(self.epoch - 2 * YEAR)?
+        } else {
+            etcd.client.clone()
+        };
+        Ok(Some(EtcdFiles {
+            ca: file("ca", &etcd.ca.pair.cert),
+            cert: file("cert", &client.cert),
+            key: file("key", &client.key),
+        }))
+    }
+
     /// Whether this address is an etcd member that runs.
     pub(crate) fn etcd_member(&self, at: SocketAddrV4) -> Option<bool> {
         let etcd = self.etcd.as_ref()?;

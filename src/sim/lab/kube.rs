@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Lab;
 use super::guest::Guest;
@@ -45,6 +46,9 @@ pub struct Kube {
     pub proxy: Option<String>,
     /// From when on each node's CNI works, once one is installed: version and instant.
     pub cni: Option<(String, SimTime)>,
+    /// What `kubectl apply` has left, by `kind/name` in lower case.
+    #[serde(default)]
+    pub applied: BTreeMap<String, Value>,
     /// When it was made, in seconds since the Unix epoch.
     pub created: i64,
 }
@@ -168,6 +172,11 @@ impl Kube {
 }
 
 impl Lab {
+    /// What `kubectl apply` has left in all clusters.
+    pub fn applied(&self) -> BTreeMap<String, Value> {
+        self.kubes.values().flat_map(|kube| kube.applied.clone()).collect()
+    }
+
     /// Whether this guest's API server serves.
     pub(crate) fn api_up(&self, key: &str) -> bool {
         let Some(guest) = self.guests.get(key) else { return false };

@@ -64,6 +64,9 @@ pub struct Lab {
     /// The latest instant at which somebody looked.
     now: SimTime,
     net: Net,
+    /// What the site's cloud images hold ([`Site::packages`]).
+    #[serde(default)]
+    image: BTreeMap<String, String>,
     etcd: Option<Etcd>,
     /// By [`Machine::key`].
     guests: BTreeMap<String, Guest>,
@@ -123,13 +126,15 @@ impl Lab {
             [] => None,
             members => Some(Etcd::new(members.to_vec(), epoch)?),
         };
-        Ok(Self { epoch, net: Net::of(site), etcd, ..Self::default() })
+        let image = site.packages.clone();
+        Ok(Self { epoch, net: Net::of(site), image, etcd, ..Self::default() })
     }
 
     /// The site's network as it is described now: names and name servers may have been added since
     /// the world was made. Its etcd stays.
     pub fn survey(&mut self, site: &Site) {
         self.net = Net::of(site);
+        self.image.clone_from(&site.packages);
     }
 
     /// From now on the guests are real machines.
@@ -145,16 +150,6 @@ impl Lab {
     /// The addresses of the site's name servers.
     pub(crate) fn name_servers(&self) -> Vec<Ipv4Addr> {
         self.net.nameservers.clone()
-    }
-
-    /// What an operator has in hand for the site's etcd, if it has one.
-    pub(crate) fn etcd_files(&self) -> Option<EtcdFiles> {
-        let etcd = self.etcd.as_ref().filter(|etcd| !etcd.is_on_guests());
-        etcd.map(|etcd| EtcdFiles {
-            ca: etcd.ca.pair.cert.clone(),
-            cert: etcd.client.cert.clone(),
-            key: etcd.client.key.clone(),
-        })
     }
 
     /// The authority of the site's etcd, and a certificate and key of its for one member; PEM.

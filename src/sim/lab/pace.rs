@@ -58,6 +58,8 @@ pub const STATIC_PODS: f64 = 12.0;
 pub const RESET: f64 = 3.0;
 /// From `cilium install` until its agents run everywhere.
 pub const CNI: f64 = 25.0;
+/// From the application of Calico's operator until it has defined its resources.
+pub const OPERATOR: f64 = 12.0;
 /// Life of a `kubeadm-certs` secret in seconds (kubeadm constants.go `DefaultCertTokenDuration`).
 pub const CERTS_LIFE: i64 = 2 * 3600;
 /// Life of a bootstrap token in seconds (kubeadm constants.go `DefaultTokenDuration`).

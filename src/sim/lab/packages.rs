@@ -1,5 +1,7 @@
 //! apt in a guest: which sources it has, which versions they offer, what an installation starts.
 
+use std::collections::BTreeMap;
+
 use super::guest::Guest;
 use super::{pace, units};
 
@@ -54,9 +56,9 @@ impl Guest {
             .collect()
     }
 
-    /// The minor versions whose repository of pkgs.k8s.io is a source, such as `1.28`.
+    /// The minor versions whose repository, pkgs.k8s.io's or a mirror's, is a source, such as `1.28`.
     fn kubernetes_minors(&self) -> Vec<String> {
-        const BEFORE: &str = "pkgs.k8s.io/core:/stable:/v";
+        const BEFORE: &str = "/core:/stable:/v";
         self.sources()
             .flat_map(|text| text.match_indices(BEFORE).map(|(at, _)| &text[at + BEFORE.len()..]))
             .filter_map(|after| after.split('/').next())
@@ -72,7 +74,7 @@ impl Guest {
         let offers: Vec<String> = if KUBERNETES.contains(&name) {
             self.kubernetes_minors().iter().map(|minor| offer(name, minor, wanted)).collect()
         } else if name == "containerd.io" {
-            let docker = self.sources().any(|text| text.contains("download.docker.com"));
+            let docker = self.sources().any(|text| text.contains("/linux/ubuntu"));
             CONTAINERD_IO.iter().filter(|_| docker).map(|version| (*version).to_owned()).collect()
         } else {
             let known = UBUNTU.iter().find(|(package, _)| *package == name);
@@ -106,7 +108,27 @@ impl Guest {
                         --allow-change-held-packages."
                 .to_owned());
         }
-        self.disk.packages.insert(name.to_owned(), version.clone());
+        self.put(name, &version);
+        if let Some(unit) = units::of_package(name) {
+            // A unit that does not come up does not fail its package.
+            let _ = self.start(unit);
+        }
+        Ok(vec![format!("Setting up {name} ({version}) ...")])
+    }
+
+    /// Puts what an image holds on a fresh disk; its units start with the machine.
+    pub fn unpack(&mut self, image: &BTreeMap<String, String>) {
+        for (name, version) in image {
+            let newest = UBUNTU.iter().find(|(known, _)| known == name).map(|(_, newest)| *newest);
+            let newest =
+                newest.unwrap_or(if name == "containerd.io" { CONTAINERD_IO[0] } else { "1.0" });
+            self.put(name, if version.is_empty() { newest } else { version });
+        }
+    }
+
+    /// Writes a package's files.
+    fn put(&mut self, name: &str, version: &str) {
+        self.disk.packages.insert(name.to_owned(), version.to_owned());
         match name {
             "containerd.io" if self.text("/etc/containerd/config.toml").is_none() => {
                 self.write("/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n", "0644");
@@ -118,10 +140,7 @@ impl Guest {
         }
         if let Some(unit) = units::of_package(name) {
             self.disk.enabled.insert(unit.to_owned());
-            // A unit that does not come up does not fail its package.
-            let _ = self.start(unit);
         }
-        Ok(vec![format!("Setting up {name} ({version}) ...")])
     }
 
     /// The version of an installed Kubernetes package, such as `v1.28.4`.

@@ -63,6 +63,7 @@ impl std::fmt::Debug for EtcdFiles {
 /// When a port of the loopback interface cannot be had.
 pub async fn serve(shared: Shared) -> io::Result<LabEndpoints> {
     let (servers, etcd) = shared.look(|world| (world.lab.name_servers(), world.lab.etcd_files()));
+    let etcd = etcd?;
     let mut name_servers = BTreeMap::new();
     for address in servers {
         name_servers.insert(address, name_server(shared.clone(), address).await?);

@@ -45,6 +45,7 @@ pub fn site(external: bool) -> Site {
         api: "k8s1api.kloud.lan".to_owned(),
         gateway: Ipv4Addr::new(10, 101, 1, 1),
         etcd: if external { etcd.to_vec() } else { Vec::new() },
+        packages: std::collections::BTreeMap::new(),
     }
 }
 

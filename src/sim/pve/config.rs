@@ -149,13 +149,19 @@ pub fn permitted(
     }
 }
 
-/// Checks that somebody may use the bridge that a network card is on.
+/// Checks that somebody may use what a network card is on: its VLANs, or without any the whole bridge
+/// (pve-guest-common src/PVE/GuestHelpers.pm, `check_vnet_access`).
 ///
 /// # Errors
 /// 403.
 pub fn bridge_permitted(dc: &Datacenter, caller: &Caller, net: &str) -> Result<(), Failure> {
     let Some(bridge) = nic::bridge(net) else { return Ok(()) };
-    require(dc, caller, &format!("/sdn/zones/localnetwork/{bridge}"), &["SDN.Use"])
+    let whole = format!("/sdn/zones/localnetwork/{bridge}");
+    let vlans = nic::vlans(net);
+    if vlans.is_empty() {
+        return require(dc, caller, &whole, &["SDN.Use"]);
+    }
+    vlans.iter().try_for_each(|vlan| require(dc, caller, &format!("{whole}/{vlan}"), &["SDN.Use"]))
 }
 
 /// Checks that somebody has one of these privileges at a path.

@@ -7,10 +7,13 @@
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`internet`] | what can be downloaded |
 //! | [`wire`], [`multipart`], [`schema`], [`options`] | what requests may look like |
+//! | [`apidoc`] | Proxmox's own word on that, where its schema is at hand |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], [`requests`] | HTTPS on loopback ports |
 
 pub mod access;
+pub mod apidoc;
+mod body;
 pub mod boot;
 pub mod calls;
 pub mod cloudinit;
@@ -193,6 +196,24 @@ impl Pve {
         for dc in &mut self.datacenters {
             if let Some(host) = dc.hosts.get_mut(host) {
                 host.online = online;
+            }
+        }
+    }
+
+    /// Locks the VMs of these names or VMIDs as a clone that was cut off leaves them; what an earlier
+    /// start held so is free again.
+    pub fn hold(&mut self, targets: &[&str]) {
+        for (vmid, vm) in self.datacenters.iter_mut().flat_map(|dc| dc.vms.iter_mut()) {
+            if std::mem::take(&mut vm.held) {
+                vm.lock = None;
+            }
+            let named = |target: &&str| {
+                vm.config.get("name").is_some_and(|name| name == target)
+                    || vmid.to_string() == **target
+            };
+            if vm.lock.is_none() && targets.iter().any(named) {
+                vm.lock = Some("clone".to_owned());
+                vm.held = true;
             }
         }
     }

@@ -54,6 +54,21 @@ pub fn bridge(net: &str) -> Option<&str> {
     net.split(',').find_map(|part| part.strip_prefix("bridge="))
 }
 
+/// The VLANs that a network card is on: its tag, and those that its trunk passes.
+pub fn vlans(net: &str) -> Vec<u16> {
+    let value = |key: &str| {
+        net.split(',')
+            .find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+            .unwrap_or_default()
+    };
+    let tag = value("tag").parse().ok();
+    let trunks = value("trunks").split(';').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    tag.into_iter().chain(trunks.flatten()).collect()
+}
+
 /// A network card as the guest finds it: MAC address, bridge, VLAN.
 pub fn nic(net: &str) -> Option<(String, String, Option<u16>)> {
     let tag =
@@ -73,6 +88,9 @@ mod tests {
             with_mac("virtio,firewall=1,bridge=vmbr0", "BC:24:11:00:00:02"),
             "virtio=BC:24:11:00:00:02,bridge=vmbr0,firewall=1"
         );
+        assert_eq!(vlans("virtio,bridge=vmbr0,tag=5"), [5]);
+        assert_eq!(vlans("virtio,bridge=vmbr0,trunks=7-9;12"), [7, 8, 9, 12]);
+        assert_eq!(vlans("virtio,bridge=vmbr0"), Vec::<u16>::new());
         let nic = nic("virtio=BC:24:11:00:00:02,bridge=vmbr0,tag=7").unwrap();
         assert_eq!(nic, ("BC:24:11:00:00:02".into(), "vmbr0".into(), Some(7)));
     }

@@ -26,6 +26,19 @@ pub struct Request {
     pub status: u16,
     /// When it was answered, in simulated milliseconds.
     pub at: SimTime,
+    /// What Proxmox's own schema has against it, where it was held against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violation: Option<String>,
+}
+
+impl std::fmt::Display for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} on {}", self.method, self.path, self.host)?;
+        match &self.violation {
+            Some(violation) => write!(f, ": {violation}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Request {

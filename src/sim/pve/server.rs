@@ -23,11 +23,13 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::access::{self, Caller};
+use super::apidoc::{Refusal, Request as Asked, Schema};
+use super::body::{self, Heard};
 use super::calls::{self, Ask, Call, Permit, Run};
+use super::pace;
 use super::requests::{Request, RequestLog};
 use super::tls::Pair;
-use super::wire::{self, BODY_MAX, Body, Failure, Given, Params};
-use super::{multipart, pace};
+use super::wire::{self, BODY_MAX, Body, Failure, Params};
 use crate::sim::faults::FaultKind;
 use crate::sim::world::Shared;
 
@@ -52,6 +54,8 @@ pub struct Server {
     pub shared: Shared,
     /// Where requests are kept.
     pub log: Arc<RequestLog>,
+    /// Proxmox's own schema, where every request is held against it.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// A TLS configuration with a node's certificate: the leaf alone, HTTP/1 only, as pveproxy has it.
@@ -122,20 +126,21 @@ impl Server {
     async fn answer(&self, request: HttpRequest<Incoming>) -> io::Result<Response<Full<Bytes>>> {
         let method = request.method().to_string();
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let mut form = serde_json::Map::new();
-        let result = self.handle(request, &mut form).await;
+        let mut heard = Heard::default();
+        let result = self.handle(request, &mut heard).await;
         let status = result.as_ref().map_or(0, |response| response.status().as_u16());
         let (host, at) = (self.host.clone(), self.shared.clock.now());
-        self.log.keep(Request { host, method, path, form, status, at });
+        let Heard { form, violation, .. } = heard;
+        self.log.keep(Request { host, method, path, form, status, at, violation });
         result
     }
 
     async fn handle(
         &self,
         request: HttpRequest<Incoming>,
-        form: &mut Form,
+        heard: &mut Heard,
     ) -> io::Result<Response<Full<Bytes>>> {
-        if !self.shared.look(|world| self.is_online(world)) {
+        if !self.shared.look(|world| world.is_online(&self.host)) {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the host is switched off"));
         }
         if is_too_much(request.headers()) {
@@ -157,7 +162,7 @@ impl Server {
             return Ok(wire::write(Err(Failure::Plain(404, text)), false));
         };
         let upload = api.ends_with("/upload") && request.method() == Method::POST;
-        let outcome = self.call(request, &api, form).await?;
+        let outcome = self.call(request, &api, heard).await?;
         let mut response = wire::write(outcome, ext);
         if upload {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -171,17 +176,12 @@ impl Server {
         Ok(response)
     }
 
-    fn is_online(&self, world: &crate::sim::world::World) -> bool {
-        let dc = world.pve.home(&self.host).map(|dc| &world.pve.datacenters[dc]);
-        dc.and_then(|dc| dc.hosts.get(&self.host)).is_some_and(|host| host.online)
-    }
-
     /// The result of a call; an error breaks the connection.
     async fn call(
         &self,
         request: HttpRequest<Incoming>,
         path: &str,
-        form: &mut Form,
+        heard: &mut Heard,
     ) -> io::Result<Result<Body, Failure>> {
         let method = request.method().clone();
         if ![Method::GET, Method::POST, Method::PUT, Method::DELETE].contains(&method) {
@@ -211,8 +211,13 @@ impl Server {
             }
         };
         let Some(call) = call else {
-            let text = format!("Method '{method} {path}' not implemented");
-            return Ok(Err(Failure::Status(501, text)));
+            // Of what this simulator lacks, the schema may know that Proxmox has it.
+            if let Err(refusal @ (Refusal::NoPath | Refusal::NoMethod)) =
+                self.judged(&Asked::new(method.as_str(), path))
+            {
+                heard.violation = Some(refusal.to_string());
+            }
+            return Ok(Err(not_implemented(method.as_str(), path)));
         };
         let query = request.uri().query().unwrap_or_default().to_owned();
         let kind = header(request.headers(), &CONTENT_TYPE).unwrap_or_default();
@@ -244,8 +249,20 @@ impl Server {
             }
         }
         let bytes = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
-        if let Err(failure) = read_body(&mut ask, upload, &kind, &bytes, &query, form)? {
+        if let Err(failure) = body::read(&mut ask, upload, &kind, &bytes, &query, heard)? {
             return Ok(Err(failure));
+        }
+        // Permission comes before the parameters.
+        if let Err(failure) = self.shared.look(|world| call.permit(world, &ask)) {
+            return Ok(self.settle(Err(failure)).await);
+        }
+        let asked = Asked::new(method.as_str(), path).with_all(&heard.given);
+        if let Err(refusal) = self.judged(&asked) {
+            heard.violation = Some(refusal.to_string());
+            return Ok(Err(match refusal {
+                Refusal::NoPath | Refusal::NoMethod => not_implemented(method.as_str(), path),
+                Refusal::Parameters(errors) => Failure::Parameters(errors.into_iter().collect()),
+            }));
         }
         let result = self.run(call, &mut ask).await;
         let write = matches!(call.run, Run::Write(_)) && result.is_ok();
@@ -257,13 +274,18 @@ impl Server {
         Ok(self.settle(result).await)
     }
 
+    /// Holds a request against Proxmox's own schema, where there is one.
+    fn judged(&self, asked: &Asked) -> Result<(), Refusal> {
+        self.schema.as_ref().map_or(Ok(()), |schema| schema.check(asked))
+    }
+
     fn lost_answer(&self, ask: &Ask) -> bool {
         self.shared.act(|world, _| world.faults.take(FaultKind::ProxyTimeout596, &ask.node))
     }
 
-    /// Checks and runs a call, again and again while it has to wait for a lock.
+    /// Checks the parameters of a call and runs it, again and again while it has to wait for a lock.
     async fn run(&self, call: &Call, ask: &mut Ask) -> Result<Body, Failure> {
-        self.shared.look(|world| call.check(world, ask))?;
+        call.check(ask)?;
         let whole = |data| Body { data, total: None };
         loop {
             let result = match call.run {
@@ -327,14 +349,13 @@ impl Server {
         };
         let dc = self.shared.look(|world| {
             let dc = world.pve.home(&self.host).ok_or_else(|| Failure::die("no such host"))?;
-            let other = world.pve.datacenters[dc].hosts.get(&node);
-            let online = other.map(|other| other.online).ok_or_else(|| {
-                Failure::Die(format!(
+            if !world.pve.datacenters[dc].hosts.contains_key(&node) {
+                return Err(Failure::Die(format!(
                     "hostname lookup '{node}' failed - failed to get address info for: {node}: \
                      Name or service not known"
-                ))
-            })?;
-            if online {
+                )));
+            }
+            if world.is_online(&node) {
                 return Ok(dc);
             }
             let unreachable = Failure::Bare(595, "No route to host".to_owned());
@@ -342,6 +363,10 @@ impl Server {
         })?;
         Ok(Ask { caller, dc, via: self.host.clone(), node, params, first, sent: None })
     }
+}
+
+fn not_implemented(method: &str, path: &str) -> Failure {
+    Failure::Status(501, format!("Method '{method} {path}' not implemented"))
 }
 
 /// Whether a request has more or longer headers than Proxmox reads.
@@ -354,74 +379,4 @@ fn is_too_much(headers: &HeaderMap) -> bool {
 
 fn header(headers: &HeaderMap, name: &hyper::header::HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-}
-
-/// A body's parameters as they are logged.
-type Form = serde_json::Map<String, serde_json::Value>;
-
-/// A body's parameters without the passwords.
-fn shown(given: &Params) -> Form {
-    let secret = |name: &str| matches!(name, "password" | "cipassword" | "confirmation-password");
-    let fields = given.0.iter().filter(|(name, _)| !secret(name));
-    fields
-        .map(|(name, value)| match value {
-            Given::One(text) => (name.clone(), text.as_str().into()),
-            Given::Many(all) => (name.clone(), all.clone().into()),
-        })
-        .collect()
-}
-
-/// Adds a body's and a query's parameters to those of the path. An outer error breaks the
-/// connection without an answer.
-fn read_body(
-    ask: &mut Ask,
-    upload: bool,
-    kind: &str,
-    bytes: &[u8],
-    query: &str,
-    form: &mut Form,
-) -> io::Result<Result<(), Failure>> {
-    let mut given = Params::default();
-    let mime = kind.split(';').next().unwrap_or_default().trim();
-    if upload {
-        if mime != "multipart/form-data" {
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "not an upload"));
-        }
-        let boundary = multipart::boundary(kind).unwrap_or("\0");
-        match multipart::read(bytes, boundary, &mut given) {
-            Ok(sent) => {
-                given.set("filename", &sent.name);
-                ask.sent = Some(sent);
-            }
-            Err(failure) => return Ok(Err(failure)),
-        }
-    } else if !bytes.is_empty() {
-        match mime {
-            "application/json" => match wire::read_json(bytes) {
-                Ok(params) => given = params,
-                Err(failure) => return Ok(Err(failure)),
-            },
-            "" | "application/x-www-form-urlencoded" => {
-                given = wire::read_form(&String::from_utf8_lossy(bytes));
-            }
-            other => {
-                let text = format!("upload 'Content-Type '{other}' not implemented");
-                return Ok(Err(Failure::Plain(506, text)));
-            }
-        }
-    }
-    *form = shown(&given);
-    // The query wins over the body.
-    for (name, value) in wire::read_form(query).0 {
-        given.0.insert(name, value);
-    }
-    for (name, value) in given.0 {
-        let fixed = ask.params.0.get(&name);
-        if fixed.is_some_and(|fixed| *fixed != value) {
-            let text = "duplicate parameter (already defined in URI) with conflicting values!";
-            return Ok(Err(Failure::parameter(&name, text)));
-        }
-        ask.params.0.insert(name, value);
-    }
-    Ok(Ok(()))
 }

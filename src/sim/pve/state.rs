@@ -123,6 +123,9 @@ pub struct Vm {
     pub pending: BTreeMap<String, Option<String>>,
     /// What locks its configuration, such as `clone`.
     pub lock: Option<String>,
+    /// Whether that lock is an injected fault's.
+    #[serde(default)]
+    pub held: bool,
     /// When it was switched on, if it runs.
     pub running: Option<SimTime>,
     /// When it was last switched off.
@@ -295,6 +298,7 @@ impl Vm {
             config: BTreeMap::new(),
             pending: BTreeMap::new(),
             lock: None,
+            held: false,
             running: None,
             stopped: None,
             reported: None,

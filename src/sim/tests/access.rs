@@ -202,3 +202,31 @@ async fn without_quorum_reading_goes_on_and_writing_does_not() {
     let pool = bench.call("POST", "/pools", &[("poolid", "p")]).await;
     assert_eq!(pool.reason, "cfs-lock 'file-user_cfg' error: no quorum!");
 }
+
+#[tokio::test]
+async fn with_a_tag_a_network_card_needs_its_vlan_and_without_the_whole_bridge() {
+    let bench = Bench::new().await;
+    bench.call("POST", "/nodes/pve1/qemu", &[("vmid", "100"), ("name", "a")]).await;
+    let token = bench.user(&[("/vms", "VM.Config.Network VM.Audit")]).await;
+    let set = async |net: &str| {
+        let form = [("net0", net)];
+        let reply = bench.as_token(&token, "PUT", "/nodes/pve1/qemu/100/config", &form).await;
+        (reply.status, reply.reason)
+    };
+    let refused = |path: &str| (403, format!("Permission check failed ({path}, SDN.Use)"));
+    let bridge = "/sdn/zones/localnetwork/vmbr0";
+    assert_eq!(set("virtio,bridge=vmbr0,tag=5").await, refused(&format!("{bridge}/5")));
+    let seen = async || {
+        let reply = bench.as_token(&token, "GET", "/nodes/pve1/network?type=any_bridge", &[]).await;
+        reply.data().as_array().map(Vec::len)
+    };
+    assert_eq!(seen().await, Some(0));
+    bench.call("POST", "/access/roles", &[("roleid", "Vlan"), ("privs", "SDN.Use")]).await;
+    let form = [("path", &*format!("{bridge}/5")), ("roles", "Vlan"), ("users", "u@pve")];
+    assert_eq!(bench.call("PUT", "/access/acl", &form).await.status, 200);
+    assert_eq!(set("virtio,bridge=vmbr0,tag=5").await.0, 200);
+    assert_eq!(seen().await, Some(1), "a bridge of which one may use a VLAN is listed");
+    assert_eq!(set("virtio,bridge=vmbr0,tag=6").await, refused(&format!("{bridge}/6")));
+    assert_eq!(set("virtio,bridge=vmbr0,trunks=5;7").await, refused(&format!("{bridge}/7")));
+    assert_eq!(set("virtio,bridge=vmbr0").await, refused(bridge));
+}

@@ -46,6 +46,7 @@ pub fn site(topology: Topology) -> Site {
         api: String::new(),
         gateway: Ipv4Addr::new(10, 101, 1, 1),
         etcd: Vec::new(),
+        packages: std::collections::BTreeMap::new(),
     }
 }
 

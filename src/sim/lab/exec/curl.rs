@@ -156,6 +156,21 @@ fn tls_etcd(
             alert certificate required, errno 0",
         ));
     };
+    if !cert.contains("-----END CERTIFICATE-----") {
+        return Err(Output::failed(
+            58,
+            "curl: (58) could not load PEM client certificate, OpenSSL error \
+            error:0480006C:PEM routines::no start line, (no key found, wrong pass phrase, or wrong \
+            file format?)",
+        ));
+    }
+    if !etcd.is_on_guests() && call.lab.faulty("etcd-cert-expired", &["cert"]) {
+        return Err(Output::failed(
+            56,
+            "curl: (56) OpenSSL SSL_read: error:0A000415:SSL routines::sslv3 \
+            alert certificate expired, errno 0",
+        ));
+    }
     let path = call.option("--key").unwrap_or_default();
     if key.is_none_or(|key| !tls::belong(cert, key)) {
         return Err(Output::failed(

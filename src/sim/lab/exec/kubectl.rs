@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::Lab;
 use super::super::kube::Kube;
 use super::super::network::Reach;
-use super::{Call, Output, asked, objects};
+use super::{Call, Output, apply, asked, objects};
 
 /// The API server that a kubeconfig leads to: the guest and its cluster.
 ///
@@ -169,10 +169,28 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
         ["get", "configmap" | "cm", "kube-proxy", ..] if kube.proxy.is_some() => {
             print(&objects::kube_proxy(kube))
         }
-        ["get", "configmap" | "cm", name, ..] => Output::failed(
-            1,
-            format!("Error from server (NotFound): configmaps \"{name}\" not found"),
-        ),
+        ["get", "configmap" | "cm", name, ..] => match apply::get(kube, "cm", name, call.lab.now) {
+            Some(value) => print(&value),
+            None => Output::failed(
+                1,
+                format!("Error from server (NotFound): configmaps \"{name}\" not found"),
+            ),
+        },
+        ["get", kind @ ("crd" | "customresourcedefinition"), name, ..]
+        | [
+            "get",
+            kind @ ("installations.operator.tigera.io" | "tigerastatuses.operator.tigera.io"),
+            name,
+            ..,
+        ] if *kind == "crd" || apply::defines(kube, kind, call.lab.now) => {
+            match apply::get(kube, kind, name, call.lab.now) {
+                Some(value) => print(&value),
+                None => Output::failed(
+                    1,
+                    format!("Error from server (NotFound): {kind} \"{name}\" not found"),
+                ),
+            }
+        }
         ["get", "pods" | "pod" | "po", ..] => print(&objects::pods(call.lab, kube)),
         ["cluster-info", ..] => Output::ok(format!(
             "Kubernetes control plane is running at https://{}\n",
@@ -210,7 +228,7 @@ pub fn cluster_id(lab: &Lab, key: &str, words: &[String]) -> Result<String, Outp
 }
 
 /// `label`, `delete`, `apply`, `taint`.
-pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+pub fn change(lab: &mut Lab, key: &str, words: &[String], stdin: &str) -> Output {
     let id = match cluster_id(lab, key, words) {
         Ok(id) => id,
         Err(failed) => return failed,
@@ -222,6 +240,7 @@ pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
         plain(&call).into_iter().filter(|word| !word.starts_with("--")).map(str::to_owned).collect()
     };
     let left: Vec<&str> = left.iter().map(String::as_str).collect();
+    let now = lab.now;
     let Some(kube) = lab.kubes.get_mut(&id) else { return Output::failed(1, "error: gone") };
     asked(match left.as_slice() {
         ["label", "node" | "nodes" | "no", name, pairs @ ..] => {
@@ -260,6 +279,10 @@ pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
             kube.certs = None;
             Output::ok("secret \"kubeadm-certs\" deleted\n")
         }
+        ["apply", ..] if !words.iter().any(|word| word == "--server-side") => {
+            Output::failed(1, "metadata.annotations: Too long: may not be more than 262144 bytes")
+        }
+        ["apply", ..] => apply::apply(kube, words, stdin, now),
         ["taint", ..] => Output::ok("node untainted\n"),
         other => Output::failed(
             1,

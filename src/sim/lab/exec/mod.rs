@@ -6,6 +6,7 @@ use super::commands::{self, Output};
 use super::guest::Guest;
 use super::{Lab, pace};
 
+mod apply;
 mod cilium;
 mod curl;
 mod dig;
@@ -57,7 +58,7 @@ impl Call<'_> {
 
 /// Whether a command line reads its standard input, so that it waits for its end.
 pub fn reads_stdin(line: &str) -> bool {
-    line.contains("/dev/stdin") || line.trim() == "cat"
+    line.contains("/dev/stdin") || line.ends_with(" -f -") || line.trim() == "cat"
 }
 
 /// Splits a line and takes `sudo` off.
@@ -166,7 +167,7 @@ impl Lab {
             "reboot" => systemd::power(self, key, true),
             "poweroff" => systemd::power(self, key, false),
             "kubeadm" => kubeadm::change(self, key, &words),
-            "kubectl" => kubectl::change(self, key, &words),
+            "kubectl" => kubectl::change(self, key, &words, stdin),
             "curl" => curl::change(self, key, &words),
             "cilium" | "cilium-cli" => cilium::change(self, key, &words),
             _ => match self.guests.get_mut(key) {

@@ -266,6 +266,7 @@ pub fn kube_proxy(kube: &Kube) -> Value {
 pub fn pods(lab: &Lab, kube: &Kube) -> Value {
     let mut items = Vec::new();
     let mut add = |name: String, node: Option<&str>, running: bool| {
+        let app = name.rsplit_once('-').map_or("", |(app, _)| app).to_owned();
         let phase = if running { "Running" } else { "Pending" };
         let status = json!({
             "conditions": [{"status": if running { "True" } else { "False" }, "type": "Ready"}],
@@ -273,7 +274,7 @@ pub fn pods(lab: &Lab, kube: &Kube) -> Value {
         });
         items.push(json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "kube-system"},
+            "metadata": {"labels": {"k8s-app": app}, "name": name, "namespace": "kube-system"},
             "spec": {"nodeName": node}, "status": status,
         }));
     };
@@ -294,8 +295,10 @@ pub fn pods(lab: &Lab, kube: &Kube) -> Value {
         if kube.proxy.is_some() {
             add(format!("kube-proxy-{number:05}"), Some(name), true);
         }
-        if kube.cni.is_some() {
-            add(format!("cilium-{number:05}"), Some(name), lab.ready(kube, node) == Ready::Yes);
+        if let Some((by, _)) = &kube.cni {
+            // Cilium is known by its version, everybody else by name.
+            let agent = if by.starts_with(|c: char| c.is_ascii_digit()) { "cilium" } else { by };
+            add(format!("{agent}-{number:05}"), Some(name), lab.ready(kube, node) == Ready::Yes);
         }
     }
     list(items)

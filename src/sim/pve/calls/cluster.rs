@@ -86,10 +86,11 @@ fn status(world: &World, ask: &Ask) -> Answer {
     }
     for (name, host) in &dc.hosts {
         let local = u8::from(*name == ask.via);
+        let online = world.is_online(name);
         let number = if dc.clustered { host.number } else { 0 };
         all.push(json!({"type": "node", "id": format!("node/{name}"), "name": name, "level": "",
                         "nodeid": number, "ip": "127.0.0.1", "local": local,
-                        "online": u8::from(host.online)}));
+                        "online": u8::from(online)}));
     }
     Ok(Value::Array(all))
 }
@@ -113,7 +114,7 @@ fn nodes(world: &World, ask: &Ask) -> Answer {
         .hosts
         .iter()
         .map(|(name, host)| {
-            let up = host.online && (quorate || *name == ask.via);
+            let up = world.is_online(name) && (quorate || *name == ask.via);
             let mut value = json!({
                 "type": "node", "id": format!("node/{name}"), "node": name, "level": "",
                 "status": if up { "online" } else { "offline" },
@@ -168,12 +169,13 @@ fn resources(world: &World, ask: &Ask) -> Answer {
         all.extend(seen.map(|(vmid, vm)| vm_resource(world, dc, *vmid, vm)));
     }
     if wanted("node") {
-        for (name, host) in &dc.hosts {
+        for name in dc.hosts.keys() {
+            let online = world.is_online(name);
             let mut value = json!({"type": "node", "id": format!("node/{name}"), "node": name,
                 "level": "", "cgroup-mode": 2,
-                "status": if host.online { "online" } else { "offline" }});
+                "status": if online { "online" } else { "offline" }});
             if ask.may(world, &format!("/nodes/{name}"), &["Sys.Audit"]) {
-                add_figures(&mut value, world, dc, name, host.online);
+                add_figures(&mut value, world, dc, name, online);
             }
             all.push(value);
         }

@@ -27,7 +27,6 @@ use super::state::{Datacenter, Host};
 use super::task::Task;
 use super::wire::{Answer, Body, Failure, Params};
 use super::work::Work;
-use crate::sim::faults::FaultKind;
 use crate::sim::store::Store;
 use crate::sim::world::{SimTime, World};
 
@@ -151,16 +150,23 @@ fn matches(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
 }
 
 impl Call {
-    /// Checks who asks and with what.
+    /// Checks who asks.
     ///
     /// # Errors
-    /// 403 or 400.
-    pub fn check(&self, world: &World, ask: &mut Ask) -> Result<(), Failure> {
+    /// 403.
+    pub fn permit(&self, world: &World, ask: &Ask) -> Result<(), Failure> {
         match self.permit {
-            Permit::Anyone | Permit::User => {}
-            Permit::One(path, privileges) => ask.require(world, &ask.fill(path), privileges)?,
-            Permit::Check(check) => check(world, ask)?,
+            Permit::Anyone | Permit::User => Ok(()),
+            Permit::One(path, privileges) => ask.require(world, &ask.fill(path), privileges),
+            Permit::Check(check) => check(world, ask),
         }
+    }
+
+    /// Checks with what.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check(&self, ask: &mut Ask) -> Result<(), Failure> {
         schema::check(&mut ask.params, self.params)
     }
 }
@@ -204,8 +210,7 @@ impl Ask {
     /// # Errors
     /// 500 in the words of pve-cluster src/PVE/Cluster.pm.
     pub fn quorum(&self, world: &World) -> Result<(), Failure> {
-        let lost = |host: &str| world.faults.active(FaultKind::NoQuorum, host);
-        if lost(&self.via) || lost(&self.node) {
+        if !world.is_quorate(&self.via) || !world.is_quorate(&self.node) {
             return Err(Failure::die("cluster not ready - no quorum?"));
         }
         Ok(())

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{used_memory, version};
 use super::{Answer, Ask, Call, NODE, Permit, Run};
+use crate::sim::faults::FaultKind;
 use crate::sim::pve::schema::text;
 use crate::sim::world::World;
 
@@ -114,8 +115,7 @@ fn network(world: &World, ask: &Ask) -> Answer {
         }));
     }
     for (port, bridge) in host.bridges.iter().enumerate().filter(|_| bridges) {
-        let path = format!("/sdn/zones/localnetwork/{bridge}");
-        if !ask.may(world, &path, &["SDN.Use", "SDN.Audit"]) {
+        if !sees_bridge(world, ask, bridge) {
             continue;
         }
         let mut value = json!({"iface": bridge, "type": "bridge", "method": "manual", "active": 1,
@@ -134,6 +134,18 @@ fn network(world: &World, ask: &Ask) -> Answer {
         all.push(value);
     }
     Ok(Value::Array(all))
+}
+
+/// Whether somebody sees a bridge: by a privilege on it, or on one of its VLANs
+/// (pve-access-control src/PVE/RPCEnvironment.pm, `check_sdn_bridge`).
+fn sees_bridge(world: &World, ask: &Ask, bridge: &str) -> bool {
+    let path = format!("/sdn/zones/localnetwork/{bridge}");
+    let vlan = |path: &&str| {
+        path.rsplit_once('/').is_some_and(|(above, _)| above.ends_with(&format!("/{bridge}")))
+    };
+    let granted = ask.dc(world).acl.iter().map(|grant| grant.path.as_str());
+    let mut paths = granted.filter(vlan).chain([path.as_str()]);
+    paths.any(|path| ask.may(world, path, &["SDN.Use", "SDN.Audit"]))
 }
 
 /// A host's address: what the name servers say, or one of the lower ones of the gateway's network.
@@ -157,6 +169,10 @@ fn certificates(world: &World, ask: &Ask) -> Answer {
     let mut ca = info("pve-root-ca.pem", &dc.ca, 3650);
     ca["san"] = json!([]);
     let mut leaf = info("pve-ssl.pem", &host.pair, 730);
+    if world.faults.active(FaultKind::CertificateExpired, &ask.node) {
+        leaf["notbefore"] = json!(made - 730 * 86_400);
+        leaf["notafter"] = json!(made - 2 * 86_400);
+    }
     let fqdn = format!("{}.{}", ask.node, world.site.domain);
     leaf["san"] = json!(["127.0.0.1", "::1", "localhost", ask.node, fqdn]);
     Ok(json!([ca, leaf]))

@@ -4,10 +4,11 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Ask, Call, NODE, Permit, Run, STORAGE};
+use crate::sim::faults::FaultKind;
 use crate::sim::pve::drive::{self, Layout};
 use crate::sim::pve::multipart::sanitised;
 use crate::sim::pve::schema::{Format, Kind, Param, flag, integer, must, text};
-use crate::sim::pve::state::{Datacenter, Storage, Volume};
+use crate::sim::pve::state::{Storage, Volume};
 use crate::sim::pve::wire::Failure;
 use crate::sim::pve::work::{Checksum, Download, Upload, Work};
 use crate::sim::store::Store;
@@ -51,7 +52,7 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/storage/{storage}", SEE),
         run: Run::Read(|world, ask| {
             let storage = on_node(world, ask)?;
-            Ok(usage(ask.dc(world), &ask.node, ask.text("storage"), storage))
+            Ok(usage(world, ask, ask.text("storage"), storage))
         }),
     },
     Call {
@@ -130,9 +131,10 @@ fn on_node<'a>(world: &'a World, ask: &Ask) -> Result<&'a Storage, Failure> {
     Ok(storage)
 }
 
-fn usage(dc: &Datacenter, host: &str, id: &str, storage: &Storage) -> Value {
-    let total = storage.size.get(host).copied().unwrap_or_default();
-    let used = dc.used(host, id).min(total);
+fn usage(world: &World, ask: &Ask, id: &str, storage: &Storage) -> Value {
+    let total = storage.size.get(&ask.node).copied().unwrap_or_default();
+    let full = world.faults.active(FaultKind::DiskFull, &ask.node);
+    let used = if full { total } else { ask.dc(world).used(&ask.node, id).min(total) };
     json!({"type": storage.kind, "content": storage.content.join(","),
            "enabled": u8::from(!storage.disabled), "active": u8::from(!storage.disabled),
            "shared": u8::from(storage.shared), "total": total, "used": used,
@@ -151,7 +153,7 @@ fn list(world: &World, ask: &Ask) -> Answer {
     });
     Ok(seen
         .map(|(id, storage)| {
-            let mut value = usage(dc, &ask.node, id, storage);
+            let mut value = usage(world, ask, id, storage);
             let number = |name: &str| value[name].as_f64().unwrap_or_default();
             let fraction = number("used") / number("total").max(1.0);
             value["storage"] = json!(id);

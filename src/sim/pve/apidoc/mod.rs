@@ -1,26 +1,30 @@
 //! Proxmox VE's own schema as a judge of requests.
 //!
 //! The rules are those of pve-common src/PVE/JSONSchema.pm (`check_object`, `check_prop`,
-//! `parse_property_string`) and src/PVE/RESTHandler.pm; the methods and formats come from a file
-//! generated from pve-docs api-viewer/apidata.js.
+//! `parse_property_string`) and src/PVE/RESTHandler.pm. The methods come from a file: the tree that
+//! pve-docs publishes with its API viewer (`apidoc.js`), or the flat form of it that also holds the
+//! named formats, which Proxmox VE has in its code alone.
 
 mod format;
 mod pattern;
 mod property;
-pub mod request;
+mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use self::pattern::Patterns;
-use self::request::Request;
+pub use self::request::Request;
 
 /// Parameter → what is wrong with it, in Proxmox's words.
 pub type Errors = BTreeMap<String, String>;
 
 /// Why a request would be refused.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The schema knows no such path.
     NoPath,
@@ -30,9 +34,27 @@ pub enum Refusal {
     Parameters(Errors),
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoPath => f.write_str("there is no such path"),
+            Refusal::NoMethod => f.write_str("the path has no such method"),
+            Refusal::Parameters(errors) => {
+                let line = |(name, text): (&String, &String)| format!("{name}: {}", text.trim());
+                f.write_str(&errors.iter().map(line).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+}
+
+/// How a fault begins that is not the request's, but this checker's.
+const UNREADABLE: &str = "this checker cannot read";
+
 /// The schema: methods, formats, and the ranges of indexed keys.
+#[derive(Debug)]
 pub struct Schema {
     endpoints: Map<String, Value>,
+    /// Named formats; empty where the file is Proxmox's own, which has none.
     formats: Map<String, Value>,
     indexed: Map<String, Value>,
     opaque: Vec<String>,
@@ -48,22 +70,61 @@ fn words(value: &Value) -> Vec<String> {
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn object(value: &Value) -> Map<String, Value> {
-    value.as_object().cloned().unwrap_or_default()
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Adds a tree's paths and what is known of their methods to a flat list.
+fn flatten(tree: Value, into: &mut Map<String, Value>) {
+    let Value::Array(nodes) = tree else { return };
+    for mut node in nodes {
+        if let (Some(path), info @ Value::Object(_)) =
+            (node["path"].as_str().map(str::to_owned), node["info"].take())
+        {
+            into.insert(path, info);
+        }
+        flatten(node["children"].take(), into);
+    }
 }
 
 impl Schema {
-    /// A schema from its file's contents.
-    pub fn new(file: &Value) -> Self {
-        let meta = &file["_meta"];
+    /// A schema from its file's contents, in either form.
+    pub fn new(mut file: Value) -> Self {
+        let mut endpoints = Map::new();
+        if file.is_array() {
+            flatten(file.take(), &mut endpoints);
+        } else {
+            endpoints = object(file["endpoints"].take());
+        }
+        let mut meta = file.get_mut("_meta").map(Value::take).unwrap_or_default();
         Self {
-            endpoints: object(&file["endpoints"]),
-            formats: object(&file["formats"]),
-            indexed: object(&meta["indexed"]),
+            endpoints,
+            formats: object(file.get_mut("formats").map(Value::take).unwrap_or_default()),
             opaque: words(&meta["opaque_formats"]),
             privileges: words(&meta["privileges"]),
+            indexed: object(meta["indexed"].take()),
             patterns: Patterns::default(),
         }
+    }
+
+    /// Reads a schema's file: JSON, or the script of the API viewer with the tree in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no methods.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
+        let start = text.find("apiSchema = ").map_or(0, |at| at + "apiSchema = ".len());
+        // What follows the tree in the script is the viewer itself.
+        let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter();
+        let file: Value = values.next().transpose()?.unwrap_or_default();
+        let schema = if file.is_array() || file.is_object() { Some(Self::new(file)) } else { None };
+        schema.filter(|schema| !schema.endpoints.is_empty()).ok_or_else(|| {
+            let text = "it holds no API: neither the tree of `apidoc.js` nor `endpoints`";
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })
     }
 
     /// Judges a request as Proxmox does before it looks at its own state.
@@ -74,14 +135,15 @@ impl Schema {
         let (methods, in_path) = self.find(&request.path).ok_or(Refusal::NoPath)?;
         let method = methods.get(&request.method).ok_or(Refusal::NoMethod)?;
         let schema = &method["parameters"];
-        let properties = object(&schema["properties"]);
+        let none = Map::new();
+        let properties = schema["properties"].as_object().unwrap_or(&none);
         let mut errors = Errors::new();
         let mut values = Map::new();
         for (name, value) in &request.parameters {
             if name == "_dc" {
                 continue;
             }
-            let value = property::normal(value.clone(), self.property(&properties, name));
+            let value = property::normal(value.clone(), self.property(properties, name));
             values.insert(name.clone(), value);
         }
         for (name, value) in in_path {
@@ -92,27 +154,31 @@ impl Schema {
             }
         }
         let open = schema["additionalProperties"] != 0;
-        self.check_object("", &properties, &values, open, &mut errors);
+        self.check_object("", properties, &values, open, &mut errors);
         if errors.is_empty() { Ok(()) } else { Err(Refusal::Parameters(errors)) }
     }
 
-    /// Applies every rule to a value, so that a pattern or a format that this checker cannot read
-    /// is found here and not by the first request that needs it.
-    ///
-    /// # Panics
-    /// When there is one.
-    pub fn try_every_rule(&self) {
-        for method in self.endpoints.values().flat_map(|path| object(path).into_values()) {
-            for (name, rule) in object(&method["parameters"]["properties"]) {
+    /// Every pattern, format and type that this checker cannot read; found by applying every rule.
+    pub fn unreadable(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut apply = |name: &str, rule: &Value, sample: &str| {
+            let fault = self.fault(name, rule, &Value::from(sample));
+            found.extend(fault.filter(|fault| fault.contains(UNREADABLE)));
+        };
+        let methods = self.endpoints.values().filter_map(Value::as_object).flat_map(Map::values);
+        for method in methods {
+            let rules = method["parameters"]["properties"].as_object();
+            for (name, rule) in rules.into_iter().flatten() {
                 let name = name.replace("[n]", "0");
                 for sample in ["1", "a", "dhcp"] {
-                    self.fault(&name, &rule, &Value::from(sample));
+                    apply(&name, rule, sample);
                 }
-                let keys = object(&rule["format"]);
-                let keys = keys.values().filter(|key| key.get("alias").is_none());
-                keys.for_each(|key| drop(self.fault(&name, key, &Value::from("1"))));
+                let keys = rule["format"].as_object().into_iter().flat_map(Map::values);
+                keys.filter(|key| key.get("alias").is_none())
+                    .for_each(|key| apply(&name, key, "1"));
             }
         }
+        found
     }
 
     /// The methods of a path, and the values that the path itself gives.
@@ -139,10 +205,13 @@ impl Schema {
         let number: u64 = name[stem.len()..].parse().ok()?;
         let family = format!("{stem}[n]");
         let rule = properties.get(&family)?;
-        let range = self.indexed.get(&family).unwrap_or_else(|| panic!("no range for `{family}`"));
+        // Proxmox's own file does not say how far a family reaches.
+        let (first, last) = match self.indexed.get(&family) {
+            Some(range) => (range[0].as_u64()?, range[1].as_u64()?),
+            None => (0, u64::MAX),
+        };
         let written_so = name[stem.len()..] == number.to_string();
-        let inside = (range[0].as_u64()?..=range[1].as_u64()?).contains(&number);
-        (inside && written_so).then_some(rule)
+        ((first..=last).contains(&number) && written_so).then_some(rule)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Errors, Schema};
+use super::{Errors, Schema, UNREADABLE};
 
 /// A scalar as Perl would hold it: JSON's `true` is 1, numbers are their digits.
 fn scalar(value: &Value) -> Option<String> {
@@ -16,7 +16,7 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// A value in the form that its rule is written for: an array for a list format is joined, and a
 /// single value for an array is an array of one (pve-common src/PVE/RESTHandler.pm).
-pub fn normal(value: Value, rule: Option<&Value>) -> Value {
+pub(super) fn normal(value: Value, rule: Option<&Value>) -> Value {
     let Some(rule) = rule else { return value };
     let is_list = rule["format"].as_str().is_some_and(|format| format.ends_with("-list"));
     match &value {
@@ -37,15 +37,16 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-fn has_type(kind: &str, text: &str) -> bool {
-    match kind {
+/// Whether a scalar is of a type; `None`: no such type is known.
+fn has_type(kind: &str, text: &str) -> Option<bool> {
+    Some(match kind {
         "boolean" => text == "0" || text == "1",
         "integer" => is_integer(text),
         "number" => text.parse::<f64>().is_ok_and(f64::is_finite),
         "string" => true,
         "null" | "object" | "array" => false,
-        other => panic!("a type that this checker does not know: `{other}`"),
-    }
+        _ => return None,
+    })
 }
 
 /// What a property string's boolean may be written as.
@@ -111,10 +112,12 @@ impl Schema {
             return items.iter().find_map(|item| self.fault(path, &rule["items"], item));
         }
         let text = scalar(value)?;
-        if let Some(kind) = kind
-            && !has_type(kind, &text)
-        {
-            return Some(format!("type check ('{kind}') failed - got '{text}'"));
+        match kind.map(|kind| (kind, has_type(kind, &text))) {
+            Some((kind, None)) => return Some(format!("{UNREADABLE} the type `{kind}`")),
+            Some((kind, Some(false))) => {
+                return Some(format!("type check ('{kind}') failed - got '{text}'"));
+            }
+            Some((_, Some(true))) | None => {}
         }
         self.fault_of_form(path, &rule["format"], &text)
             .map(|fault| format!("invalid format - {fault}\n"))
@@ -131,10 +134,12 @@ impl Schema {
     }
 
     fn fault_of_value(&self, rule: &Value, text: &str) -> Option<String> {
-        if let Some(pattern) = rule["pattern"].as_str()
-            && !self.patterns.matches(&format!("^{pattern}$"), text)
-        {
-            return Some("value does not match the regex pattern".to_owned());
+        if let Some(pattern) = rule["pattern"].as_str() {
+            match self.patterns.matches(&format!("^{pattern}$"), text) {
+                Some(true) => {}
+                Some(false) => return Some("value does not match the regex pattern".to_owned()),
+                None => return Some(format!("{UNREADABLE} the pattern `{pattern}`")),
+            }
         }
         let length = text.chars().count() as f64;
         if let Some(most) = number(&rule["maxLength"]).filter(|most| length > *most) {

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# layer.sh VERSION: makes the folder that turns a Debian root file system with containerd into a
+# Kubernetes node when it is laid over it, as `preinstalled: true` wants one, and prints it.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source-path=SCRIPTDIR
+. "$here/cached.sh"
+version=${1:?layer.sh VERSION}
+cni_version=1.9.1
+folder="$cache/$version/layer"
+
+binaries="$("$here/build.sh" "$version")"
+images="$("$here/images.sh" "$version")"
+cni="$("$here/part.sh" cni "$cni_version")"
+
+recipe=$(cat "$images/.recipe" "$cni"/.*.recipe "$here/layer.sh" "$here"/layer/* | sha256sum | cut -d' ' -f1)
+exec 8>"$cache/$version/.layer.lock"
+flock 8
+if [ "$(cat "$folder.recipe" 2>/dev/null)" != "$recipe" ]; then
+  rm -rf "$folder" "$folder".*
+  work="$(mktemp -d "$folder.XXXXXX")"
+  chmod 755 "$work"
+  # Hard links: nothing writes to a layer that lies under another one.
+  mkdir -p "$work"/usr/bin "$work"/opt/cni/bin "$work"/opt/k8sha-images
+  ln "$binaries"/{kubeadm,kubelet,kubectl} "$work/usr/bin/"
+  ln "$cni"/{bridge,host-local,loopback,portmap,ptp} "$work/opt/cni/bin/"
+  ln "$images"/*.tar "$work/opt/k8sha-images/"
+  mkdir -p "$work/usr/lib/k8sha-kubernetes" "$work/etc/default"
+  cp "$here/layer/kubelet.default" "$work/etc/default/kubelet"
+  cp "$here"/layer/{containerd-config,import-images} "$work/usr/lib/k8sha-kubernetes/"
+  units="$work/usr/lib/systemd/system"
+  mkdir -p "$units"/{kubelet,containerd}.service.d
+  cp "$here/layer/kubelet.service" "$units/"
+  cp "$here/layer/10-kubeadm.conf" "$units/kubelet.service.d/"
+  cp "$here/layer/containerd.conf" "$units/containerd.service.d/k8sha-kubernetes.conf"
+  mv "$work" "$folder"
+  echo "$recipe" >"$folder.recipe"
+fi
+echo "$folder"
