@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_bridge_of_a_hosts_rows_has_to_be_allowed_with_its_own_tag() {
-        let cluster = crate::cluster::fixture::own_etcd();
+        let cluster = Cluster { proxmox: fixture().proxmox, ..crate::cluster::fixture::own_etcd() };
         let host = HostName("pve1".to_owned());
         let needs = needs(&cluster, &host);
         let bridges: Vec<&str> = needs
