@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Around them stand the adapters: [`proxmox`] (HTTPS), [`ssh`], [`dns`], [`kubeadm`] (over SSH) and
-//! [`cloudinit`] (documents and the seed ISO). [`cli`] puts the parts together; it alone knows of
+//! [`cloudinit`] (documents and the seed ISO); [`pki`] makes certificates. [`cli`] puts the parts together; it alone knows of
 //! [`sim`], the simulated Proxmox VE, which is reached at the wire like a real one.
 //!
 //! Which part may import which is held by `tests/house.rs`.
@@ -29,6 +29,7 @@ pub mod error;
 mod files;
 pub mod kubeadm;
 pub mod net;
+pub mod pki;
 pub mod plan;
 pub mod profile;
 pub mod proxmox;

@@ -15,6 +15,10 @@ use crate::error::{Exit, Failure};
 use crate::files::{private_folder, read_if_there, write_private};
 use crate::ssh::KeyPair;
 
+mod etcd;
+
+pub use etcd::{EtcdKeys, MemberKeys};
+
 /// A cluster's folder on the operator's machine.
 #[derive(Debug)]
 pub struct State {
@@ -145,8 +149,8 @@ impl State {
         Ok(folder.join(format!("{now}-{command}.log")))
     }
 
-    /// Forgets the cluster that was: its creation id, its machines' keys, its kubeconfig. The
-    /// operator's key and the logs stay.
+    /// Forgets the cluster that was: its creation id, its machines' and its etcd's keys, its
+    /// kubeconfig. The operator's key and the logs stay.
     ///
     /// # Errors
     /// When a file cannot be removed.
@@ -164,7 +168,7 @@ impl State {
                     _ => {}
                 }
             }
-            Ok(())
+            self.forget_etcd()
         };
         forget().map_err(|error| fault("clear the state folder", &error))
     }

@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("files", &[]),
     ("net", &[]),
+    ("pki", &[]),
     ("tempo", &[]),
     ("report", &["error"]),
     ("retry", &["report", "tempo"]),
@@ -20,13 +21,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proxmox", &["cluster", "retry", "report", "tempo"]),
     ("ssh", &["net", "report", "tempo"]),
     ("dns", &["cluster", "net"]),
-    ("kubeadm", &["cluster", "ssh", "report", "tempo", "files"]),
+    ("kubeadm", &["cluster", "ssh", "report", "tempo", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
     ("plan", &["cluster", "proxmox"]),
     // Examines before a run; a run does not need it.
-    ("doctor", &["cluster", "dns", "error", "net", "plan", "proxmox"]),
+    ("doctor", &["cluster", "dns", "error", "net", "pki", "plan", "proxmox"]),
     ("routes", &["cluster", "error", "net", "ssh"]),
-    ("state", &["cluster", "error", "files", "ssh"]),
+    ("state", &["cluster", "error", "files", "pki", "ssh"]),
     ("settings", &["cluster", "error", "proxmox"]),
     (
         "run",

@@ -63,6 +63,72 @@ fn k8s1_warns_of_what_its_layout_costs() {
 }
 
 #[test]
+fn k8s1_etcd_is_k8s1_with_its_etcd_made_and_warns_of_what_each_host_costs() {
+    let loaded = profile::load("k8s1-etcd").unwrap();
+    let (own, k8s1) = (&loaded.cluster, k8s1());
+    let warnings = loaded.render_warnings(Colour::Off);
+    assert_golden("profile/k8s1-etcd.warnings.txt", &warnings);
+    assert_eq!(own.with_role(Role::Etcd).count(), 6);
+    assert!(own.etcd.is_ours());
+    assert_eq!(own.etcd.endpoints(), k8s1.etcd.endpoints());
+    let others: Vec<_> = own.nodes.iter().filter(|node| node.role != Role::Etcd).collect();
+    assert_eq!(others, k8s1.nodes.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn an_etcd_of_machines_has_rules_of_its_own() {
+    let text = embedded("k8s1-etcd");
+    let machines = text.find("etcd:\n").unwrap()..text.find("balancer:").unwrap();
+    let machines = &text[machines];
+    for (from, to, part) in [
+        ("version: 3.5.33", "version: 3.4.23", "etcd 3.4.23 is too old for Kubernetes 1.28.4"),
+        ("sha256: 5025b", "# 5025b", "`sha256` is missing"),
+        (machines, "etcd: stacked\n", "but the profile's etcd is `stacked`"),
+        ("role: etcd, ", "role: worker, ", "no row has the role `etcd`"),
+        ("ip: 10.103.1.203,", "ip: 10.104.1.203,", "for `k8s1etcd6` lies outside the subnet"),
+        ("ip: 10.103.1.203,", "ip: 10.103.1.202,", "the address `10.103.1.202` is used twice"),
+        ("ip: 10.101.1.12, ", "ip: 10.103.1.12, ", "for `k8s1vrrp2` lies outside the subnet"),
+        ("gateway: 10.103.1.1 ", "gateway: 10.103.2.1 ", "for another gateway lies outside"),
+        ("subnet: 10.103.1.0/24", "subnet: 10.101.1.0/25", "the nodes' subnet overlap"),
+        ("{ subnet: 10.103.1.0/24, ", "{ ", "`subnet` is missing"),
+        ("cidr: 100.64.0.0/16", "cidr: 10.103.0.0/16", "the pod network overlap"),
+        (
+            "proxmox:\n",
+            "proxmox:\n  blackholes: [10.103.1.0/28]\n",
+            "would swallow addresses in use",
+        ),
+        (
+            "10.103.1.203, os: ubuntu-22.04, kernel: stock,          ram: 2G",
+            "10.103.1.203, os: \
+          ubuntu-22.04, kernel: stock, ram: 512M",
+            "512 MiB of memory, an etcd needs 1024",
+        ),
+    ] {
+        assert!(text.contains(from), "k8s1-etcd has no {from:?}");
+        let shown = match read(&text.replace(from, to)) {
+            Ok(loaded) => loaded.render_warnings(Colour::Off),
+            Err(rejected) => rejected.render(Colour::Off),
+        };
+        assert!(shown.contains(part), "{from:?} -> {to:?}: no {part:?} in\n{shown}");
+    }
+    let version = "1.36.4";
+    let young = read(&text.replace("version: 1.28.4", &format!("version: {version}"))).unwrap();
+    assert!(young.cluster.etcd.is_ours(), "3.5.33 is enough for {version}");
+}
+
+#[test]
+fn machines_whose_image_holds_an_etcd_need_no_release() {
+    let text = embedded("k8s1-etcd");
+    let machines = text.find("etcd:\n").unwrap()..text.find("balancer:").unwrap();
+    let text = text.replace(&text[machines], "etcd: { machines: {} }\n\n");
+    let text = text.replace("role: etcd, ", "preinstalled: true, role: etcd, ");
+    let loaded = read(&text).map_err(|rejected| rejected.render(Colour::Off)).unwrap();
+    let k8sha::cluster::Etcd::Machines { release: None, .. } = loaded.cluster.etcd else {
+        panic!("a release that nobody needs")
+    };
+}
+
+#[test]
 fn homelab_is_warned_only_of_what_two_hosts_cannot_have() {
     let loaded = profile::load("homelab").unwrap();
     let messages: Vec<&str> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();

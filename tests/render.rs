@@ -45,8 +45,9 @@ fn node<'a>(cluster: &'a Cluster, name: &str) -> &'a Node {
 
 #[test]
 fn the_seeds_are_as_agreed() {
-    let (k8s1, homelab) = (fixture::k8s1(), fixture::homelab());
+    let (k8s1, homelab, own_etcd) = (fixture::k8s1(), fixture::homelab(), fixture::own_etcd());
     for (cluster, name) in [
+        (&own_etcd, "k8s1etcd1"),
         (&k8s1, "k8s1vrrp1"),
         (&k8s1, "k8s1master1"),
         (&homelab, "k8s1vrrp2"),
@@ -320,8 +321,34 @@ fn every_load_balancer_knows_every_master_and_its_peers() {
 }
 
 #[test]
+fn an_etcd_row_lives_in_its_own_subnet_and_its_seed_holds_no_certificate() {
+    let mut cluster = fixture::own_etcd();
+    let member = node(&cluster, "k8s1etcd1").clone();
+    let seed = seed(&cluster, &member);
+    let network: Value = serde_saphyr::from_str(&seed.network_config).unwrap();
+    let card = &network["ethernets"]["id0"];
+    assert_eq!(card["addresses"], json!(["10.103.1.101/24"]));
+    assert_eq!(card["routes"][0]["via"], "10.103.1.1");
+    let data = user_data(&seed);
+    let files = data["write_files"].as_array().unwrap();
+    let paths = files.iter().map(|file| file["path"].as_str().unwrap());
+    assert_eq!(paths.filter(|path| path.contains("pki") || path.contains("initial")).count(), 0);
+    assert!(!seed.user_data.expose_secret().contains("BEGIN CERTIFICATE"));
+    let installs = |data: &Value| data["runcmd"].to_string().contains("/usr/local/lib/k8sha/etcd");
+    assert!(installs(&data));
+    let row = cluster.nodes.iter_mut().find(|row| row.name == member.name).unwrap();
+    row.preinstalled = true;
+    let member = row.clone();
+    let data = user_data(&self::seed(&cluster, &member));
+    assert!(!installs(&data) && written(&data, "/usr/local/lib/k8sha/etcd").is_none());
+    let bridges = cluster.bridges(&HostName("pve1".to_owned()));
+    let wanted = [("vmbr0".to_owned(), None), ("vmbr1".to_owned(), Some(103))];
+    assert_eq!(bridges, wanted.into());
+}
+
+#[test]
 fn every_command_is_an_argument_list() {
-    for cluster in [fixture::k8s1(), fixture::homelab()] {
+    for cluster in [fixture::k8s1(), fixture::homelab(), fixture::own_etcd()] {
         for node in &cluster.nodes {
             let data = user_data(&seed(&cluster, node));
             for command in data["runcmd"].as_array().unwrap() {

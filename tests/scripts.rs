@@ -44,10 +44,10 @@ impl Machine {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a script as the first master gets it, its absolute folders moved under this one.
+    /// Runs a script as a node gets it, its absolute folders moved under this one.
     fn run(&self, script: &str, args: &[&str]) -> Output {
         let mut text = planted(script);
-        for folder in ["/boot", "/run/k8sha", "/etc/default", "/etc/containerd"] {
+        for folder in ["/boot", "/run/k8sha", "/etc/default", "/etc/containerd", "/usr/local/bin"] {
             text = text.replace(folder, &format!("{}{folder}", self.root.path().display()));
         }
         let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
@@ -62,7 +62,7 @@ impl Machine {
     }
 }
 
-/// A script of `cloudinit/`, as it is planted on the first master of the fixture.
+/// A script of `cloudinit/`, as it is planted on the first master of the fixture, or on an etcd row.
 fn planted(script: &str) -> String {
     let mut cluster = fixture::k8s1();
     cluster.kubernetes.image_archives = vec![ImageArchive::Node("/images.tar".into())];
@@ -72,7 +72,13 @@ fn planted(script: &str) -> String {
         operator_public: "ssh-ed25519 AAAA".to_owned(),
     };
     let templates = Templates::builtin().unwrap();
-    let seed = render(&templates, &cluster, cluster.first_master(), &secrets, "i-1").unwrap();
+    let node = if script == "etcd" {
+        cluster = fixture::own_etcd();
+        cluster.with_role(Role::Etcd).next().unwrap()
+    } else {
+        cluster.first_master()
+    };
+    let seed = render(&templates, &cluster, node, &secrets, "i-1").unwrap();
     let data: Value = serde_saphyr::from_str(seed.user_data.expose_secret()).unwrap();
     let path = format!("/usr/local/lib/k8sha/{script}");
     let files = data["write_files"].as_array().unwrap();
@@ -210,6 +216,65 @@ fn containerd_is_configured_in_the_form_that_it_reads() {
         let asked = fs::read_to_string(node.path("asked")).unwrap();
         assert_eq!(asked, "restart containerd\n");
     }
+}
+
+/// A node on which `curl` gives an archive of an etcd, and the archive's SHA-256.
+fn with_archive() -> (Machine, String) {
+    let node = Machine::new();
+    let release = node.path("mirror/etcd-v3.5.33-linux-amd64");
+    fs::create_dir_all(&release).unwrap();
+    fs::create_dir_all(node.path("usr/local/bin")).unwrap();
+    for program in ["etcd", "etcdctl", "etcdutl"] {
+        fs::write(release.join(program), program).unwrap();
+    }
+    let archive = node.path("mirror/etcd.tar.gz");
+    let mut tar = Command::new("tar");
+    tar.arg("-czf").arg(&archive).arg("-C").arg(node.path("mirror"));
+    assert!(tar.arg("etcd-v3.5.33-linux-amd64").status().unwrap().success());
+    let digest = Sha256::digest(fs::read(&archive).unwrap());
+    node.program(
+        "curl",
+        "while [ $# -gt 2 ]; do shift; done; echo \"$2\" >> $NODE/asked; \
+         cp \"$NODE/mirror/etcd.tar.gz\" \"$1\"",
+    );
+    // Who tests need not be root: ownership is left out.
+    node.program("install", "while [ $# -gt 3 ]; do shift; done; cp \"$1\" \"$2\" \"$3\"");
+    node.program("etcd", "echo etcd Version: 3.3.25");
+    (node, digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+const ARCHIVE: &str = "https://mirror.kloud.lan/etcd-v3.5.33-linux-amd64.tar.gz";
+
+#[test]
+fn etcd_is_installed_from_the_pinned_archive() {
+    let (node, sha256) = with_archive();
+    let output = node.run("etcd", &["3.5.33", ARCHIVE, &sha256]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fs::read_to_string(node.path("asked")).unwrap().trim(), ARCHIVE);
+    let mut installed: Vec<_> = fs::read_dir(node.path("usr/local/bin"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    installed.sort();
+    assert_eq!(installed, ["etcd", "etcdctl"]);
+}
+
+#[test]
+fn an_archive_that_is_another_is_not_installed() {
+    let (node, _) = with_archive();
+    let output = node.run("etcd", &["3.5.33", ARCHIVE, &"ab".repeat(32)]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("is not what the profile pins"), "{}", said(&output));
+    assert_eq!(fs::read_dir(node.path("usr/local/bin")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_etcd_of_that_version_is_left_alone() {
+    let (node, sha256) = with_archive();
+    node.program("etcd", "echo etcd Version: 3.5.33; echo Git SHA: 1");
+    let output = node.run("etcd", &["3.5.33", ARCHIVE, &sha256]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!node.path("asked").exists());
 }
 
 #[test]

@@ -55,6 +55,11 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
         cluster: Arc::new(desk.cluster.clone()),
         clients,
         creation,
+        // Before the first run there are none.
+        etcd_ends: match desk.cluster.etcd.is_ours() {
+            true => desk.state.etcd_ends().unwrap_or_default(),
+            false => Vec::new(),
+        },
         dialer: desk.world.dialer(),
         nodes,
     };

@@ -95,7 +95,7 @@ fn write_seed(
 }
 
 fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
-    if node.role == Role::LoadBalancer {
+    if !node.role.is_kubernetes() {
         return Ok(None);
     }
     let keys = crate::kubeadm::keys::generate();

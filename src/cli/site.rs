@@ -1,6 +1,6 @@
 //! From a profile to the site that a simulator needs to hold it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
 use super::args::Topology;
@@ -15,7 +15,7 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
     let hosts = cluster.proxmox.hosts.iter().map(|(name, host)| SiteHost {
         name: name.to_string(),
         storages: storages(host, topology == Topology::Cluster && is_shared(cluster, host)),
-        bridges: vec![cluster.network.bridge.clone()],
+        bridges: bridges(cluster),
         memory_mib: 64 * 1024,
         cpus: 16,
     });
@@ -33,6 +33,12 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
         etcd: etcd(cluster),
         packages: packages(cluster),
     }
+}
+
+fn bridges(cluster: &Cluster) -> Vec<String> {
+    let others = cluster.network.others.iter().map(|other| other.bridge.clone());
+    let all: BTreeSet<String> = others.chain([cluster.network.bridge.clone()]).collect();
+    all.into_iter().collect()
 }
 
 /// What the images hold, where rows say that they hold all: the packages of every role, so that one

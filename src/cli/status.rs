@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::Common;
 use super::desk::Desk;
-use crate::cluster::Cni;
+use crate::cluster::{Cni, Role};
 use crate::error::{Exit, Failure};
 use crate::kubeadm::{keys, ready, vip};
 use crate::plan::inventory::{Inventory, VmState};
@@ -43,8 +43,11 @@ struct Row {
     vmid: u32,
     vm: String,
     kernel: Option<String>,
-    /// Its state in Kubernetes; `None` for a load balancer.
+    /// Its state in Kubernetes; `None` for a load balancer and for etcd.
     kubernetes: Option<String>,
+    /// Its state as a member of our etcd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd: Option<String>,
     ok: bool,
 }
 
@@ -119,6 +122,10 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
             (true, None) => false,
             (true, Some(seen)) => seen.ready || !network,
         };
+        let member = inventory.etcd.get(&node.name).copied().unwrap_or_default();
+        let etcd = (node.role == Role::Etcd)
+            .then(|| if member.healthy { "etcd healthy" } else { "etcd NOT healthy" }.to_owned());
+        let joined = if etcd.is_some() { member.healthy } else { joined };
         Row {
             node: node.name.to_string(),
             role: node.role.to_string(),
@@ -128,6 +135,7 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
             vm,
             kernel: state.map(|state| state.kernel.clone()),
             kubernetes,
+            etcd,
             ok: runs && joined,
         }
     };
@@ -175,7 +183,7 @@ impl Status {
         let wide = self.nodes.iter().map(|row| row.node.len()).max().unwrap_or_default();
         for row in &self.nodes {
             let sign = if row.ok { ' ' } else { '!' };
-            let kubernetes = row.kubernetes.as_deref().unwrap_or("");
+            let kubernetes = row.kubernetes.as_deref().or(row.etcd.as_deref()).unwrap_or("");
             let kernel = row.kernel.as_deref().unwrap_or("");
             let line = format!(
                 "{sign} {:wide$}  {:13}  {:15}  {:8} VM {:<9} {:26} {:22} {kernel}",

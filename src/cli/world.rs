@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -166,9 +166,17 @@ fn guests(args: &WorldArgs, cluster: &Cluster) -> sim::Guests {
                 Cni::Cilium { cli_version, .. } => Some(cli_version.clone()),
                 _ => None,
             },
-            routers: vec![(cluster.network.gateway, cluster.network.subnet.prefix_len())],
+            routers: routers(cluster),
         }),
     }
+}
+
+/// The gateway of every subnet, with its prefix length.
+fn routers(cluster: &Cluster) -> Vec<(Ipv4Addr, u8)> {
+    let others = cluster.network.others.iter();
+    let others = others.map(|other| (other.gateway, other.subnet.prefix_len()));
+    let first = (cluster.network.gateway, cluster.network.subnet.prefix_len());
+    std::iter::once(first).chain(others).collect()
 }
 
 fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {

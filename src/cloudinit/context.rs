@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use crate::cluster::{
-    Cluster, Cni, Failover, ImageArchive, Kernel, Mirrors, Node, ProxyMode, Role, Version,
+    Cluster, Cni, Etcd, Failover, ImageArchive, Kernel, Mirrors, Node, ProxyMode, Role, Version,
 };
 
 /// What stands in place of a secret where people can see it.
@@ -44,6 +44,7 @@ pub(super) struct Variables<'a> {
     api: &'a crate::cluster::Api,
     kubernetes: KubernetesVars,
     cilium: Option<CiliumVars<'a>>,
+    etcd: Option<EtcdVars<'a>>,
     mirrors: MirrorVars<'a>,
     images: Vec<ImageVars<'a>>,
     balancer: BalancerVars,
@@ -99,6 +100,13 @@ struct KubernetesVars {
 struct CiliumVars<'a> {
     version: &'a str,
     cli_version: &'a str,
+}
+
+#[derive(Serialize)]
+struct EtcdVars<'a> {
+    version: Version,
+    url: &'a str,
+    sha256: &'a str,
 }
 
 #[derive(Serialize)]
@@ -218,6 +226,7 @@ impl<'a> Variables<'a> {
             Kernel::Hwe => ("hwe", None),
             Kernel::Mainline(version) => ("mainline", Some(*version)),
         };
+        let home = cluster.network.home(node.ip);
         let mut authorized_keys = vec![secrets.operator_public.trim()];
         let repository = cluster.kubernetes.image_repository.as_deref().unwrap_or(REPOSITORY);
         authorized_keys.extend(cluster.access.authorized_keys.iter().map(|key| key.trim()));
@@ -236,8 +245,8 @@ impl<'a> Variables<'a> {
                 preinstalled: node.preinstalled,
             },
             network: NetworkVars {
-                prefix: cluster.network.subnet.prefix_len(),
-                gateway: cluster.network.gateway,
+                prefix: home.subnet.prefix_len(),
+                gateway: home.gateway,
                 domain: &cluster.network.domain,
                 nameservers: &cluster.network.nameservers,
                 ntp: &cluster.network.ntp,
@@ -257,6 +266,14 @@ impl<'a> Variables<'a> {
             cilium: match &cluster.kubernetes.cni {
                 Cni::Cilium { version, cli_version } => Some(CiliumVars { version, cli_version }),
                 Cni::None | Cni::Calico { .. } | Cni::Manifest(_) => None,
+            },
+            etcd: match &cluster.etcd {
+                Etcd::Machines { release: Some(release), .. } => Some(EtcdVars {
+                    version: release.version,
+                    url: &release.url,
+                    sha256: &release.sha256,
+                }),
+                _ => None,
             },
             mirrors: MirrorVars::new(&cluster.mirrors),
             images: cluster.kubernetes.image_archives.iter().map(ImageVars::new).collect(),

@@ -61,6 +61,7 @@ pub fn render(
     };
     let user_data_template = match node.role {
         Role::LoadBalancer => "load-balancer.yaml",
+        Role::Etcd => "etcd.yaml",
         Role::Master | Role::Worker => "kubernetes.yaml",
     };
     // First as people may see it: a parser's complaint quotes lines of what it read.

@@ -56,6 +56,7 @@ pub fn k8s1() -> Cluster {
             ntp: Vec::new(),
             bridge: "vmbr0".to_owned(),
             vlan: None,
+            others: Vec::new(),
         },
         kubernetes: Kubernetes {
             version: Version { major: 1, minor: 28, patch: 4 },
@@ -138,6 +139,40 @@ pub fn homelab() -> Cluster {
     for node in &mut cluster.nodes {
         node.kernel = Kernel::Stock;
     }
+    cluster
+}
+
+/// The main job's cluster, its etcd of ours on three machines in a subnet of their own.
+pub fn own_etcd() -> Cluster {
+    let mut cluster = k8s1();
+    cluster.network.others = vec![Subnet {
+        subnet: net([10, 103, 1, 0], 24),
+        gateway: Ipv4Addr::new(10, 103, 1, 1),
+        bridge: "vmbr1".to_owned(),
+        vlan: Some(103),
+    }];
+    let members = [("pve1", 101u8), ("pve1", 102), ("pve2", 201)];
+    for (i, (host, last)) in members.into_iter().enumerate() {
+        let name = format!("k8s1etcd{}", i + 1);
+        cluster.nodes.push(Node {
+            role: Role::Etcd,
+            fqdn: format!("{name}.kloud.lan"),
+            name: NodeName(name),
+            ip: [10, 103, 1, last].into(),
+            vmid: VmId(3000 + u32::from(last)),
+            host: HostName(host.to_owned()),
+            kernel: Kernel::Stock,
+            ..cluster.nodes[0].clone()
+        });
+    }
+    cluster.etcd = Etcd::Machines {
+        release: Some(EtcdRelease {
+            version: Version { major: 3, minor: 5, patch: 33 },
+            url: "https://mirror.kloud.lan/etcd-v3.5.33-linux-amd64.tar.gz".to_owned(),
+            sha256: "ab".repeat(32),
+        }),
+        endpoints: members.map(|(_, last)| format!("https://10.103.1.{last}:2379")).into(),
+    };
     cluster
 }
 

@@ -4,7 +4,7 @@
 //! that exists is sound: names are DNS labels, addresses are unique and inside the subnet, every
 //! node's Proxmox host is known. [`crate::profile`] makes one out of what a person typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -13,12 +13,16 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+mod etcd;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod jump;
+mod network;
 mod version;
 
+pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd, EtcdRelease};
 pub use jump::Jump;
+pub use network::{Network, Subnet};
 pub use version::{KubeadmApi, Version};
 
 /// The identity of a VM on a Proxmox VE host or cluster: 100 to 999999999.
@@ -106,25 +110,6 @@ pub struct Api {
     pub vip: Ipv4Addr,
     /// The port on the VIP and on every API server.
     pub port: u16,
-}
-
-/// The nodes' layer-2 network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Network {
-    /// The subnet of every node and of the VIP.
-    pub subnet: Ipv4Net,
-    /// The default gateway, inside the subnet.
-    pub gateway: Ipv4Addr,
-    /// The domain of the hosts, such as `kloud.lan`; not the cluster's DNS domain.
-    pub domain: String,
-    /// DNS servers, each of which must give the right answers.
-    pub nameservers: Vec<Ipv4Addr>,
-    /// NTP servers; empty means the distribution's own.
-    pub ntp: Vec<String>,
-    /// The Proxmox bridge of every NIC, such as `vmbr0`.
-    pub bridge: String,
-    /// The VLAN tag of every NIC.
-    pub vlan: Option<u16>,
 }
 
 /// What kubeadm is asked for.
@@ -220,27 +205,6 @@ pub enum CalicoDataplane {
     Iptables,
     /// nftables, beside a kube-proxy with nftables.
     Nftables,
-}
-
-/// Where the cluster's state lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Etcd {
-    /// One etcd member on every master, made by kubeadm.
-    Stacked,
-    /// Somebody else's etcd, reached with the operator's files.
-    External {
-        /// `https://ADDRESS:PORT` of every member.
-        endpoints: Vec<String>,
-        /// The CA that signed the members' certificates (`etcd-ca.crt`), on the operator's machine.
-        ca_file: PathBuf,
-        /// The API servers' client certificate (`apiserver-etcd-client.crt`).
-        cert_file: PathBuf,
-        /// Its key (`apiserver-etcd-client.key`).
-        key_file: PathBuf,
-        /// Which Proxmox host each endpoint lives on, where known; for the failure-domain warning.
-        hosts: BTreeMap<String, HostName>,
-    },
 }
 
 /// Settings of keepalived on the load balancers.
@@ -413,6 +377,8 @@ pub struct Image {
 pub enum Role {
     /// HAProxy and keepalived.
     LoadBalancer,
+    /// A member of an etcd of ours.
+    Etcd,
     /// A control-plane node.
     Master,
     /// A worker node.
@@ -422,7 +388,7 @@ pub enum Role {
 impl Role {
     /// Whether kubelet runs on it.
     pub fn is_kubernetes(self) -> bool {
-        !matches!(self, Role::LoadBalancer)
+        matches!(self, Role::Master | Role::Worker)
     }
 }
 
@@ -430,6 +396,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Role::LoadBalancer => "load-balancer",
+            Role::Etcd => "etcd",
             Role::Master => "master",
             Role::Worker => "worker",
         })
@@ -488,6 +455,14 @@ impl Cluster {
         self.with_role(Role::Master)
             .next()
             .unwrap_or_else(|| unreachable!("a validated cluster has a master"))
+    }
+
+    /// The bridges, each with its VLAN tag, that the rows of a host and its templates need.
+    pub fn bridges(&self, host: &HostName) -> BTreeSet<(String, Option<u16>)> {
+        let rows = self.nodes.iter().filter(|node| node.host == *host);
+        let homes = rows.map(|node| self.network.home(node.ip));
+        let all = homes.chain([self.network.first()]);
+        all.map(|subnet| (subnet.bridge, subnet.vlan)).collect()
     }
 
     /// The node of that short name.

@@ -96,7 +96,7 @@ pub(super) async fn knock(
             return Some(taken(name, *ip, &format!("{how}{mac}")));
         }
         let exists = |mac: &str| macs.contains_key(mac);
-        match neighbours::judge(*ip, cluster.network.gateway, &before, &after, exists)? {
+        match neighbours::judge(*ip, cluster.network.home(*ip).gateway, &before, &after, exists)? {
             Neighbour::Is(mac) => {
                 let how = format!("{} answers ARP for it, and nothing else", whose(&mac));
                 Some(taken(name, *ip, &how))

@@ -1,7 +1,7 @@
 //! The external etcd as far as it can be seen from here: the three files, and who listens.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -9,9 +9,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinSet;
 
 use super::finding::{Finding, Severity};
-use super::validity;
 use crate::cluster::{Cluster, Etcd};
 use crate::net::Dialer;
+use crate::pki::validity;
 
 const LIMIT: Duration = Duration::from_secs(2);
 const DAY: i64 = 86_400;
@@ -29,6 +29,31 @@ pub(super) fn files(cluster: &Cluster, now: i64) -> Vec<Finding> {
     findings.extend(certificate(cert_file, now));
     if let Err(why) = PrivateKeyDer::from_pem_file(key_file) {
         findings.push(unreadable(key_file, "a private key", &told(&why)));
+    }
+    findings
+}
+
+/// What of an etcd of ours ends soon. A run renews what an authority of ours has signed.
+pub(super) fn own(ends: &[(PathBuf, Option<i64>)], now: i64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, ends) in ends {
+        let left = ends.map_or(0, |ends| ends - now);
+        if left >= SOON * DAY {
+            continue;
+        }
+        let authority = path.file_stem().is_some_and(|name| name == "ca");
+        let what = if left <= 0 {
+            format!("the certificate of our etcd has expired {} days ago", -left / DAY)
+        } else {
+            format!("the certificate of our etcd expires in {} days", left / DAY)
+        };
+        let fix = if authority {
+            "k8sha rebuild     (another authority means other certificates everywhere)"
+        } else {
+            "k8sha up     (renews it, on the members and on the masters; nothing restarts)"
+        };
+        let severity = if left <= 0 { Severity::Error } else { Severity::Warning };
+        findings.push(Finding::new(severity, path.display(), what, vec![fix.to_owned()]));
     }
     findings
 }
@@ -153,6 +178,26 @@ mod tests {
         let soon = found(2030, 2040);
         assert_eq!((soon.len(), soon[0].severity), (1, Severity::Warning));
         assert!(soon[0].what.contains("expires in 10 days"), "{}", soon[0].what);
+    }
+
+    #[test]
+    fn what_our_authority_has_signed_is_told_in_its_last_month() {
+        let ends = |days: i64| Some(NOW + days * DAY);
+        let all = [
+            ("etcd/ca.pem", ends(3000)),
+            ("etcd/peer-e1.pem", ends(31)),
+            ("etcd/server-e1.pem", ends(29)),
+            ("etcd/server-e2.pem", ends(-3)),
+        ];
+        let found = own(&all.map(|(path, ends)| (PathBuf::from(path), ends)), NOW);
+        let told: Vec<(Severity, &str)> =
+            found.iter().map(|finding| (finding.severity, finding.on.as_str())).collect();
+        assert_eq!(
+            told,
+            [(Severity::Warning, "etcd/server-e1.pem"), (Severity::Error, "etcd/server-e2.pem")]
+        );
+        assert!(found[0].what.contains("expires in 29 days"), "{}", found[0].what);
+        assert!(found[0].fix[0].starts_with("k8sha up"), "{:?}", found[0].fix);
     }
 
     #[test]

@@ -27,18 +27,18 @@ pub(super) fn check(
     }
     let lacks = premises::storages(settings, &seen.storages, who);
     findings.extend(lacks.into_iter().map(|lack| Finding::lack(host, lack)));
-    let bridge = premises::bridge(host, &cluster.network, &seen.network);
-    findings.extend(bridge.map(|lack| Finding::lack(host, lack)));
-    findings.extend(vlan(cluster, host, seen));
+    let bridges = premises::bridges(cluster, host, &seen.network);
+    findings.extend(bridges.into_iter().map(|lack| Finding::lack(host, lack)));
+    for (bridge, tag) in cluster.bridges(host) {
+        findings.extend(tag.and_then(|tag| vlan(&bridge, tag, host, seen)));
+    }
     findings.extend(certificate(host, seen, now));
     findings.extend(seen.ahead.and_then(|ahead| clock(host, ahead)));
     findings
 }
 
-fn vlan(cluster: &Cluster, host: &HostName, seen: &Seen) -> Option<Finding> {
-    let tag = cluster.network.vlan?;
-    let bridge = &cluster.network.bridge;
-    let iface = seen.network.iter().find(|iface| iface.iface == *bridge)?;
+fn vlan(bridge: &str, tag: u16, host: &HostName, seen: &Seen) -> Option<Finding> {
+    let iface = seen.network.iter().find(|iface| iface.iface == bridge)?;
     if iface.kind != "bridge" || iface.vlan_aware {
         return None;
     }

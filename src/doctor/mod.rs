@@ -5,6 +5,7 @@
 //! (`plan::premises`, `plan::conflicts`), so that both say the same.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,6 @@ mod neighbours;
 mod owned;
 mod rights;
 mod room;
-mod validity;
 
 pub use finding::{Diagnosis, Finding, Severity};
 
@@ -37,6 +37,8 @@ pub struct Patient {
     pub clients: Vec<Client>,
     /// The creation id that this machine knows.
     pub creation: String,
+    /// The certificates of an etcd of ours that are here, each with its end in seconds since 1970.
+    pub etcd_ends: Vec<(PathBuf, Option<i64>)>,
     /// How name servers are reached.
     pub dialer: Dialer,
     /// How the nodes' network is reached; `None` where the way there is not open.
@@ -61,6 +63,7 @@ pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
     findings.extend(owned::check(cluster, creation, &seen));
     findings.extend(names::findings(names));
     findings.extend(etcd::files(cluster, now));
+    findings.extend(etcd::own(&patient.etcd_ends, now));
     findings.extend(members);
     let claimed = address::claimed(cluster, &seen);
     let unused = address::unused(cluster, &seen);

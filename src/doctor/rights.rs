@@ -76,9 +76,11 @@ pub(super) fn needs(cluster: &Cluster, host: &HostName) -> Vec<Need> {
         storage(&settings.import_storage, FILES);
     }
     // Source: pve-guest-common src/PVE/GuestHelpers.pm, `check_vnet_access`.
-    let vlan = cluster.network.vlan.map_or(String::new(), |tag| format!("/{tag}"));
-    let bridge = format!("/sdn/zones/localnetwork/{}{vlan}", cluster.network.bridge);
-    need(bridge.clone(), &["SDN.Use"], bridge);
+    for (bridge, vlan) in cluster.bridges(host) {
+        let vlan = vlan.map_or(String::new(), |tag| format!("/{tag}"));
+        let bridge = format!("/sdn/zones/localnetwork/{bridge}{vlan}");
+        need(bridge.clone(), &["SDN.Use"], bridge);
+    }
     if ours {
         let node = format!("/nodes/{host}");
         need(node.clone(), &["Sys.AccessNetwork"], node);
@@ -205,6 +207,19 @@ mod tests {
             held("/sdn/zones/localnetwork/vmbr0/6"),
             ["the token `k8sha@pve!ci` lacks SDN.Use on /sdn/zones/localnetwork/vmbr0/5"]
         );
+    }
+
+    #[test]
+    fn every_bridge_of_a_hosts_rows_has_to_be_allowed_with_its_own_tag() {
+        let cluster = Cluster { proxmox: fixture().proxmox, ..crate::cluster::fixture::own_etcd() };
+        let host = HostName("pve1".to_owned());
+        let needs = needs(&cluster, &host);
+        let bridges: Vec<&str> = needs
+            .iter()
+            .map(|need| need.path.as_str())
+            .filter(|path| path.starts_with("/sdn/"))
+            .collect();
+        assert_eq!(bridges, ["/sdn/zones/localnetwork/vmbr0", "/sdn/zones/localnetwork/vmbr1/103"]);
     }
 
     #[test]

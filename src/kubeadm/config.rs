@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cluster::{Cluster, Etcd, KubeadmApi, Node, ProxyMode, Role};
+use crate::cluster::{Cluster, KubeadmApi, Node, ProxyMode, Role};
 
 mod types;
 
@@ -187,17 +187,14 @@ fn cluster_configuration(cluster: &Cluster) -> ClusterConfiguration<'_> {
                 [("node-cidr-mask-size", kubernetes.node_mask.to_string())],
             ),
         },
-        etcd: match &cluster.etcd {
-            Etcd::Stacked => None,
-            Etcd::External { endpoints, .. } => Some(EtcdSection {
-                external: ExternalEtcd {
-                    endpoints,
-                    ca_file: ETCD_CA_FILE,
-                    cert_file: ETCD_CERT_FILE,
-                    key_file: ETCD_KEY_FILE,
-                },
-            }),
-        },
+        etcd: cluster.etcd.endpoints().map(|endpoints| EtcdSection {
+            external: ExternalEtcd {
+                endpoints,
+                ca_file: ETCD_CA_FILE,
+                cert_file: ETCD_CERT_FILE,
+                key_file: ETCD_KEY_FILE,
+            },
+        }),
         // The phase skipped at init is not remembered; this is, so that an upgrade knows.
         proxy: (api == KubeadmApi::V1Beta4 && kubernetes.proxy == ProxyMode::None)
             .then_some(Addon { disabled: true }),

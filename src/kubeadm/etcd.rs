@@ -1,20 +1,25 @@
-//! An etcd that is somebody else's: its files, its health, and whose data it holds.
+//! An etcd beside the masters: its files, its health, and whose data it holds. [`form`] makes one of
+//! our own; to the masters it is then like anybody else's.
 
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::error::Doing;
 use super::{Error, files, path};
-use crate::cluster::{Cluster, Etcd};
+use crate::cluster::Cluster;
+use crate::pki::Pair;
 use crate::report::event;
 use crate::ssh::{Command, Remote};
 
 mod fault;
+pub mod form;
+pub mod member;
 
 pub use fault::{Fault, Trouble};
 
@@ -37,8 +42,41 @@ pub struct Owner {
     pub creation: String,
 }
 
-/// Makes an external etcd ready for `kubeadm init`: the operator's files on the first master, every
-/// member proved healthy with them, and our mark on it. Stacked etcd needs none of this.
+/// What an API server is known by to etcd.
+#[derive(Clone, Debug)]
+pub enum Client {
+    /// The operator's files: authority, certificate, key.
+    Files([PathBuf; 3]),
+    /// What we have made for an etcd of ours.
+    Made {
+        /// The authority's certificate, PEM.
+        ca: String,
+        /// The client certificate and its key.
+        pair: Pair,
+    },
+}
+
+impl Client {
+    /// What goes where on a master.
+    async fn read(&self) -> Result<[(&'static str, Vec<u8>); 3], Fault> {
+        let [ca, cert, key] = match self {
+            Client::Files([ca, cert, key]) => [
+                read_pem(ca, "CERTIFICATE").await?,
+                read_pem(cert, "CERTIFICATE").await?,
+                read_pem(key, "PRIVATE KEY").await?,
+            ],
+            Client::Made { ca, pair } => {
+                let key = pair.key.expose_secret().as_bytes().to_vec();
+                [ca.clone().into_bytes(), pair.cert.clone().into_bytes(), key]
+            }
+        };
+        Ok([(path::ETCD_CA, ca), (path::ETCD_CERT, cert), (path::ETCD_KEY, key)])
+    }
+}
+
+/// Makes an etcd beside the masters ready for `kubeadm init`: the client's files on the first
+/// master, every member proved healthy with them, and our mark on it. Stacked etcd needs none of
+/// this.
 ///
 /// `wipe` allows the data of somebody else to be deleted.
 ///
@@ -47,39 +85,45 @@ pub struct Owner {
 pub async fn prepare(
     first: &Remote,
     cluster: &Cluster,
+    client: &Client,
     owner: &Owner,
     wipe: bool,
 ) -> Result<bool, Error> {
-    let copied = copy(first, cluster).await?;
+    let copied = copy(first, client).await?;
     prove(first, cluster).await?;
     let claimed = claim(first, cluster, owner, wipe).await?;
     Ok(copied || claimed)
 }
 
-/// Copies the operator's three files to the first master where they differ.
+/// Copies the client's three files to a master where they differ. An API server that runs reads
+/// them again at its next connection (etcd client/pkg/transport/listener.go, `GetClientCertificate`).
 ///
 /// # Errors
 /// Where a file cannot be read, is not what its name says, or cannot be written.
-pub async fn copy(first: &Remote, cluster: &Cluster) -> Result<bool, Error> {
-    let Etcd::External { ca_file, cert_file, key_file, .. } = &cluster.etcd else {
-        return Ok(false);
-    };
-    let pairs = [
-        (ca_file, path::ETCD_CA, "CERTIFICATE"),
-        (cert_file, path::ETCD_CERT, "CERTIFICATE"),
-        (key_file, path::ETCD_KEY, "PRIVATE KEY"),
-    ];
-    let there = files::hashes(first, &pairs.map(|(_, to, _)| to)).await?;
+pub async fn copy(master: &Remote, client: &Client) -> Result<bool, Error> {
+    let wanted = client.read().await?;
+    let there = files::hashes(master, &wanted.each_ref().map(|(to, _)| *to)).await?;
     let mut changed = false;
-    for (from, to, holds) in pairs {
-        let body = read_pem(from, holds).await?;
+    for (to, body) in wanted {
         if there.get(to) != Some(&files::sha256(&body)) {
-            event::progress(format!("copy `{}`", from.display()));
-            files::write(first, to, &body).await?;
+            event::progress(format!("write `{to}`"));
+            files::write(master, to, &body).await?;
             changed = true;
         }
     }
     Ok(changed)
+}
+
+/// Whether a master that has such files has other ones than these.
+///
+/// # Errors
+/// Where a file cannot be read, here or there.
+pub async fn is_outdated(master: &Remote, client: &Client) -> Result<bool, Error> {
+    let wanted = client.read().await?;
+    let there = files::hashes(master, &wanted.each_ref().map(|(to, _)| *to)).await?;
+    Ok(wanted
+        .iter()
+        .any(|(to, body)| there.get(*to).is_some_and(|hash| *hash != files::sha256(body))))
 }
 
 async fn read_pem(from: &Path, holds: &'static str) -> Result<Vec<u8>, Fault> {
@@ -96,12 +140,12 @@ async fn read_pem(from: &Path, holds: &'static str) -> Result<Vec<u8>, Fault> {
 /// # Errors
 /// [`Fault::Members`] with what is wrong with each.
 pub async fn prove(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
-    let Etcd::External { endpoints, .. } = &cluster.etcd else { return Ok(()) };
+    let Some(endpoints) = cluster.etcd.endpoints() else { return Ok(()) };
     let mut asking = JoinSet::new();
     for (index, endpoint) in endpoints.iter().cloned().enumerate() {
         let first = first.clone();
         asking.spawn(async move {
-            let trouble = member(&first, &endpoint).await;
+            let trouble = examine(&first, &API_SERVER, &endpoint).await;
             (index, endpoint, trouble)
         });
     }
@@ -121,15 +165,16 @@ pub async fn prove(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
     Err(Fault::Members { node, all, troubles }.into())
 }
 
-async fn member(first: &Remote, endpoint: &str) -> Result<Option<Trouble>, Error> {
-    let version = match call(first, &format!("{endpoint}/version"), None).await? {
+/// What is wrong with a member, asked from a node with the files that are there.
+async fn examine(from: &Remote, with: &Files, endpoint: &str) -> Result<Option<Trouble>, Error> {
+    let version = match call(from, with, &format!("{endpoint}/version"), None).await? {
         Ok(version) => version,
         Err(trouble) => return Ok(Some(trouble)),
     };
     if version["etcdserver"].as_str().is_none() {
         return Ok(Some(Trouble::NotEtcd(version.to_string())));
     }
-    Ok(match call(first, &format!("{endpoint}/health"), None).await? {
+    Ok(match call(from, with, &format!("{endpoint}/health"), None).await? {
         Ok(health) if health["health"] == "true" || health["health"] == true => None,
         Ok(health) => {
             let reason = health["reason"].as_str().filter(|reason| !reason.is_empty());
@@ -190,12 +235,8 @@ struct Gateway<'a> {
 
 impl<'a> Gateway<'a> {
     fn of(first: &'a Remote, cluster: &'a Cluster) -> Option<Self> {
-        match &cluster.etcd {
-            Etcd::External { endpoints, .. } => {
-                endpoints.first().map(|endpoint| Self { first, endpoint })
-            }
-            Etcd::Stacked => None,
-        }
+        let endpoint = cluster.etcd.endpoints()?.first()?;
+        Some(Self { first, endpoint })
     }
 
     async fn kv(&self, verb: &str, body: Value) -> Result<Value, Error> {
@@ -205,10 +246,10 @@ impl<'a> Gateway<'a> {
             endpoint: self.endpoint.to_owned(),
             trouble,
         };
-        let answer = call(self.first, &url, Some(&body)).await?.map_err(trouble)?;
-        match answer["error"].as_str() {
+        let answer = call(self.first, &API_SERVER, &url, Some(&body)).await?.map_err(trouble)?;
+        match said(&answer) {
             None => Ok(answer),
-            Some(error) => Err(trouble(Trouble::Said(error.to_owned())).into()),
+            Some(said) => Err(trouble(Trouble::Said(said.to_owned())).into()),
         }
     }
 
@@ -245,25 +286,42 @@ impl<'a> Gateway<'a> {
     }
 }
 
-/// One request with the API server's files.
+/// What the gateway says where it does not do what was asked: `message` in all releases, and the
+/// same under `error` in those before 3.6.
+fn said(answer: &Value) -> Option<&str> {
+    answer["message"].as_str().or(answer["error"].as_str())
+}
+
+/// The files with which a node calls etcd.
+struct Files {
+    ca: &'static str,
+    cert: &'static str,
+    key: &'static str,
+}
+
+/// Those of the API server, on a master.
+const API_SERVER: Files = Files { ca: path::ETCD_CA, cert: path::ETCD_CERT, key: path::ETCD_KEY };
+
+/// One request from a node, with the files that are there.
 async fn call(
-    first: &Remote,
+    from: &Remote,
+    with: &Files,
     url: &str,
     body: Option<&Value>,
 ) -> Result<Result<Value, Trouble>, Error> {
     let mut command = Command::sudo("curl")
-        .args(["-sS", "--max-time", "5", "--cacert", path::ETCD_CA])
-        .args(["--cert", path::ETCD_CERT, "--key", path::ETCD_KEY]);
+        .args(["-sS", "--max-time", "5", "--cacert", with.ca])
+        .args(["--cert", with.cert, "--key", with.key]);
     if let Some(body) = body {
         command = command.arg("-d").arg(body.to_string());
     }
     let command = command.arg(url);
-    let mut output = first.run(&command).await.doing(format!("ask {url}"))?;
+    let mut output = from.run(&command).await.doing(format!("ask {url}"))?;
     if output.code == CURL_SEND_ERROR {
         // With TLS 1.3 a member that refuses our certificate may be gone before the request is
         // sent, and curl has not heard why; in TLS 1.2 that is part of the handshake.
         let again = command.args(["--tls-max", "1.2"]);
-        output = first.run(&again).await.doing(format!("ask {url}"))?;
+        output = from.run(&again).await.doing(format!("ask {url}"))?;
     }
     if !output.success() {
         return Ok(Err(Trouble::of_curl(output.code, output.stderr_text().trim())));

@@ -36,8 +36,18 @@ pub(super) async fn read(remote: &Remote, path: &str) -> Result<String, Error> {
 
 /// Writes a file for root's eyes only, with the folders on the way to it.
 pub(super) async fn write(remote: &Remote, path: &str, body: &[u8]) -> Result<(), Error> {
+    write_for(remote, "root", path, body).await
+}
+
+/// Writes a file for one user's eyes only, root's included; the group has the user's name.
+pub(super) async fn write_for(
+    remote: &Remote,
+    user: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<(), Error> {
     let command = Command::sudo("install")
-        .args(["-D", "-m", "0600", "-o", "root", "-g", "root", "/dev/stdin", path])
+        .args(["-D", "-m", "0600", "-o", user, "-g", user, "/dev/stdin", path])
         .stdin(body);
     remote.run_ok(&command).await.doing(format!("write `{path}`"))?;
     Ok(())

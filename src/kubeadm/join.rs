@@ -142,7 +142,7 @@ enum Next {
 fn next(role: Role, facts: &Facts, seen: Option<&ready::Registered>) -> Next {
     let complete = match role {
         Role::Master => facts.apiserver && seen.is_some_and(|node| node.is(Role::Master)),
-        Role::Worker | Role::LoadBalancer => seen.is_some(),
+        Role::Worker | Role::LoadBalancer | Role::Etcd => seen.is_some(),
     };
     match facts.join {
         State::Running => Next::Follow,

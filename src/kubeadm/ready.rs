@@ -40,7 +40,7 @@ impl Registered {
         let label = match role {
             Role::Master => "control-plane",
             Role::Worker => "worker",
-            Role::LoadBalancer => return false,
+            Role::LoadBalancer | Role::Etcd => return false,
         };
         self.roles.iter().any(|role| role == label)
     }

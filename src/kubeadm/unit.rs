@@ -237,6 +237,16 @@ impl Log {
     }
 }
 
+/// The last words of a unit, for an error.
+pub(super) async fn journal(remote: &Remote, unit: &str) -> String {
+    let command =
+        Command::sudo("journalctl").args(["-u", unit, "-n", "40", "--no-pager", "-o", "cat"]);
+    match remote.run_ok(&command).await {
+        Ok(output) => mask::mask(output.stdout_text().trim_end()),
+        Err(error) => format!("(no journal: {error})"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

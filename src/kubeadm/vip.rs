@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::Error;
 use super::error::Doing;
+use super::unit::journal;
 use crate::cluster::Cluster;
 use crate::report::event;
-use crate::ssh::{Command, Remote, mask};
+use crate::ssh::{Command, Remote};
 use crate::tempo::Tempo;
 
 /// What runs on a load balancer.
@@ -79,15 +80,6 @@ async fn units(balancer: &Remote) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-async fn journal(balancer: &Remote, unit: &str) -> String {
-    let command =
-        Command::sudo("journalctl").args(["-u", unit, "-n", "40", "--no-pager", "-o", "cat"]);
-    match balancer.run_ok(&command).await {
-        Ok(output) => mask::mask(output.stdout_text().trim_end()),
-        Err(error) => format!("(no journal: {error})"),
-    }
 }
 
 async fn holds(balancer: &Remote, vip: Ipv4Addr) -> Result<bool, Error> {

@@ -22,6 +22,10 @@ pub struct Inventory {
     pub vms: BTreeMap<NodeName, VmState>,
     /// What the running nodes say of themselves.
     pub nodes: BTreeMap<NodeName, NodeState>,
+    /// The members of our etcd on the nodes that could be asked.
+    pub etcd: BTreeMap<NodeName, EtcdMember>,
+    /// Masters whose etcd client certificate is not the one of now.
+    pub etcd_outdated: BTreeSet<NodeName>,
     /// The Kubernetes cluster, if the first master has one.
     pub kubernetes: Option<KubernetesState>,
     /// Whether the operator has this cluster's kubeconfig.
@@ -117,6 +121,15 @@ pub struct NodeState {
     pub failed: bool,
     /// `uname -r`.
     pub kernel: String,
+}
+
+/// A member of our etcd, as its node says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EtcdMember {
+    /// Whether it has the certificates that it should have.
+    pub planted: bool,
+    /// Whether it is healthy, which takes a quorum.
+    pub healthy: bool,
 }
 
 /// The Kubernetes cluster that the first master has.

@@ -187,7 +187,19 @@ pub enum Action {
     },
     /// See that exactly one load balancer holds the VIP.
     Vip,
-    /// Copy the operator's etcd files to the first master and prove every member.
+    /// Plant the certificates of a member of our etcd.
+    EtcdMember {
+        /// The node.
+        node: NodeName,
+    },
+    /// See every member of our etcd healthy: form the cluster, or bring lost members back.
+    EtcdForm,
+    /// Give a master the client certificate of now.
+    EtcdClient {
+        /// The node.
+        node: NodeName,
+    },
+    /// Copy the etcd files to the first master and prove every member.
     Etcd,
     /// `kubeadm init` on the first master.
     Init,

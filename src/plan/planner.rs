@@ -6,7 +6,7 @@ use super::conflicts::{Conflict, conflicts};
 use super::inventory::{Inventory, OurVm, TemplateState, VmState};
 use super::spec::{self, NodeSpec};
 use super::{Action, Fate, Plan, Step, VmFate};
-use crate::cluster::{Cluster, Cni, Etcd, HostName, Node, NodeName, Role, TemplateSource, VmId};
+use crate::cluster::{Cluster, Cni, HostName, Node, NodeName, Role, TemplateSource, VmId};
 
 /// Which part of the job is planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -371,10 +371,14 @@ impl Draft<'_> {
         let node_dns = |node: &Node| format!("node-dns/{}", node.name);
 
         self.step("vip".into(), cluster.api.vip, Action::Vip, &balancers);
-        let external = matches!(cluster.etcd, Etcd::External { .. });
+        let external = cluster.etcd.endpoints().is_some();
+        if cluster.etcd.is_ours() {
+            self.etcd_members();
+        }
         if !kube.initialised {
             if external {
-                self.step("etcd".into(), "etcd", Action::Etcd, &[node_dns(&first)]);
+                let needs = [node_dns(&first), "etcd-form".into()];
+                self.step("etcd".into(), "etcd", Action::Etcd, &needs);
             }
             self.step(
                 "init".into(),
@@ -401,7 +405,9 @@ impl Draft<'_> {
             let id = format!("join/{}", node.name);
             if registered(node).is_none() || node.role == Role::Master {
                 // With stacked etcd each master adds a member: two at once can lose quorum.
-                let mut needs = vec!["keys".to_owned(), "vip".to_owned(), node_dns(node)];
+                // kubeadm asks every etcd member before it lets a master join.
+                let mut needs: Vec<String> = ["keys", "vip", "etcd-form"].map(String::from).into();
+                needs.push(node_dns(node));
                 if !external && node.role == Role::Master {
                     needs.push(before.clone());
                     before = id.clone();
@@ -426,11 +432,37 @@ impl Draft<'_> {
     }
 }
 
+impl Draft<'_> {
+    /// The members of our etcd: certificates first, then all of them at once.
+    fn etcd_members(&mut self) {
+        let cluster = self.cluster;
+        let seen = |node: &Node| self.inventory.etcd.get(&node.name).copied().unwrap_or_default();
+        let rows: Vec<(Node, super::inventory::EtcdMember)> =
+            cluster.with_role(Role::Etcd).map(|node| (node.clone(), seen(node))).collect();
+        let mut needs: Vec<String> = Vec::new();
+        for (node, _) in rows.iter().filter(|(_, seen)| !seen.planted) {
+            let id = format!("etcd-member/{}", node.name);
+            let action = Action::EtcdMember { node: node.name.clone() };
+            self.step(id.clone(), &node.name, action, &[format!("node-dns/{}", node.name)]);
+            needs.push(id);
+        }
+        if rows.iter().any(|(_, seen)| !seen.planted || !seen.healthy) {
+            needs.extend(rows.iter().map(|(node, _)| format!("node-dns/{}", node.name)));
+            self.step("etcd-form".into(), "etcd", Action::EtcdForm, &needs);
+        }
+        for name in self.inventory.etcd_outdated.clone() {
+            let id = format!("etcd-client/{name}");
+            let needs = ["etcd-form".to_owned()];
+            self.step(id, &name, Action::EtcdClient { node: name.clone() }, &needs);
+        }
+    }
+}
+
 /// Whether a registered node has the role label that its row asks for.
 fn has_role(known: &super::inventory::KubeNode, role: Role) -> bool {
     match role {
         Role::Master => known.roles.contains("control-plane"),
         Role::Worker => known.roles.contains("worker"),
-        Role::LoadBalancer => false,
+        Role::LoadBalancer | Role::Etcd => false,
     }
 }

@@ -1,6 +1,6 @@
 //! What a host must have before anything can be made on it. Pure: what it has is handed in.
 
-use crate::cluster::{Host, HostName, Network, TemplateSource};
+use crate::cluster::{Cluster, Host, HostName, TemplateSource};
 use crate::proxmox::wire::{NetworkIface, StorageStatus};
 use crate::proxmox::{Identity, rights};
 
@@ -74,16 +74,19 @@ pub fn storages(host: &Host, seen: &[StorageStatus], who: &Identity) -> Vec<Lack
     lacks
 }
 
-/// Whether the bridge of the profile is missing. `seen` is what the host lists.
-pub fn bridge(host: &HostName, network: &Network, seen: &[NetworkIface]) -> Option<Lack> {
-    let bridge = &network.bridge;
+/// The bridges of the profile that are missing. `seen` is what the host lists.
+pub fn bridges(cluster: &Cluster, host: &HostName, seen: &[NetworkIface]) -> Vec<Lack> {
     let known: Vec<&str> =
         seen.iter().filter(|iface| iface.is_bridge()).map(|iface| iface.iface.as_str()).collect();
     // A bridge on which we have no right is not listed; a list without any says nothing.
-    if known.is_empty() || known.contains(&bridge.as_str()) {
-        return None;
+    if known.is_empty() {
+        return Vec::new();
     }
-    Some(Lack {
+    let mut missing: Vec<String> =
+        cluster.bridges(host).into_iter().map(|(bridge, _)| bridge).collect();
+    missing.dedup();
+    missing.retain(|bridge| !known.contains(&bridge.as_str()));
+    let lack = |bridge: String| Lack {
         what: format!("there is no bridge `{bridge}`; known are {}", known.join(", ")),
         fix: vec![
             "change `bridge` in the profile, or make that bridge:".to_owned(),
@@ -92,7 +95,8 @@ pub fn bridge(host: &HostName, network: &Network, seen: &[NetworkIface]) -> Opti
             ),
             format!("pvesh set /nodes/{host}/network"),
         ],
-    })
+    };
+    missing.into_iter().map(lack).collect()
 }
 
 /// What a Proxmox VE cluster without quorum lacks.

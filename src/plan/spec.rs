@@ -56,14 +56,15 @@ pub fn template_spec(os: &str, image: &Image) -> String {
 /// `seed_file` is the seed ISO's file name, which its content decides.
 pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str) -> NodeSpec {
     let host = &cluster.proxmox.hosts[&node.host];
-    let vlan = cluster.network.vlan.map_or(String::new(), |tag| format!(",tag={tag}"));
+    let home = cluster.network.home(node.ip);
+    let vlan = home.vlan.map_or(String::new(), |tag| format!(",tag={tag}"));
     let settings = BTreeMap::from(
         [
             ("cores", node.vcpu.to_string()),
             ("memory", node.ram_mib.to_string()),
             ("cpu", cluster.proxmox.cpu.clone()),
             // The Proxmox firewall would drop VRRP and the VIP's traffic.
-            ("net0", format!("virtio,bridge={}{vlan},firewall=0", cluster.network.bridge)),
+            ("net0", format!("virtio,bridge={}{vlan},firewall=0", home.bridge)),
             (SEED_DRIVE, format!("{}:iso/{seed_file},media=cdrom", host.iso_storage)),
             // Proxmox VE appends a new CD-ROM to the order itself; the disk stays first.
             ("boot", format!("order={DISK};{SEED_DRIVE}")),

@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 pub const EMBEDDED: &[(&str, &str)] = &[
     ("homelab", include_str!("../../profiles/homelab.yaml")),
     ("k8s1", include_str!("../../profiles/k8s1.yaml")),
+    ("k8s1-etcd", include_str!("../../profiles/k8s1-etcd.yaml")),
 ];
 
 /// The names of the embedded profiles.

@@ -40,7 +40,8 @@ pub struct Profile {
     /// What kubeadm is asked for.
     #[schemars(required)]
     pub kubernetes: Option<Section<Kubernetes>>,
-    /// Where the cluster's state lives: `stacked`, or `external` with endpoints and files.
+    /// Where the cluster's state lives: `stacked`, `external` with endpoints and files, or
+    /// `machines` with rows of role `etcd`.
     #[schemars(required)]
     pub etcd: Option<Etcd>,
     /// Settings of keepalived on the load balancers.
@@ -111,6 +112,25 @@ pub struct Network {
     #[schemars(required)]
     pub bridge: Option<At<Bridge>>,
     /// The VLAN tag of every NIC.
+    pub vlan: Option<At<Vlan>>,
+    /// Further subnets; a row belongs to the subnet that its `ip` lies in. The load balancers stay
+    /// in the first one, beside the VIP.
+    pub others: Option<Vec<Section<Subnet>>>,
+}
+
+/// A further subnet of nodes, with a route to the first one.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// The subnet, such as `10.103.1.0/24`.
+    #[schemars(required)]
+    pub subnet: Option<At<Ipv4Net>>,
+    /// Its default gateway, inside it.
+    #[schemars(required)]
+    pub gateway: Option<At<Ipv4Addr>>,
+    /// Its Proxmox bridge; that of the first subnet, with its VLAN tag, unless said otherwise.
+    pub bridge: Option<At<Bridge>>,
+    /// Its VLAN tag.
     pub vlan: Option<At<Vlan>>,
 }
 
@@ -205,6 +225,22 @@ pub enum Etcd {
     Stacked,
     /// An etcd that is there already.
     External(Box<Section<ExternalEtcd>>),
+    /// An etcd of our own making: its members are the rows of role `etcd`.
+    Machines(Section<EtcdMachines>),
+}
+
+/// What is installed on the rows of role `etcd`. Rows with `preinstalled: true` need none of it:
+/// their image holds an etcd.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdMachines {
+    /// The version of etcd, such as `3.5.33`. Ubuntu 22.04's own is too old for Kubernetes.
+    pub version: Option<At<Version>>,
+    /// The SHA-256 of the release's archive, as 64 hex digits; etcd publishes it in `SHA256SUMS`
+    /// beside the archive.
+    pub sha256: Option<At<Sha256>>,
+    /// Where the archive is downloaded from; the release on GitHub unless said otherwise.
+    pub url: Option<At<HttpsUrl>>,
 }
 
 /// An etcd that is there already.
@@ -435,7 +471,7 @@ pub struct Defaults {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Node")]
 pub struct Row {
-    /// What it does: `load-balancer`, `master` or `worker`.
+    /// What it does: `load-balancer`, `etcd`, `master` or `worker`.
     #[schemars(required)]
     pub role: Option<At<Role>>,
     /// The short host name.

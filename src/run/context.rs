@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::cloudinit::{NodeSecrets, SeedImage, Templates, render};
-use crate::cluster::{Cluster, HostName, Node, NodeName, Role};
+use crate::cluster::{Cluster, Etcd, HostName, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
+use crate::kubeadm::etcd::{self, member::Machine};
 use crate::kubeadm::join::Admission;
 use crate::net::Dialer;
 use crate::plan::planner::Specs;
@@ -70,6 +71,12 @@ pub struct Context {
     pub creation: String,
     /// The file that says that we have written to the external etcd.
     pub etcd_claim: PathBuf,
+    /// What the API servers are known by to an etcd beside the masters.
+    pub etcd_client: Option<etcd::Client>,
+    /// The members of an etcd of ours.
+    pub etcd_machines: Vec<Machine>,
+    /// The file that says that our etcd has been formed.
+    pub etcd_formed: PathBuf,
     /// What a person chose.
     pub options: Options,
 }
@@ -124,6 +131,7 @@ impl Context {
                 }),
             );
         }
+        let (etcd_client, etcd_machines) = etcd(&cluster, state, &remotes)?;
         let fleet = fleet(&cluster, &world)?;
         let (dialer, tempo) = (world.dialer, world.tempo);
         let admission = Admission::new(remotes[&cluster.first_master().name].clone());
@@ -138,6 +146,9 @@ impl Context {
             tempo,
             creation,
             etcd_claim: state.etcd_claim(),
+            etcd_client,
+            etcd_machines,
+            etcd_formed: state.etcd_formed(),
             options,
         })
     }
@@ -150,6 +161,11 @@ impl Context {
         self.fleet
             .client(host)
             .map_err(|error| Failure::new(Exit::Usage, "find the host", error).on(host))
+    }
+
+    /// The member of our etcd on a node.
+    pub fn etcd_machine(&self, name: &NodeName) -> Option<&Machine> {
+        self.etcd_machines.iter().find(|machine| machine.name == *name)
     }
 
     /// A node of the table.
@@ -179,6 +195,34 @@ impl Context {
 /// cloud-init's instance id: it stays the same as long as the VM lives.
 pub fn instance_id(cluster: &Cluster, node: &Node, creation: &str) -> String {
     format!("{}-{}-{creation}", cluster.name, node.name)
+}
+
+/// The ways into an etcd beside the masters: as an API server, and onto its machines.
+fn etcd(
+    cluster: &Cluster,
+    state: &State,
+    remotes: &BTreeMap<NodeName, Remote>,
+) -> Result<(Option<etcd::Client>, Vec<Machine>), Failure> {
+    match &cluster.etcd {
+        Etcd::Stacked => Ok((None, Vec::new())),
+        Etcd::External { ca_file, cert_file, key_file, .. } => {
+            let files = [ca_file, cert_file, key_file].map(Clone::clone);
+            Ok((Some(etcd::Client::Files(files)), Vec::new()))
+        }
+        Etcd::Machines { .. } => {
+            let keys = state.etcd_keys(cluster)?;
+            let machines = cluster.with_role(Role::Etcd).map(|node| Machine {
+                remote: remotes[&node.name].clone(),
+                name: node.name.clone(),
+                ip: node.ip,
+                ca: keys.ca.clone(),
+                server: keys.members[&node.name].server.clone(),
+                peer: keys.members[&node.name].peer.clone(),
+            });
+            let machines = machines.collect();
+            Ok((Some(etcd::Client::Made { ca: keys.ca, pair: keys.client }), machines))
+        }
+    }
 }
 
 fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {

@@ -116,8 +116,9 @@ async fn host(
             return Err(lacking("use the storages of the profile", &lacks).on(name));
         }
         let seen = client.network().await.map_err(fault)?;
-        if let Some(lack) = premises::bridge(name, &context.cluster.network, &seen) {
-            return Err(lacking("use the bridge of the profile", &[lack]).on(name));
+        let lacks = premises::bridges(&context.cluster, name, &seen);
+        if !lacks.is_empty() {
+            return Err(lacking("use the bridge of the profile", &lacks).on(name));
         }
     }
     let mut state = HostState::default();

@@ -8,9 +8,11 @@ use tokio::task::JoinSet;
 
 use super::context::{Context, instance_id};
 use super::first_boot::FirstBoot;
-use crate::cluster::{Node, NodeName};
-use crate::kubeadm::{facts, ready};
-use crate::plan::inventory::{Inventory, KubeNode, KubernetesState, NodeState, VmState};
+use crate::cluster::{Node, NodeName, Role};
+use crate::kubeadm::{etcd, facts, ready};
+use crate::plan::inventory::{
+    EtcdMember, Inventory, KubeNode, KubernetesState, NodeState, VmState,
+};
 
 /// How long a running node may take to let us in before it counts as not booted yet.
 const REACH: Duration = Duration::from_secs(15);
@@ -32,6 +34,7 @@ pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory) {
         asking.join_all().await.into_iter().collect();
     inventory.nodes =
         answers.into_iter().filter_map(|(name, state)| Some((name, state?))).collect();
+    look_etcd(context, inventory).await;
     let first = &context.cluster.first_master().name;
     if inventory.nodes.get(first).is_some_and(|state| state.booted) {
         inventory.kubernetes = kubernetes(context).await;
@@ -44,6 +47,33 @@ async fn ask(context: &Context, node: &Node) -> Option<NodeState> {
     let instance = instance_id(&context.cluster, node, &context.creation);
     let failed = seen.status == "error" && seen.instance == instance;
     Some(NodeState { booted: seen.is_over(node, &instance), failed, kernel: seen.kernel })
+}
+
+/// Asks the members of our etcd, and the masters for the certificate with which they call it. What
+/// cannot be asked counts as not there yet.
+async fn look_etcd(context: &Arc<Context>, inventory: &mut Inventory) {
+    let booted = |name: &NodeName| inventory.nodes.get(name).is_some_and(|state| state.booted);
+    let mut asking = JoinSet::new();
+    for machine in context.etcd_machines.iter().filter(|machine| booted(&machine.name)).cloned() {
+        asking.spawn(async move {
+            let seen = tokio::time::timeout(REACH, machine.look()).await.ok()?.ok()?;
+            let member = EtcdMember { planted: seen.planted, healthy: seen.healthy };
+            Some((machine.name.clone(), member))
+        });
+    }
+    let mut outdated = JoinSet::new();
+    let client = context.etcd_client.as_ref().filter(|_| context.cluster.etcd.is_ours());
+    let masters = context.cluster.with_role(Role::Master).filter(|node| booted(&node.name));
+    for (node, client) in masters.filter_map(|node| Some((node.clone(), client?.clone()))) {
+        let remote = context.remote(&node.name).clone();
+        outdated.spawn(async move {
+            let asked = etcd::is_outdated(&remote, &client);
+            let outdated = tokio::time::timeout(REACH, asked).await.ok()?.ok()?;
+            outdated.then_some(node.name)
+        });
+    }
+    inventory.etcd = asking.join_all().await.into_iter().flatten().collect();
+    inventory.etcd_outdated = outdated.join_all().await.into_iter().flatten().collect();
 }
 
 /// What the first master says of its cluster; `None` where there is none yet.

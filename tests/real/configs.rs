@@ -136,6 +136,33 @@ fn keepalived_accepts_every_configuration() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+fn systemd_accepts_the_unit_of_every_etcd() {
+    if !needs::asked_for(&["systemd-analyze", "etcd"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.service");
+    let judge = |text: &str| {
+        fs::write(&path, text).unwrap();
+        said(&run("systemd-analyze", &["verify"], &path))
+    };
+    let mut judged = 0;
+    for Seeded { what, node, seed, .. } in profiles::one_of_each_role() {
+        let files = profiles::files(&seed);
+        let unit = files.iter().find(|file| file.path == "/etc/systemd/system/etcd.service");
+        assert_eq!(unit.is_some(), node.role == Role::Etcd, "{what}");
+        let Some(unit) = unit else { continue };
+        assert_eq!(judge(&unit.content), "", "{what}");
+        // The judge must be one.
+        let broken = unit.content.replace("ExecStart=etcd", "ExecStart=etcd-of-nobody");
+        assert_ne!(judge(&broken), "", "{what}");
+        judged += 1;
+    }
+    assert!(judged > 0, "no profile has an etcd of ours");
+}
+
+#[test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
 fn keepalived_and_haproxy_accept_the_fast_setting() {
     if !needs::asked_for(&["keepalived", "haproxy", "ip"]) {
         return;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use k8sha::cluster::{Cluster, Etcd};
-use k8sha::kubeadm::etcd::{self, Owner};
+use k8sha::kubeadm::etcd::{self, Client, Owner};
 use k8sha::ssh::Remote;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -121,6 +121,11 @@ impl Scene {
         self.files.path().join(name)
     }
 
+    fn client(&self) -> Client {
+        let names = ["etcd-ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"];
+        Client::Files(names.map(|name| self.path(name)))
+    }
+
     fn first(&self) -> Remote {
         self.sshd.remote(KEEN)
     }
@@ -135,7 +140,7 @@ impl Scene {
 
     async fn wait_until_healthy(&self) {
         let first = self.first();
-        etcd::copy(&first, &self.cluster).await.unwrap();
+        etcd::copy(&first, &self.client()).await.unwrap();
         let healthy = async {
             while etcd::prove(&first, &self.cluster).await.is_err() {
                 tokio::task::yield_now().await;
@@ -150,7 +155,7 @@ impl Scene {
     /// What is said with the operator's files as they are.
     async fn complaint(&self) -> (String, String) {
         let first = self.first();
-        etcd::copy(&first, &self.cluster).await.unwrap();
+        etcd::copy(&first, &self.client()).await.unwrap();
         let error = etcd::prove(&first, &self.cluster).await.unwrap_err();
         (error.to_string(), error.hint().unwrap_or_default())
     }
@@ -218,7 +223,7 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
         return;
     }
     let scene = Scene::start(3).await;
-    let (first, cluster) = (scene.first(), &scene.cluster);
+    let (first, cluster, client) = (scene.first(), &scene.cluster, scene.client());
 
     scene.take_files(&Authority::new("another-ca"), 2060);
     let (text, hint) = scene.complaint().await;
@@ -242,19 +247,22 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     scene.take_files(&scene.authority, 2060);
     scene.etcdctl(&["put", "/registry/nodes/old", "1"]);
     scene.etcdctl(&["put", "/calico/nodes/old", "2"]);
-    let error = etcd::prepare(&first, cluster, &owner("a"), false).await.unwrap_err();
+    let error = etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap_err();
     assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
     assert!(error.hint().unwrap().contains("--wipe-etcd"));
     assert!(scene.etcdctl(&["get", "/registry/", "--prefix"]).contains("old"), "it is left alone");
 
-    assert!(etcd::prepare(&first, cluster, &owner("a"), true).await.unwrap());
+    assert!(etcd::prepare(&first, cluster, &client, &owner("a"), true).await.unwrap());
     assert_eq!(scene.etcdctl(&["get", "/registry/", "--prefix"]), "");
     assert!(scene.etcdctl(&["get", "/calico/", "--prefix"]).contains("old"), "not Kubernetes'");
-    assert!(!etcd::prepare(&first, cluster, &owner("a"), false).await.unwrap(), "nothing to do");
+    assert!(
+        !etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap(),
+        "nothing to do"
+    );
     scene.etcdctl(&["put", "/registry/nodes/ours", "1"]);
-    assert!(!etcd::prepare(&first, cluster, &owner("a"), false).await.unwrap(), "ours");
+    assert!(!etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap(), "ours");
 
-    let error = etcd::prepare(&first, cluster, &owner("b"), false).await.unwrap_err();
+    let error = etcd::prepare(&first, cluster, &client, &owner("b"), false).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the external etcd holds data of the cluster `k8s1-cluster` (creation a)"

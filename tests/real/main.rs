@@ -21,6 +21,7 @@ mod containerd;
 mod dns;
 mod dns_on_node;
 mod etcd;
+mod etcd_role;
 mod failover;
 mod idle;
 mod jump;

@@ -41,6 +41,7 @@ pub struct Sshd {
 
 /// What a server is to be like.
 pub struct Setup {
+    cell: Cell,
     network: Option<String>,
     address: SocketAddr,
     host: KeyPair,
@@ -58,6 +59,7 @@ impl Setup {
     pub fn new() -> Self {
         let host = KeyPair::generate("host").unwrap();
         Self {
+            cell: Cell::new(),
             network: None,
             address: SocketAddr::new(loopback::address().into(), PORT),
             host_file: host.private.expose_secret().to_owned(),
@@ -75,6 +77,12 @@ impl Setup {
     pub fn at(mut self, network: &str, address: Ipv4Addr) -> Self {
         self.network = Some(network.to_owned());
         self.address = SocketAddr::new(address.into(), PORT);
+        self
+    }
+
+    /// In a cell that holds more than the server.
+    pub fn within(mut self, cell: Cell) -> Self {
+        self.cell = cell;
         self
     }
 
@@ -123,6 +131,7 @@ impl Setup {
     /// Starts it and waits until it listens.
     pub fn start(self) -> Sshd {
         let Setup {
+            cell,
             network,
             address,
             host,
@@ -150,7 +159,7 @@ impl Setup {
         let group = with_users("/etc/group", "keen:x:64101:\nasked:x:64102:\n");
         let keys =
             [std::slice::from_ref(&login.public), keys.as_slice()].concat().join("\n") + "\n";
-        let mut cell = Cell::new()
+        let mut cell = cell
             .empty("/run")
             .overlaid("/etc")
             .empty("/run/sshd")

@@ -9,6 +9,7 @@ mod world;
 
 mod access;
 mod doctor;
+mod etcd;
 mod faults;
 mod interrupted;
 mod joins;

@@ -48,12 +48,44 @@ pub enum Fault {
         /// What is wrong.
         trouble: Trouble,
     },
+    /// A member of ours does not run as it must.
+    #[error("etcd on `{node}` is {state}; its last words:\n{journal}")]
+    Machine {
+        /// The member's machine.
+        node: String,
+        /// What systemd says of its unit, or what its health check met.
+        state: String,
+        /// The end of its journal.
+        journal: String,
+    },
+    /// Too few members of ours have their data.
+    #[error(
+        "etcd has lost its quorum: {} of {all} members can go on ({needed} are needed), and {} \
+         without data",
+        all - without.len(),
+        stand(without)
+    )]
+    Lost {
+        /// The members without data.
+        without: Vec<String>,
+        /// How many members there are.
+        all: usize,
+        /// How many are needed.
+        needed: usize,
+    },
     /// The etcd holds the data of another cluster.
     #[error("the external etcd holds data {}", whose(found.as_ref()))]
     Foreign {
         /// Whose, where it says.
         found: Option<Owner>,
     },
+}
+
+fn stand(without: &[String]) -> String {
+    match without {
+        [only] => format!("`{only}` stands there"),
+        all => format!("{} stand there", all.join(", ")),
+    }
 }
 
 fn lines(troubles: &[(String, Trouble)]) -> String {
@@ -151,6 +183,19 @@ impl Fault {
                 return Some(
                     "kubeadm would bring that cluster's nodes and secrets back to life; if nobody \
                      needs them, run again with `--wipe-etcd`"
+                        .into(),
+                );
+            }
+            Fault::Machine { node, .. } => {
+                return Some(format!(
+                    "on {node}: `sudo journalctl -u etcd`, `systemctl status etcd`"
+                ));
+            }
+            Fault::Lost { .. } => {
+                return Some(
+                    "bring back the machines that hold data; if they are gone for good, so is what \
+                     the cluster knew: restore a snapshot (etcd.io, \"Disaster recovery\"), or \
+                     `k8sha rebuild`"
                         .into(),
                 );
             }

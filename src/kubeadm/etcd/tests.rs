@@ -147,26 +147,26 @@ fn what_curl_met_is_told_apart() {
 #[tokio::test]
 async fn the_operators_files_are_copied_only_where_they_differ() {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = k8s1();
-    let Etcd::External { ca_file, cert_file, key_file, .. } = &mut cluster.etcd else {
-        panic!("external")
-    };
-    for (file, holds) in
-        [(ca_file, "CERTIFICATE"), (cert_file, "CERTIFICATE"), (key_file, "EC PRIVATE KEY")]
-    {
-        *file = folder.path().join(&*file);
-        std::fs::write(&*file, format!("-----BEGIN {holds}-----\nx\n-----END {holds}-----\n"))
+    let file = |name: &str, holds: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("-----BEGIN {holds}-----\nx\n-----END {holds}-----\n"))
             .unwrap();
-    }
+        path
+    };
+    let ca = file("etcd-ca.crt", "CERTIFICATE");
+    let cert = file("apiserver-etcd-client.crt", "CERTIFICATE");
+    let key = file("apiserver-etcd-client.key", "EC PRIVATE KEY");
+    let client = Client::Files([ca.clone(), cert.clone(), key]);
     let host = Host::start(|_, _| None).await;
     let first = host.remote("m1");
-    assert!(copy(&first, &cluster).await.unwrap());
+    assert!(!is_outdated(&first, &client).await.unwrap(), "it has no file yet");
+    assert!(copy(&first, &client).await.unwrap());
     assert!(host.text(path::ETCD_KEY).unwrap().contains("EC PRIVATE KEY"));
-    assert!(!copy(&first, &cluster).await.unwrap());
+    assert!(!copy(&first, &client).await.unwrap());
+    assert!(!is_outdated(&first, &client).await.unwrap());
     host.put(path::ETCD_CERT, "old");
-    assert!(copy(&first, &cluster).await.unwrap());
-    let Etcd::External { ca_file, key_file, .. } = &mut cluster.etcd else { panic!("external") };
-    *key_file = ca_file.clone();
-    let error = copy(&first, &cluster).await.unwrap_err();
+    assert!(is_outdated(&first, &client).await.unwrap());
+    assert!(copy(&first, &client).await.unwrap());
+    let error = copy(&first, &Client::Files([ca.clone(), cert, ca])).await.unwrap_err();
     assert!(error.to_string().ends_with("etcd-ca.crt` holds no PEM PRIVATE KEY"), "{error}");
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use ipnet::Ipv4Net;
 
 use super::{Notes, rows};
+use crate::cluster::Role;
 use crate::profile::at::At;
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{Etcd, Profile};
@@ -14,6 +15,11 @@ use crate::profile::raw::{Etcd, Profile};
 const SHARED_SPACE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 /// Benchmarks (RFC 2544), from which proxies such as mihomo take their fake addresses.
 const BENCHMARKS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+
+/// The subnet of the VIP and of every row that is in no other.
+const FIRST: &str = "the nodes' subnet";
+/// One of `network.others`.
+const ANOTHER: &str = "another subnet";
 
 /// An address with a job.
 struct Taken {
@@ -26,8 +32,12 @@ struct Taken {
 /// Where an address has to lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Inside the nodes' subnet.
+    /// Inside the first subnet.
     Inside,
+    /// Inside one of the subnets.
+    Home,
+    /// Inside the subnet of this number.
+    Within(usize),
     /// Where pods can reach it.
     Reachable,
     /// Anywhere.
@@ -37,14 +47,11 @@ enum Place {
 pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     let taken = taken(raw);
     twice(&taken, notes);
-    let network = raw.network.as_ref().map(|section| &section.value);
-    if let Some(subnet) = network.and_then(|network| network.subnet.as_ref()) {
-        inside(&taken, subnet, notes);
-    }
+    inside(&taken, &subnets(raw), notes);
     let nets = nets(raw);
     overlaps(&nets, notes);
     popular(&nets, notes);
-    for (what, net) in nets.iter().filter(|(what, _)| *what != "the nodes' subnet") {
+    for (what, net) in nets.iter().filter(|(what, _)| !matches!(*what, FIRST | ANOTHER)) {
         swallowed(what, net, &taken, raw, notes);
     }
     cut_off(raw, &taken, notes);
@@ -52,7 +59,7 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
 
 /// Addresses that the Proxmox VE hosts would no longer reach.
 fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
-    let subnet = raw.network.as_ref().and_then(|network| network.value.subnet.as_ref());
+    let nets = nets(raw);
     let proxmox = raw.proxmox.as_ref().map(|section| &section.value);
     for net in proxmox.and_then(|proxmox| proxmox.blackholes.as_deref()).unwrap_or_default() {
         let mut complaint = Complaint::error(format!(
@@ -60,10 +67,10 @@ fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
             net.value
         ))
         .at(net.span.clone(), "this blackhole");
-        if let Some(subnet) = subnet
-            && (net.value.contains(&subnet.value) || subnet.value.contains(&net.value))
-        {
-            complaint = complaint.at(subnet.span.clone(), "the nodes' subnet");
+        for (what, subnet) in nets.iter().filter(|(what, _)| matches!(*what, FIRST | ANOTHER)) {
+            if net.value.contains(&subnet.value) || subnet.value.contains(&net.value) {
+                complaint = complaint.at(subnet.span.clone(), *what);
+            }
         }
         for one in taken.iter().filter(|one| net.value.contains(&one.ip)) {
             complaint = complaint.at(one.span.clone(), one.by.clone());
@@ -87,11 +94,19 @@ fn taken(raw: &Profile) -> Vec<Taken> {
     let api = raw.cluster.as_ref().and_then(|cluster| cluster.value.api.as_ref());
     take(api.and_then(|api| api.value.vip.as_ref()), "the VIP".into(), Place::Inside);
     take(network.and_then(|network| network.gateway.as_ref()), "the gateway".into(), Place::Inside);
+    let others = network.and_then(|network| network.others.as_deref()).unwrap_or_default();
+    for (nth, other) in others.iter().enumerate() {
+        let by = "another gateway".to_owned();
+        take(other.value.gateway.as_ref(), by, Place::Within(nth + 1));
+    }
     for server in network.and_then(|network| network.nameservers.as_deref()).unwrap_or_default() {
         take(Some(server), "a name server".into(), Place::Reachable);
     }
     for row in rows(raw) {
-        take(row.section.value.ip.as_ref(), format!("`{}`", row.name()), Place::Inside);
+        let role = row.section.value.role.as_ref().map(|role| role.value);
+        // Who holds the VIP has to be where it is.
+        let place = if role == Some(Role::LoadBalancer) { Place::Inside } else { Place::Home };
+        take(row.section.value.ip.as_ref(), format!("`{}`", row.name()), place);
     }
     let hosts = raw.proxmox.as_ref().and_then(|proxmox| proxmox.value.hosts.as_ref());
     for (name, host) in hosts.iter().flat_map(|table| &table.0) {
@@ -109,8 +124,8 @@ fn twice(taken: &[Taken], notes: &mut Notes) {
     for (nth, second) in taken.iter().enumerate() {
         let Some(first) = taken[..nth].iter().find(|first| first.ip == second.ip) else { continue };
         // A router that also answers DNS is common, and so is a Proxmox VE host that routes.
-        if matches!(first.by.as_str(), "the gateway" | "a name server")
-            && second.place != Place::Inside
+        if matches!(first.by.as_str(), "the gateway" | "another gateway" | "a name server")
+            && matches!(second.place, Place::Reachable | Place::Anywhere)
             && second.by != first.by
             || first.place == Place::Anywhere && second.place == Place::Anywhere
         {
@@ -124,9 +139,28 @@ fn twice(taken: &[Taken], notes: &mut Notes) {
     }
 }
 
-fn inside(taken: &[Taken], subnet: &At<Ipv4Net>, notes: &mut Notes) {
-    let net = subnet.value;
-    for one in taken.iter().filter(|one| one.place == Place::Inside) {
+/// The subnets of the nodes, the first one first; none where that one could not be read.
+fn subnets(raw: &Profile) -> Vec<&At<Ipv4Net>> {
+    let Some(network) = raw.network.as_ref().map(|section| &section.value) else {
+        return Vec::new();
+    };
+    let Some(first) = &network.subnet else { return Vec::new() };
+    let others = network.others.iter().flatten().map(|other| other.value.subnet.as_ref());
+    // One that is missing keeps its place, so that the numbers of the others stay right.
+    std::iter::once(first).chain(others.map(|other| other.unwrap_or(first))).collect()
+}
+
+fn inside(taken: &[Taken], subnets: &[&At<Ipv4Net>], notes: &mut Notes) {
+    for one in taken {
+        let fit = match one.place {
+            Place::Inside => subnets.get(..1),
+            Place::Home => Some(subnets),
+            Place::Within(nth) => subnets.get(nth..=nth),
+            Place::Reachable | Place::Anywhere => None,
+        };
+        let Some(fit @ [first, ..]) = fit else { continue };
+        let subnet = fit.iter().find(|subnet| subnet.value.contains(&one.ip)).unwrap_or(first);
+        let net = subnet.value;
         let why = if !net.contains(&one.ip) {
             format!("`{}` for {} lies outside the subnet `{net}`", one.ip, one.by)
         } else if one.ip == net.network() {
@@ -145,13 +179,16 @@ fn nets(raw: &Profile) -> Vec<(&'static str, &At<Ipv4Net>)> {
     let network = raw.network.as_ref().map(|section| &section.value);
     let kubernetes = raw.kubernetes.as_ref().map(|section| &section.value);
     let pods = kubernetes.and_then(|kubernetes| kubernetes.pods.as_ref());
+    let others = network.and_then(|network| network.others.as_deref()).unwrap_or_default();
+    let others = others.iter().map(|other| (ANOTHER, other.value.subnet.as_ref()));
     [
-        ("the nodes' subnet", network.and_then(|network| network.subnet.as_ref())),
+        (FIRST, network.and_then(|network| network.subnet.as_ref())),
         ("the pod network", pods.and_then(|pods| pods.value.cidr.as_ref())),
         ("the service network", kubernetes.and_then(|kubernetes| kubernetes.services.as_ref())),
         ("the external network", kubernetes.and_then(|kubernetes| kubernetes.external.as_ref())),
     ]
     .into_iter()
+    .chain(others)
     .filter_map(|(what, net)| Some((what, net?)))
     .collect()
 }

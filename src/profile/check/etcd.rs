@@ -3,16 +3,111 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Notes, resolved};
-use crate::cluster::{Etcd, HostName};
+use super::{Notes, RowView, resolved, rows};
+use crate::cluster::{ETCD_CLIENT_PORT, Etcd, EtcdRelease, HostName, Role, Version};
 use crate::profile::at::{At, Section, Table, listed};
 use crate::profile::complaint::Complaint;
-use crate::profile::raw::{self, DnsLabel, EtcdUrl};
+use crate::profile::raw::{self, DnsLabel, EtcdUrl, Profile};
 
-pub(super) fn settle(typed: &raw::Etcd, base: &Path, notes: &mut Notes) -> Option<Etcd> {
+/// What kubeadm asks of an etcd that it has not made itself, from Kubernetes 1.31 on
+/// (`MinExternalEtcdVersion` of cmd/kubeadm/app/constants/constants.go, in its release branches).
+const LEAST: Version = Version { major: 3, minor: 5, patch: 24 };
+/// What older minors ask.
+const LEAST_BEFORE: Version = Version { major: 3, minor: 5, patch: 0 };
+
+pub(super) fn settle(
+    typed: &raw::Etcd,
+    profile: &Profile,
+    base: &Path,
+    notes: &mut Notes,
+) -> Option<Etcd> {
+    let members: Vec<RowView<'_>> = members(profile).collect();
     match typed {
-        raw::Etcd::Stacked => Some(Etcd::Stacked),
-        raw::Etcd::External(section) => external(section, base, notes),
+        raw::Etcd::Machines(section) => machines(section, &members, profile, notes),
+        raw::Etcd::Stacked => {
+            idle(&members, "`stacked`: it lives on the masters", notes);
+            Some(Etcd::Stacked)
+        }
+        raw::Etcd::External(section) => {
+            idle(&members, "`external`: somebody else's", notes);
+            external(section, base, notes)
+        }
+    }
+}
+
+/// The rows of role `etcd`.
+pub(super) fn members(profile: &Profile) -> impl Iterator<Item = RowView<'_>> {
+    let is_member = |row: &RowView<'_>| {
+        row.section.value.role.as_ref().is_some_and(|role| role.value == Role::Etcd)
+    };
+    rows(profile).filter(is_member)
+}
+
+/// Machines that would be made and never used.
+fn idle(members: &[RowView<'_>], what: &str, notes: &mut Notes) {
+    let Some(first) = members.first() else { return };
+    let text = format!("a row has the role `etcd`, but the profile's etcd is {what}");
+    let label = format!("the first of {}", members.len());
+    notes.push(
+        Complaint::error(text)
+            .at(first.section.span.clone(), label)
+            .help("`etcd: { machines: { version: …, sha256: … } }` makes such rows its members"),
+    );
+}
+
+fn machines(
+    section: &Section<raw::EtcdMachines>,
+    members: &[RowView<'_>],
+    profile: &Profile,
+    notes: &mut Notes,
+) -> Option<Etcd> {
+    let typed = &section.value;
+    if members.is_empty() && profile.nodes.is_some() {
+        notes.push(
+            Complaint::error("etcd on machines of its own, and no row has the role `etcd`")
+                .at(section.span.clone(), "asked for here")
+                .help("add three or five rows with `role: etcd`, on several Proxmox VE hosts"),
+        );
+    }
+    if let Some(version) = &typed.version {
+        let kubernetes = profile.kubernetes.as_ref().and_then(|k| k.value.version.as_ref());
+        young_enough(version, kubernetes, notes);
+    }
+    let bare = members.iter().any(|row| !row.preinstalled().is_some_and(|there| there.value));
+    let release = if bare || typed.version.is_some() || typed.sha256.is_some() {
+        let version = notes.need(section, "version", &typed.version);
+        let sha256 = notes.need(section, "sha256", &typed.sha256);
+        let (version, sha256) = (version?.value, sha256?.value.0.clone());
+        let url = typed.url.as_ref().map(|url| url.value.0.clone());
+        let url = url.unwrap_or_else(|| archive(version));
+        Some(EtcdRelease { version, url, sha256 })
+    } else {
+        None
+    };
+    let addresses = members.iter().map(|row| row.section.value.ip.as_ref().map(|ip| ip.value));
+    let addresses: Vec<_> = addresses.collect::<Option<_>>()?;
+    let endpoint = |ip| format!("https://{ip}:{ETCD_CLIENT_PORT}");
+    Some(Etcd::Machines { release, endpoints: addresses.into_iter().map(endpoint).collect() })
+}
+
+/// Where etcd publishes a release (github.com/etcd-io/etcd/releases).
+fn archive(version: Version) -> String {
+    format!(
+        "https://github.com/etcd-io/etcd/releases/download/v{version}/etcd-v{version}-linux-amd64.tar.gz"
+    )
+}
+
+fn young_enough(version: &At<Version>, kubernetes: Option<&At<Version>>, notes: &mut Notes) {
+    let Some(kubernetes) = kubernetes else { return };
+    let least = if kubernetes.value.minor >= 31 { LEAST } else { LEAST_BEFORE };
+    if version.value < least {
+        let text = format!("etcd {} is too old for Kubernetes {}", version.value, kubernetes.value);
+        notes.push(
+            Complaint::error(text)
+                .at(version.span.clone(), "")
+                .at(kubernetes.span.clone(), "asked for here")
+                .help(format!("kubeadm asks for {least} at least")),
+        );
     }
 }
 

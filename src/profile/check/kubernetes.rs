@@ -161,6 +161,7 @@ fn proxy(typed: &raw::Kubernetes, notes: &mut Notes) -> ProxyMode {
 pub(super) fn least(role: Role) -> (u32, u32, u32, &'static str) {
     match role {
         Role::LoadBalancer => (1, 512, 4, "Ubuntu with HAProxy and keepalived needs it"),
+        Role::Etcd => (1, 1024, 8, "etcd, its log and its snapshots need it"),
         Role::Master => (2, 1700, 10, "kubeadm's preflight checks ask for it"),
         Role::Worker => (1, 1024, 10, "kubelet and its images need it"),
     }

@@ -27,14 +27,27 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     }
     match &raw.etcd {
         Some(Etcd::Stacked) => {
-            let members: Vec<Member<'_>> = masters.iter().map(stacked_member).collect();
+            let members: Vec<Member<'_>> = masters.iter().map(row_member).collect();
             if members.len() > 1 {
-                quorum(&members, "master", notes);
+                quorum(raw, &members, "master", notes);
             }
         }
         Some(Etcd::External(section)) => {
             masters_together(&masters, notes);
-            quorum(&external_members(&section.value), "etcd endpoint", notes);
+            quorum(raw, &external_members(&section.value), "etcd endpoint", notes);
+        }
+        Some(Etcd::Machines(_)) => {
+            masters_together(&masters, notes);
+            let rows: Vec<RowView<'_>> = etcd::members(raw).collect();
+            let members: Vec<Member<'_>> = rows.iter().map(row_member).collect();
+            if let [only] = rows.as_slice() {
+                notes.push(
+                    Complaint::warning("an etcd of one machine: its loss is that of all data")
+                        .at(only.section.span.clone(), "the only one")
+                        .help("three machines survive the loss of one"),
+                );
+            }
+            quorum(raw, &members, "etcd machine", notes);
         }
         None => {}
     }
@@ -76,7 +89,7 @@ fn masters_together(masters: &[RowView<'_>], notes: &mut Notes) {
     }
 }
 
-fn stacked_member<'a>(row: &RowView<'a>) -> Member<'a> {
+fn row_member<'a>(row: &RowView<'a>) -> Member<'a> {
     Member { span: row.section.span.clone(), host: row.pve().map(|pve| pve.value.as_str()) }
 }
 
@@ -92,7 +105,7 @@ fn external_members(external: &ExternalEtcd) -> Vec<Member<'_>> {
         .collect()
 }
 
-fn quorum(members: &[Member<'_>], noun: &str, notes: &mut Notes) {
+fn quorum(raw: &Profile, members: &[Member<'_>], noun: &str, notes: &mut Notes) {
     let count = members.len();
     let Some(first) = members.first() else { return };
     let quorum = count / 2 + 1;
@@ -119,16 +132,28 @@ fn quorum(members: &[Member<'_>], noun: &str, notes: &mut Notes) {
         }
     }
     let several = hosts.len() > 2;
+    let spared: Vec<String> = hosts
+        .iter()
+        .filter(|(_, lost)| count - lost.len() >= quorum)
+        .map(|(host, lost)| format!("`{host}` ({} of {count} members)", lost.len()))
+        .collect();
     for (host, lost) in hosts {
         let left = count - lost.len();
         if count == 1 || left >= quorum {
             continue;
         }
-        let hint = if several {
+        let mut hint = if several {
             "spread the members so that no host has half of them"
         } else {
             "no layout on two hosts survives the loss of either: a member on a third host cures it"
-        };
+        }
+        .to_owned();
+        if noun != "master" {
+            hint.push_str(&also_lost(raw, host));
+        }
+        if !spared.is_empty() {
+            hint.push_str(&format!("\nthe quorum survives the loss of {}", spared.join(" or of ")));
+        }
         let stay = if left == 1 { "stays" } else { "stay" };
         let label = format!("the first of {} {noun}s on `{host}`", lost.len());
         notes.push(
@@ -139,5 +164,25 @@ fn quorum(members: &[Member<'_>], noun: &str, notes: &mut Notes) {
             .at(lost[0].span.clone(), label)
             .help(hint),
         );
+    }
+}
+
+/// What else goes with a host.
+fn also_lost(raw: &Profile, host: &str) -> String {
+    let lost =
+        [(Role::Master, "masters"), (Role::LoadBalancer, "load balancers")].map(|(role, name)| {
+            let all: Vec<RowView<'_>> = with_role(raw, role).collect();
+            let there = all.iter().filter(|row| row.pve().is_some_and(|pve| pve.value == host));
+            (there.count(), all.len(), name)
+        });
+    let lost: Vec<String> = lost
+        .into_iter()
+        .filter(|(lost, ..)| *lost > 0)
+        .map(|(lost, all, name)| format!("{lost} of {all} {name}"))
+        .collect();
+    if lost.is_empty() {
+        String::new()
+    } else {
+        format!("\n`{host}` also takes {}", lost.join(" and "))
     }
 }

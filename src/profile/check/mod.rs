@@ -157,7 +157,7 @@ pub(super) fn settle(
         .and_then(|section| kubernetes::settle(section, raw, base, notes));
     let etcd = notes
         .need_top(profile, "etcd", &raw.etcd)
-        .and_then(|choice| etcd::settle(choice, base, notes));
+        .and_then(|choice| etcd::settle(choice, raw, base, notes));
     let balancer = notes
         .need_top(profile, "balancer", &raw.balancer)
         .and_then(|section| balancer(section, notes));

@@ -1,8 +1,8 @@
 //! The network of the nodes.
 
 use super::Notes;
-use crate::cluster::Network;
-use crate::profile::at::Section;
+use crate::cluster::{Network, Subnet};
+use crate::profile::at::{At, Section};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw;
 
@@ -13,12 +13,8 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
     let domain = notes.need(section, "domain", &typed.domain);
     let nameservers = notes.need(section, "nameservers", &typed.nameservers);
     let bridge = notes.need(section, "bridge", &typed.bridge);
-    if let Some(subnet) = subnet
-        && !(8..=30).contains(&subnet.value.prefix_len())
-    {
-        let text = format!("`{}` is no subnet for machines", subnet.value);
-        let hint = "a prefix length of 8 to 30";
-        notes.push(Complaint::error(text).at(subnet.span.clone(), "").help(hint));
+    if let Some(subnet) = subnet {
+        sized(subnet, notes);
     }
     if let Some(servers) = nameservers
         && servers.is_empty()
@@ -33,6 +29,8 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
         let hint = "resolvers treat names under it as short ones; `home.arpa` is meant for homes";
         notes.push(Complaint::warning(text).at(domain.span.clone(), "").help(hint));
     }
+    let others: Vec<_> =
+        typed.others.iter().flatten().map(|other| another(other, typed, notes)).collect();
     Some(Network {
         subnet: subnet?.value,
         gateway: gateway?.value,
@@ -41,5 +39,38 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
         ntp: typed.ntp.iter().flatten().map(|server| server.value.0.clone()).collect(),
         bridge: bridge?.value.0.clone(),
         vlan: typed.vlan.as_ref().map(|vlan| vlan.value.0),
+        others: others.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn sized(subnet: &At<ipnet::Ipv4Net>, notes: &mut Notes) {
+    if !(8..=30).contains(&subnet.value.prefix_len()) {
+        let text = format!("`{}` is no subnet for machines", subnet.value);
+        let hint = "a prefix length of 8 to 30";
+        notes.push(Complaint::error(text).at(subnet.span.clone(), "").help(hint));
+    }
+}
+
+fn another(
+    section: &Section<raw::Subnet>,
+    first: &raw::Network,
+    notes: &mut Notes,
+) -> Option<Subnet> {
+    let typed = &section.value;
+    let subnet = notes.need(section, "subnet", &typed.subnet);
+    let gateway = notes.need(section, "gateway", &typed.gateway);
+    if let Some(subnet) = subnet {
+        sized(subnet, notes);
+    }
+    // A bridge of its own has nothing to do with the tag of another one.
+    let (bridge, vlan) = match &typed.bridge {
+        Some(bridge) => (Some(bridge), typed.vlan.as_ref()),
+        None => (first.bridge.as_ref(), typed.vlan.as_ref().or(first.vlan.as_ref())),
+    };
+    Some(Subnet {
+        subnet: subnet?.value,
+        gateway: gateway?.value,
+        bridge: bridge?.value.0.clone(),
+        vlan: vlan.map(|vlan| vlan.value.0),
     })
 }

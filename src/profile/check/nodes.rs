@@ -61,7 +61,9 @@ fn sizes(row: RowView<'_>, notes: &mut Notes) {
     let (vcpu_least, ram_least, disk_least, why) = kubernetes::least(role.value);
     let mut small = |has: u32, least: u32, unit: &str, span: &Range<usize>| {
         if has < least {
-            let text = format!("`{}` has {has} {unit}, a {} needs {least}", row.name(), role.value);
+            let whoever = if role.value == Role::Etcd { "an" } else { "a" };
+            let whoever = format!("{whoever} {}", role.value);
+            let text = format!("`{}` has {has} {unit}, {whoever} needs {least}", row.name());
             notes.push(Complaint::error(text).at(span.clone(), "").help(why));
         }
     };

@@ -175,7 +175,12 @@ macro_rules! choices {
 }
 
 choices! {
-    Role: [("load-balancer", Role::LoadBalancer), ("master", Role::Master), ("worker", Role::Worker)];
+    Role: [
+        ("load-balancer", Role::LoadBalancer),
+        ("etcd", Role::Etcd),
+        ("master", Role::Master),
+        ("worker", Role::Worker),
+    ];
     ProxyMode: [
         ("none", ProxyMode::None),
         ("iptables", ProxyMode::Iptables),

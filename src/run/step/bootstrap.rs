@@ -26,9 +26,11 @@ pub(super) async fn etcd(context: &Context) -> Result<bool, Failure> {
     // Before the first key: whoever is killed in between must know that there may be one.
     write_private(&context.etcd_claim, context.creation.as_bytes())
         .map_err(|error| Failure::new(Exit::Local, "note that etcd is used", error))?;
-    etcd::prepare(context.first(), &context.cluster, &owner(context), wipe)
+    let Some(client) = &context.etcd_client else { return Ok(false) };
+    let what = if context.cluster.etcd.is_ours() { "use etcd" } else { "use the external etcd" };
+    etcd::prepare(context.first(), &context.cluster, client, &owner(context), wipe)
         .await
-        .map_err(|error| fault("use the external etcd", &error))
+        .map_err(|error| fault(what, &error))
 }
 
 pub(super) async fn init(context: &Context) -> Result<bool, Failure> {
@@ -92,7 +94,7 @@ pub(super) async fn verify(context: &Context) -> Result<bool, Failure> {
     let wrong: Vec<String> = cluster
         .nodes
         .iter()
-        .filter(|node| node.role != Role::LoadBalancer)
+        .filter(|node| node.role.is_kubernetes())
         .filter(|node| !nodes.iter().any(|seen| seen.name == node.fqdn && seen.is(node.role)))
         .map(|node| format!("{} lacks the role of a {}", node.fqdn, node.role))
         .collect();
@@ -110,7 +112,9 @@ pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
         let remote = context.remote(&master.name);
         let removed = async {
             // A master that has not joined yet has no files to ask with.
-            etcd::copy(remote, &context.cluster).await?;
+            if let Some(client) = &context.etcd_client {
+                etcd::copy(remote, client).await?;
+            }
             etcd::remove_ours(remote, &context.cluster, &owner(context)).await
         };
         match removed.await {
@@ -136,7 +140,8 @@ fn owner(context: &Context) -> Owner {
     Owner { cluster: context.cluster.name.clone(), creation: context.creation.clone() }
 }
 
-fn fault(doing: &str, error: &Error) -> Failure {
+/// A fault of a phase as a failure.
+pub(super) fn fault(doing: &str, error: &Error) -> Failure {
     let exit = match error {
         Error::Ssh { source, .. } if source.is_transient() => Exit::Node,
         kubeadm::Error::File { .. } | Error::Kubeconfig { .. } => Exit::Local,

@@ -10,6 +10,7 @@ mod boot;
 mod bootstrap;
 mod destroy;
 mod dns;
+mod etcd;
 mod template;
 mod vm;
 
@@ -41,6 +42,9 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Boot { node, again } => boot::boot(context, node, *again).await,
         Action::NodeDns { node } => dns::node(context, node).await,
         Action::Vip => bootstrap::vip(context).await,
+        Action::EtcdMember { node } => etcd::member(context, node).await,
+        Action::EtcdForm => etcd::form(context).await,
+        Action::EtcdClient { node } => etcd::client(context, node).await,
         Action::Etcd => bootstrap::etcd(context).await,
         Action::Init => bootstrap::init(context).await,
         Action::Keys => bootstrap::keys(context).await,

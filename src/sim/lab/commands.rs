@@ -48,6 +48,7 @@ impl Output {
 pub fn pace(argv: &[String]) -> f64 {
     match argv.first().map(String::as_str) {
         Some(script) if script == format!("{OURS}kernel") => pace::KERNEL_INSTALL,
+        Some(script) if script == format!("{OURS}etcd") => pace::ETCD_INSTALL,
         Some("apt-get") => argv.iter().skip(2).map(|name| packages::pace(name)).sum(),
         _ => pace::RUNCMD,
     }
@@ -57,7 +58,7 @@ pub fn pace(argv: &[String]) -> f64 {
 const PLAIN: &str = "add-apt-repository cd chmod chown chronyc containerd cp crictl ctr curl cut depmod \
     dpkg dpkg-reconfigure echo env ethtool export find gpg grep haproxy hostnamectl ipset iptables \
     ipvsadm keepalived ln localectl logger ls lsmod mkdir modprobe mount mv netplan nft passwd printf \
-    resolvectl sed set sleep snap ss swapoff systemd-tmpfiles tar tee timedatectl timeout touch true \
+    resolvectl sed set sleep snap ss swapoff systemd-sysusers systemd-tmpfiles tar tee timedatectl timeout touch true \
     truncate udevadm ufw umask umount update-ca-certificates update-grub update-initramfs usermod \
     visudo wget xargs";
 /// Programs whose effects count.
@@ -251,8 +252,23 @@ fn script(guest: &mut Guest, path: &str, rest: &[&str]) -> Output {
     if path == format!("{OURS}kernel") {
         return kernel(guest, rest);
     }
+    if path == format!("{OURS}etcd") {
+        return etcd(guest, rest);
+    }
     let text = guest.text(path).unwrap_or_default().to_owned();
     shape(guest, &text, rest)
+}
+
+/// `etcd VERSION URL SHA256`.
+fn etcd(guest: &mut Guest, rest: &[&str]) -> Output {
+    let [version, url, _] = rest else { return Output::failed(2, "etcd: VERSION URL SHA256") };
+    if !url.starts_with("http") {
+        return Output::failed(3, format!("curl: (3) URL rejected: {url}"));
+    }
+    for program in ["etcd", "etcdctl"] {
+        guest.write(&format!("/usr/local/bin/{program}"), format!("{version}\n"), "0755");
+    }
+    Output::ok("")
 }
 
 fn kernel(guest: &mut Guest, rest: &[&str]) -> Output {

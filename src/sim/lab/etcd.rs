@@ -1,4 +1,5 @@
-//! The etcd that the site had before anybody came: members, certificates, keys.
+//! An etcd: members, certificates, keys. The site had it before anybody came, or it runs on guests
+//! ([`super::member`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,12 +23,27 @@ pub struct Etcd {
     pub ca: Authority,
     /// The client certificate that was made for the API servers.
     pub client: Pair,
-    /// The members' client addresses.
-    pub members: Vec<SocketAddrV4>,
+    /// Which cluster it is; 0 for the site's.
+    pub cluster: u64,
+    /// Its members.
+    pub members: Vec<Member>,
     /// The keys.
     pub kv: BTreeMap<String, Entry>,
     /// The store's revision.
     pub revision: u64,
+}
+
+/// A member as the list has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: u64,
+    /// Its name; empty until one that was added has started.
+    pub name: String,
+    /// Where other members reach it; nobody asks that of the site's.
+    pub peer: Option<SocketAddrV4>,
+    /// Where clients reach it, once it has been ready.
+    pub client: Option<SocketAddrV4>,
 }
 
 /// A key's value and history.
@@ -50,8 +66,15 @@ impl Etcd {
     /// When its certificates cannot be made.
     pub fn new(members: Vec<SocketAddrV4>, unix: i64) -> io::Result<Self> {
         let ca = Authority::new("etcd-ca", unix - 3600)?;
+        let members = (1..).zip(members).map(|(id, client)| Member {
+            id,
+            name: String::new(),
+            peer: None,
+            client: Some(client),
+        });
+        let members = members.collect();
         let client = Pair::default();
-        let mut etcd = Self { ca, client, members, kv: BTreeMap::new(), revision: 1 };
+        let mut etcd = Self { ca, client, cluster: 0, members, kv: BTreeMap::new(), revision: 1 };
         etcd.client = etcd.client(unix)?;
         Ok(etcd)
     }
@@ -59,6 +82,11 @@ impl Etcd {
     /// A client certificate as the API servers need it, issued at a Unix time.
     fn client(&self, unix: i64) -> io::Result<Pair> {
         self.ca.issue("kube-apiserver-etcd-client", Some("system:masters"), &[], unix)
+    }
+
+    /// Whether its members are guests.
+    pub fn is_on_guests(&self) -> bool {
+        self.cluster != 0
     }
 
     /// Writes a key.
@@ -117,7 +145,8 @@ impl Lab {
     /// # Errors
     /// When no certificate can be made.
     pub(crate) fn etcd_files(&self) -> io::Result<Option<EtcdFiles>> {
-        let Some(etcd) = &self.etcd else { return Ok(None) };
+        let etcd = self.etcd.as_ref().filter(|etcd| !etcd.is_on_guests());
+        let Some(etcd) = etcd else { return Ok(None) };
         let file = |name: &str, whole: &str| {
             let kept = if self.faulty("etcd-file-broken", &[name]) {
                 whole.len() / 2
@@ -134,25 +163,36 @@ impl Lab {
         Ok(Some(EtcdFiles {
             ca: file("ca", &etcd.ca.pair.cert),
             cert: file("cert", &client.cert),
-            key: file("key", &etcd.client.key),
+            key: file("key", &client.key),
         }))
     }
 
     /// Whether this address is an etcd member that runs.
     pub(crate) fn etcd_member(&self, at: SocketAddrV4) -> Option<bool> {
         let etcd = self.etcd.as_ref()?;
-        etcd.members.contains(&at).then(|| !self.member_down(*at.ip()))
+        if etcd.is_on_guests() {
+            // Where there is no guest, nobody refuses a connection either.
+            return (at.port() == 2379 && self.at(*at.ip()).is_some())
+                .then(|| self.machine_serves(*at.ip()))
+                .filter(|serves| *serves || etcd.members.iter().any(|m| m.client == Some(at)));
+        }
+        let known = etcd.members.iter().any(|member| member.client == Some(at));
+        known.then(|| !self.member_down(*at.ip()))
     }
 
-    fn member_down(&self, ip: Ipv4Addr) -> bool {
+    pub(crate) fn member_down(&self, ip: Ipv4Addr) -> bool {
         self.faulty("etcd-member-down", &[&ip.to_string()])
     }
 
     /// Whether more than half of the members run.
     pub(crate) fn etcd_quorum(&self) -> bool {
         self.etcd.as_ref().is_some_and(|etcd| {
-            let up = etcd.members.iter().filter(|member| !self.member_down(*member.ip())).count();
-            up * 2 > etcd.members.len()
+            let up = |member: &&Member| match (member.peer, member.client) {
+                (Some(peer), _) => self.machine_up(*peer.ip(), member.id) == Some(true),
+                (None, Some(client)) => !self.member_down(*client.ip()),
+                (None, None) => false,
+            };
+            etcd.members.iter().filter(up).count() * 2 > etcd.members.len()
         })
     }
 }

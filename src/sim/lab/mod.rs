@@ -28,6 +28,7 @@ mod iso;
 mod kube;
 mod kubeadm;
 mod lb;
+mod member;
 mod network;
 mod pace;
 mod packages;
@@ -38,6 +39,7 @@ mod serve;
 mod ssh;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod units;
 
 pub use serve::{EtcdFiles, LabEndpoints, serve};
@@ -159,7 +161,8 @@ impl Lab {
         let ip = member.ip().to_string();
         // All members share one machine, so any of their addresses may be the one that another
         // member is called from, and etcd holds that against the caller's certificate.
-        let mut names: Vec<String> = etcd.members.iter().map(|at| at.ip().to_string()).collect();
+        let mut names: Vec<String> =
+            etcd.members.iter().filter_map(|m| Some(m.client?.ip().to_string())).collect();
         names.extend(["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
         let pair = etcd.ca.issue(&ip, None, &names, self.unix())?;
         Ok((etcd.ca.pair.cert.clone(), pair))
@@ -183,7 +186,7 @@ impl Lab {
         if let Some(guest) = self.guests.get_mut(key) {
             guest.run = None;
         }
-        self.elect();
+        self.settle();
     }
 
     /// Whether the guest of this VM reacts to ACPI shutdown (there is one, and it has booted).
@@ -207,7 +210,8 @@ impl Lab {
         }
         // A stacked etcd is gone with its last member; an external one keeps what it has.
         self.kubes.retain(|_, kube| kube.external || !kube.members.is_empty());
-        self.elect();
+        self.forget_etcd();
+        self.settle();
     }
 
     /// Whether the guest agent answers.
@@ -257,6 +261,12 @@ impl Lab {
         self.etcd.iter().flat_map(|etcd| etcd.kv.keys().cloned()).collect()
     }
 
+    /// Lets those agree that have to: etcd's members, the holders of virtual addresses.
+    fn settle(&mut self) {
+        self.settle_etcd();
+        self.elect();
+    }
+
     /// Lets everything take effect that ends by `now`.
     pub fn advance(&mut self, now: SimTime) {
         self.release();
@@ -274,7 +284,7 @@ impl Lab {
             if let Some((at, due)) = run.and_then(|run| run.take(at)) {
                 self.happen(&key, at, due);
             }
-            self.elect();
+            self.settle();
         }
         if now > self.now {
             self.now = now;

@@ -26,6 +26,8 @@ pub const PACKAGE_CONTAINERD: f64 = 5.0;
 pub const RUNCMD: f64 = 0.3;
 /// Downloading and installing a kernel.
 pub const KERNEL_INSTALL: f64 = 25.0;
+/// Downloading and installing an etcd.
+pub const ETCD_INSTALL: f64 = 4.0;
 /// An ordinary command over SSH.
 pub const COMMAND: f64 = 0.02;
 /// A command over SSH that asks the API server.

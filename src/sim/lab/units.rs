@@ -148,6 +148,7 @@ impl Guest {
                 Unit::new(State::Inactive, "dead", vec![line.to_owned()])
             }
             "keepalived" => running("Started Keepalive Daemon (LVS and VRRP)."),
+            super::member::UNIT => self.etcd_started(),
             "kubelet" if !self.disk.files.contains_key("/var/lib/kubelet/config.yaml") => {
                 let line = "E1122 16:20:01.000000    2310 run.go:74] \"command failed\" err=\"failed \
                             to load kubelet config file, path: /var/lib/kubelet/config.yaml\"";

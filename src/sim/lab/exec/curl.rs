@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::super::network::Reach;
-use super::super::{Lab, etcd, pace};
-use super::{Call, Output};
+use super::super::{Lab, etcd, pace, tls};
+use super::{Call, Output, members};
 
 /// A URL and the data that goes with it.
 struct Request<'a> {
@@ -89,7 +89,7 @@ fn connect(call: &Call<'_>, request: &Request<'_>) -> Result<Reach, Output> {
                 format!("OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to {host}:{port} "),
             );
         }
-        Reach::Etcd => tls_etcd(call, ca)?,
+        Reach::Etcd => tls_etcd(call, address, host, ca)?,
         Reach::Api(key) => tls_api(call, key, host, ca)?,
     }
     Ok(met)
@@ -112,11 +112,24 @@ fn untrusted() -> Output {
     )
 }
 
-fn tls_etcd(call: &Call<'_>, ca: Option<&str>) -> Result<(), Output> {
+fn tls_etcd(
+    call: &Call<'_>,
+    address: Ipv4Addr,
+    host: &str,
+    ca: Option<&str>,
+) -> Result<(), Output> {
     let Some(etcd) = &call.lab.etcd else {
         return Err(Output::failed(7, "curl: (7) Connection refused"));
     };
-    if ca.is_none_or(|ca| ca.trim() != etcd.ca.pair.cert.trim()) {
+    let unix = call.lab.unix();
+    let trusted = ca.is_some_and(|ca| {
+        let server = call.lab.at(address).and_then(|(_, guest)| guest.etcd_server());
+        match server.filter(|_| etcd.is_on_guests()) {
+            Some(server) => tls::vouches(ca, server, host, unix),
+            None => ca.trim() == etcd.ca.pair.cert.trim(),
+        }
+    });
+    if !trusted {
         return Err(untrusted());
     }
     let file = |flag: &str| match call.option(flag) {
@@ -151,25 +164,25 @@ fn tls_etcd(call: &Call<'_>, ca: Option<&str>) -> Result<(), Output> {
             file format?)",
         ));
     }
-    if call.lab.faulty("etcd-cert-expired", &["cert"]) {
+    if !etcd.is_on_guests() && call.lab.faulty("etcd-cert-expired", &["cert"]) {
         return Err(Output::failed(
             56,
             "curl: (56) OpenSSL SSL_read: error:0A000415:SSL routines::sslv3 \
             alert certificate expired, errno 0",
         ));
     }
-    if cert != etcd.client.cert.trim() {
+    let path = call.option("--key").unwrap_or_default();
+    if key.is_none_or(|key| !tls::belong(cert, key)) {
+        return Err(Output::failed(
+            58,
+            format!("curl: (58) unable to set private key file: '{path}' type PEM"),
+        ));
+    }
+    if !tls::admits(&etcd.ca.pair.cert, cert, unix) {
         return Err(Output::failed(
             56,
             "curl: (56) OpenSSL SSL_read: error:0A000412:SSL routines::sslv3 \
             alert bad certificate, errno 0",
-        ));
-    }
-    if key != Some(etcd.client.key.trim()) {
-        let path = call.option("--key").unwrap_or_default();
-        return Err(Output::failed(
-            58,
-            format!("curl: (58) unable to set private key file: '{path}' type PEM"),
         ));
     }
     Ok(())
@@ -198,7 +211,7 @@ fn tls_api(call: &Call<'_>, key: &str, host: &str, ca: Option<&str>) -> Result<(
     Ok(())
 }
 
-fn header(revision: u64) -> Value {
+pub(super) fn header(revision: u64) -> Value {
     json!({"cluster_id": "14841639068965178418", "member_id": "10276657743932975437",
         "revision": revision.to_string(), "raft_term": "3"})
 }
@@ -222,6 +235,7 @@ fn etcd_read(lab: &Lab, request: &Request<'_>) -> Option<String> {
             return Some(version.to_string());
         }
         "/v3/kv/range" | "/v3/kv/put" | "/v3/kv/deleterange" => {}
+        path if path.starts_with(members::PATH) => return members::look(lab, path),
         _ => return Some("404 page not found\n".to_owned()),
     }
     let Ok(body) = serde_json::from_str::<Value>(request.data.unwrap_or_default()) else {
@@ -280,6 +294,9 @@ pub fn change(lab: &mut Lab, _key: &str, words: &[String]) -> Output {
     let argv: Vec<&str> = words.iter().map(String::as_str).collect();
     let Some(request) = request(&argv) else { return Output::failed(2, "curl: no URL specified!") };
     let body: Value = serde_json::from_str(request.data.unwrap_or_default()).unwrap_or_default();
+    if request.path.starts_with(members::PATH) {
+        return Output::ok(members::change(lab, request.path, &body));
+    }
     let Some(etcd) = &mut lab.etcd else {
         return Output::failed(7, "curl: (7) Connection refused");
     };

@@ -13,6 +13,7 @@ mod dig;
 mod files;
 mod kubeadm;
 mod kubectl;
+mod members;
 mod objects;
 mod shell;
 mod system;
@@ -175,7 +176,7 @@ impl Lab {
             },
         };
         // A unit that was started or stopped may move the virtual address.
-        self.elect();
+        self.settle();
         done
     }
 

@@ -10,7 +10,7 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// `notBefore` and `notAfter` in seconds since 1970; `None` where this is no certificate.
-pub(super) fn of(der: &[u8]) -> Option<(i64, i64)> {
+pub fn of(der: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = read(der)?;
     let (_, mut rest, _) = read(certificate)?;
     let (tag, _, after) = read(rest)?;

@@ -1,0 +1,67 @@
+//! Where the cluster's state lives: on the masters, on machines of our own, or with somebody else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{HostName, Version};
+
+/// Where an etcd of ours answers clients.
+pub const ETCD_CLIENT_PORT: u16 = 2379;
+/// Where its members talk to each other.
+pub const ETCD_PEER_PORT: u16 = 2380;
+
+/// Where the cluster's state lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Etcd {
+    /// One etcd member on every master, made by kubeadm.
+    Stacked,
+    /// Somebody else's etcd, reached with the operator's files.
+    External {
+        /// `https://ADDRESS:PORT` of every member.
+        endpoints: Vec<String>,
+        /// The CA that signed the members' certificates (`etcd-ca.crt`), on the operator's machine.
+        ca_file: PathBuf,
+        /// The API servers' client certificate (`apiserver-etcd-client.crt`).
+        cert_file: PathBuf,
+        /// Its key (`apiserver-etcd-client.key`).
+        key_file: PathBuf,
+        /// Which Proxmox host each endpoint lives on, where known; for the failure-domain warning.
+        hosts: BTreeMap<String, HostName>,
+    },
+    /// Ours, on machines of its own: the rows of role `etcd`.
+    Machines {
+        /// What is installed on them; `None` where their images hold an etcd.
+        release: Option<EtcdRelease>,
+        /// `https://ADDRESS:PORT` of every member, in table order.
+        endpoints: Vec<String>,
+    },
+}
+
+impl Etcd {
+    /// The members' addresses, where etcd does not live on the masters.
+    pub fn endpoints(&self) -> Option<&[String]> {
+        match self {
+            Etcd::Stacked => None,
+            Etcd::External { endpoints, .. } | Etcd::Machines { endpoints, .. } => Some(endpoints),
+        }
+    }
+
+    /// Whether the rows of role `etcd` are its members.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Etcd::Machines { .. })
+    }
+}
+
+/// A release of etcd: an archive with `etcd` and `etcdctl` in one folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EtcdRelease {
+    /// Its version, such as 3.5.33.
+    pub version: Version,
+    /// Where each machine downloads it from.
+    pub url: String,
+    /// The archive's SHA-256, as 64 hex digits.
+    pub sha256: String,
+}

@@ -1,0 +1,252 @@
+//! Forms an etcd of ours, and brings back members that were lost.
+//!
+//! What a member has to do follows from what is there, so that a run that was killed anywhere is
+//! taken up: a member with data is started and never touched otherwise; one without data begins
+//! with the cluster, or takes the place of its former self, one at a time and only where a quorum
+//! agrees.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::member::{Initial, Listed, Machine};
+use super::{Error, Fault, Trouble};
+use crate::report::event;
+use crate::tempo::{Deadline, Tempo};
+
+/// How long members may take until they are healthy: the slowest follows a snapshot.
+const LIMIT: Duration = Duration::from_secs(300);
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Sees every member healthy, whatever that takes.
+///
+/// `formed` says whether the cluster has been complete before: then a member without data has lost
+/// it. `token` tells this cluster from every other one, a former one of the same name included.
+///
+/// # Errors
+/// [`Fault::Machine`] for a member that does not come up; [`Fault::Lost`] where too few have data.
+pub async fn run(
+    machines: &[Machine],
+    token: &str,
+    formed: bool,
+    tempo: Tempo,
+) -> Result<bool, Error> {
+    let (with, without) = by_data(machines).await?;
+    let mut changed = false;
+    for machine in &with {
+        if !machine.runs().await? {
+            event::progress(format!("start {}", machine.name));
+            machine.start().await?;
+            changed = true;
+        }
+    }
+    if !without.is_empty() {
+        changed = true;
+        let needed = machines.len() / 2 + 1;
+        if with.len() >= needed {
+            // A quorum has data: it decides what becomes of the others.
+            let healthy = any_healthy(&with, tempo).await?;
+            admit(machines, &without, healthy, token, tempo).await?;
+        } else if formed {
+            let without = without.iter().map(|machine| machine.name.to_string()).collect();
+            return Err(Fault::Lost { without, all: machines.len(), needed }.into());
+        } else {
+            event::progress(format!("form a cluster of {}", machines.len()));
+            let initial = first(machines, token);
+            for machine in &without {
+                machine.begin(&initial).await?;
+            }
+        }
+    }
+    all_healthy(machines, tempo).await?;
+    Ok(changed)
+}
+
+/// The machines with data, and those without.
+async fn by_data(machines: &[Machine]) -> Result<(Vec<&Machine>, Vec<&Machine>), Error> {
+    let mut looking = JoinSet::new();
+    for (index, machine) in machines.iter().cloned().enumerate() {
+        looking.spawn(async move { (index, machine.look().await) });
+    }
+    let mut data = vec![false; machines.len()];
+    for (index, seen) in looking.join_all().await {
+        data[index] = seen?.data;
+    }
+    let (with, without): (Vec<_>, Vec<_>) = machines.iter().zip(data).partition(|(_, data)| *data);
+    let plain = |pairs: Vec<(_, bool)>| pairs.into_iter().map(|(machine, _)| machine).collect();
+    Ok((plain(with), plain(without)))
+}
+
+/// How the members of a new cluster begin; the same words on each.
+fn first<'a>(machines: &[Machine], token: &'a str) -> Initial<'a> {
+    let members =
+        machines.iter().map(|machine| (machine.name.to_string(), machine.peer_url())).collect();
+    Initial { new: true, members, token }
+}
+
+/// Where a machine without data stands in the list of a cluster that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Named at the cluster's beginning, and never started: it still has to begin.
+    Awaited,
+    /// Added, and not started yet.
+    Added,
+    /// Not listed.
+    Stranger,
+    /// It has been a member, and lost its data.
+    Former,
+}
+
+fn standing(list: &[Listed], machine: &Machine) -> Standing {
+    let own = machine.peer_url();
+    match list.iter().find(|listed| listed.peers.contains(&own)) {
+        None => Standing::Stranger,
+        Some(listed) if listed.name.is_empty() => Standing::Added,
+        Some(listed) if listed.clients.is_empty() => Standing::Awaited,
+        Some(_) => Standing::Former,
+    }
+}
+
+/// Lets machines without data into a cluster that works.
+async fn admit(
+    machines: &[Machine],
+    without: &[&Machine],
+    healthy: &Machine,
+    token: &str,
+    tempo: Tempo,
+) -> Result<(), Error> {
+    let list = healthy.list().await?;
+    // All that is dead goes first: etcd adds nobody while a member is out of its reach.
+    for machine in without.iter().filter(|one| standing(&list, one) == Standing::Former) {
+        enough(machines, &list).await?;
+        let own = machine.peer_url();
+        event::progress(format!("{} has lost its data: remove it from etcd", machine.name));
+        for former in list.iter().filter(|listed| listed.peers.contains(&own)) {
+            healthy.remove(&former.id).await?;
+        }
+    }
+    let list = healthy.list().await?;
+    let mut without = without.to_vec();
+    without.sort_by_key(|machine| standing(&list, machine));
+    for machine in without {
+        let list = healthy.list().await?;
+        match standing(&list, machine) {
+            Standing::Awaited => {
+                event::progress(format!("start {} for the first time", machine.name));
+                machine.begin(&first(machines, token)).await?;
+            }
+            Standing::Added => machine.begin(&existing(&list, machine, token)).await?,
+            Standing::Stranger | Standing::Former => {
+                let list = add(healthy, machine, tempo).await?;
+                machine.begin(&existing(&list, machine, token)).await?;
+            }
+        }
+        is_healthy(machine, &tempo.deadline(LIMIT), tempo).await?;
+    }
+    Ok(())
+}
+
+/// Adds a member. etcd refuses that until it has been in touch with all others for five seconds
+/// (server/etcdserver/server.go, `mayAddMember` and `HealthInterval`).
+async fn add(healthy: &Machine, machine: &Machine, tempo: Tempo) -> Result<Vec<Listed>, Error> {
+    event::progress(format!("add {} to etcd", machine.name));
+    let deadline = tempo.deadline(LIMIT);
+    loop {
+        match healthy.add(&machine.peer_url()).await {
+            Err(Error::Etcd(Fault::Call { trouble: Trouble::Said(said), .. }))
+                if !deadline.passed() && passes(&said) =>
+            {
+                event::progress(format!("not yet: {said}"));
+                tempo.pause(LOOK).await;
+            }
+            added => return added,
+        }
+    }
+}
+
+fn passes(said: &str) -> bool {
+    ["unhealthy cluster", "not enough started members", "too many learner", "no leader"]
+        .iter()
+        .any(|words| said.contains(words))
+}
+
+/// How a member begins that a working cluster has added: with the members of now.
+fn existing<'a>(list: &[Listed], machine: &Machine, token: &'a str) -> Initial<'a> {
+    let own = machine.peer_url();
+    let members = list.iter().flat_map(|listed| {
+        let named = |url: &String| {
+            let name = if *url == own { machine.name.to_string() } else { listed.name.clone() };
+            (name, url.clone())
+        };
+        listed.peers.iter().map(named)
+    });
+    Initial { new: false, members: members.collect(), token }
+}
+
+/// Refuses to change the members unless more than half of them are well.
+async fn enough(machines: &[Machine], list: &[Listed]) -> Result<(), Error> {
+    let mut sick = Vec::new();
+    for machine in machines {
+        if machine.trouble().await?.is_some() {
+            sick.push(machine.name.to_string());
+        }
+    }
+    let needed = list.len() / 2 + 1;
+    if machines.len() - sick.len() >= needed {
+        return Ok(());
+    }
+    Err(Fault::Lost { without: sick, all: machines.len(), needed }.into())
+}
+
+/// Waits until one of these is healthy.
+async fn any_healthy<'a>(machines: &[&'a Machine], tempo: Tempo) -> Result<&'a Machine, Error> {
+    let deadline = tempo.deadline(LIMIT);
+    loop {
+        let mut sick = None;
+        for machine in machines {
+            match machine.trouble().await? {
+                None => return Ok(machine),
+                Some(trouble) => sick = Some((*machine, trouble)),
+            }
+        }
+        if let Some((machine, trouble)) = sick.filter(|_| deadline.passed()) {
+            return Err(machine.fault(trouble).await);
+        }
+        tempo.pause(LOOK).await;
+    }
+}
+
+/// Waits until every member is healthy.
+async fn all_healthy(machines: &[Machine], tempo: Tempo) -> Result<(), Error> {
+    let deadline = tempo.deadline(LIMIT);
+    for machine in machines {
+        is_healthy(machine, &deadline, tempo).await?;
+    }
+    event::progress(format!("all {} etcd members are healthy", machines.len()));
+    Ok(())
+}
+
+async fn is_healthy(machine: &Machine, deadline: &Deadline, tempo: Tempo) -> Result<(), Error> {
+    loop {
+        let Some(trouble) = machine.trouble().await? else { return Ok(()) };
+        // Of two that both do not answer, the first is as good as the other: both are named by
+        // their machines.
+        if deadline.passed() || lasting(&trouble) {
+            return Err(machine.fault(trouble).await);
+        }
+        event::progress(format!("{}: {trouble}", machine.name));
+        tempo.pause(LOOK).await;
+    }
+}
+
+/// Whether waiting cures nothing.
+fn lasting(trouble: &Trouble) -> bool {
+    matches!(
+        trouble,
+        Trouble::WrongCa(_) | Trouble::Expired(_) | Trouble::BadFiles(_) | Trouble::NotEtcd(_)
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! A member of an etcd of ours: what is planted on its machine, and how it is.
+
+use std::net::Ipv4Addr;
+
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::fault::Trouble;
+use super::{Error, Fault, Files, call, examine, files, said};
+use crate::cluster::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, NodeName};
+use crate::kubeadm::error::Doing;
+use crate::kubeadm::unit;
+use crate::pki::Pair;
+use crate::report::event;
+use crate::ssh::{Command, Remote};
+
+/// The unit that cloud-init has written.
+const UNIT: &str = "etcd";
+/// Who runs it, and alone may read what is planted.
+const USER: &str = "etcd";
+/// What a member begins with: read while it has no data, and the unit's condition.
+pub const INITIAL: &str = "/etc/etcd/initial.env";
+/// Where a member's data is.
+pub const DATA: &str = "/var/lib/etcd/member";
+
+const CA: &str = "/etc/etcd/pki/ca.crt";
+const SERVER_CERT: &str = "/etc/etcd/pki/server.crt";
+const SERVER_KEY: &str = "/etc/etcd/pki/server.key";
+const PEER_CERT: &str = "/etc/etcd/pki/peer.crt";
+const PEER_KEY: &str = "/etc/etcd/pki/peer.key";
+
+/// A member calls itself with the certificate by which it is called.
+const OWN: Files = Files { ca: CA, cert: SERVER_CERT, key: SERVER_KEY };
+
+/// A member's machine, and what is planted there.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The way to it.
+    pub remote: Remote,
+    /// Its name, in the table and in etcd.
+    pub name: NodeName,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The authority's certificate, PEM.
+    pub ca: String,
+    /// For clients.
+    pub server: Pair,
+    /// For the other members.
+    pub peer: Pair,
+}
+
+/// How a member's machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether it has the certificates that it should have.
+    pub planted: bool,
+    /// Whether it has data: it has been a member before.
+    pub data: bool,
+    /// Whether it says itself that it is healthy, which takes a quorum.
+    pub healthy: bool,
+}
+
+/// A member as etcd lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Listed {
+    /// Its id, a number of 64 bits in decimal digits.
+    #[serde(rename = "ID")]
+    pub(super) id: String,
+    /// Its name; empty until it has started, where it was added later.
+    #[serde(default)]
+    pub(super) name: String,
+    /// Where other members reach it.
+    #[serde(rename = "peerURLs", default)]
+    pub(super) peers: Vec<String>,
+    /// Where clients reach it; empty until it has started for the first time.
+    #[serde(rename = "clientURLs", default)]
+    pub(super) clients: Vec<String>,
+}
+
+impl Machine {
+    /// Where it answers clients.
+    pub fn endpoint(&self) -> String {
+        format!("https://{}:{ETCD_CLIENT_PORT}", self.ip)
+    }
+
+    /// Where it answers other members.
+    pub fn peer_url(&self) -> String {
+        format!("https://{}:{ETCD_PEER_PORT}", self.ip)
+    }
+
+    /// What goes where.
+    fn wanted(&self) -> [(&'static str, &[u8]); 5] {
+        [
+            (CA, self.ca.as_bytes()),
+            (SERVER_CERT, self.server.cert.as_bytes()),
+            (SERVER_KEY, self.server.key.expose_secret().as_bytes()),
+            (PEER_CERT, self.peer.cert.as_bytes()),
+            (PEER_KEY, self.peer.key.expose_secret().as_bytes()),
+        ]
+    }
+
+    /// The files that are missing or others.
+    async fn unplanted(&self) -> Result<Vec<(&'static str, &[u8])>, Error> {
+        let wanted = self.wanted();
+        let there = files::hashes(&self.remote, &wanted.map(|(to, _)| to)).await?;
+        let differs = |(to, body): &(&str, &[u8])| there.get(*to) != Some(&files::sha256(body));
+        Ok(wanted.into_iter().filter(differs).collect())
+    }
+
+    /// Plants its certificates where they differ; etcd reads them again at every handshake.
+    ///
+    /// # Errors
+    /// Where the node cannot be asked or written to.
+    pub async fn plant(&self) -> Result<bool, Error> {
+        let unplanted = self.unplanted().await?;
+        for (to, body) in &unplanted {
+            event::progress(format!("write `{to}`"));
+            files::write_for(&self.remote, USER, to, body).await?;
+        }
+        Ok(!unplanted.is_empty())
+    }
+
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// Where the node cannot be asked.
+    pub async fn look(&self) -> Result<Seen, Error> {
+        let planted = self.unplanted().await?.is_empty();
+        let data = files::exists(&self.remote, DATA).await?;
+        // Without data nobody listens.
+        let healthy = planted && data && self.trouble().await?.is_none();
+        Ok(Seen { planted, data, healthy })
+    }
+
+    /// What is wrong with it, by its own word.
+    pub(super) async fn trouble(&self) -> Result<Option<Trouble>, Error> {
+        examine(&self.remote, &OWN, &self.endpoint()).await
+    }
+
+    /// Whether its unit runs or is about to.
+    pub(super) async fn runs(&self) -> Result<bool, Error> {
+        Ok(matches!(self.state().await?.as_str(), "active" | "activating" | "reloading"))
+    }
+
+    async fn state(&self) -> Result<String, Error> {
+        let command = Command::new("systemctl").args(["is-active", UNIT]);
+        let output = self.remote.run(&command).await.doing("look at etcd's unit")?;
+        Ok(output.stdout_text().trim().to_owned())
+    }
+
+    /// Says how it is to begin, then starts it without waiting: the first members are not ready
+    /// before there is a quorum of them.
+    pub(super) async fn begin(&self, initial: &Initial<'_>) -> Result<(), Error> {
+        files::write_for(&self.remote, USER, INITIAL, initial.text().as_bytes()).await?;
+        self.start().await
+    }
+
+    /// Starts its unit without waiting.
+    pub(super) async fn start(&self) -> Result<(), Error> {
+        // One that has failed too often is not started again without this.
+        let forget = Command::sudo("systemctl").args(["reset-failed", UNIT]);
+        self.remote.run(&forget).await.doing("start etcd")?;
+        let start = Command::sudo("systemctl").args(["start", "--no-block", UNIT]);
+        self.remote.run_ok(&start).await.doing("start etcd")?;
+        Ok(())
+    }
+
+    /// What is wrong with it, as an error with its last words.
+    pub(super) async fn fault(&self, trouble: Trouble) -> Error {
+        let state = match self.state().await {
+            Ok(state) if state != "active" => state,
+            _ => trouble.to_string(),
+        };
+        let journal = unit::journal(&self.remote, UNIT).await;
+        Fault::Machine { node: self.remote.node().to_owned(), state, journal }.into()
+    }
+
+    /// The members, as this one knows them.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, Error> {
+        let answer = self.ask("list", &json!({})).await?;
+        self.members(&answer["members"])
+    }
+
+    /// Adds a member by the address at which others reach it.
+    pub(super) async fn add(&self, peer_url: &str) -> Result<Vec<Listed>, Error> {
+        let answer = self.ask("add", &json!({"peerURLs": [peer_url]})).await?;
+        self.members(&answer["members"])
+    }
+
+    /// Removes a member by its id.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), Error> {
+        self.ask("remove", &json!({"ID": id})).await.map(drop)
+    }
+
+    async fn ask(&self, verb: &str, body: &Value) -> Result<Value, Error> {
+        let url = format!("{}/v3/cluster/member/{verb}", self.endpoint());
+        let trouble = |trouble| Fault::Call {
+            node: self.remote.node().to_owned(),
+            endpoint: self.endpoint(),
+            trouble,
+        };
+        let answer = call(&self.remote, &OWN, &url, Some(body)).await?.map_err(trouble)?;
+        match said(&answer) {
+            None => Ok(answer),
+            Some(said) => Err(trouble(Trouble::Said(said.to_owned())).into()),
+        }
+    }
+
+    fn members(&self, list: &Value) -> Result<Vec<Listed>, Error> {
+        serde_json::from_value(list.clone()).map_err(|error| Error::Unread {
+            what: "etcd's list of members".into(),
+            node: self.remote.node().to_owned(),
+            cause: error.to_string(),
+        })
+    }
+}
+
+/// What a member begins with.
+pub(super) struct Initial<'a> {
+    /// Whether the cluster is new with it.
+    pub(super) new: bool,
+    /// Every member's name and peer address, its own included.
+    pub(super) members: Vec<(String, String)>,
+    /// Which making of a cluster this is.
+    pub(super) token: &'a str,
+}
+
+impl Initial<'_> {
+    fn text(&self) -> String {
+        let members: Vec<String> =
+            self.members.iter().map(|(name, url)| format!("{name}={url}")).collect();
+        format!(
+            "ETCD_INITIAL_CLUSTER={}\nETCD_INITIAL_CLUSTER_STATE={}\nETCD_INITIAL_CLUSTER_TOKEN={}\n",
+            members.join(","),
+            if self.new { "new" } else { "existing" },
+            self.token
+        )
+    }
+}

@@ -1,0 +1,232 @@
+//! The certificates of an etcd of ours: the authority's key stays here, the others are planted.
+//!
+//! Each file holds a certificate and its key; beside it stands whom it is for, so that a changed
+//! row gets another one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{State, fault};
+use crate::cluster::{Cluster, Node, NodeName, Role};
+use crate::error::{Exit, Failure};
+use crate::files::{private_folder, read_if_there, write_private};
+use crate::pki::{self, Authority, Pair, Subject};
+
+/// What has less than this left is made anew. A run happens now and then, and all members'
+/// certificates end on one day: etcd must not be the first to notice.
+const RENEWED: i64 = 30 * 86_400;
+
+/// Everything that an etcd of ours is known by.
+#[derive(Clone, Debug)]
+pub struct EtcdKeys {
+    /// The authority's certificate, PEM. Its key stays in the state folder.
+    pub ca: String,
+    /// Each member's own.
+    pub members: BTreeMap<NodeName, MemberKeys>,
+    /// The API servers' client certificate.
+    pub client: Pair,
+}
+
+/// A member's certificates.
+#[derive(Clone, Debug)]
+pub struct MemberKeys {
+    /// For clients.
+    pub server: Pair,
+    /// For the other members.
+    pub peer: Pair,
+}
+
+impl State {
+    /// The certificates of an etcd of ours; what is missing, ends within a month, or is for another
+    /// address is made.
+    ///
+    /// # Errors
+    /// When a file cannot be read, made or written.
+    pub fn etcd_keys(&self, cluster: &Cluster) -> Result<EtcdKeys, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.etcd_keys_at(cluster, i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
+    fn etcd_keys_at(&self, cluster: &Cluster, now: i64) -> Result<EtcdKeys, Failure> {
+        let folder = self.etcd_folder();
+        private_folder(&folder).map_err(|error| fault("open the folder of etcd's keys", &error))?;
+        let shelf = Shelf { folder };
+        let name = format!("etcd-ca of {}", cluster.name);
+        let made = || Authority::new(&name, now).map(|authority| authority.pair().clone());
+        // An authority is not renewed: all that it has signed would have to go with it.
+        let pair = shelf.keep("ca", &name, i64::MIN, made)?;
+        let authority = Authority::of(&name, pair);
+        let signed = |file: &str, subject: &Subject| {
+            let whom = format!("{subject} by {}", authority.pair().cert);
+            shelf.keep(file, &whom, now + RENEWED, || authority.issue(subject, now))
+        };
+        let mut members = BTreeMap::new();
+        for node in cluster.with_role(Role::Etcd) {
+            let subject = member(node);
+            let server = signed(&format!("server-{}", node.name), &subject)?;
+            let peer = signed(&format!("peer-{}", node.name), &subject)?;
+            members.insert(node.name.clone(), MemberKeys { server, peer });
+        }
+        let client = Subject { name: "kube-apiserver-etcd-client".into(), called: Vec::new() };
+        let client = signed("apiserver-etcd-client", &client)?;
+        Ok(EtcdKeys { ca: authority.pair().cert.clone(), members, client })
+    }
+
+    /// The folder of etcd's keys.
+    pub fn etcd_folder(&self) -> PathBuf {
+        self.folder.join("etcd")
+    }
+
+    /// The file that says that our etcd has been formed: from then on a member without data has
+    /// lost it.
+    pub fn etcd_formed(&self) -> PathBuf {
+        self.etcd_folder().join("formed")
+    }
+
+    /// The certificates that are there, each with its end in seconds since 1970.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be read.
+    pub fn etcd_ends(&self) -> io::Result<Vec<(PathBuf, Option<i64>)>> {
+        let mut ends = Vec::new();
+        for entry in fs::read_dir(self.etcd_folder())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "pem") {
+                let text = SecretString::from(fs::read_to_string(&path)?);
+                ends.push((path, pki::ends(text.expose_secret())));
+            }
+        }
+        ends.sort();
+        Ok(ends)
+    }
+
+    pub(super) fn forget_etcd(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.etcd_folder()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A member is called by its address; by `localhost` on its own machine.
+fn member(node: &Node) -> Subject {
+    let called = [&node.ip.to_string(), "127.0.0.1", "localhost", node.name.as_str(), &node.fqdn];
+    Subject { name: node.fqdn.clone(), called: called.map(str::to_owned).into() }
+}
+
+struct Shelf {
+    folder: PathBuf,
+}
+
+impl Shelf {
+    /// The pair of that name, made where there is none for `whom` that lasts beyond `least`.
+    fn keep(
+        &self,
+        name: &str,
+        whom: &str,
+        least: i64,
+        make: impl FnOnce() -> Result<Pair, pki::Error>,
+    ) -> Result<Pair, Failure> {
+        let (file, beside) = (self.path(name, "pem"), self.path(name, "for"));
+        let doing = || format!("read etcd's key `{}`", file.display());
+        let read = |path: &Path| read_if_there(path).map_err(|error| fault(&doing(), &error));
+        let there = read(&file)?
+            .map(|bytes| SecretString::from(String::from_utf8_lossy(&bytes).into_owned()));
+        let known = read(&beside)?.is_some_and(|bytes| bytes == whom.as_bytes());
+        let pair = there.and_then(|text| Pair::parse(text.expose_secret()));
+        if let Some(pair) =
+            pair.filter(|pair| known && pair.ends().is_some_and(|ends| ends > least))
+        {
+            return Ok(pair);
+        }
+        let pair = make().map_err(|error| Failure::new(Exit::Local, "make etcd's keys", error))?;
+        // Whom it is for comes last: a pair that was cut off before counts as none.
+        let write = || -> io::Result<()> {
+            write_private(&file, pair.text().expose_secret().as_bytes())?;
+            write_private(&beside, whom.as_bytes())
+        };
+        write().map_err(|error| fault("write etcd's keys", &error))?;
+        Ok(pair)
+    }
+
+    fn path(&self, name: &str, ending: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{ending}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::cluster::fixture::own_etcd;
+
+    const NOW: i64 = 1_795_000_000;
+    const DAY: i64 = 86_400;
+
+    fn all(keys: &EtcdKeys) -> Vec<String> {
+        let members = keys.members.values();
+        let mut all: Vec<String> =
+            members.flat_map(|keys| [keys.server.cert.clone(), keys.peer.cert.clone()]).collect();
+        all.push(keys.client.cert.clone());
+        all
+    }
+
+    #[test]
+    fn keys_are_made_once_and_kept_for_their_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path().to_owned()).unwrap();
+        let first = state.etcd_keys_at(&own_etcd(), NOW).unwrap();
+        let again = state.etcd_keys_at(&own_etcd(), NOW + 300 * DAY).unwrap();
+        assert_eq!((&first.ca, all(&first)), (&again.ca, all(&again)));
+        assert_eq!(first.members.len(), 3);
+        for entry in fs::read_dir(state.etcd_folder()).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        let mode = fs::metadata(state.etcd_folder()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_ends_within_a_month_is_renewed_under_the_same_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path().to_owned()).unwrap();
+        let first = state.etcd_keys_at(&own_etcd(), NOW).unwrap();
+        let later = state.etcd_keys_at(&own_etcd(), NOW + 336 * DAY).unwrap();
+        assert_eq!(first.ca, later.ca);
+        assert!(all(&first).iter().zip(all(&later)).all(|(before, after)| *before != after));
+        let ends = state.etcd_ends().unwrap();
+        assert_eq!(ends.len(), 1 + 2 * 3 + 1);
+        assert!(ends.iter().all(|(_, ends)| *ends >= Some(NOW + (336 + 365) * DAY)));
+    }
+
+    #[test]
+    fn a_row_with_another_address_gets_another_certificate_and_its_neighbours_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path().to_owned()).unwrap();
+        let mut cluster = own_etcd();
+        let before = all(&state.etcd_keys_at(&cluster, NOW).unwrap());
+        let row = cluster.nodes.iter_mut().find(|node| node.role == Role::Etcd).unwrap();
+        row.ip = [10, 103, 1, 150].into();
+        let after = all(&state.etcd_keys_at(&cluster, NOW).unwrap());
+        let changed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a != b).collect();
+        assert_eq!(changed, [true, true, false, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_forgotten_cluster_takes_its_authority_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path().to_owned()).unwrap();
+        let before = state.etcd_keys_at(&own_etcd(), NOW).unwrap();
+        fs::write(state.etcd_formed(), "").unwrap();
+        state.forget().unwrap();
+        assert!(!state.etcd_formed().exists());
+        assert_ne!(state.etcd_keys_at(&own_etcd(), NOW).unwrap().ca, before.ca);
+    }
+}
