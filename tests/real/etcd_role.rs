@@ -62,19 +62,21 @@ fn cluster() -> Cluster {
 
 /// A machine with an sshd and our files, nothing of the former one left.
 fn boot(lab: &Lab, machine: &str, address: Ipv4Addr, settings: Option<&str>) -> Sshd {
-    let mut cell = Cell::new()
+    let cell = Cell::new()
         .empty("/run")
-        .after("cp -a /etc /run/etc; mount --bind /run/etc /etc; mkdir -p /etc/kubernetes")
+        .after(
+            "cp -a /etc /run/etc; mount --bind /run/etc /etc; mkdir -p /etc/kubernetes /etc/etcd",
+        )
         .empty("/usr/local/bin")
         .file("/usr/local/bin/systemctl", SYSTEMCTL, 0o755)
         .file("/usr/local/bin/journalctl", JOURNALCTL, 0o755)
         .empty("/var/lib/etcd")
         .after("chown etcd:etcd /var/lib/etcd; chmod 0700 /var/lib/etcd");
+    let mut setup = Setup::new().within(cell).at(&lab.name(machine), address);
     if let Some(settings) = settings {
-        cell = cell.after("mkdir -p /etc/etcd; touch /etc/etcd/etcd.env");
-        cell = cell.file("/etc/etcd/etcd.env", settings, 0o644);
+        setup = setup.file("/etc/etcd/etcd.env", settings);
     }
-    Setup::new().within(cell).at(&lab.name(machine), address).start()
+    setup.start()
 }
 
 fn settings(cluster: &Cluster, node: &Node) -> String {
