@@ -12,8 +12,11 @@ folder="$cache/$version/layer"
 binaries="$("$here/build.sh" "$version")"
 images="$("$here/images.sh" "$version")"
 cni="$("$here/part.sh" cni "$cni_version")"
+# The etcd that this kubeadm wants, for those who run one beside it.
+etcd_version=$("$binaries/kubeadm" config images list --kubernetes-version "v$version" | sed -n 's|.*/etcd:v\{0,1\}\([0-9.]*\).*|\1|p')
+etcd="$("$here/part.sh" etcd "$etcd_version")"
 
-recipe=$(cat "$images/.recipe" "$cni"/.*.recipe "$here/layer.sh" "$here"/layer/* | sha256sum | cut -d' ' -f1)
+recipe=$(cat "$images/.recipe" "$cni"/.*.recipe "$etcd"/.*.recipe "$here/layer.sh" "$here"/layer/* | sha256sum | cut -d' ' -f1)
 exec 8>"$cache/$version/.layer.lock"
 flock 8
 if [ "$(cat "$folder.recipe" 2>/dev/null)" != "$recipe" ]; then
@@ -23,6 +26,7 @@ if [ "$(cat "$folder.recipe" 2>/dev/null)" != "$recipe" ]; then
   # Hard links: nothing writes to a layer that lies under another one.
   mkdir -p "$work"/usr/bin "$work"/opt/cni/bin "$work"/opt/k8sha-images
   ln "$binaries"/{kubeadm,kubelet,kubectl} "$work/usr/bin/"
+  ln "$etcd"/{etcd,etcdctl} "$work/usr/bin/"
   ln "$cni"/{bridge,host-local,loopback,portmap,ptp} "$work/opt/cni/bin/"
   ln "$images"/*.tar "$work/opt/k8sha-images/"
   mkdir -p "$work/usr/lib/k8sha-kubernetes" "$work/etc/default"
