@@ -116,6 +116,12 @@ pub(super) async fn simulate(
     let faults = args.inject.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
     let faults = faults.map_err(|error| Failure::new(Exit::Usage, doing, error))?;
     let speed = speed(args).map_err(|said| Failure::new(Exit::Usage, doing, said))?;
+    let for_containers = args.guest_root.is_some() || !args.guest_layer.is_empty();
+    if args.guests == Guests::Scripted && for_containers {
+        let said = "scripted guests have no root file system";
+        return Err(Failure::new(Exit::Usage, doing, said)
+            .hint("`--guest-root` and `--guest-layer` go with `--guests containers`".to_owned()));
+    }
     let guests = guests(args, cluster);
     let schema = args.schema.clone();
     let options = sim::Options { folder: folder.clone(), speed, faults, port, guests, say, schema };

@@ -81,6 +81,9 @@ fn real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind() {
     site.api("POST", "/nodes/pve2/qemu/1201/status/shutdown");
     let current = site.api("GET", "/nodes/pve2/qemu/1201/status/current");
     assert_eq!(current["status"], "stopped");
+    // And one that is destroyed leaves no disk.
+    site.api("DELETE", "/nodes/pve2/qemu/1201");
+    until("its disk is gone", || !site.disk("1201", "").exists());
 
     // Killed, the simulator can tidy up nothing; the next one can.
     let id = site.kill();

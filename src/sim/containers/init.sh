@@ -11,7 +11,7 @@ fi
 # There is no udev here: networkd asks for none where /sys cannot be written.
 mount -o remount,bind,ro /sys
 cd /usr/lib/k8sha-lab/sysctl
-for setting in $(find . -type f); do
+find . -type f | while read -r setting; do
     mkdir -p "/run/k8sha-lab/$(dirname "$setting")"
     cp "$setting" "/run/k8sha-lab/$setting"
     mount --bind "/run/k8sha-lab/$setting" "/proc/sys/$setting" || true
