@@ -95,7 +95,7 @@ on() {
   ssh -F /dev/null -i "$work/state/ssh/operator" -p "$port" -o BatchMode=yes -o ConnectTimeout=20 \
     -o "UserKnownHostsFile=$work/known" -o StrictHostKeyChecking=yes "$user@127.0.0.1" "$@"
 }
-# until WHAT COMMAND...: runs it until it succeeds
+# until_done WHAT COMMAND...: runs it until it succeeds
 until_done() {
   local what=$1 from=$SECONDS
   shift
@@ -137,6 +137,9 @@ check 'guest agent: the address' "$address" \
   "$(agent guest-network-get-interfaces | grep -o "\"$address\"" | head -n 1 | tr -d '"')"
 check 'guest agent: the host name' '{"host-name": "'$node'"}' "$(agent guest-get-host-name)"
 check 'haproxy and keepalived' 'active active' "$(on 'systemctl is-active haproxy keepalived' | xargs)"
+# keepalived listens for others first, and then waits for a master that does not come.
+has_vip() { [ -n "$(on 'ip -o -4 addr show to 10.30.0.10/32')" ]; }
+until_done 'the VIP is taken' has_vip
 check 'the VIP' 10.30.0.10/32 "$(on "ip -o -4 addr show to 10.30.0.10/32" | awk '{ print $4 }')"
 before=$(seen)
 boot_id=$(on 'cat /proc/sys/kernel/random/boot_id')

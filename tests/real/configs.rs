@@ -70,12 +70,13 @@ fn netplan_makes_of_every_network_config_what_was_meant() {
     for Seeded { what, cluster, node, seed } in profiles::one_of_each_role() {
         let (output, written) = generate(&seed.network_config);
         assert!(output.status.success(), "{what}: {}", said(&output));
-        let network = &cluster.network;
+        let (network, home) = (&cluster.network, cluster.network.home(node.ip));
         let mut wanted = vec![
-            format!("Address={}/{}", node.ip, network.subnet.prefix_len()),
-            format!("Gateway={}", network.gateway),
+            format!("Address={}/{}", node.ip, home.subnet.prefix_len()),
+            format!("Gateway={}", home.gateway),
             format!("Domains={}", network.domain),
             "Name=e*".to_owned(),
+            "IPv6AcceptRA=no".to_owned(),
         ];
         wanted.extend(network.nameservers.iter().map(|server| format!("DNS={server}")));
         for line in wanted {
