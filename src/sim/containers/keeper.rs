@@ -156,6 +156,9 @@ impl Room {
         let (hub, namespace) = (format!("k8sha-{lab}"), format!("k8sha-{lab}-{name}"));
         // A new card at each start: what a killed machine has left on the old one goes with it.
         if Path::new("/run/netns").join(&namespace).exists() {
+            // The kernel takes its time over a namespace's cards, and this one's name is needed
+            // now. One that is gone already is as good.
+            let _ = command(&["ip", "-n", &hub, "link", "del", port]);
             command(&["ip", "netns", "del", &namespace])?;
         }
         command(&["ip", "netns", "add", &namespace])?;
