@@ -211,6 +211,15 @@ pub async fn claim(
     Ok(true)
 }
 
+/// Whether the data in etcd carries our mark.
+///
+/// # Errors
+/// Where etcd cannot be asked.
+pub async fn is_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result<bool, Error> {
+    let Some(etcd) = Gateway::of(first, cluster) else { return Ok(false) };
+    Ok(etcd.owner().await?.as_ref() == Some(owner))
+}
+
 /// Deletes the cluster's data and our mark, where the mark is ours. Anybody else's data stays.
 ///
 /// # Errors

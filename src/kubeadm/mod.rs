@@ -22,6 +22,7 @@ mod kubectl;
 pub mod label;
 pub mod preflight;
 pub mod ready;
+pub mod silence;
 pub mod unit;
 pub mod vip;
 

@@ -6,7 +6,7 @@ use crate::cluster::{Cni, NodeName, Role};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Owner};
-use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, vip};
+use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, silence, vip};
 use crate::run::context::{Context, Options};
 
 /// How long the API may take to answer through the VIP.
@@ -108,14 +108,22 @@ pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
     let masters: Vec<_> = context.cluster.with_role(Role::Master).collect();
     let mut last = None;
     // Any master has the files; the first may be the one that is broken.
-    for master in masters {
+    for master in &masters {
         let remote = context.remote(&master.name);
         let removed = async {
             // A master that has not joined yet has no files to ask with.
             if let Some(client) = &context.etcd_client {
                 etcd::copy(remote, client).await?;
             }
-            etcd::remove_ours(remote, &context.cluster, &owner(context)).await
+            let owner = owner(context);
+            if !etcd::is_ours(remote, &context.cluster, &owner).await? {
+                return Ok(false);
+            }
+            for other in &masters {
+                // One that cannot be reached writes nothing that we could hinder.
+                let _ = silence::api_server(context.remote(&other.name)).await;
+            }
+            etcd::remove_ours(remote, &context.cluster, &owner).await
         };
         match removed.await {
             Ok(changed) => return Ok(changed),

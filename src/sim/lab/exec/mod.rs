@@ -101,7 +101,8 @@ const READING: [&str; 13] = [
     "id",
     "whoami",
 ];
-const OTHERS: [&str; 6] = ["curl", "kubeadm", "kubectl", "cilium", "systemctl", "systemd-run"];
+const OTHERS: [&str; 7] =
+    ["curl", "kubeadm", "kubectl", "cilium", "pkill", "systemctl", "systemd-run"];
 
 fn known(name: &str) -> bool {
     let base = name.rsplit('/').next().unwrap_or(name);
@@ -160,6 +161,7 @@ impl Lab {
         let first = words.first().map(String::as_str).unwrap_or_default();
         let done = match first.rsplit('/').next().unwrap_or(first) {
             "systemd-run" => systemd::run(self, key, &words),
+            "pkill" => systemd::pkill(self, key, &words),
             "systemctl" if words.iter().any(|word| word == "reboot" || word == "poweroff") => {
                 systemd::power(self, key, words.iter().any(|word| word == "reboot"))
             }

@@ -170,6 +170,15 @@ pub fn run(lab: &mut Lab, key: &str, words: &[String]) -> Output {
     output
 }
 
+/// `pkill`: the API server is the only process here that is more than a unit.
+pub(super) fn pkill(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+    let named = words.last().is_some_and(|name| name == "kube-apiserver");
+    let run = lab.guests.get_mut(key).and_then(|guest| guest.run.as_mut());
+    let ended = run.filter(|_| named).and_then(|run| run.api_at.take());
+    // 1: no process matched (pkill(1)).
+    if ended.is_some() { Output::ok("") } else { Output::failed(1, "") }
+}
+
 /// `systemctl reboot` and `poweroff`.
 pub fn power(lab: &mut Lab, key: &str, again: bool) -> Output {
     let now = lab.now;
