@@ -46,7 +46,7 @@ pub async fn serve(containers: &Containers, beyond: &Lab) -> io::Result<LabEndpo
     let at = containers.network.mirror();
     let listener = inside.spawn(TcpListener::bind(at)).await.map_err(io::Error::other)??;
     mirror::serve(TcpListener::from_std(listener.into_std()?)?);
-    Ok(LabEndpoints { proxy, name_servers, etcd: Containers::etcd_files(beyond)? })
+    Ok(LabEndpoints { proxy, name_servers, etcd: beyond.etcd_files()? })
 }
 
 async fn tunnel(mut stream: TcpStream) -> io::Result<()> {

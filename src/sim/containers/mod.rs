@@ -31,7 +31,7 @@ use self::keeper::Keeper;
 use self::network::Network;
 use self::registry::Lab;
 use super::faults::{Fault, FaultKind};
-use super::lab::{self, EtcdFiles};
+use super::lab;
 use super::site::Site;
 use super::store::Store;
 use super::world::Machine;
@@ -279,15 +279,6 @@ impl Containers {
     /// Machines that have switched themselves off since somebody asked.
     pub(super) fn take_stopped(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.stopped))
-    }
-
-    /// The keys of `/registry` and of ours are etcd's own affair; what an operator has in hand for
-    /// it is this.
-    ///
-    /// # Errors
-    /// When no certificate can be made.
-    fn etcd_files(beyond: &lab::Lab) -> std::io::Result<Option<EtcdFiles>> {
-        beyond.etcd_files()
     }
 }
 
