@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# images.sh VERSION: makes the images that `kubeadm config images list` names, as archives that
-# `ctr -n k8s.io images import` takes, and prints the folder that has them. No registry is asked.
+# images.sh VERSION: makes the images that `kubeadm config images list` names and one for the test's
+# own pods, as archives that `ctr -n k8s.io images import` takes, and prints the folder that has them.
+# No registry is asked.
 #
 # kube-proxy's also has Debian's iptables, nftables and conntrack: as root or not, it needs apt.
 set -euo pipefail
@@ -27,9 +28,11 @@ etcd="$("$here/part.sh" etcd "$(tag etcd)")"
 coredns="$("$here/part.sh" coredns "$(tag coredns)")"
 pause="$("$here/part.sh" pause "$(tag pause)")"
 start="$("$here/part.sh" kube-proxy-start 1)"
+pods="$("$here/part.sh" pods 1)"
+images+=(k8sha.test/pods:1)
 
 recipe=$(cat "$binaries"/.*.recipe "$etcd"/.*.recipe "$coredns"/.*.recipe "$pause"/.*.recipe "$start"/.*.recipe \
-  "$here/images.sh" "$here/image.py" | sha256sum | cut -d' ' -f1)
+  "$pods"/.*.recipe "$here/images.sh" "$here/image.py" | sha256sum | cut -d' ' -f1)
 exec 8>"$cache/$version/.images.lock"
 flock 8
 if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
@@ -53,6 +56,7 @@ if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
         cp "$pause/pause" "$root/pause"
         entrypoint=(/pause)
         ;;
+      pods) cp "$pods"/{pod-network,talk} "$root/usr/local/bin/" ;;
       kube-proxy)
         mkdir "$work/debs"
         mapfile -t debs < <(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \

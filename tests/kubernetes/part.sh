@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# part.sh etcd|coredns|cni|pause|kube-proxy-start VERSION: builds what a node has besides Kubernetes's
+# part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION: builds what a node has besides Kubernetes's
 # own binaries, static, from the Go module proxy, and prints the folder that has it.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
 . "$here/cached.sh"
-part=${1:?part.sh etcd|coredns|cni|pause|kube-proxy-start VERSION}
-version=${2:?part.sh etcd|coredns|cni|pause|kube-proxy-start VERSION}
+part=${1:?part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION}
+version=${2:?part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION}
 flags=(-trimpath -gcflags=all=-dwarf=false -ldflags '-s -w')
 
 # module FOLDER REQUIREMENT…: a module that requires these.
@@ -46,6 +46,12 @@ pause() { own pause "$@"; }
 
 kube-proxy-start() { own kube-proxy-start "$@"; }
 
+pods() {
+  module "$1" 'github.com/vishvananda/netlink@v1.3.1'
+  cp -r "$here"/pods/* .
+  compile -o "$2/" ./pod-network ./talk
+}
+
 own() {
   module "$2"
   cp "$here/$1/main.go" .
@@ -55,11 +61,12 @@ own() {
 case $part in
   etcd) names=(etcd etcdctl) ;;
   cni) names=(bridge host-local loopback portmap ptp) ;;
+  pods) names=(pod-network talk) ;;
   coredns | pause | kube-proxy-start) names=("$part") ;;
   *) echo "part.sh: there is no $part" >&2 && exit 2 ;;
 esac
 # All names of a part are made together.
 all() { "$part" "$1" "$2"; }
-cached "$cache/$part-$version" "${flags[*]} $(declare -f "$part") $(cat "$here/$part"/*.go 2>/dev/null)" \
+cached "$cache/$part-$version" "${flags[*]} $(declare -f "$part") $(cat "$here/$part"/*.go "$here/$part"/*/*.go 2>/dev/null)" \
   all "${names[@]}"
 echo "$cache/$part-$version"

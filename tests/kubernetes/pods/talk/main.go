@@ -1,0 +1,34 @@
+// talk: says its host's name to whoever asks on port 8080. talk URL: asks there, and prints what was
+// said.
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		client := http.Client{Timeout: 5 * time.Second}
+		response, err := client.Get(os.Args[1])
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer response.Body.Close()
+		if _, err := io.Copy(os.Stdout, response.Body); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe(":8080", http.HandlerFunc(func(to http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(to, name)
+	})))
+}

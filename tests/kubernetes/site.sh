@@ -1,0 +1,173 @@
+# shellcheck shell=bash
+# Sourced by run.sh: one simulated site whose machines are Kubernetes nodes, k8sha run against it, and
+# what is done to it. A scene works in the folder $work; what it says goes into $work/result.
+
+# begin_site PROFILE: serves an empty site, whose name servers know all of the profile's rows. k8sha is
+# given those that are not marked with `# later`.
+begin_site() {
+  profile=$work/profile.yaml
+  sed '/# later$/d' "$1" >"$profile"
+  cp tests/kubernetes/pod-network.yaml "$work"
+  cp "$1" "$work/all.yaml"
+  "$k8sha" sim --guests containers --guest-layer "$layer" --profile "$work/all.yaml" >"$work/endpoints.json" 2>"$work/sim.log" &
+  sim=$!
+  until [ -s "$work/endpoints.json" ]; do
+    kill -0 "$sim" 2>/dev/null || { cat "$work/sim.log" >&2 && return 1; }
+    sleep 0.2
+  done
+  # The newest lab is ours: its name is its network's.
+  lab="k8sha-$(find /run/k8sha/labs -mindepth 1 -maxdepth 1 -printf '%T@ %f\n' | sort -n | tail -n 1 | cut -d' ' -f2)"
+}
+
+end_site() {
+  [ -z "${client-}" ] || kill "$client" 2>/dev/null || true
+  [ -z "${run-}" ] || kill "$run" 2>/dev/null || true
+  [ -z "${sim-}" ] || { kill -INT "$sim" && wait "$sim"; } 2>/dev/null || true
+}
+
+say() { printf '%s\n' "$*" | tee -a "$work/result"; }
+
+# A claim that must hold: must WHAT COMMAND…
+must() {
+  local what=$1
+  shift
+  if ! "$@"; then
+    echo "FAILED: $what: $*" >&2
+    return 1
+  fi
+  echo "ok: $what"
+}
+is() { [ "$1" = "$2" ] || { echo "is \`$1\`, not \`$2\`" >&2 && return 1; }; }
+fails() { ! "$@"; }
+
+# k8sha on this site, and its report: on_site NAME COMMAND FLAG… leaves NAME.json and NAME.events, whose
+# lines begin with the time. It returns k8sha's own exit code.
+on_site() {
+  begin "$@"
+  ended
+}
+begin() {
+  local name=$1
+  shift
+  : >"$work/$name.events"
+  "$k8sha" "$@" --profile "$profile" --endpoints "$work/endpoints.json" --state "$work/state" --json \
+    >"$work/$name.json" 2> >(while IFS= read -r line; do echo "$EPOCHREALTIME $line"; done >"$work/$name.events") &
+  run=$!
+}
+ended() {
+  local code=0
+  wait "$run" || code=$?
+  run=
+  return "$code"
+}
+# reaches NAME TEXT: waits until an event of that run has TEXT. Fails where the run ends before.
+reaches() {
+  must "$1 comes to $2" timeout 600 grep -qm1 -F "$2" \
+    < <(tail -n +1 -f --pid="$run" "$work/$1.events" 2>/dev/null)
+}
+# kill_at NAME TEXT COMMAND…: a run that is killed where an event has TEXT.
+kill_at() {
+  begin "$1" "${@:3}"
+  reaches "$1" "$2"
+  kill -KILL "$run"
+  wait "$run" 2>/dev/null || true
+  run=
+}
+verdict() { jq -r .verdict "$work/$1.json"; }
+changes() { jq '[.steps[] | select(.changed)] | length' "$work/$1.json"; }
+# Each step's kind, how many there were, the longest and their sum.
+phases() {
+  jq -r '[.steps[] | select(.seconds)] | group_by(.step | split("/")[0])[]
+    | "| \(.[0].step | split("/")[0]) | \(length) | \([.[].seconds] | max * 10 | round / 10) s | \([.[].seconds] | add * 10 | round / 10) s |"' "$work/$1.json"
+}
+wall() { jq '.wall_s | round' "$work/$1.json"; }
+# From the first master's join to the end of the last one's.
+joins() {
+  grep -E '"event":"(started|finished)","step":"join/master' "$work/$1.events" \
+    | awk 'NR == 1 { first = $1 } { last = $1 } END { printf "%.1f s", last - first }'
+}
+
+# The operator's own machine: in the lab's network, with the site's name servers.
+outside() {
+  # shellcheck disable=SC2016 # for the shell in there
+  ip netns exec "$lab" sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$work/resolv.conf" "$@"
+}
+# Sees the kubeconfig that k8sha wrote through the name it has in it.
+kubectl() {
+  printf 'nameserver 10.101.1.2\nnameserver 10.101.1.3\n' >"$work/resolv.conf"
+  outside "$layer/usr/bin/kubectl" --kubeconfig "$work/state/kubeconfig" "$@"
+}
+# in_machine VMID COMMAND…: inside a machine, as its root.
+in_machine() {
+  local leader
+  leader=$(pgrep -f -- "--directory=[^ ]*${lab#k8sha-}/machines/$1-site/root")
+  leader=$(pgrep -P "$leader" | head -n 1)
+  nsenter --target "$leader" --all -- "${@:2}"
+}
+# power HOST VMID start|stop: what a person does in Proxmox VE.
+power() {
+  local url token
+  url=$(jq -r ".hosts.$1.url" "$work/endpoints.json")
+  token=$(jq -r ".hosts.$1.token" "$work/endpoints.json")
+  jq -r ".hosts.$1.ca" "$work/endpoints.json" >"$work/$1.pem"
+  curl -sS --fail-with-body --cacert "$work/$1.pem" -X POST -H @<(printf 'Authorization: PVEAPIToken=%s\n' "$token") \
+    "$url/api2/json/nodes/$1/qemu/$2/status/$3" >/dev/null
+}
+host_of() { grep "vmid: $1 " "$profile" | sed 's/.*pve: \([a-z0-9]*\).*/\1/'; }
+cut_power() { power "$(host_of "$1")" "$1" stop; }
+# Which balancer has the VIP.
+holder() {
+  local vmid
+  for vmid in 1011 1012; do
+    ! ip netns exec "$lab-$vmid-site" ip -4 addr show | grep -q '10.101.1.10/32' || echo "$vmid"
+  done
+}
+cut_holder() { cut_power "$(holder)"; }
+
+# A client that asks for the API every 20 ms, each time over a new connection that it verifies, and
+# writes down when it was answered.
+watch_api() {
+  grep certificate-authority-data "$work/state/kubeconfig" | cut -d: -f2 | base64 -di >"$work/ca.crt"
+  # shellcheck disable=SC2016 # for the shell in there
+  ip netns exec "$lab" bash -c 'while :; do
+    [ "$(curl -s --max-time 1 --cacert "$0" --resolve k8s1api.kloud.lan:6443:10.101.1.10 \
+      https://k8s1api.kloud.lan:6443/readyz)" != ok ] || echo "$EPOCHREALTIME"
+    sleep 0.02
+  done' "$work/ca.crt" >"$work/answers" &
+  client=$!
+  until [ "$(wc -l <"$work/answers")" -ge 20 ]; do sleep 0.1; done
+}
+# The longest time between two answers; fails where it is not answered at the end.
+outage() {
+  local asked
+  asked=$(wc -l <"$work/answers")
+  timeout 60 grep -qm20 . < <(tail -n "+$((asked + 1))" -f "$work/answers")
+  kill "$client"
+  wait "$client" 2>/dev/null || true
+  client=
+  awk 'NR > 1 && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%.2f s", most }' "$work/answers"
+}
+# lose WHAT COMMAND…: says for how long a client missed the API when that happened.
+lose() {
+  local missed
+  watch_api
+  "${@:2}"
+  sleep 12
+  missed=$(outage)
+  say "| $1 | $missed |"
+}
+
+# What pods say to each other: from the first node's to every other's, by address and by name.
+pods_talk() {
+  local from to address said
+  kubectl apply -f tests/kubernetes/talk.yaml >/dev/null
+  kubectl rollout status daemonset/talk --timeout=120s >/dev/null
+  kubectl -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null
+  from=$(kubectl get pods -l app=talk -o jsonpath='{.items[0].metadata.name}')
+  while read -r to address; do
+    said=$(kubectl exec "$from" -- talk "http://$address:8080/")
+    must "$from hears $to at $address" is "$said" "$to"
+  done < <(kubectl get pods -l app=talk -o jsonpath='{range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}')
+  said=$(kubectl exec "$from" -- talk http://talk/)
+  must "$from hears one of them by the service's name" grep -q '^talk-' <<<"$said"
+}
