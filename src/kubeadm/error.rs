@@ -194,6 +194,11 @@ impl Error {
                  between them, and the router id must be theirs alone"
                     .into(),
             ),
+            Error::TooLong { seen, .. } if seen.contains(" is NotReady ") => Some(
+                "a node is Ready once its pod network is: `kubectl -n kube-system get pods -o wide` \
+                 shows which pods do not run there, `kubectl -n kube-system logs POD` why"
+                    .into(),
+            ),
             Error::Manifest { .. } => Some(
                 "known are ${K8SHA_POD_CIDR}, ${K8SHA_SERVICE_CIDR}, ${K8SHA_API_HOST} and \
                  ${K8SHA_API_PORT}"

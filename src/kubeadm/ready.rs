@@ -223,6 +223,19 @@ mod tests {
         assert_eq!(seen[1], "c has not registered");
     }
 
+    #[test]
+    fn who_waits_in_vain_for_readiness_is_told_where_to_look() {
+        let found = [registered(&node("a", false))];
+        let late = |ready| Error::TooLong {
+            what: "not all nodes were Ready".into(),
+            node: "m1".into(),
+            seconds: 600,
+            seen: missing(&["a", "b"], ready, &found).join("; "),
+        };
+        assert!(late(true).hint().unwrap().contains("get pods -o wide"));
+        assert_eq!(late(false).hint(), None);
+    }
+
     #[tokio::test]
     async fn the_vip_is_waited_for_and_its_last_words_are_told() {
         use crate::cluster::fixture::k8s1;

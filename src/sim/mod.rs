@@ -18,7 +18,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::RuntimeFlavor;
@@ -34,6 +34,9 @@ use self::pve::{OPERATOR, Pve, TOKEN};
 use self::site::Site;
 use self::store::Store;
 use self::world::{Clock, Shared, SimTime, World};
+
+/// How often a world with real machines goes on by itself.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How a simulator is started.
 #[derive(Clone, Debug)]
@@ -164,6 +167,9 @@ pub struct Endpoints {
 /// What to know of machines that are system containers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerFacts {
+    /// The network namespace of the site's router, which every machine is reached from; a machine's
+    /// own has its VMID and its datacenter's name behind that: `k8sha-0a1b2c3d-1101-site`.
+    pub network: String,
     /// Whether kubeadm, kubelet and kubectl on them are scripted stand-ins.
     pub standin: bool,
 }
@@ -298,6 +304,17 @@ impl Sim {
             servers.spawn(server::serve(server, listener, tls));
             reached.insert(host, endpoint);
         }
+        if containers.is_some() {
+            // Real machines do not wait until somebody looks: an order to one takes effect in time.
+            let world = shared.clone();
+            servers.spawn(async move {
+                let mut ticks = tokio::time::interval(LOOK);
+                loop {
+                    ticks.tick().await;
+                    world.pass();
+                }
+            });
+        }
         let beyond = match &containers {
             None => lab::serve(shared.clone()).await.map_err(Error::Lab)?,
             Some(containers) => {
@@ -313,7 +330,7 @@ impl Sim {
             proxy: beyond.proxy,
             name_servers: beyond.name_servers,
             etcd,
-            containers: containers.map(|made| ContainerFacts { standin: made.has_standin() }),
+            containers: containers.map(|made| made.facts()),
         };
         Ok(Sim { shared, log, endpoints, servers })
     }

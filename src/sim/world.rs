@@ -158,6 +158,11 @@ impl Shared {
         look(&world)
     }
 
+    /// Lets what is due take effect. It is not written down: nobody has seen it yet.
+    pub fn pass(&self) {
+        self.lock().advance(self.clock.now(), &self.store);
+    }
+
     /// Changes the world and writes it down before anybody is told.
     pub fn act<R>(&self, act: impl FnOnce(&mut World, &Store) -> R) -> R {
         let mut world = self.lock();

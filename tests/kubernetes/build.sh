@@ -7,7 +7,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
 . "$here/cached.sh"
 # shellcheck disable=SC2034 # for cached.sh
-if_built=no
+if_built=${if_built:-no}
 if [ "${1-}" = --if-built ]; then
   if_built=yes
   shift

@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# layer.sh VERSION: makes the folder that turns a Debian root file system with containerd into a
-# Kubernetes node when it is laid over it, as `preinstalled: true` wants one, and prints it.
+# layer.sh [--if-built] VERSION: makes the folder that turns a Debian root file system with containerd into a
+# Kubernetes node when it is laid over it, as `preinstalled: true` wants one, and prints it. Exits with
+# 3 when there is something to compile and no Go, or with --if-built.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
 . "$here/cached.sh"
-version=${1:?layer.sh VERSION}
+if [ "${1-}" = --if-built ]; then
+  # For all scripts that this one calls.
+  export if_built=yes
+  shift
+fi
+version=${1:?layer.sh [--if-built] VERSION}
 cni_version=1.9.1
 folder="$cache/$version/layer"
 

@@ -18,8 +18,8 @@ k8sha=target/debug/k8sha
 # shellcheck source-path=SCRIPTDIR
 . tests/kubernetes/site.sh
 
-all="$(mktemp -d)"
-trap 'rm -rf "$all"' EXIT
+all="${KEEP:-$(mktemp -d)}"
+[ -n "${KEEP-}" ] || trap 'rm -rf "$all"' EXIT
 {
   echo "Kubernetes $version, etcd $("$layer/usr/bin/etcd" --version | head -n 1 | cut -d' ' -f3)," \
     "CNI plugins 1.9.1, $(date -u +%F), $(nproc) CPUs"

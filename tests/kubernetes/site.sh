@@ -1,22 +1,22 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # run.sh sets them
 # Sourced by run.sh: one simulated site whose machines are Kubernetes nodes, k8sha run against it, and
 # what is done to it. A scene works in the folder $work; what it says goes into $work/result.
 
-# begin_site PROFILE: serves an empty site, whose name servers know all of the profile's rows. k8sha is
-# given those that are not marked with `# later`.
+# begin_site SCENE: serves an empty site, whose name servers know all rows of the scene. k8sha is given
+# those that are not marked with `# later`.
 begin_site() {
   profile=$work/profile.yaml
-  sed '/# later$/d' "$1" >"$profile"
   cp tests/kubernetes/pod-network.yaml "$work"
-  cp "$1" "$work/all.yaml"
+  cat tests/kubernetes/cluster.yaml "tests/kubernetes/scenes/$1.yaml" >"$work/all.yaml"
+  sed '/# later$/d' "$work/all.yaml" >"$profile"
   "$k8sha" sim --guests containers --guest-layer "$layer" --profile "$work/all.yaml" >"$work/endpoints.json" 2>"$work/sim.log" &
   sim=$!
   until [ -s "$work/endpoints.json" ]; do
     kill -0 "$sim" 2>/dev/null || { cat "$work/sim.log" >&2 && return 1; }
     sleep 0.2
   done
-  # The newest lab is ours: its name is its network's.
-  lab="k8sha-$(find /run/k8sha/labs -mindepth 1 -maxdepth 1 -printf '%T@ %f\n' | sort -n | tail -n 1 | cut -d' ' -f2)"
+  lab=$(jq -r .containers.network "$work/endpoints.json")
 }
 
 end_site() {
@@ -75,11 +75,17 @@ kill_at() {
 }
 verdict() { jq -r .verdict "$work/$1.json"; }
 changes() { jq '[.steps[] | select(.changed)] | length' "$work/$1.json"; }
-# Each step's kind, how many there were, the longest and their sum.
-phases() {
+# Says of a run how many steps of each kind there were, the longest and their sum, and how long it took.
+table() {
+  say '| step | how many | longest | sum |'
+  say '|---|---|---|---|'
   jq -r '[.steps[] | select(.seconds)] | group_by(.step | split("/")[0])[]
-    | "| \(.[0].step | split("/")[0]) | \(length) | \([.[].seconds] | max * 10 | round / 10) s | \([.[].seconds] | add * 10 | round / 10) s |"' "$work/$1.json"
+    | "| \(.[0].step | split("/")[0]) | \(length) | \([.[].seconds] | max * 10 | round / 10) s | \([.[].seconds] | add * 10 | round / 10) s |"' "$work/$1.json" | tee -a "$work/result"
+  say
+  say "In all $(wall "$1") s."
 }
+# The steps that failed.
+failures() { jq -r '[.failures[].step] | sort | join(" ")' "$work/$1.json"; }
 wall() { jq '.wall_s | round' "$work/$1.json"; }
 # From the first master's join to the end of the last one's.
 joins() {
@@ -97,6 +103,12 @@ kubectl() {
   printf 'nameserver 10.101.1.2\nnameserver 10.101.1.3\n' >"$work/resolv.conf"
   outside "$layer/usr/bin/kubectl" --kubeconfig "$work/state/kubeconfig" "$@"
 }
+# ready N: whether there are N nodes, all of them Ready.
+ready() {
+  kubectl get nodes -o wide
+  is "$(kubectl get nodes --no-headers | awk '{ print $2 }' | sort | uniq -c | xargs)" "$1 Ready"
+}
+count_role() { kubectl get nodes --no-headers -l "node-role.kubernetes.io/$1" | wc -l; }
 # in_machine VMID COMMAND…: inside a machine, as its root.
 in_machine() {
   local leader
@@ -127,7 +139,8 @@ cut_holder() { cut_power "$(holder)"; }
 # A client that asks for the API every 20 ms, each time over a new connection that it verifies, and
 # writes down when it was answered.
 watch_api() {
-  grep certificate-authority-data "$work/state/kubeconfig" | cut -d: -f2 | base64 -di >"$work/ca.crt"
+  kubectl config view --raw -o 'jsonpath={.clusters[0].cluster.certificate-authority-data}' | base64 -d >"$work/ca.crt"
+  : >"$work/answers"
   # shellcheck disable=SC2016 # for the shell in there
   ip netns exec "$lab" bash -c 'while :; do
     [ "$(curl -s --max-time 1 --cacert "$0" --resolve k8s1api.kloud.lan:6443:10.101.1.10 \
@@ -135,39 +148,70 @@ watch_api() {
     sleep 0.02
   done' "$work/ca.crt" >"$work/answers" &
   client=$!
-  until [ "$(wc -l <"$work/answers")" -ge 20 ]; do sleep 0.1; done
+  answered 0
+}
+# answered N: waits until there are 20 answers more than N.
+answered() {
+  timeout 60 awk 'NR == 20 { exit }' < <(tail -n "+$(($1 + 1))" -f "$work/answers")
 }
 # The longest time between two answers; fails where it is not answered at the end.
 outage() {
-  local asked
-  asked=$(wc -l <"$work/answers")
-  timeout 60 grep -qm20 . < <(tail -n "+$((asked + 1))" -f "$work/answers")
+  answered "$(wc -l <"$work/answers")"
   kill "$client"
   wait "$client" 2>/dev/null || true
   client=
   awk 'NR > 1 && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%.2f s", most }' "$work/answers"
 }
-# lose WHAT COMMAND…: says for how long a client missed the API when that happened.
-lose() {
+# lose_and_mend WHAT VMID: cuts a machine's power, and lets k8sha see and mend that. Says for how long
+# a client missed the API.
+lose_and_mend() {
   local missed
   watch_api
-  "${@:2}"
+  cut_power "$2"
   sleep 12
   missed=$(outage)
-  say "| $1 | $missed |"
+  must "k8sha status sees that $1 is lost" fails on_site lost status
+  must 'and says which' is "$(jq -r '[.nodes[] | select(.vm == "stopped") | .vmid] | join(" ")' "$work/lost.json")" "$2"
+  must 'k8sha up starts it again' on_site mended up
+  must 'k8sha status finds all well' on_site well status
+  say "| $1 | $missed | $(wall mended) s |"
 }
 
-# What pods say to each other: from the first node's to every other's, by address and by name.
+# How many joins of masters began while another one went on.
+overlaps() {
+  grep -E '"event":"(started|finished)","step":"join/master' "$work/$1.events" \
+    | awk '/"started"/ { if (running++) n++ } /"finished"/ { running-- } END { print n + 0 }'
+}
+
+# The site's etcd, by the files that the operator has of it.
+etcdctl() {
+  local file
+  for file in ca cert key; do
+    [ -e "$work/etcd-$file.pem" ] || (umask 077 && jq -r ".etcd.$file" "$work/endpoints.json" >"$work/etcd-$file.pem")
+  done
+  ip netns exec "$lab" "$layer/usr/bin/etcdctl" --endpoints https://10.103.1.101:2379 \
+    --cacert "$work/etcd-ca.pem" --cert "$work/etcd-cert.pem" --key "$work/etcd-key.pem" "$@"
+}
+kill_etcd() {
+  local pid
+  for pid in $(pgrep -x etcd); do
+    ! grep -qa "name=etcd-$1" "/proc/$pid/cmdline" || kill -KILL "$pid"
+  done
+}
+
+# Whether every pod hears every other one by its address, and one of them by the service's name.
 pods_talk() {
-  local from to address said
+  local from to pods address said
   kubectl apply -f tests/kubernetes/talk.yaml >/dev/null
   kubectl rollout status daemonset/talk --timeout=120s >/dev/null
   kubectl -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null
-  from=$(kubectl get pods -l app=talk -o jsonpath='{.items[0].metadata.name}')
-  while read -r to address; do
-    said=$(kubectl exec "$from" -- talk "http://$address:8080/")
-    must "$from hears $to at $address" is "$said" "$to"
-  done < <(kubectl get pods -l app=talk -o jsonpath='{range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}')
-  said=$(kubectl exec "$from" -- talk http://talk/)
-  must "$from hears one of them by the service's name" grep -q '^talk-' <<<"$said"
+  pods=$(kubectl get pods -l app=talk -o jsonpath='{range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}')
+  while read -r from _; do
+    while read -r to address; do
+      said=$(kubectl exec "$from" -- talk "http://$address:8080/" </dev/null)
+      must "$from hears $to at $address" is "$said" "$to"
+    done <<<"$pods"
+    said=$(kubectl exec "$from" -- talk http://talk/ </dev/null)
+    must "$from hears one of them by the service's name" grep -q '^talk-' <<<"$said"
+  done <<<"$pods"
 }

@@ -156,9 +156,8 @@ impl Room {
         let (hub, namespace) = (format!("k8sha-{lab}"), format!("k8sha-{lab}-{name}"));
         // A new card at each start: what a killed machine has left on the old one goes with it.
         if Path::new("/run/netns").join(&namespace).exists() {
-            // The kernel takes its time over a namespace's cards, and this one's name is needed
-            // now. One that is gone already is as good.
-            let _ = command(&["ip", "-n", &hub, "link", "del", port]);
+            // The kernel takes its time over a namespace's cards, and this one's name is needed now.
+            self.unplug();
             command(&["ip", "netns", "del", &namespace])?;
         }
         command(&["ip", "netns", "add", &namespace])?;
@@ -192,8 +191,17 @@ impl Room {
         Ok(())
     }
 
+    /// Takes the network card out: the kernel would go on answering for the addresses of a machine
+    /// that is off.
+    fn unplug(&self) {
+        let hub = format!("k8sha-{}", self.place.lab);
+        // One that is gone already is as good.
+        let _ = command(&["ip", "-n", &hub, "link", "del", &self.place.port]);
+    }
+
     fn look(&mut self) {
         if self.ended() {
+            self.unplug();
             self.child = None;
             self.runs.store(false, Ordering::Relaxed);
             lock(&self.stopped).push(self.key.clone());
@@ -221,6 +229,8 @@ impl Room {
                 thread::sleep(LOOK);
             }
         }
+        // First of all: a machine without power has no last words.
+        self.unplug();
         groups::kill(&self.place.lab, Some(&self.place.name));
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();

@@ -31,10 +31,10 @@ use self::keeper::Keeper;
 use self::network::Network;
 use self::registry::Lab;
 use super::faults::{Fault, FaultKind};
-use super::lab;
 use super::site::Site;
 use super::store::Store;
 use super::world::Machine;
+use super::{ContainerFacts, lab};
 
 /// How long a machine may take to switch itself off before it is made to.
 const SHUTDOWN: Duration = Duration::from_secs(20);
@@ -140,6 +140,21 @@ fn command(words: &[&str]) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// How many inotify instances a lab of real Kubernetes nodes may want: a kubelet with its pods has
+/// up to twenty, and root's are counted together.
+const INSTANCES: u32 = 512;
+
+/// What to say where this machine's kernel gives root few of them.
+fn watches() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?;
+    let few: u32 = text.trim().parse().ok().filter(|limit| *limit < INSTANCES)?;
+    Some(format!(
+        "all machines together may have {few} inotify instances: with more than four Kubernetes \
+         nodes kube-proxy may say `too many open files`; `sysctl -w \
+         fs.inotify.max_user_instances={INSTANCES}` allows more"
+    ))
+}
+
 /// The real machines of a simulated site.
 pub struct Containers {
     lab: Lab,
@@ -188,6 +203,9 @@ impl Containers {
         let lab = Lab::register(folder)?;
         let standin =
             !setup.layers.iter().chain([&base]).any(|layer| layer.join("usr/bin/kubeadm").exists());
+        if !standin && let Some(few) = watches() {
+            say(&few);
+        }
         let network = Network::make(&lab.id, site, &setup.routers)?;
         let mut lower = vec![layer::write(&lab.folder.join("layer"), &network)?];
         lower.extend(setup.layers.iter().cloned());
@@ -213,9 +231,9 @@ impl Containers {
         })
     }
 
-    /// Whether kubeadm, kubelet and kubectl on the machines are scripted stand-ins.
-    pub fn has_standin(&self) -> bool {
-        self.standin
+    /// What to know of the machines.
+    pub fn facts(&self) -> ContainerFacts {
+        ContainerFacts { network: self.network.hub().to_owned(), standin: self.standin }
     }
 
     /// A VM was switched on.

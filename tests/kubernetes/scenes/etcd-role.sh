@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2016 # run.sh and site.sh set what is used; backquotes are Markdown's
+# Rows of role etcd: machines, certificates and cluster are k8sha's own.
+begin_site etcd-role
+
+say '### etcd as a role'
+say
+say 'Two balancers, three etcd machines in a network of their own, three masters:'
+say
+must 'k8sha up makes the cluster' on_site up up
+table up
+must 'all three nodes are Ready' ready 3
+must "etcd's keys are the operator's alone to read" is "$(find "$work/state/etcd" -type f -printf '%m\n' | sort -u)" 600
+# A line out of the middle of the authority's key is on no machine's disk.
+secret=$(sed -n '/PRIVATE KEY/{n;p;q}' "$work/state/etcd/ca.pem")
+must 'there is such a line' [ ${#secret} -gt 40 ]
+must "the authority's key has not left the operator" fails grep -rqsF -- "$secret" "/var/tmp/k8sha-lab-${lab#k8sha-}/machines"
+must 'k8sha up finds nothing to do' on_site again up
+must 'a second run is settled' is "$(verdict again) $(changes again)" 'settled 0'
+say "The authority's key has not left the operator's folder. A second run: 0 changes."
+
+say
+say '| lost | the client missed the API for | `k8sha up` repaired it in |'
+say '|---|---|---|'
+lose_and_mend 'an etcd machine' 3201
+
+# kubeadm asks every member before it lets a master join: without one it refuses.
+begin hurt rebuild --yes
+reaches hurt '"event":"finished","step":"keys"'
+cut_power 3102
+must 'k8sha rebuild fails without an etcd machine' fails ended
+must 'and says at which joins' grep -q join/ <<<"$(failures hurt)"
+must 'k8sha up mends it' on_site mended up
+must 'all three nodes are Ready' ready 3
+must 'k8sha status finds all well' on_site well status
+say
+say "An etcd machine lost before the joins of a rebuild: the masters' joins failed, \`k8sha up\` made up for it in"
+say "$(wall mended) s."
