@@ -36,7 +36,7 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Clone { node, home, source, full, storage, .. } => {
             vm::clone(context, node, home, *source, *full, storage).await
         }
-        Action::Configure { node, .. } => vm::configure(context, node).await,
+        Action::Configure { node, changes } => vm::configure(context, node, changes).await,
         Action::Grow { node, to_gib } => vm::grow(context, node, *to_gib).await,
         Action::Start { node } => vm::start(context, node).await,
         Action::Boot { node, again } => boot::boot(context, node, *again).await,
