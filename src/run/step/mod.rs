@@ -6,6 +6,7 @@ use super::context::Context;
 use crate::error::Failure;
 use crate::plan::{Action, Step};
 
+mod balance;
 mod boot;
 mod bootstrap;
 mod destroy;
@@ -41,6 +42,7 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Start { node } => vm::start(context, node).await,
         Action::Boot { node, again } => boot::boot(context, node, *again).await,
         Action::NodeDns { node } => dns::node(context, node).await,
+        Action::Balance { node, .. } => balance::balancer(context, node).await,
         Action::Vip => bootstrap::vip(context).await,
         Action::EtcdMember { node } => etcd::member(context, node).await,
         Action::EtcdForm => etcd::form(context).await,
