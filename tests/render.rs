@@ -9,7 +9,7 @@ mod kit {
 #[path = "../src/cluster/fixture.rs"]
 mod fixture;
 
-use k8sha::cloudinit::{NodeSecrets, Seed, Templates, render};
+use k8sha::cloudinit::{KEPT, NodeSecrets, Seed, Templates, render};
 use k8sha::cluster::*;
 use k8sha::kubeadm::config::{self, Join, Keys};
 use kit::golden::assert_golden;
@@ -248,6 +248,39 @@ fn the_same_documents_give_the_same_image_under_the_same_name() {
     other.ip = [10, 101, 1, 150].into();
     let other = seed(&cluster, &other).image(&cluster, &master.name);
     assert_ne!(image.file_name, other.file_name);
+}
+
+#[test]
+fn what_a_balancer_is_given_again_is_what_cloud_init_writes_and_has_a_hash_of_its_own() {
+    let cluster = fixture::k8s1();
+    let hashes = |cluster: &Cluster| {
+        let node = node(cluster, "k8s1vrrp1");
+        let name = seed(cluster, node).image(cluster, &node.name).file_name;
+        let hashes = name.strip_prefix("k8sha-k8s1-cluster-k8s1vrrp1-").unwrap();
+        let (rest, all) = hashes.strip_suffix(".iso").unwrap().split_at(12);
+        assert_eq!(all.len(), 12);
+        (rest.to_owned(), all.to_owned())
+    };
+    let balancer = seed(&cluster, node(&cluster, "k8s1vrrp1"));
+    let paths: Vec<&str> = balancer.kept.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, KEPT);
+    let data = user_data(&balancer);
+    for kept in &balancer.kept {
+        let files = data["write_files"].as_array().unwrap();
+        let written = files.iter().find(|file| file["path"] == kept.path.as_str()).unwrap();
+        assert_eq!((&written["content"], kept.mode.as_str()), (&json!(kept.content), "0644"));
+    }
+    assert!(seed(&cluster, node(&cluster, "k8s1master1")).kept.is_empty());
+
+    let was = hashes(&cluster);
+    let mut fewer = cluster.clone();
+    fewer.nodes.retain(|node| node.name.as_str() != "k8s1master6");
+    let now = hashes(&fewer);
+    assert!(was.0 == now.0 && was.1 != now.1, "{was:?} {now:?}");
+    let mut other = cluster.clone();
+    other.network.ntp = vec!["10.101.1.1".to_owned()];
+    let now = hashes(&other);
+    assert!(was.0 != now.0 && was.1 != now.1, "{was:?} {now:?}");
 }
 
 #[test]

@@ -383,6 +383,9 @@ fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {
             .collect();
         let joined = own.iter().find_map(|step| match (&step.action, ends.get(step.id.as_str())) {
             (Action::Init, Some(End::Done { .. })) => Some("first control plane"),
+            (Action::Balance { .. }, Some(End::Done { changed: true })) => {
+                Some("brought up to date")
+            }
             (Action::EtcdMember { .. }, Some(End::Done { .. })) => Some("etcd member"),
             (Action::Join { .. }, Some(End::Done { .. })) => Some(match node.role {
                 Role::Master => "joined as control plane",

@@ -14,5 +14,5 @@ mod templates;
 
 pub use context::{NodeSecrets, mainline_release};
 pub use error::Error;
-pub use render::{Seed, SeedImage, render};
+pub use render::{KEPT, Kept, Seed, SeedImage, render};
 pub use templates::{TEMPLATES, Templates};

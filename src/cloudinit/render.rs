@@ -13,6 +13,21 @@ const USER_DATA: &str = "user-data";
 const META_DATA: &str = "meta-data";
 const NETWORK_CONFIG: &str = "network-config";
 
+/// What a load balancer gets again, over SSH, whenever it changes: masters and balancers come and go,
+/// and cloud-init reads its documents only once.
+pub const KEPT: [&str; 2] = ["/etc/haproxy/haproxy.cfg", "/etc/keepalived/keepalived.conf"];
+
+/// A file of the documents that is kept up to date for the machine's whole life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it is on the node: one of [`KEPT`].
+    pub path: String,
+    /// Its content, as cloud-init writes it.
+    pub content: String,
+    /// Its permission bits, in octal digits.
+    pub mode: String,
+}
+
 /// The documents of a NoCloud seed.
 ///
 /// `Debug` prints no secret.
@@ -24,14 +39,19 @@ pub struct Seed {
     pub meta_data: String,
     /// The static network.
     pub network_config: String,
+    /// What a load balancer is given again whenever it changes; nothing for others.
+    pub kept: Vec<Kept>,
     masked: String,
+    /// The hash of all that is not kept, where something is.
+    rest: Option<String>,
 }
 
 /// A seed as Proxmox takes it.
 #[derive(Clone)]
 pub struct SeedImage {
     /// The file's name on an ISO storage: `k8sha-CLUSTER-NODE-HASH.iso`, where HASH is the first
-    /// 12 hex digits of the bytes' SHA-256.
+    /// 12 hex digits of the bytes' SHA-256. Where files are [`Kept`], 12 digits over the documents
+    /// without those come before it: so a name tells whether a machine lacks more than them.
     pub file_name: String,
     /// An ISO 9660 image. Holds the private host key.
     pub bytes: Vec<u8>,
@@ -68,14 +88,47 @@ pub fn render(
     let masked = fill(USER_DATA, user_data_template, true)?;
     check(USER_DATA, node, parse(&masked).and_then(|value| user_data_fault(&masked, &value)))?;
     let user_data = fill(USER_DATA, user_data_template, false)?;
-    let unquoted = parse(&user_data).map_err(|_| "a secret breaks the document".to_owned());
-    check(USER_DATA, node, unquoted.map(drop))?;
+    let mut parsed = parse(&user_data).map_err(|_| Error::Document {
+        document: USER_DATA,
+        node: node.name.to_string(),
+        reason: "a secret breaks the document".to_owned(),
+    })?;
+    let kept = match node.role {
+        Role::LoadBalancer => take_kept(&mut parsed),
+        Role::Etcd | Role::Master | Role::Worker => Vec::new(),
+    };
     // The other two have no business with secrets, not even in somebody's override.
     let meta_data = fill(META_DATA, "meta-data.yaml", true)?;
     check(META_DATA, node, parse(&meta_data).and_then(|value| meta_data_fault(&value)))?;
     let network_config = fill(NETWORK_CONFIG, "network-config.yaml", true)?;
     check(NETWORK_CONFIG, node, parse(&network_config).and_then(|value| network_fault(&value)))?;
-    Ok(Seed { user_data: user_data.into(), meta_data, network_config, masked })
+    let rest = || short_hash(format!("{parsed}\n{meta_data}\n{network_config}").as_bytes());
+    let rest = (!kept.is_empty()).then(rest);
+    Ok(Seed { user_data: user_data.into(), meta_data, network_config, kept, masked, rest })
+}
+
+/// Takes the content of the files that are kept out of a document. One that a person's own template
+/// writes in another way, such as encoded, is left to cloud-init.
+fn take_kept(user_data: &mut Value) -> Vec<Kept> {
+    let files = user_data.get_mut("write_files").and_then(Value::as_array_mut);
+    let mut kept = Vec::new();
+    for file in files.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let text = |key: &str| file.get(key).and_then(Value::as_str);
+        let plain =
+            file.keys().all(|key| ["path", "content", "permissions"].contains(&key.as_str()));
+        let path = text("path").filter(|path| plain && KEPT.contains(path)).map(str::to_owned);
+        let mode = text("permissions").unwrap_or("0644").to_owned();
+        let content = file.get_mut("content").filter(|_| path.is_some()).map(Value::take);
+        if let (Some(path), Some(Value::String(content))) = (path, content) {
+            kept.push(Kept { path, content, mode });
+        }
+    }
+    kept
+}
+
+/// The first twelve hex digits of a SHA-256.
+fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Seed {
@@ -95,9 +148,8 @@ impl Seed {
                 File { name: USER_DATA, body: self.user_data.expose_secret().as_bytes() },
             ],
         );
-        let hash: String =
-            Sha256::digest(&bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        SeedImage { file_name: format!("k8sha-{}-{node}-{hash}.iso", cluster.name), bytes }
+        let (rest, hash) = (self.rest.as_deref().unwrap_or_default(), short_hash(&bytes));
+        SeedImage { file_name: format!("k8sha-{}-{node}-{rest}{hash}.iso", cluster.name), bytes }
     }
 }
 

@@ -99,6 +99,18 @@ pub enum Error {
         /// The end of its journal.
         journal: String,
     },
+    /// haproxy or keepalived does not take the configuration that it was given.
+    #[error(
+        "`{unit}` on `{node}` refuses its new configuration and keeps the old one; it says:\n{said}"
+    )]
+    Refused {
+        /// The load balancer.
+        node: String,
+        /// The program, and its unit.
+        unit: String,
+        /// What it says, word for word.
+        said: String,
+    },
     /// No load balancer holds the VIP.
     #[error("no load balancer holds the VIP {vip}; looked on {}", looked.join(", "))]
     VipNowhere {
@@ -184,6 +196,10 @@ impl Error {
             Error::Balancer { unit, .. } => {
                 Some(format!("on that node: `sudo systemctl status {unit}`"))
             }
+            Error::Refused { node, .. } => Some(format!(
+                "`k8sha render {node}` shows that file; mend the profile, or your own template of it \
+                 (`--templates`), and run the same command again"
+            )),
             Error::VipNowhere { .. } => Some(
                 "keepalived gives up the VIP where its check of haproxy fails: `sudo journalctl -u \
                  keepalived` on a load balancer says why"

@@ -81,10 +81,22 @@ fn on_files(words: &[&str], input: &[u8], files: &Files) -> Option<Reply> {
             Some(body) => Reply::out(body.clone()),
             None => Reply::code(1, format!("cat: {path}: No such file or directory\n")),
         },
-        ["install", "-D", "-m", "0600", "-o", _, "-g", _, "/dev/stdin", path] => {
+        ["install", "-D", "-m", _, "-o", _, "-g", _, "/dev/stdin", path] => {
             files.insert((*path).to_owned(), input.to_vec());
             Reply::out("")
         }
+        [verb @ ("cp" | "mv"), _, from, to] => match files.get(*from).cloned() {
+            Some(body) => {
+                files.insert((*to).to_owned(), body);
+                if *verb == "mv" {
+                    files.remove(*from);
+                }
+                Reply::out("")
+            }
+            None => {
+                Reply::code(1, format!("{verb}: cannot stat '{from}': No such file or directory\n"))
+            }
+        },
         ["rm", "-f", paths @ ..] => {
             paths.iter().for_each(|path| drop(files.remove(*path)));
             Reply::out("")

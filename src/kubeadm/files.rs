@@ -46,10 +46,44 @@ pub(super) async fn write_for(
     path: &str,
     body: &[u8],
 ) -> Result<(), Error> {
+    install(remote, user, "0600", path, body).await
+}
+
+/// Writes a file of root's with these permission bits, in octal digits.
+pub(super) async fn write_as(
+    remote: &Remote,
+    mode: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<(), Error> {
+    install(remote, "root", mode, path, body).await
+}
+
+async fn install(
+    remote: &Remote,
+    user: &str,
+    mode: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<(), Error> {
     let command = Command::sudo("install")
-        .args(["-D", "-m", "0600", "-o", user, "-g", user, "/dev/stdin", path])
+        .args(["-D", "-m", mode, "-o", user, "-g", user, "/dev/stdin", path])
         .stdin(body);
     remote.run_ok(&command).await.doing(format!("write `{path}`"))?;
+    Ok(())
+}
+
+/// Copies a file, with its owner and its permissions.
+pub(super) async fn copy(remote: &Remote, from: &str, to: &str) -> Result<(), Error> {
+    let command = Command::sudo("cp").args(["-p", from, to]);
+    remote.run_ok(&command).await.doing(format!("copy `{from}`"))?;
+    Ok(())
+}
+
+/// Moves a file into the place of another, which is never half there.
+pub(super) async fn replace(remote: &Remote, from: &str, to: &str) -> Result<(), Error> {
+    let command = Command::sudo("mv").args(["-f", from, to]);
+    remote.run_ok(&command).await.doing(format!("write `{to}`"))?;
     Ok(())
 }
 

@@ -3,9 +3,10 @@
 //! Every phase looks, acts, waits and looks again. It says `true` where it changed something, and
 //! `false` where everything was as wanted: so a phase may be run again after any interruption.
 //! The order: [`facts`], [`etcd`], [`vip`], [`init`], [`join`], [`label`], [`kubeconfig`], [`cni`],
-//! [`ready`]; before them [`etcd::form`], where etcd is ours. What takes minutes runs on the node as a systemd unit ([`unit`]) that a lost
-//! connection does not end.
+//! [`ready`]; before them [`balance`], and [`etcd::form`] where etcd is ours. What takes minutes runs
+//! on the node as a systemd unit ([`unit`]) that a lost connection does not end.
 
+pub mod balance;
 pub mod cni;
 pub mod config;
 mod error;

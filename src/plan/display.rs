@@ -30,6 +30,10 @@ impl fmt::Display for Action {
             Action::Boot { again: false, .. } => write!(f, "wait for SSH, cloud-init and kernel"),
             Action::Boot { again: true, .. } => write!(f, "run cloud-init again, which has failed"),
             Action::NodeDns { .. } => write!(f, "ask the name servers from the node"),
+            Action::Balance { files, .. } => {
+                let names = files.iter().map(|path| path.rsplit('/').next().unwrap_or(path));
+                write!(f, "bring {} up to date", names.collect::<Vec<_>>().join(" and "))
+            }
             Action::Vip => write!(f, "see that one load balancer holds the VIP"),
             Action::EtcdMember { .. } => write!(f, "plant etcd's certificates"),
             Action::EtcdForm => write!(f, "form the etcd cluster, or bring its members back"),

@@ -22,6 +22,9 @@ pub struct Inventory {
     pub vms: BTreeMap<NodeName, VmState>,
     /// What the running nodes say of themselves.
     pub nodes: BTreeMap<NodeName, NodeState>,
+    /// The files of load balancers that are kept up to date and in use, and their SHA-256; nothing of
+    /// those that could not be asked.
+    pub balancers: BTreeMap<NodeName, BTreeMap<String, String>>,
     /// The members of our etcd on the nodes that could be asked.
     pub etcd: BTreeMap<NodeName, EtcdMember>,
     /// Masters whose etcd client certificate is not the one of now.

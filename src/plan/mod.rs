@@ -185,6 +185,13 @@ pub enum Action {
         /// The node.
         node: NodeName,
     },
+    /// Bring a load balancer's configuration files up to date, and let their programs read them.
+    Balance {
+        /// The node.
+        node: NodeName,
+        /// The files that differ, or all where it could not be asked.
+        files: Vec<String>,
+    },
     /// See that exactly one load balancer holds the VIP.
     Vip,
     /// Plant the certificates of a member of our etcd.

@@ -8,6 +8,10 @@ use super::spec::{self, NodeSpec};
 use super::{Action, Fate, Plan, Step, VmFate};
 use crate::cluster::{Cluster, Cni, HostName, Node, NodeName, Role, TemplateSource, VmId};
 
+mod balance;
+#[cfg(test)]
+mod tests;
+
 /// Which part of the job is planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -61,6 +65,8 @@ pub fn plan(
     if part.provision {
         draft.provision();
     }
+    draft.boots();
+    draft.balance();
     if part.bootstrap {
         draft.bootstrap();
     }
@@ -187,9 +193,11 @@ impl Draft<'_> {
         for node in &rows {
             self.vm(node);
         }
-        for node in &rows {
-            self.boot(node);
-        }
+    }
+
+    fn boots(&mut self) {
+        let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
+        rows.iter().for_each(|node| self.boot(node));
     }
 
     /// Waits for a node's first boot, unless it is over.
@@ -279,10 +287,7 @@ impl Draft<'_> {
         let uploaded =
             self.inventory.hosts.get(&node.host).is_some_and(|state| state.isos.contains(&volume));
         if booted && !uploaded {
-            self.notices.push(format!(
-                "{name}: its cloud-init documents have changed; a machine that has booted does not \
-                 read them again, `k8sha rebuild` makes it anew"
-            ));
+            self.notices.extend(self.unread(node));
         } else if !booted && !uploaded {
             self.step(
                 format!("seed/{name}"),
@@ -352,10 +357,6 @@ impl Draft<'_> {
     fn bootstrap(&mut self) {
         let cluster = self.cluster;
         let first = cluster.first_master().clone();
-        if !self.part.provision {
-            let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
-            rows.iter().for_each(|node| self.boot(node));
-        }
         let kube = self.inventory.kubernetes.clone().unwrap_or_default();
         let registered = |node: &Node| kube.nodes.get(&node.fqdn);
         let joining: Vec<&Node> = cluster
@@ -366,7 +367,7 @@ impl Draft<'_> {
             .collect();
         let balancers: Vec<String> = cluster
             .with_role(Role::LoadBalancer)
-            .map(|lb| format!("node-dns/{}", lb.name))
+            .flat_map(|lb| ["node-dns", "balance"].map(|verb| format!("{verb}/{}", lb.name)))
             .collect();
         let node_dns = |node: &Node| format!("node-dns/{}", node.name);
 

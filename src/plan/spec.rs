@@ -15,6 +15,9 @@ pub const DISK: &str = "scsi0";
 /// The drive that the seed ISO sits in.
 pub const SEED_DRIVE: &str = "ide2";
 
+/// How long each hash in the name of a seed ISO is.
+const HASH: usize = 12;
+
 /// What a node's VM is to look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSpec {
@@ -28,6 +31,8 @@ pub struct NodeSpec {
     pub line: String,
     /// The description that carries the mark.
     pub description: String,
+    /// The files that are kept up to date on the machine once it has booted, and their SHA-256.
+    pub kept: BTreeMap<String, String>,
 }
 
 /// The first twelve hex digits of a SHA-256, which is what our names and marks carry.
@@ -83,7 +88,28 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
     };
     let line = format!("{} {} of cluster {}", node.role, node.fqdn, cluster.name);
     let description = mark.describe(&line);
-    NodeSpec { seed_file: seed_file.to_owned(), settings, mark, line, description }
+    let kept = BTreeMap::new();
+    NodeSpec { seed_file: seed_file.to_owned(), settings, mark, line, description, kept }
+}
+
+/// Whether a volume is a seed ISO with this before its hashes.
+pub fn is_seed(volume: &str, prefix: &str) -> bool {
+    let file = volume.rsplit('/').next().unwrap_or(volume);
+    let hash = file.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".iso"));
+    hash.is_some_and(|hash| {
+        [HASH, 2 * HASH].contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+/// Whether the seed in a VM's drive differs from the one of now in nothing but files that are kept
+/// up to date: then the first of the two hashes in their names is the same.
+pub fn lacks_only_kept(drive: &str, seed_file: &str) -> bool {
+    let hashes = seed_file.strip_suffix(".iso").and_then(|stem| stem.rsplit('-').next());
+    let volume = drive.split(',').next().unwrap_or(drive);
+    hashes.filter(|hashes| hashes.len() == 2 * HASH).is_some_and(|_| {
+        let before = seed_file.len().saturating_sub(HASH + ".iso".len());
+        seed_file.get(..before).is_some_and(|same| is_seed(volume, same))
+    })
 }
 
 /// The settings that differ between a VM's configuration and what is asked for.
@@ -150,6 +176,32 @@ fn properties(text: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_seed_tells_whether_more_than_kept_files_have_changed() {
+        let (rest, one, two) = ("00112233aabb", "ccddeeff0011", "223344556677");
+        let now = format!("k8sha-c-lb1-{rest}{two}.iso");
+        let drive =
+            |hashes: &str| format!("local:iso/k8sha-c-lb1-{hashes}.iso,media=cdrom,size=4M");
+        assert!(lacks_only_kept(&drive(&format!("{rest}{one}")), &now));
+        assert!(!lacks_only_kept(&drive(&format!("{one}{one}")), &now));
+        assert!(!lacks_only_kept(&drive(one), &now), "a name of one hash says nothing of it");
+        assert!(!lacks_only_kept("none,media=cdrom", &now));
+        assert!(!lacks_only_kept(&drive(one), &format!("k8sha-c-lb1-{one}.iso")));
+    }
+
+    #[test]
+    fn a_seed_is_known_by_its_prefix_and_its_hashes() {
+        for (volume, is) in [
+            ("local:iso/k8sha-c-lb1-00112233aabb.iso", true),
+            ("local:iso/k8sha-c-lb1-00112233aabbccddeeff0011.iso", true),
+            ("local:iso/k8sha-c-lb1-2-00112233aabb.iso", false),
+            ("local:iso/k8sha-c-lb1-00112233.iso", false),
+            ("local:iso/ubuntu.iso", false),
+        ] {
+            assert_eq!(is_seed(volume, "k8sha-c-lb1-"), is, "{volume}");
+        }
+    }
 
     #[test]
     fn what_proxmox_adds_to_a_setting_is_no_difference() {

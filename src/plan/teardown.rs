@@ -65,7 +65,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         });
         let prefix = spec::seed_prefix(cluster, node);
         for (host, state) in &inventory.hosts {
-            for volume in state.isos.iter().filter(|volume| is_seed(volume, &prefix)) {
+            for volume in state.isos.iter().filter(|volume| spec::is_seed(volume, &prefix)) {
                 push(
                     format!("remove/{host}/{volume}"),
                     host.to_string(),
@@ -131,11 +131,4 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         steps,
         notices,
     }
-}
-
-/// Whether a volume is a seed ISO with this name before its hash.
-fn is_seed(volume: &str, prefix: &str) -> bool {
-    let file = volume.rsplit('/').next().unwrap_or(volume);
-    let hash = file.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".iso"));
-    hash.is_some_and(|hash| hash.len() == 12 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }

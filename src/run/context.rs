@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use crate::cloudinit::{NodeSecrets, SeedImage, Templates, render};
+use crate::cloudinit::{Kept, NodeSecrets, SeedImage, Templates, render};
 use crate::cluster::{Cluster, Etcd, HostName, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
+use crate::kubeadm::balance;
 use crate::kubeadm::etcd::{self, member::Machine};
 use crate::kubeadm::join::Admission;
 use crate::net::Dialer;
@@ -57,6 +58,8 @@ pub struct Context {
     pub specs: Specs,
     /// Each node's seed.
     pub seeds: BTreeMap<NodeName, SeedImage>,
+    /// The files that each node is given again whenever they change.
+    pub kept: BTreeMap<NodeName, Vec<balance::File>>,
     /// The Proxmox hosts.
     pub fleet: Fleet,
     /// The nodes, by SSH.
@@ -95,8 +98,8 @@ impl Context {
     ) -> Result<Self, Failure> {
         let creation = state.creation()?;
         let operator = state.operator_key()?;
-        let (mut specs, mut seeds, mut remotes) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeMap::<NodeName, Remote>::new());
+        let (mut specs, mut seeds, mut kept, mut remotes) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::<_, Remote>::new());
         for node in &cluster.nodes {
             let host_key = state.host_key(&node.name)?;
             let known = HostKey::parse(&host_key.public).map_err(|error| {
@@ -108,15 +111,16 @@ impl Context {
                 operator_public: operator.public.clone(),
             };
             let instance = instance_id(&cluster, node, &creation);
-            let seed = render(templates, &cluster, node, &secrets, &instance)
-                .map_err(|error| {
+            let rendered =
+                render(templates, &cluster, node, &secrets, &instance).map_err(|error| {
                     Failure::new(Exit::Usage, "render the seed", error).on(&node.name)
-                })?
-                .image(&cluster, &node.name);
-            specs.insert(
-                node.name.clone(),
-                spec::node_spec(&cluster, node, &seed.file_name, &creation),
-            );
+                })?;
+            let seed = rendered.image(&cluster, &node.name);
+            let files: Vec<balance::File> = rendered.kept.into_iter().map(file).collect();
+            let mut wanted = spec::node_spec(&cluster, node, &seed.file_name, &creation);
+            wanted.kept = files.iter().map(|file| (file.path.clone(), file.sha256())).collect();
+            specs.insert(node.name.clone(), wanted);
+            kept.insert(node.name.clone(), files);
             seeds.insert(node.name.clone(), seed);
             remotes.insert(
                 node.name.clone(),
@@ -139,6 +143,7 @@ impl Context {
             cluster,
             specs,
             seeds,
+            kept,
             fleet,
             remotes,
             admission,
@@ -190,6 +195,11 @@ impl Context {
         let balancers = self.cluster.with_role(Role::LoadBalancer);
         balancers.map(|node| self.remote(&node.name).clone()).collect()
     }
+}
+
+fn file(kept: Kept) -> balance::File {
+    let Kept { path, content, mode } = kept;
+    balance::File { path, content, mode }
 }
 
 /// cloud-init's instance id: it stays the same as long as the VM lives.
@@ -250,4 +260,17 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
         )?);
     }
     Ok(clients.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_is_kept_up_to_date_has_a_program_that_reads_it() {
+        for path in crate::cloudinit::KEPT {
+            let kept = Kept { path: path.into(), content: String::new(), mode: "0644".into() };
+            assert!(file(kept).reader().is_ok(), "{path}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::context::{Context, instance_id};
 use super::first_boot::FirstBoot;
 use crate::cluster::{Node, NodeName, Role};
-use crate::kubeadm::{etcd, facts, ready};
+use crate::kubeadm::{balance, etcd, facts, ready};
 use crate::plan::inventory::{
     EtcdMember, Inventory, KubeNode, KubernetesState, NodeState, VmState,
 };
@@ -34,6 +34,7 @@ pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory) {
         asking.join_all().await.into_iter().collect();
     inventory.nodes =
         answers.into_iter().filter_map(|(name, state)| Some((name, state?))).collect();
+    look_balancers(context, inventory).await;
     look_etcd(context, inventory).await;
     let first = &context.cluster.first_master().name;
     if inventory.nodes.get(first).is_some_and(|state| state.booted) {
@@ -47,6 +48,23 @@ async fn ask(context: &Context, node: &Node) -> Option<NodeState> {
     let instance = instance_id(&context.cluster, node, &context.creation);
     let failed = seen.status == "error" && seen.instance == instance;
     Some(NodeState { booted: seen.is_over(node, &instance), failed, kernel: seen.kernel })
+}
+
+/// Asks the load balancers that have booted for the files that are kept up to date.
+async fn look_balancers(context: &Context, inventory: &mut Inventory) {
+    let mut asking = JoinSet::new();
+    for (name, files) in context.kept.iter().filter(|(_, files)| !files.is_empty()) {
+        if inventory.nodes.get(name).is_some_and(|state| state.booted) {
+            let (name, files) = (name.clone(), files.clone());
+            let remote = context.remote(&name).clone();
+            asking.spawn(async move {
+                let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+                let asked = balance::look(&remote, &paths);
+                Some((name, tokio::time::timeout(REACH, asked).await.ok()?.ok()?))
+            });
+        }
+    }
+    inventory.balancers = asking.join_all().await.into_iter().flatten().collect();
 }
 
 /// Asks the members of our etcd, and the masters for the certificate with which they call it. What

@@ -54,6 +54,16 @@ pub fn applied(world: &World) -> BTreeMap<String, Value> {
     world.lab.applied()
 }
 
+/// A file on the guest of a VM, by the VM's name.
+pub fn file(world: &World, name: &str, path: &str) -> Option<String> {
+    world.lab.file(name, path)
+}
+
+/// What `journalctl -u` shows of a unit on the guest of a VM, by the VM's name.
+pub fn journal(world: &World, name: &str, unit: &str) -> Vec<String> {
+    world.lab.journal(name, unit)
+}
+
 /// SHA-256, in hex, over everything that users of a world can see; see [`super::Sim::digest`].
 pub fn digest(world: &World) -> String {
     let state = (world.pve.visible(), world.lab.etcd_keys());

@@ -35,6 +35,7 @@ mod needs;
 mod neighbours;
 mod openssh;
 mod profiles;
+mod reload;
 mod routes;
 mod scripts;
 mod seeds;

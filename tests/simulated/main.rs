@@ -8,6 +8,7 @@ mod standing;
 mod world;
 
 mod access;
+mod balancers;
 mod doctor;
 mod etcd;
 mod faults;

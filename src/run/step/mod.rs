@@ -6,6 +6,7 @@ use super::context::Context;
 use crate::error::Failure;
 use crate::plan::{Action, Step};
 
+mod balance;
 mod boot;
 mod bootstrap;
 mod destroy;
@@ -36,11 +37,12 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Clone { node, home, source, full, storage, .. } => {
             vm::clone(context, node, home, *source, *full, storage).await
         }
-        Action::Configure { node, .. } => vm::configure(context, node).await,
+        Action::Configure { node, changes } => vm::configure(context, node, changes).await,
         Action::Grow { node, to_gib } => vm::grow(context, node, *to_gib).await,
         Action::Start { node } => vm::start(context, node).await,
         Action::Boot { node, again } => boot::boot(context, node, *again).await,
         Action::NodeDns { node } => dns::node(context, node).await,
+        Action::Balance { node, .. } => balance::balancer(context, node).await,
         Action::Vip => bootstrap::vip(context).await,
         Action::EtcdMember { node } => etcd::member(context, node).await,
         Action::EtcdForm => etcd::form(context).await,

@@ -3,7 +3,7 @@
 
 use crate::cluster::{CloneMode, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
-use crate::plan::spec;
+use crate::plan::{Change, spec};
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Client, CloneRequest, Nic, Params};
 use crate::run::context::Context;
@@ -64,8 +64,13 @@ pub(super) async fn clone(
     Ok(true)
 }
 
-/// Sets what differs in a VM's configuration.
-pub(super) async fn configure(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+/// Sets what differs in a VM's configuration: of one that was there when the plan was made only what
+/// the plan names, for a machine that has booted keeps the seed that it has read.
+pub(super) async fn configure(
+    context: &Context,
+    name: &NodeName,
+    planned: &[Change],
+) -> Result<bool, Failure> {
     let (client, doing, on) = at(context, name, "configure")?;
     let fault = |error| proxmox(&doing, &error).on(&on);
     let node = context.node(name);
@@ -74,7 +79,8 @@ pub(super) async fn configure(context: &Context, name: &NodeName) -> Result<bool
     own(context, name, &config, &doing)?;
     let mut params = Params::new();
     let mut changed = false;
-    for change in spec::changes(spec, &config.0) {
+    let named = |key: &str| planned.is_empty() || planned.iter().any(|change| change.key == key);
+    for change in spec::changes(spec, &config.0).into_iter().filter(|change| named(&change.key)) {
         let value = match change.key.as_str() {
             "description" => spec.description.clone(),
             // A NIC that is set without its MAC address gets a new one.

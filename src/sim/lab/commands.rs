@@ -55,15 +55,15 @@ pub fn pace(argv: &[String]) -> f64 {
 }
 
 /// Programs of a stock Ubuntu whose effects nothing here asks for.
-const PLAIN: &str = "add-apt-repository cd chmod chown chronyc containerd cp crictl ctr curl cut depmod \
+const PLAIN: &str = "add-apt-repository cd chmod chown chronyc containerd crictl ctr curl cut depmod \
     dpkg dpkg-reconfigure echo env ethtool export find gpg grep haproxy hostnamectl ipset iptables \
-    ipvsadm keepalived ln localectl logger ls lsmod mkdir modprobe mount mv netplan nft passwd printf \
+    ipvsadm keepalived ln localectl logger ls lsmod mkdir modprobe mount netplan nft passwd printf \
     resolvectl sed set sleep snap ss swapoff systemd-sysusers systemd-tmpfiles tar tee timedatectl timeout touch true \
     truncate udevadm ufw umask umount update-ca-certificates update-grub update-initramfs usermod \
     visudo wget xargs";
 /// Programs whose effects count.
 const COUNTED: &str =
-    "apt-get apt-mark bash cloud-init false install poweroff reboot rm sh sysctl systemctl";
+    "apt-get apt-mark bash cloud-init cp false install mv poweroff reboot rm sh sysctl systemctl";
 
 /// Whether [`run`] knows a command.
 pub fn known(argv: &[String]) -> bool {
@@ -102,6 +102,7 @@ pub fn run(guest: &mut Guest, argv: &[String], stdin: &str) -> Output {
             Output::ok("")
         }
         "install" => install(guest, rest, stdin),
+        "cp" | "mv" => copy(guest, base(name), rest),
         "rm" => {
             for path in rest.iter().filter(|word| !word.starts_with('-')) {
                 guest.disk.files.remove(*path);
@@ -156,9 +157,9 @@ fn systemctl(guest: &mut Guest, rest: &[&str]) -> Output {
             continue;
         }
         let started = match verb {
-            "start" | "restart" | "reload-or-restart" | "reload" | "try-restart" => {
-                guest.start(&unit)
-            }
+            "reload" => guest.reload(&unit),
+            "reload-or-restart" if guest.active(&unit) => guest.reload(&unit),
+            "start" | "restart" | "reload-or-restart" | "try-restart" => guest.start(&unit),
             "enable" => {
                 if !guest.has_unit(&unit) {
                     let text =
@@ -236,6 +237,25 @@ fn install(guest: &mut Guest, rest: &[&str], stdin: &str) -> Output {
         }
         _ => Output::failed(1, "install: missing destination file operand"),
     }
+}
+
+/// `cp FROM TO` and `mv FROM TO` of one file, which keeps its mode and owner (`cp -p`).
+fn copy(guest: &mut Guest, name: &str, rest: &[&str]) -> Output {
+    let paths: Vec<&str> = rest.iter().copied().filter(|word| !word.starts_with('-')).collect();
+    let [from, to] = paths.as_slice() else {
+        return Output::failed(1, format!("{name}: missing file operand"));
+    };
+    let Some(file) = guest.disk.files.get(*from).cloned() else {
+        return Output::failed(
+            1,
+            format!("{name}: cannot stat '{from}': No such file or directory"),
+        );
+    };
+    guest.disk.files.insert((*to).to_owned(), file);
+    if name == "mv" {
+        guest.disk.files.remove(*from);
+    }
+    Output::ok("")
 }
 
 fn script(guest: &mut Guest, path: &str, rest: &[&str]) -> Output {

@@ -30,11 +30,11 @@ pub struct Vrrp {
     pub tracks: bool,
 }
 
-/// Reads haproxy's configuration.
+/// Reads haproxy's configuration, which is in the file `path`.
 ///
 /// # Errors
 /// What haproxy says of it.
-pub fn haproxy(text: &str) -> Result<Vec<Frontend>, String> {
+pub fn haproxy(path: &str, text: &str) -> Result<Vec<Frontend>, String> {
     #[derive(Default)]
     struct Section {
         binds: Vec<(Option<Ipv4Addr>, u16)>,
@@ -46,7 +46,7 @@ pub fn haproxy(text: &str) -> Result<Vec<Frontend>, String> {
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
         let line = line.split('#').next().unwrap_or_default();
         let words: Vec<&str> = line.split_whitespace().collect();
-        let complaint = |what: String| format!("config : parsing [{HAPROXY}:{number}] : {what}");
+        let complaint = |what: String| format!("config : parsing [{path}:{number}] : {what}");
         match words.as_slice() {
             [] => {}
             [kind @ ("global" | "defaults" | "frontend" | "backend" | "listen"), rest @ ..]
@@ -85,6 +85,12 @@ pub fn haproxy(text: &str) -> Result<Vec<Frontend>, String> {
                 })?;
                 sections.entry(name.clone()).or_default().servers.push(to);
             }
+            ["server", ..] => {
+                return Err(format!(
+                    "config : [{path}:{number}] : 'server' expects <name> and <addr>[:<port>] as \
+                     arguments."
+                ));
+            }
             _ => {}
         }
     }
@@ -108,6 +114,20 @@ pub fn haproxy(text: &str) -> Result<Vec<Frontend>, String> {
         }
     }
     Ok(frontends)
+}
+
+/// What keepalived says against its configuration: that its braces do not match.
+pub fn keepalived_fault(text: &str) -> Option<String> {
+    let lines = text.lines().map(|line| line.split(['#', '!']).next().unwrap_or_default());
+    let (open, closed) = lines.fold((0i32, 0i32), |(open, closed), line| {
+        let count = |brace| line.matches(brace).count() as i32;
+        (open + count('{'), closed + count('}'))
+    });
+    match open - closed {
+        0 => None,
+        more @ 1.. => Some(format!("There are {more} missing '}}'s or extra '{{'s")),
+        fewer => Some(format!("There are {} missing '{{'s or extra '}}'s", -fewer)),
+    }
 }
 
 /// Reads keepalived's configuration.
@@ -152,7 +172,7 @@ mod tests {
         let text = "global\n  daemon\ndefaults\n  mode tcp\nfrontend api\n  bind *:6443\n  \
             default_backend masters\nbackend masters\n  option httpchk\n  \
             server m1 10.101.1.101:6443 check check-ssl verify none\n";
-        let frontends = haproxy(text).unwrap();
+        let frontends = haproxy(HAPROXY, text).unwrap();
         assert_eq!(frontends[0].port, 6443);
         assert_eq!(frontends[0].servers, ["10.101.1.101:6443".parse().unwrap()]);
     }
@@ -160,7 +180,9 @@ mod tests {
     #[test]
     fn a_backend_that_is_missing_stops_haproxy() {
         let text = "frontend api\n bind *:6443\n default_backend nobody\n";
-        assert!(haproxy(text).unwrap_err().contains("unable to find required default_backend"));
+        assert!(
+            haproxy(HAPROXY, text).unwrap_err().contains("unable to find required default_backend")
+        );
     }
 
     #[test]

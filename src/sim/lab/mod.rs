@@ -261,6 +261,22 @@ impl Lab {
         self.etcd.iter().flat_map(|etcd| etcd.kv.keys().cloned()).collect()
     }
 
+    /// A file on the guest of a VM, by the VM's name.
+    pub fn file(&self, name: &str, path: &str) -> Option<String> {
+        self.named(name)?.text(path).map(str::to_owned)
+    }
+
+    /// The journal of a unit on the guest of a VM, by the VM's name.
+    pub fn journal(&self, name: &str, unit: &str) -> Vec<String> {
+        let run = self.named(name).and_then(|guest| guest.run.as_ref());
+        let unit = run.and_then(|run| run.units.get(unit));
+        unit.map(|unit| unit.journal.clone()).unwrap_or_default()
+    }
+
+    fn named(&self, name: &str) -> Option<&Guest> {
+        self.guests.values().find(|guest| guest.machine.name == name)
+    }
+
     /// Lets those agree that have to: etcd's members, the holders of virtual addresses.
     fn settle(&mut self) {
         self.settle_etcd();

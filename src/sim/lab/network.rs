@@ -60,8 +60,9 @@ impl Lab {
         Reach::Refused
     }
 
+    /// What haproxy has read, which is not what the file says by now.
     fn frontends(&self, guest: &Guest) -> Vec<lb::Frontend> {
-        lb::haproxy(guest.text(lb::HAPROXY).unwrap_or_default()).unwrap_or_default()
+        lb::haproxy(lb::HAPROXY, guest.in_use("haproxy")).unwrap_or_default()
     }
 
     /// Lets VRRP settle: an address stays where it is while its holder is well (`nopreempt`), and
@@ -72,7 +73,7 @@ impl Lab {
             if guest.address().is_none() || !guest.active("keepalived") {
                 continue;
             }
-            for instance in lb::keepalived(guest.text(lb::KEEPALIVED).unwrap_or_default()) {
+            for instance in lb::keepalived(guest.in_use("keepalived")) {
                 if instance.tracks && !guest.active("haproxy") {
                     continue;
                 }

@@ -32,6 +32,9 @@ pub struct Unit {
     pub journal: Vec<String>,
     /// The process of a transient unit.
     pub process: Option<Process>,
+    /// The configuration that its program has read.
+    #[serde(default)]
+    pub config: String,
 }
 
 /// `ActiveState`.
@@ -71,7 +74,17 @@ impl Unit {
             status: u32::from(failed),
             journal,
             process: None,
+            config: String::new(),
         }
+    }
+}
+
+/// The configuration file that a unit's program reads when it starts, where it counts here.
+fn config_of(unit: &str) -> Option<&'static str> {
+    match unit {
+        "haproxy" => Some(lb::HAPROXY),
+        "keepalived" => Some(lb::KEEPALIVED),
+        _ => None,
     }
 }
 
@@ -111,25 +124,51 @@ impl Guest {
         if !self.has_unit(unit) {
             return Err(format!("Failed to start {unit}.service: Unit {unit}.service not found."));
         }
-        let made = self.started(unit);
+        let mut made = self.started(unit);
+        made.config = self.config(unit).to_owned();
         let failed = made.state == State::Failed;
         if let Some(run) = &mut self.run {
             run.units.insert(unit.to_owned(), made);
         }
-        if failed {
-            return Err(format!(
-                "Job for {unit}.service failed because the control process exited with error \
-                 code.\nSee \"systemctl status {unit}.service\" and \"journalctl -xeu \
-                 {unit}.service\" for details."
-            ));
+        if failed { Err(failed_job(unit)) } else { Ok(()) }
+    }
+
+    /// Lets a unit's program read its configuration again. One that it does not take leaves it running
+    /// with the one that it has.
+    ///
+    /// # Errors
+    /// What `systemctl reload` prints.
+    pub fn reload(&mut self, unit: &str) -> Result<(), String> {
+        if !self.active(unit) {
+            return Err(format!("{unit}.service is not active, cannot reload."));
         }
+        let mut made = self.started(unit);
+        let config = self.config(unit).to_owned();
+        let run = self.run.as_mut().and_then(|run| run.units.get_mut(unit));
+        let Some(known) = run else { return Ok(()) };
+        if made.state == State::Failed {
+            known.journal.append(&mut made.journal);
+            return Err(failed_job(unit));
+        }
+        known.journal.push(format!("Reloaded {unit}.service."));
+        known.config = config;
         Ok(())
+    }
+
+    /// The configuration that a unit's program has read.
+    pub fn in_use(&self, unit: &str) -> &str {
+        let unit = self.run.as_ref().and_then(|run| run.units.get(unit));
+        unit.map_or("", |unit| unit.config.as_str())
+    }
+
+    fn config(&self, unit: &str) -> &str {
+        config_of(unit).and_then(|path| self.text(path)).unwrap_or_default()
     }
 
     fn started(&self, unit: &str) -> Unit {
         let running = |line: &str| Unit::new(State::Active, "running", vec![line.to_owned()]);
         match unit {
-            "haproxy" => match lb::haproxy(self.text(lb::HAPROXY).unwrap_or_default()) {
+            "haproxy" => match lb::haproxy(lb::HAPROXY, self.config(unit)) {
                 Ok(_) => running("Started HAProxy Load Balancer."),
                 Err(text) => Unit::new(
                     State::Failed,
@@ -178,4 +217,11 @@ impl Guest {
             }
         }
     }
+}
+
+fn failed_job(unit: &str) -> String {
+    format!(
+        "Job for {unit}.service failed because the control process exited with error code.\nSee \
+         \"systemctl status {unit}.service\" and \"journalctl -xeu {unit}.service\" for details."
+    )
 }

@@ -7,6 +7,7 @@ use super::guest::Guest;
 use super::{Lab, pace};
 
 mod apply;
+mod balancer;
 mod cilium;
 mod curl;
 mod dig;
@@ -86,7 +87,7 @@ fn parse(guest: &Guest, user: &str, line: &str) -> Result<(Vec<String>, bool), O
     Ok((words, root))
 }
 
-const READING: [&str; 13] = [
+const READING: [&str; 15] = [
     "cat",
     "test",
     "tail",
@@ -98,6 +99,8 @@ const READING: [&str; 13] = [
     "cloud-init",
     "dig",
     "journalctl",
+    "haproxy",
+    "keepalived",
     "id",
     "whoami",
 ];
@@ -131,6 +134,8 @@ impl Lab {
             "getent" => Some(system::getent(&call)),
             "cloud-init" if call.argv.get(1) != Some(&"clean") => Some(system::cloud_init(&call)),
             "dig" => Some(dig::dig(&call)),
+            "haproxy" => Some(balancer::haproxy(&call)),
+            "keepalived" => Some(balancer::keepalived(&call)),
             "journalctl" => Some(systemd::journalctl(&call)),
             "systemctl" => systemd::look(&call),
             "kubeadm" => kubeadm::look(&call),

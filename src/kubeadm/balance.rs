@@ -1,0 +1,290 @@
+//! The load balancers' configuration, on machines that have booted: haproxy's names every master, and
+//! masters come and go.
+//!
+//! A file is put in place of the old one only when its program finds no fault in it. The old one stays
+//! beside it until the program has read the new one: it is put back where that fails, and where we
+//! were interrupted in between, it tells the next run that the program may not have read what is there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::Doing;
+use super::unit::journal;
+use super::{Error, files};
+use crate::report::event;
+use crate::ssh::{Command, Output, Remote};
+use crate::tempo::Tempo;
+
+/// How a file is called that its program has not checked yet.
+const NEW: &str = ".k8sha-new";
+/// How the file is called that was there before, until the new one has been read.
+const BEFORE: &str = ".k8sha-before";
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a program may take to read its configuration again.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A configuration file as it is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is.
+    pub path: String,
+    /// Its content.
+    pub content: String,
+    /// Its permission bits, in octal digits.
+    pub mode: String,
+}
+
+impl File {
+    /// Its SHA-256 as hex digits.
+    pub fn sha256(&self) -> String {
+        files::sha256(self.content.as_bytes())
+    }
+
+    /// The program that reads it, by the name of its unit, and how it judges a file.
+    ///
+    /// # Errors
+    /// Where no program is known.
+    pub fn reader(&self) -> Result<Reader, Error> {
+        match self.path.as_str() {
+            "/etc/haproxy/haproxy.cfg" => Ok(Reader { unit: "haproxy", check: &["-c", "-f"] }),
+            "/etc/keepalived/keepalived.conf" => Ok(Reader {
+                unit: "keepalived",
+                check: &["--log-console", "--dont-fork", "--config-test", "-f"],
+            }),
+            path => Err(Error::Unread {
+                what: format!("`{path}`"),
+                node: "load balancers".to_owned(),
+                cause: "no program of theirs reads it".to_owned(),
+            }),
+        }
+    }
+}
+
+/// A program that reads a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Its name, and its unit's.
+    unit: &'static str,
+    /// The arguments before a file that it is to judge.
+    check: &'static [&'static str],
+}
+
+/// The SHA-256 of those of the files that are in use.
+///
+/// # Errors
+/// Where the node cannot be asked.
+pub async fn look(remote: &Remote, paths: &[&str]) -> Result<BTreeMap<String, String>, Error> {
+    let before: Vec<String> = paths.iter().map(|path| format!("{path}{BEFORE}")).collect();
+    let asked: Vec<&str> = paths.iter().copied().chain(before.iter().map(String::as_str)).collect();
+    let mut found = files::hashes(remote, &asked).await?;
+    for (path, before) in paths.iter().zip(&before) {
+        if found.remove(before).is_some() {
+            found.remove(*path);
+        }
+    }
+    Ok(found)
+}
+
+/// Brings the files up to date and lets their programs read them; says whether one was not. A reload
+/// ends no connection and moves no VIP.
+///
+/// # Errors
+/// What a program says against its new file, which it then does not get; or where the node refuses.
+pub async fn update(remote: &Remote, files: &[File], tempo: Tempo) -> Result<bool, Error> {
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let found = look(remote, &paths).await?;
+    let mut changed = false;
+    for file in files.iter().filter(|file| found.get(&file.path) != Some(&file.sha256())) {
+        put(remote, file, tempo).await?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+async fn put(remote: &Remote, file: &File, tempo: Tempo) -> Result<(), Error> {
+    let Reader { unit, check } = file.reader()?;
+    let path = &file.path;
+    let (new, before) = (format!("{path}{NEW}"), format!("{path}{BEFORE}"));
+    files::write_as(remote, &file.mode, &new, file.content.as_bytes()).await?;
+    let check = Command::sudo(unit).args(check.iter().copied()).arg(&new);
+    let judged = remote.run(&check).await.doing(format!("check `{new}`"))?;
+    if !judged.success() {
+        files::remove(remote, &new).await?;
+        return Err(refused(remote, unit, words(&judged)));
+    }
+    let there = files::hashes(remote, &[path]).await?;
+    match there.get(path) {
+        // We were interrupted: what the program has read is beside it already.
+        Some(hash) if *hash == file.sha256() => {}
+        Some(_) => files::copy(remote, path, &before).await?,
+        None => {}
+    }
+    files::replace(remote, &new, path).await?;
+    event::progress(format!("{unit} reads its new configuration"));
+    if let Err(said) = reload(remote, unit, tempo).await? {
+        if files::exists(remote, &before).await? {
+            files::replace(remote, &before, path).await?;
+        } else {
+            files::remove(remote, path).await?;
+        }
+        // It may not run even so; what counts is what it said first.
+        let _ = reload(remote, unit, tempo).await?;
+        return Err(refused(remote, unit, said));
+    }
+    files::remove(remote, &before).await
+}
+
+/// Lets a program read its configuration again, or starts it where it does not run, and sees that it
+/// runs then.
+async fn reload(remote: &Remote, unit: &str, tempo: Tempo) -> Result<Result<(), String>, Error> {
+    let doing = || format!("let `{unit}` read its configuration again");
+    let deadline = tempo.deadline(LIMIT);
+    let command = Command::sudo("systemctl").args(["reload-or-restart", unit]);
+    let output = remote.run(&command).await.doing(doing())?;
+    if !output.success() {
+        return Ok(Err(format!("{}\n{}", words(&output), journal(remote, unit).await)));
+    }
+    loop {
+        let command = Command::new("systemctl").args(["is-active", unit]);
+        let state = remote.run(&command).await.doing(doing())?.stdout_text();
+        match state.trim() {
+            "active" => return Ok(Ok(())),
+            "reloading" | "activating" if !deadline.passed() => tempo.pause(LOOK).await,
+            state => {
+                return Ok(Err(format!("it is {state}\n{}", journal(remote, unit).await)));
+            }
+        }
+    }
+}
+
+/// All that a program has printed.
+fn words(output: &Output) -> String {
+    format!("{}{}", output.stdout_text(), output.stderr_text()).trim_end().to_owned()
+}
+
+fn refused(remote: &Remote, unit: &str, said: String) -> Error {
+    Error::Refused { node: remote.node().to_owned(), unit: unit.to_owned(), said }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubeadm::fake::{Files, Host};
+    use crate::ssh::fake::Reply;
+
+    const CFG: &str = "/etc/haproxy/haproxy.cfg";
+    const CONF: &str = "/etc/keepalived/keepalived.conf";
+    const SAID: &str = "[ALERT] config : parsing [/etc/haproxy/haproxy.cfg.k8sha-new:9] : unknown \
+                        keyword 'sevrer' in 'backend' section";
+
+    /// A balancer whose haproxy refuses files with `sevrer` in them, and fails to read those with
+    /// `unlucky`.
+    async fn balancer() -> Host {
+        let host = Host::start(|words, files: &Files| {
+            let text = |path: &str| -> String {
+                let files = files.lock().unwrap();
+                files
+                    .get(path)
+                    .map(|body| String::from_utf8(body.clone()).unwrap())
+                    .unwrap_or_default()
+            };
+            Some(match words {
+                ["haproxy", "-c", "-f", path] if text(path).contains("sevrer") => {
+                    Reply::code(1, format!("{SAID}\n"))
+                }
+                ["haproxy", "-c", "-f", _] | ["keepalived", .., "--config-test", "-f", _] => {
+                    Reply::out("")
+                }
+                ["systemctl", "reload-or-restart", "haproxy"] if text(CFG).contains("unlucky") => {
+                    Reply::code(1, "Job for haproxy.service failed.\n")
+                }
+                ["systemctl", "reload-or-restart", _] => Reply::out(""),
+                ["systemctl", "is-active", _] => Reply::out("active\n"),
+                ["journalctl", "-u", "haproxy", ..] => Reply::out("[ALERT] no luck\n"),
+                _ => return None,
+            })
+        })
+        .await;
+        host.put(CFG, "server m1\n");
+        host.put(CONF, "vrrp\n");
+        host
+    }
+
+    fn wanted(haproxy: &str) -> [File; 2] {
+        [(CFG, haproxy), (CONF, "vrrp\n")].map(|(path, content)| File {
+            path: path.to_owned(),
+            content: content.to_owned(),
+            mode: "0644".to_owned(),
+        })
+    }
+
+    async fn run(host: &Host, haproxy: &str) -> Result<bool, Error> {
+        update(&host.remote("lb1"), &wanted(haproxy), Tempo::simulated(1000.0)).await
+    }
+
+    fn reloads(host: &Host) -> Vec<String> {
+        let lines = host.fake.lines().into_iter();
+        lines.filter(|line| line.contains("reload")).collect()
+    }
+
+    fn paths(host: &Host) -> Vec<String> {
+        host.files.lock().unwrap().keys().cloned().collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_as_wanted_is_neither_written_nor_read_again() {
+        let host = balancer().await;
+        assert!(!run(&host, "server m1\n").await.unwrap());
+        assert_eq!(host.fake.lines().len(), 1, "{:?}", host.fake.lines());
+    }
+
+    #[tokio::test]
+    async fn the_file_that_differs_is_checked_put_in_place_and_read() {
+        let host = balancer().await;
+        assert!(run(&host, "server m1\nserver m2\n").await.unwrap());
+        assert_eq!(host.text(CFG).unwrap(), "server m1\nserver m2\n");
+        assert_eq!(reloads(&host), ["sudo -n -- systemctl reload-or-restart haproxy"]);
+        assert_eq!(paths(&host), [CFG, CONF], "nothing is left beside them");
+        let lines = host.fake.lines();
+        let at = |word: &str| lines.iter().position(|line| line.contains(word)).unwrap();
+        assert!(at("haproxy -c") < at(" mv ") && at(" mv ") < at("reload"), "{lines:#?}");
+        assert!(!run(&host, "server m1\nserver m2\n").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_haproxy_refuses_never_takes_the_old_ones_place() {
+        let host = balancer().await;
+        let error = run(&host, "sevrer m1\n").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "`haproxy` on `lb1` refuses its new configuration and keeps the old one; it says:\n{SAID}"
+            )
+        );
+        assert!(error.hint().unwrap().contains("k8sha render lb1"));
+        assert_eq!(host.text(CFG).unwrap(), "server m1\n");
+        assert!(reloads(&host).is_empty());
+        assert_eq!(paths(&host), [CFG, CONF]);
+    }
+
+    #[tokio::test]
+    async fn after_a_reload_that_fails_the_old_file_is_back_and_read() {
+        let host = balancer().await;
+        let error = run(&host, "unlucky\n").await.unwrap_err().to_string();
+        assert!(error.ends_with("Job for haproxy.service failed.\n[ALERT] no luck"), "{error}");
+        assert_eq!(host.text(CFG).unwrap(), "server m1\n");
+        assert_eq!((reloads(&host).len(), paths(&host)), (2, vec![CFG.into(), CONF.into()]));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_put_in_place_by_an_interrupted_run_is_read_by_the_next_one() {
+        let host = balancer().await;
+        host.put(CFG, "server m1\nserver m2\n");
+        host.put(&format!("{CFG}{BEFORE}"), "server m1\n");
+        let seen = look(&host.remote("lb1"), &[CFG, CONF]).await.unwrap();
+        assert_eq!(seen.keys().collect::<Vec<_>>(), [CONF]);
+        assert!(run(&host, "server m1\nserver m2\n").await.unwrap());
+        assert_eq!((reloads(&host).len(), paths(&host)), (1, vec![CFG.into(), CONF.into()]));
+    }
+}
