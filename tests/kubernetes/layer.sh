@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# layer.sh [--if-built] VERSION: makes the folder that turns a Debian root file system with containerd into a
-# Kubernetes node when it is laid over it, as `preinstalled: true` wants one, and prints it. Exits with
-# 3 when there is something to compile and no Go, or with --if-built.
+# layer.sh [--if-built] [VERSION]: makes the folder that turns a Debian root file system with containerd
+# into a Kubernetes node when it is laid over it, as `preinstalled: true` wants one, and prints it.
+# VERSION is cluster.yaml's unless named. Exits with 3 when there is something to compile and no Go, or
+# with --if-built.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
@@ -11,7 +12,7 @@ if [ "${1-}" = --if-built ]; then
   export if_built=yes
   shift
 fi
-version=${1:?layer.sh [--if-built] VERSION}
+version=${1:-$(sed -n 's/^  version: //p' "$here/cluster.yaml")}
 cni_version=1.9.1
 folder="$cache/$version/layer"
 

@@ -4,38 +4,59 @@
 # SCENE is a file of scenes/ without its ending; all of them but six-masters unless named.
 #
 # Needs root, Go, Debian's packages that .ci/run installs, and cgroup v1 or v2 controllers. The
-# first run builds Kubernetes, which takes long; it is kept.
+# first run builds Kubernetes, which takes long; it is kept. What a failed scene leaves stays where
+# KEEP says, if it does: reports, events, state.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
-version=1.34.4
 result=${1:-/dev/stdout}
 scenes=("${@:2}")
-[ ${#scenes[@]} -gt 0 ] || scenes=(external stacked etcd-role)
+[ ${#scenes[@]} -gt 0 ] || scenes=(external rebuilds stacked etcd-role)
 
-layer="$(tests/kubernetes/layer.sh "$version")"
+layer="$(tests/kubernetes/layer.sh)"
 cargo build --locked --quiet
-k8sha=target/debug/k8sha
+all="${KEEP:-$(mktemp -d)}"
+# Whoever builds anew meanwhile does not change what is tested.
+cp target/debug/k8sha "$all"
+k8sha=$all/k8sha
 # shellcheck source-path=SCRIPTDIR
 . tests/kubernetes/site.sh
 
-all="${KEEP:-$(mktemp -d)}"
-[ -n "${KEEP-}" ] || trap 'rm -rf "$all"' EXIT
-{
-  echo "Kubernetes $version, etcd $("$layer/usr/bin/etcd" --version | head -n 1 | cut -d' ' -f3)," \
-    "CNI plugins 1.9.1, $(date -u +%F), $(nproc) CPUs"
-} >"$all/result"
+# Root's inotify instances are counted over all machines: a node has up to twenty.
+instances=$(sysctl -n fs.inotify.max_user_instances)
+[ "$instances" -ge 512 ] || sysctl -qw fs.inotify.max_user_instances=512
+end() {
+  sysctl -qw "fs.inotify.max_user_instances=$instances"
+  [ -n "${KEEP-}" ] || rm -rf "$all"
+}
+trap end EXIT
+
+echo "Kubernetes $("$layer/usr/bin/kubeadm" version -o short), etcd $("$layer/usr/bin/etcd" --version | sed -n '1s/.*: //p')," \
+  "CNI plugins $(sed -n 's/^cni_version=//p' tests/kubernetes/layer.sh)," \
+  "containerd as Debian has it; $(date -u +%F), $(nproc) CPUs." >"$all/result"
 for scene in "${scenes[@]}"; do
+  began=$SECONDS
+  # Not as part of a condition, in which nothing would end at a claim that does not hold.
+  set +e
   (
+    set -e
     work="$all/$scene"
     mkdir "$work"
     trap end_site EXIT
     # shellcheck source=/dev/null # one of scenes/
     . "tests/kubernetes/scenes/$scene.sh"
-  ) || {
-    code=$?
+  )
+  code=$?
+  set -e
+  if [ "$code" != 0 ]; then
+    echo "FAILED: the scene $scene; the simulator said:" >&2
     cat "$all/$scene/sim.log" >&2 || true
     exit "$code"
-  }
-  { echo && cat "$all/$scene/result"; } >>"$all/result"
+  fi
+  {
+    echo
+    cat "$all/$scene/result"
+    echo
+    echo "The whole scene took $((SECONDS - began)) s."
+  } >>"$all/result"
 done
 cat "$all/result" >"$result"

@@ -195,6 +195,8 @@ etcdctl() {
 kill_etcd() {
   local pid
   for pid in $(pgrep -x etcd); do
+    # Another lab on this machine may have one of that name.
+    [ "$(stat -Lc %i "/proc/$pid/ns/net")" = "$(stat -Lc %i "/run/netns/$lab")" ] || continue
     ! grep -qa "name=etcd-$1" "/proc/$pid/cmdline" || kill -KILL "$pid"
   done
 }

@@ -113,9 +113,10 @@ impl Site {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with('{'), "the simulator did not start");
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let network = said["containers"]["network"].as_str().unwrap();
+        let id = network.strip_prefix("k8sha-").unwrap().to_owned();
         fs::write(folder.path().join("endpoints.json"), line).unwrap();
-        let lock = format!("pid {}", child.id());
-        let id = labs().pop().unwrap_or_else(|| panic!("no lab is written down: {lock}"));
         Self { child, folder, id }
     }
 
@@ -152,27 +153,37 @@ impl Site {
 
     /// A call of the simulated Proxmox VE; a task is waited for.
     pub fn api(&self, method: &str, path: &str) -> Value {
-        let text = fs::read_to_string(self.folder.path().join("endpoints.json")).unwrap();
-        let endpoints: Value = serde_json::from_str(&text).unwrap();
-        let host = &endpoints["hosts"]["pve1"];
-        let ca = self.folder.path().join("ca.pem");
-        fs::write(&ca, host["ca"].as_str().unwrap()).unwrap();
-        let call = |method: &str, path: &str| -> Value {
-            let token = format!("Authorization: PVEAPIToken={}", host["token"].as_str().unwrap());
-            let url = format!("{}/api2/json{path}", host["url"].as_str().unwrap());
-            let mut command = Command::new("curl");
-            command.args(["-sS", "--fail-with-body", "--cacert"]).arg(&ca);
-            let ran = Ran::of(command.args(["-X", method, "-H", &token, &url]).output().unwrap());
-            ran.ok().json()["data"].clone()
-        };
-        let data = call(method, path);
+        let data = self.order(method, path);
         if let Some(upid) = data.as_str().filter(|text| text.starts_with("UPID:")) {
             let node = upid.split(':').nth(1).unwrap();
             let status = format!("/nodes/{node}/tasks/{upid}/status");
-            until("the task ends", || call("GET", &status)["status"] == "stopped");
-            assert_eq!(call("GET", &status)["exitstatus"], "OK", "{path}");
+            until("the task ends", || self.order("GET", &status)["status"] == "stopped");
+            assert_eq!(self.order("GET", &status)["exitstatus"], "OK", "{path}");
         }
         data
+    }
+
+    /// A call of the simulated Proxmox VE; nobody looks what becomes of a task.
+    pub fn order(&self, method: &str, path: &str) -> Value {
+        let host = &self.endpoints()["hosts"]["pve1"];
+        let ca = self.folder.path().join("ca.pem");
+        fs::write(&ca, host["ca"].as_str().unwrap()).unwrap();
+        let token = format!("Authorization: PVEAPIToken={}", host["token"].as_str().unwrap());
+        let url = format!("{}/api2/json{path}", host["url"].as_str().unwrap());
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--fail-with-body", "--cacert"]).arg(&ca);
+        let ran = Ran::of(command.args(["-X", method, "-H", &token, &url]).output().unwrap());
+        ran.ok().json()["data"].clone()
+    }
+
+    fn endpoints(&self) -> Value {
+        let text = fs::read_to_string(self.folder.path().join("endpoints.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Whether a machine has a network card.
+    pub fn is_plugged(&self, machine: &str) -> bool {
+        self.on(machine, &["ip", "link", "show", "eth0"]).code == 0
     }
 
     /// Which of the machines has an address now.

@@ -14,6 +14,7 @@ mod etcd;
 mod faults;
 mod interrupted;
 mod joins;
+mod losses;
 mod network;
 mod offline;
 mod ownership;

@@ -10,7 +10,7 @@ use k8sha::proxmox::tls::{self, Fingerprint};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Ran, SPEED, assert_allowed, held, k8sha};
+use crate::world::{Ran, SPEED, assert_allowed, held, program, run};
 
 /// `k8sha sim` as a standing server.
 pub struct Server {
@@ -41,15 +41,19 @@ impl Server {
 
     /// Runs the program against these endpoints.
     pub fn run(&self, args: &[&str], endpoints: &Value) -> Ran {
-        let file = self.folder.path().join("endpoints.json");
-        fs::write(&file, endpoints.to_string()).unwrap();
-        let state = self.folder.path().join("state");
-        let mut all = args.to_vec();
-        let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        all.extend(["--endpoints", file, "--state", state]);
-        let ran = k8sha(&all);
+        let ran = run(self.command(args, endpoints));
         assert_allowed(&self.site());
         ran
+    }
+
+    /// The program against these endpoints.
+    pub fn command(&self, args: &[&str], endpoints: &Value) -> Command {
+        let (file, state) =
+            (self.folder.path().join("endpoints.json"), self.folder.path().join("state"));
+        fs::write(&file, endpoints.to_string()).unwrap();
+        let mut command = program(self.folder.path());
+        command.args(args).arg("--endpoints").arg(file).arg("--state").arg(state);
+        command
     }
 
     /// The folder of its world.

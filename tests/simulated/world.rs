@@ -87,7 +87,7 @@ pub fn requests(world: &Path) -> Vec<Value> {
 }
 
 /// The program, with a home of its own and nothing of the caller's environment that it reads.
-fn program(home: &Path) -> Command {
+pub fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
     command.env("HOME", home).env_remove("XDG_STATE_HOME").env_remove("RUST_LOG");
     command.env_remove("K8SHA_PVE_TOKEN").env_remove("K8SHA_PVE_USER").env("NO_COLOR", "1");
@@ -95,7 +95,7 @@ fn program(home: &Path) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Ran {
+pub fn run(mut command: Command) -> Ran {
     let output = command.output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::power::while_on;
 use crate::cluster::{Cni, NodeName, Role};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
@@ -34,9 +35,13 @@ pub(super) async fn etcd(context: &Context) -> Result<bool, Failure> {
 }
 
 pub(super) async fn init(context: &Context) -> Result<bool, Failure> {
-    init::run(context.first(), &context.cluster, context.tempo)
-        .await
-        .map_err(|error| fault("initialise the cluster", &error).on(context.first().node()))
+    let first = context.first();
+    let work = Box::pin(async {
+        init::run(first, &context.cluster, context.tempo)
+            .await
+            .map_err(|error| fault("initialise the cluster", &error).on(first.node()))
+    });
+    while_on(context, &context.cluster.first_master().name, work).await
 }
 
 pub(super) async fn keys(context: &Context) -> Result<bool, Failure> {
@@ -50,9 +55,12 @@ pub(super) async fn keys(context: &Context) -> Result<bool, Failure> {
 
 pub(super) async fn join(context: &Context, name: &NodeName) -> Result<bool, Failure> {
     let (remote, node) = (context.remote(name), context.node(name));
-    join::run(remote, node, &context.cluster, &context.admission, context.tempo)
-        .await
-        .map_err(|error| fault("join the cluster", &error).on(name))
+    let work = Box::pin(async {
+        join::run(remote, node, &context.cluster, &context.admission, context.tempo)
+            .await
+            .map_err(|error| fault("join the cluster", &error).on(name))
+    });
+    while_on(context, name, work).await
 }
 
 pub(super) async fn label(context: &Context, name: &NodeName) -> Result<bool, Failure> {

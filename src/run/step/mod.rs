@@ -12,6 +12,7 @@ mod bootstrap;
 mod destroy;
 mod dns;
 mod etcd;
+mod power;
 mod template;
 mod vm;
 
