@@ -152,7 +152,7 @@ watch_api() {
 }
 # answered N: waits until there are 20 answers more than N.
 answered() {
-  timeout 60 awk 'NR == 20 { exit }' < <(tail -n "+$(($1 + 1))" -f "$work/answers")
+  timeout 60 head -n 20 >/dev/null < <(tail -n "+$(($1 + 1))" -f "$work/answers")
 }
 # The longest time between two answers; fails where it is not answered at the end.
 outage() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::power::while_on;
-use crate::cluster::{Cni, NodeName, Role};
+use super::power::{all_on, while_on};
+use crate::cluster::{Cni, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Owner};
@@ -41,7 +41,7 @@ pub(super) async fn init(context: &Context) -> Result<bool, Failure> {
             .await
             .map_err(|error| fault("initialise the cluster", &error).on(first.node()))
     });
-    while_on(context, &context.cluster.first_master().name, work).await
+    while_on(context, &[context.cluster.first_master()], work).await
 }
 
 pub(super) async fn keys(context: &Context) -> Result<bool, Failure> {
@@ -60,7 +60,7 @@ pub(super) async fn join(context: &Context, name: &NodeName) -> Result<bool, Fai
             .await
             .map_err(|error| fault("join the cluster", &error).on(name))
     });
-    while_on(context, name, work).await
+    while_on(context, &[node], work).await
 }
 
 pub(super) async fn label(context: &Context, name: &NodeName) -> Result<bool, Failure> {
@@ -77,32 +77,40 @@ pub(super) async fn kubeconfig(context: &Context) -> Result<bool, Failure> {
 }
 
 pub(super) async fn cni(context: &Context) -> Result<bool, Failure> {
-    cni::install(context.first(), &context.cluster, context.tempo)
-        .await
-        .map_err(|error| fault("install the pod network", &error))
+    let work = Box::pin(async {
+        cni::install(context.first(), &context.cluster, context.tempo)
+            .await
+            .map_err(|error| fault("install the pod network", &error))
+    });
+    while_on(context, &kubernetes(context), work).await
 }
 
-/// The end: the API answers by its name through the VIP, and every node of the table is there.
+/// The rows that Kubernetes runs on.
+fn kubernetes(context: &Context) -> Vec<&Node> {
+    context.cluster.nodes.iter().filter(|node| node.role.is_kubernetes()).collect()
+}
+
+/// The end: the API answers by its name through the VIP, every node of the table is there, and every
+/// machine runs.
 pub(super) async fn verify(context: &Context) -> Result<bool, Failure> {
     let doing = "see the cluster as asked";
     let (first, cluster, tempo) = (context.first(), &context.cluster, context.tempo);
     ready::through_vip(first, cluster, tempo, API_PATIENCE)
         .await
         .map_err(|error| fault(doing, &error))?;
-    let names: Vec<&str> = cluster
-        .nodes
-        .iter()
-        .filter(|node| node.role.is_kubernetes())
-        .map(|node| node.fqdn.as_str())
-        .collect();
+    let rows = kubernetes(context);
+    let names: Vec<&str> = rows.iter().map(|node| node.fqdn.as_str()).collect();
     let ready = cluster.kubernetes.cni != Cni::None;
-    let nodes = ready::all(first, &names, ready, tempo, NODES_PATIENCE)
-        .await
-        .map_err(|error| fault(doing, &error))?;
-    let wrong: Vec<String> = cluster
-        .nodes
+    let work = Box::pin(async {
+        ready::all(first, &names, ready, tempo, NODES_PATIENCE)
+            .await
+            .map_err(|error| fault(doing, &error))
+    });
+    let nodes = while_on(context, &rows, work).await?;
+    // Kubernetes takes a node for Ready until it has not heard of it for 40 s.
+    all_on(context, &cluster.nodes.iter().collect::<Vec<_>>()).await?;
+    let wrong: Vec<String> = rows
         .iter()
-        .filter(|node| node.role.is_kubernetes())
         .filter(|node| !nodes.iter().any(|seen| seen.name == node.fqdn && seen.is(node.role)))
         .map(|node| format!("{} lacks the role of a {}", node.fqdn, node.role))
         .collect();

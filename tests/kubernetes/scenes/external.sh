@@ -11,6 +11,10 @@ must 'k8sha up makes the cluster' on_site up up
 table up
 must 'all four nodes are Ready' ready 4
 must 'three have the role control-plane, one has worker' is "$(count_role control-plane) $(count_role worker)" '3 1'
+for vmid in 1101 1201 1102; do
+  must "master $vmid alone reads its key to etcd" is "600 root root" \
+    "$(in_machine "$vmid" stat -c '%a %U %G' /etc/kubernetes/pki/etcd/apiserver-etcd-client.key)"
+done
 pods_talk
 must 'k8sha up finds nothing to do' on_site again up
 must 'a second run is settled' is "$(verdict again) $(changes again)" 'settled 0'
