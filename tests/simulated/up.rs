@@ -96,6 +96,39 @@ fn a_rebuild_gives_a_new_cluster_and_destroy_leaves_the_world_as_it_was() {
 }
 
 #[test]
+fn a_destroy_removes_our_keys_from_an_etcd_whose_first_member_is_dead() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    let bare = world.digest();
+    world.run(&["up", "--quiet"]).ok();
+    let dead = ["101", "102"].map(|last| format!("etcd-member-down@10.103.1.{last}"));
+    let gone = ["destroy", "--yes", "--json", "--inject", &dead[0], "--inject", &dead[1]];
+    let report = world.run(&gone).ok().json();
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.iter().any(|step| step["step"] == "forget-etcd" && step["changed"] == true));
+    assert_eq!(world.digest(), bare, "nothing of ours is left in etcd either");
+}
+
+#[test]
+fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_machines() {
+    let world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    let dead = ["101", "103", "203"].map(|last| format!("etcd-member-down@10.103.1.{last}"));
+    let mut args = vec!["destroy", "--yes", "--json"];
+    dead.iter().for_each(|fault| args.extend(["--inject", fault]));
+    let ran = world.run(&args);
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    let report = ran.json();
+    let failure = &report["failures"][0];
+    let said = failure["said"].as_str().unwrap();
+    assert!(said.starts_with("6 of 6 etcd members cannot be used from `k8s1master"), "{said}");
+    assert!(said.contains("https://10.103.1.102:2379: it is not healthy: etcdserver: no leader"));
+    assert!(failure["hint"].as_str().unwrap().contains("--keep-etcd"), "{failure:#}");
+    assert_eq!(names(&report, "held up").len(), 8, "{report:#}");
+    world.run(&["destroy", "--yes", "--quiet"]).ok();
+}
+
+#[test]
 fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
     let world = World::new();
     world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
