@@ -114,7 +114,7 @@ fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_m
     let world = World::new();
     world.run(&["up", "--quiet"]).ok();
     let dead = ["101", "103", "203"].map(|last| format!("etcd-member-down@10.103.1.{last}"));
-    let mut args = vec!["destroy", "--yes", "--json"];
+    let mut args = vec!["destroy", "--yes", "--keep-templates", "--json"];
     dead.iter().for_each(|fault| args.extend(["--inject", fault]));
     let ran = world.run(&args);
     assert_eq!(ran.code, 5, "{ran:#?}");
@@ -125,6 +125,8 @@ fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_m
     assert!(said.contains("https://10.103.1.102:2379: it is not healthy: etcdserver: no leader"));
     assert!(failure["hint"].as_str().unwrap().contains("--keep-etcd"), "{failure:#}");
     assert_eq!(names(&report, "held up").len(), 8, "{report:#}");
+    let next = report["next"][0].as_str().unwrap();
+    assert!(next.starts_with("k8sha destroy --keep-templates --simulate"), "{next}");
     world.run(&["destroy", "--yes", "--quiet"]).ok();
 }
 
@@ -246,6 +248,15 @@ fn a_world_without_a_folder_lives_for_one_command() {
     let ran = k8sha(&["up", "--simulate", "--speed", crate::world::SPEED, "--quiet"]).ok();
     assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
+    let next = "next        k8sha up --simulate DIR     (a simulated world that lasts)\n";
+    assert!(ran.stdout.contains(next), "{}", ran.stdout);
+    // What was asked of this one is asked of the next too; nothing of a run that failed is left.
+    let asked = ["up", "--simulate", "--profile", "homelab", "--topology", "standalone", "--quiet"];
+    let faulty = ["--speed", crate::world::SPEED, "--inject", "disk-full@pve1"];
+    let ran = k8sha(&[asked.as_slice(), &faulty].concat());
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    let next = "next        k8sha up --profile homelab --simulate DIR --topology standalone     (a";
+    assert!(ran.stdout.contains(next), "{}", ran.stdout);
 }
 
 #[test]
