@@ -70,9 +70,11 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
         if plan.settled {
             continue;
         }
-        match wish {
-            Wish::Remove => routes::remove(host, &cluster, seen).await?,
-            _ => routes::apply(host, &cluster, wanted, seen).await?,
+        // A unit that sets nothing is none that systemd takes.
+        if wanted.is_empty() {
+            routes::remove(host, &cluster, seen).await?;
+        } else {
+            routes::apply(host, &cluster, wanted, seen).await?;
         }
         changed.push(host.name.to_string());
     }

@@ -282,6 +282,16 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     assert!(code == 0 && said.contains("- pve1  drop packets to 100.64.0.0/10"), "{code}: {said}");
     assert_eq!(site.dropped("pve1"), ["198.18.0.0/16"]);
 
+    // A profile that asks for none any more has them taken away, and may ask for some again.
+    let none = site.profile(&[("[198.19.0.0/16, 198.18.0.0/16, 100.64.0.0/10]", "[]")]);
+    let (code, said) = site.routes(&none, &["--apply"]);
+    assert!(code == 0 && said.ends_with("done on pve1, pve2\n"), "{code}: {said}");
+    assert!(site.dropped("pve1").is_empty() && !site.unit("pve1").exists());
+    let fewer =
+        site.profile(&[("[198.19.0.0/16, 198.18.0.0/16, 100.64.0.0/10]", "[198.18.0.0/16]")]);
+    let (code, said) = site.routes(&fewer, &["--apply"]);
+    assert_eq!(code, 0, "{said}");
+
     let (code, said) = site.routes(&fewer, &["--remove"]);
     assert_eq!(code, 0, "{said}");
     for ((name, _), before) in HOSTS.iter().zip(before) {
