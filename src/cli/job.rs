@@ -91,9 +91,19 @@ pub(super) async fn destroy(
     desk.state.lock()?;
     let mut job = Job::new(&desk, started, "destroy", UpArgs::default())?;
     job.own = flags::of_destroy(extent);
-    let report = job.tear_down(yes, extent).await?;
+    let routed = desk.state.routed_hosts()?;
+    let mut report = job.tear_down(yes, extent).await?;
     if report.exit() == Exit::Ok {
         desk.state.forget()?;
+        if !routed.is_empty() {
+            let hosts: Vec<&str> = routed.iter().map(HostName::as_str).collect();
+            report.notes.push(format!(
+                "the blackhole routes that `k8sha routes --apply` set are still on {}; `k8sha \
+                 routes --remove{}` takes them away",
+                hosts.join(", "),
+                desk.flags()
+            ));
+        }
     }
     job.publish(&report)
 }

@@ -110,6 +110,24 @@ fn a_destroy_removes_our_keys_from_an_etcd_whose_first_member_is_dead() {
 }
 
 #[test]
+fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_takes_them_away() {
+    let world = World::new();
+    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    // As `k8sha routes --apply` notes it; simulated hosts have no routes.
+    let note = world.path().join("operator/k8s1-cluster/routed-hosts");
+    std::fs::write(&note, "pve1\npve2\n").unwrap();
+    let notes = |report: &Value| report["notes"].to_string();
+    let wanted = "set are still on pve1, pve2; `k8sha routes --remove --simulate ";
+    let gone = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert!(notes(&gone).contains(wanted), "{gone:#}");
+    let again = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert!(notes(&again).contains(wanted), "they are there still: {again:#}");
+    std::fs::remove_file(note).unwrap();
+    let last = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert!(!notes(&last).contains("routes"), "{last:#}");
+}
+
+#[test]
 fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_machines() {
     let world = World::new();
     world.run(&["up", "--quiet"]).ok();
