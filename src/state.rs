@@ -16,6 +16,7 @@ use crate::files::{private_folder, read_if_there, write_private};
 use crate::ssh::KeyPair;
 
 mod etcd;
+mod routes;
 
 pub use etcd::{EtcdKeys, MemberKeys};
 
@@ -150,7 +151,7 @@ impl State {
     }
 
     /// Forgets the cluster that was: its creation id, its machines' and its etcd's keys, its
-    /// kubeconfig. The operator's key and the logs stay.
+    /// kubeconfig. The operator's key, the logs and the note of the hosts with routes stay.
     ///
     /// # Errors
     /// When a file cannot be removed.

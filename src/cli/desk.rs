@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{self, Way};
 use super::args::Common;
 use super::world::World;
-use super::{log, world};
+use super::{flags, log, world};
 use crate::cluster::Cluster;
 use crate::error::{Exit, Failure};
 use crate::profile::{self, Colour, LoadError, Loaded};
@@ -127,35 +127,7 @@ impl Desk {
 
     /// The flags that lead another command to the same cluster.
     pub(super) fn flags(&self) -> String {
-        let mut flags = String::new();
-        if self.common.profile != "k8s1" {
-            flags.push_str(&format!(" --profile {}", self.common.profile));
-        }
-        if let Some(folder) = self.world.folder() {
-            flags.push_str(&format!(" --simulate {}", folder.display()));
-        } else if self.world.is_passing() {
-            flags.push_str(" --simulate");
-        }
-        if self.world.sim().is_some() && self.world.has_containers() {
-            flags.push_str(" --guests containers");
-        }
-        if let Some(file) = &self.common.world.endpoints {
-            flags.push_str(&format!(" --endpoints {}", file.display()));
-        }
-        let access = &self.common.access;
-        if let Some(jump) = &access.jump {
-            flags.push_str(&format!(" --jump {jump}"));
-        }
-        if let Some(key) = &access.jump_host_key {
-            flags.push_str(&format!(" --jump-host-key '{key}'"));
-        }
-        if let Some(file) = &access.identity {
-            flags.push_str(&format!(" --identity {}", file.display()));
-        }
-        if let Some(state) = &self.common.state {
-            flags.push_str(&format!(" --state {}", state.display()));
-        }
-        flags
+        flags::same(&self.common)
     }
 
     /// The options that hold unless the command has its own.

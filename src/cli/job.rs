@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Common, UpArgs};
-use super::confirm;
 use super::desk::Desk;
+use super::{confirm, flags};
 use crate::cluster::{Cluster, HostName, Role};
 use crate::error::{Exit, Failure};
 use crate::plan::conflicts::Conflict;
@@ -56,7 +56,8 @@ pub(super) async fn provision(
     let mut desk = Desk::lay(common, started, "provision").await?;
     let hosts = (!pve.is_empty()).then(|| known_hosts(&desk.cluster, &pve)).transpose()?;
     desk.state.lock()?;
-    let job = Job::new(&desk, started, "provision", UpArgs::default())?;
+    let mut job = Job::new(&desk, started, "provision", UpArgs::default())?;
+    job.own = flags::of_hosts(&pve);
     job.make(&Part { hosts, bootstrap: false, ..Part::all() }).await
 }
 
@@ -88,10 +89,21 @@ pub(super) async fn destroy(
 ) -> Result<Exit, Failure> {
     let mut desk = Desk::lay(common, started, "destroy").await?;
     desk.state.lock()?;
-    let job = Job::new(&desk, started, "destroy", UpArgs::default())?;
-    let report = job.tear_down(yes, extent).await?;
+    let mut job = Job::new(&desk, started, "destroy", UpArgs::default())?;
+    job.own = flags::of_destroy(extent);
+    let routed = desk.state.routed_hosts()?;
+    let mut report = job.tear_down(yes, extent).await?;
     if report.exit() == Exit::Ok {
         desk.state.forget()?;
+        if !routed.is_empty() {
+            let hosts: Vec<&str> = routed.iter().map(HostName::as_str).collect();
+            report.notes.push(format!(
+                "the blackhole routes that `k8sha routes --apply` set are still on {}; `k8sha \
+                 routes --remove{}` takes them away",
+                hosts.join(", "),
+                desk.flags()
+            ));
+        }
     }
     job.publish(&report)
 }
@@ -136,6 +148,8 @@ struct Job<'a> {
     /// When it began: what is done from then until the first step holds all steps up.
     started: Instant,
     command: &'static str,
+    /// Its own flags, for whom it is named to again.
+    own: String,
     context: Arc<Context>,
 }
 
@@ -147,6 +161,7 @@ impl<'a> Job<'a> {
         up: UpArgs,
     ) -> Result<Self, Failure> {
         let standard = desk.options();
+        let own = flags::of_up(&up);
         let merge = up.merge_kubeconfig.is_some();
         let options = Options {
             kubeconfig: up.merge_kubeconfig.or(up.kubeconfig).unwrap_or(standard.kubeconfig),
@@ -154,7 +169,7 @@ impl<'a> Job<'a> {
             wipe_etcd: up.wipe_etcd,
             ..standard
         };
-        Ok(Self { desk, started, command, context: desk.context(options)? })
+        Ok(Self { desk, started, command, own, context: desk.context(options)? })
     }
 
     async fn make(&self, part: &Part) -> Result<Exit, Failure> {
@@ -177,10 +192,9 @@ impl<'a> Job<'a> {
             report.critical_path_s += before.critical_path_s;
             report.critical_path = [before.critical_path, report.critical_path].concat();
             report.steps = [before.steps, report.steps].concat();
-            if report.exit() != Exit::Ok {
+            if report.exit() != Exit::Ok && !self.desk.world.is_passing() {
                 // The old cluster is gone already: another `rebuild` would begin with the new one.
-                let flags = self.desk.flags();
-                report.next = vec![format!("k8sha up{flags}     (goes on where this run ended)")];
+                report.next = vec![self.goes_on("up")];
             }
         }
         if part.bootstrap {
@@ -194,7 +208,7 @@ impl<'a> Job<'a> {
             .map(|node| node.host.as_str())
             .collect();
         let made = matches!(report.verdict, Verdict::Done | Verdict::Settled);
-        if made && !left.is_empty() && self.desk.is_lasting(&self.context.options.kubeconfig) {
+        if made && !left.is_empty() && !self.desk.world.is_passing() {
             let (flags, left) =
                 (self.desk.flags(), left.into_iter().collect::<Vec<_>>().join(", "));
             report.next = vec![format!(
@@ -312,17 +326,17 @@ impl<'a> Job<'a> {
     }
 
     fn next(&self, verdict: Verdict) -> Vec<String> {
-        let lasting = self.desk.is_lasting(&self.context.options.kubeconfig);
         let flags = self.desk.flags();
-        let again = format!("k8sha {}{flags}", self.command);
         match verdict {
-            Verdict::Failed | Verdict::Interrupted => {
-                vec![format!("{again}     (goes on where this run ended)")]
-            }
-            _ if !lasting => vec![
-                "k8sha up --simulate DIR     (a simulated world that lasts)".to_owned(),
+            // Of a world that has ended nothing goes on.
+            _ if self.desk.world.is_passing() => vec![
+                format!(
+                    "k8sha up{}     (a simulated world that lasts)",
+                    flags::lasting(&self.desk.common)
+                ),
                 "k8sha plan --profile ./mine.yaml     (your own hosts; see README)".to_owned(),
             ],
+            Verdict::Failed | Verdict::Interrupted => vec![self.goes_on(self.command)],
             _ => match self.command {
                 "provision" => vec![format!("k8sha bootstrap{flags}")],
                 "destroy" => vec![format!("k8sha up{flags}")],
@@ -335,6 +349,11 @@ impl<'a> Job<'a> {
                 )],
             },
         }
+    }
+
+    fn goes_on(&self, command: &str) -> String {
+        let (own, flags) = (&self.own, self.desk.flags());
+        format!("k8sha {command}{own}{flags}     (goes on where this run ended)")
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {

@@ -12,6 +12,7 @@ mod confirm;
 mod desk;
 mod dns;
 mod doctor;
+mod flags;
 mod generate;
 mod job;
 mod log;

@@ -67,14 +67,22 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     }
     let mut changed = Vec::new();
     for (plan, (host, seen)) in plans.iter().zip(&seen) {
-        if plan.settled {
-            continue;
+        // Before the first write: whoever is killed in between must know that there may be some.
+        if !wanted.is_empty() {
+            desk.state.note_routes(&host.name, true)?;
         }
-        match wish {
-            Wish::Remove => routes::remove(host, &cluster, seen).await?,
-            _ => routes::apply(host, &cluster, wanted, seen).await?,
+        if !plan.settled {
+            // A unit that sets nothing is none that systemd takes.
+            if wanted.is_empty() {
+                routes::remove(host, &cluster, seen).await?;
+            } else {
+                routes::apply(host, &cluster, wanted, seen).await?;
+            }
+            changed.push(host.name.to_string());
         }
-        changed.push(host.name.to_string());
+        if wanted.is_empty() {
+            desk.state.note_routes(&host.name, false)?;
+        }
     }
     let after = self::plans(&cluster, wanted, &look(&hosts, &cluster).await?);
     let text = match changed.as_slice() {

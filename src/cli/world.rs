@@ -287,11 +287,6 @@ impl World {
         self.passing.is_some()
     }
 
-    /// The folder that keeps the simulated world.
-    pub(super) fn folder(&self) -> Option<&Path> {
-        self.folder.as_deref()
-    }
-
     /// Where a simulated operator's own files of a cluster lie.
     pub(super) fn operator(&self, cluster: &str) -> Option<PathBuf> {
         match (&self.folder, &self.passing) {

@@ -194,7 +194,7 @@ pub async fn claim(
     owner: &Owner,
     wipe: bool,
 ) -> Result<bool, Error> {
-    let Some(etcd) = Gateway::of(first, cluster) else { return Ok(false) };
+    let Some(mut etcd) = Gateway::of(first, cluster) else { return Ok(false) };
     let found = etcd.owner().await?;
     if found.as_ref() == Some(owner) {
         return Ok(false);
@@ -216,7 +216,7 @@ pub async fn claim(
 /// # Errors
 /// Where etcd cannot be asked.
 pub async fn is_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result<bool, Error> {
-    let Some(etcd) = Gateway::of(first, cluster) else { return Ok(false) };
+    let Some(mut etcd) = Gateway::of(first, cluster) else { return Ok(false) };
     Ok(etcd.owner().await?.as_ref() == Some(owner))
 }
 
@@ -225,7 +225,7 @@ pub async fn is_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result
 /// # Errors
 /// Where etcd cannot be asked.
 pub async fn remove_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result<bool, Error> {
-    let Some(etcd) = Gateway::of(first, cluster) else { return Ok(false) };
+    let Some(mut etcd) = Gateway::of(first, cluster) else { return Ok(false) };
     if etcd.owner().await?.as_ref() != Some(owner) {
         return Ok(false);
     }
@@ -236,33 +236,50 @@ pub async fn remove_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Re
 }
 
 /// etcd's key-value API over its JSON gateway: keys and values in base64
-/// (etcd.io/docs/latest/dev-guide/api_grpc_gateway).
+/// (etcd.io/docs/latest/dev-guide/api_grpc_gateway). Any member does: it reads and writes what the
+/// quorum agrees on.
 struct Gateway<'a> {
     first: &'a Remote,
-    endpoint: &'a str,
+    endpoints: &'a [String],
+    /// The endpoint that has answered last: the next request goes there, and a write never waits at a
+    /// member that hangs and may do it much later.
+    at: usize,
 }
 
 impl<'a> Gateway<'a> {
     fn of(first: &'a Remote, cluster: &'a Cluster) -> Option<Self> {
-        let endpoint = cluster.etcd.endpoints()?.first()?;
-        Some(Self { first, endpoint })
+        let endpoints = cluster.etcd.endpoints().filter(|endpoints| !endpoints.is_empty())?;
+        Some(Self { first, endpoints, at: 0 })
     }
 
-    async fn kv(&self, verb: &str, body: Value) -> Result<Value, Error> {
-        let url = format!("{}/v3/kv/{verb}", self.endpoint);
-        let trouble = |trouble| Fault::Call {
-            node: self.first.node().to_owned(),
-            endpoint: self.endpoint.to_owned(),
-            trouble,
-        };
-        let answer = call(self.first, &API_SERVER, &url, Some(&body)).await?.map_err(trouble)?;
-        match said(&answer) {
-            None => Ok(answer),
-            Some(said) => Err(trouble(Trouble::Said(said.to_owned())).into()),
+    /// What the first member that answers says; the others are tried only where the fault is the
+    /// member's own. Doing any of our requests twice does no harm.
+    async fn kv(&mut self, verb: &str, body: Value) -> Result<Value, Error> {
+        let (node, all) = (self.first.node(), self.endpoints.len());
+        let mut troubles: Vec<(String, Trouble)> = Vec::new();
+        for nth in (0..all).map(|tried| (self.at + tried) % all) {
+            let endpoint = self.endpoints[nth].clone();
+            let url = format!("{endpoint}/v3/kv/{verb}");
+            let trouble = match call(self.first, &API_SERVER, &url, Some(&body)).await? {
+                Ok(answer) => match refusal(&answer) {
+                    None => {
+                        self.at = nth;
+                        return Ok(answer);
+                    }
+                    Some(trouble) => trouble,
+                },
+                Err(trouble) => trouble,
+            };
+            if !trouble.is_the_members() {
+                return Err(Fault::Call { node: node.to_owned(), endpoint, trouble }.into());
+            }
+            event::progress(format!("etcd at {endpoint}: {trouble}"));
+            troubles.push((endpoint, trouble));
         }
+        Err(Fault::Members { node: node.to_owned(), all, troubles }.into())
     }
 
-    async fn owner(&self) -> Result<Option<Owner>, Error> {
+    async fn owner(&mut self) -> Result<Option<Owner>, Error> {
         let answer = self.kv("range", json!({"key": STANDARD.encode(OWNER)})).await?;
         let Some(value) = answer["kvs"][0]["value"].as_str() else { return Ok(None) };
         let unread = |cause: String| Error::Unread {
@@ -274,19 +291,19 @@ impl<'a> Gateway<'a> {
         serde_json::from_slice(&bytes).map(Some).map_err(|error| unread(error.to_string()))
     }
 
-    async fn has_registry(&self) -> Result<bool, Error> {
+    async fn has_registry(&mut self) -> Result<bool, Error> {
         let (from, to) = (STANDARD.encode(REGISTRY), STANDARD.encode(REGISTRY_END));
         let question = json!({"key": from, "range_end": to, "limit": 1, "keys_only": true});
         let answer = self.kv("range", question).await?;
         Ok(answer["kvs"].as_array().is_some_and(|kvs| !kvs.is_empty()))
     }
 
-    async fn put(&self, key: &str, value: &str) -> Result<(), Error> {
+    async fn put(&mut self, key: &str, value: &str) -> Result<(), Error> {
         let body = json!({"key": STANDARD.encode(key), "value": STANDARD.encode(value)});
         self.kv("put", body).await.map(drop)
     }
 
-    async fn delete(&self, key: &str, end: Option<&str>) -> Result<(), Error> {
+    async fn delete(&mut self, key: &str, end: Option<&str>) -> Result<(), Error> {
         let mut body = json!({"key": STANDARD.encode(key)});
         if let Some(end) = end {
             body["range_end"] = STANDARD.encode(end).into();
@@ -299,6 +316,18 @@ impl<'a> Gateway<'a> {
 /// same under `error` in those before 3.6.
 fn said(answer: &Value) -> Option<&str> {
     answer["message"].as_str().or(answer["error"].as_str())
+}
+
+/// The codes with which a member says that it cannot do it now, whatever was asked: gRPC's
+/// `DEADLINE_EXCEEDED` and `UNAVAILABLE`. It has no leader then, is about to stop, or only learns
+/// (etcd api/v3rpc/rpctypes/error.go).
+const NOT_NOW: [u64; 2] = [4, 14];
+
+/// Why the gateway has not done what was asked, if it has not.
+fn refusal(answer: &Value) -> Option<Trouble> {
+    let said = said(answer)?.to_owned();
+    let not_now = answer["code"].as_u64().is_some_and(|code| NOT_NOW.contains(&code));
+    Some(if not_now { Trouble::Unhealthy(said) } else { Trouble::Said(said) })
 }
 
 /// The files with which a node calls etcd.

@@ -162,10 +162,15 @@ impl Scene {
 
     /// etcd's own client, as root of the first member.
     fn etcdctl(&self, words: &[&str]) -> String {
-        let endpoint = format!("--endpoints={}", self.endpoints[0]);
+        self.etcdctl_at(0, words)
+    }
+
+    /// The same as root of another one.
+    fn etcdctl_at(&self, nth: usize, words: &[&str]) -> String {
+        let endpoint = format!("--endpoints={}", self.endpoints[nth]);
         let mut all = vec!["env", "ETCDCTL_API=3", "etcdctl", &endpoint, "--cacert=/run/etcd/ca"];
         all.extend(["--cert=/run/etcd/cert", "--key=/run/etcd/key"]);
-        let output = self.cells[0].run(&[&all, words].concat());
+        let output = self.cells[nth].run(&[&all, words].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "etcdctl {words:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
@@ -278,4 +283,58 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     assert!(etcd::remove_ours(&first, cluster, &owner("a")).await.unwrap());
     assert_eq!(scene.etcdctl(&["get", "/registry/", "--prefix"]), "");
     assert!(scene.etcdctl(&["get", "/k8sha/", "--prefix"]).is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
+async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone() {
+    if !needs::asked_for(PROGRAMS) {
+        return;
+    }
+    let mut scene = Scene::start(3).await;
+    let (first, client) = (scene.first(), scene.client());
+    let prepared = etcd::prepare(&first, &scene.cluster, &client, &owner("a"), false).await;
+    assert!(prepared.unwrap());
+    scene.etcdctl(&["put", "/registry/nodes/ours", "1"]);
+
+    // Where it was the leader, the others do not answer before they have another one.
+    scene.members[0].pause();
+    assert!(eventually_ours(&scene, "a").await);
+    assert!(!eventually_ours(&scene, "b").await);
+    scene.members[0].resume();
+
+    scene.members[0].stop();
+    assert!(eventually_ours(&scene, "a").await);
+    let removed = |creation| {
+        let (first, cluster) = (&first, &scene.cluster);
+        async move { etcd::remove_ours(first, cluster, &owner(creation)).await.unwrap() }
+    };
+    assert!(!removed("b").await);
+    assert!(eventually_ours(&scene, "a").await, "another's creation removes nothing");
+    assert!(removed("a").await);
+    assert!(!eventually_ours(&scene, "a").await);
+    for prefix in ["/registry/", "/k8sha/"] {
+        assert_eq!(scene.etcdctl_at(1, &["get", prefix, "--prefix"]), "", "{prefix}");
+    }
+
+    // Without a quorum nothing is read, and each is named.
+    scene.members[2].kill();
+    let error = etcd::is_ours(&first, &scene.cluster, &owner("a")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("3 of 3 etcd members cannot be used from `k8s1master1`:\n"), "{text}");
+    for (nth, wanted) in [(0, "nobody listens"), (1, ""), (2, "nobody listens")] {
+        let wanted = format!("{}: {wanted}", scene.endpoints[nth]);
+        assert!(text.contains(&wanted), "no `{wanted}` in {text}");
+    }
+}
+
+/// Whose the keys are, as soon as the members that are left answer.
+async fn eventually_ours(scene: &Scene, creation: &str) -> bool {
+    let (first, began) = (scene.first(), std::time::Instant::now());
+    loop {
+        match etcd::is_ours(&first, &scene.cluster, &owner(creation)).await {
+            Ok(ours) => return ours,
+            Err(error) => assert!(began.elapsed() < LIMIT, "{error}"),
+        }
+    }
 }

@@ -210,6 +210,11 @@ impl Site {
         command.output().unwrap().status.success()
     }
 
+    /// The hosts that are noted to have routes.
+    fn noted(&self) -> String {
+        fs::read_to_string(self.path("state/routed-hosts")).unwrap_or_default()
+    }
+
     fn unit(&self, host: &str) -> PathBuf {
         self.path(host).join(UNIT)
     }
@@ -238,8 +243,10 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     assert!(code == 1 && said.matches("absent").count() == 6, "{code}: {said}");
     assert!(site.leads("pve1", "100.64.7.7"), "what nobody takes leaves by the default route");
 
+    assert_eq!(site.noted(), "");
     let (code, said) = site.routes(&profile, &["--apply"]);
     assert_eq!(code, 0, "{said}");
+    assert_eq!(site.noted(), "pve1\npve2\n");
     assert!(said.contains("+ pve1  drop packets to 198.19.0.0/16"), "{said}");
     assert!(said.ends_with("done on pve1, pve2\n"), "{said}");
     for (name, _) in HOSTS {
@@ -251,9 +258,12 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
         assert!(verdict.status.success() && !said.contains(UNIT), "{said}");
     }
     let written = fs::metadata(site.unit("pve1")).unwrap().modified().unwrap();
+    // Another folder, or an older one, did not know.
+    fs::remove_file(site.path("state/routed-hosts")).unwrap();
     let (code, said) = site.routes(&profile, &["--apply"]);
     assert!(code == 0 && said == "nothing to do: all is as asked\n", "{code}: {said}");
     assert_eq!(fs::metadata(site.unit("pve1")).unwrap().modified().unwrap(), written);
+    assert_eq!(site.noted(), "pve1\npve2\n");
 
     // A restart forgets every route, and the units bring ours back.
     for (name, _) in HOSTS {
@@ -282,8 +292,21 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     assert!(code == 0 && said.contains("- pve1  drop packets to 100.64.0.0/10"), "{code}: {said}");
     assert_eq!(site.dropped("pve1"), ["198.18.0.0/16"]);
 
+    // A profile that asks for none any more has them taken away, and may ask for some again.
+    let none = site.profile(&[("[198.19.0.0/16, 198.18.0.0/16, 100.64.0.0/10]", "[]")]);
+    let (code, said) = site.routes(&none, &["--apply"]);
+    assert!(code == 0 && said.ends_with("done on pve1, pve2\n"), "{code}: {said}");
+    assert!(site.dropped("pve1").is_empty() && !site.unit("pve1").exists());
+    assert_eq!(site.noted(), "");
+    let fewer =
+        site.profile(&[("[198.19.0.0/16, 198.18.0.0/16, 100.64.0.0/10]", "[198.18.0.0/16]")]);
+    let (code, said) = site.routes(&fewer, &["--apply"]);
+    assert_eq!(code, 0, "{said}");
+
+    assert_eq!(site.noted(), "pve1\npve2\n");
     let (code, said) = site.routes(&fewer, &["--remove"]);
     assert_eq!(code, 0, "{said}");
+    assert_eq!(site.noted(), "");
     for ((name, _), before) in HOSTS.iter().zip(before) {
         assert_eq!(site.all(name), before, "{name}");
         assert!(!site.unit(name).exists(), "{name}");
@@ -317,6 +340,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     for (name, _) in HOSTS {
         assert!(site.dropped(name).is_empty() && !site.unit(name).exists(), "{name}");
     }
+    assert_eq!(site.noted(), "");
     // Without that network, the same hosts are fine.
     let own = site.profile(&[("100.64.0.0/10]", "100.64.0.0/16]")]);
     let (code, said) = site.routes(&own, &["--apply"]);

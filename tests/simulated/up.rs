@@ -96,6 +96,59 @@ fn a_rebuild_gives_a_new_cluster_and_destroy_leaves_the_world_as_it_was() {
 }
 
 #[test]
+fn a_destroy_removes_our_keys_from_an_etcd_whose_first_member_is_dead() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    let bare = world.digest();
+    world.run(&["up", "--quiet"]).ok();
+    let dead = ["101", "102"].map(|last| format!("etcd-member-down@10.103.1.{last}"));
+    let gone = ["destroy", "--yes", "--json", "--inject", &dead[0], "--inject", &dead[1]];
+    let report = world.run(&gone).ok().json();
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.iter().any(|step| step["step"] == "forget-etcd" && step["changed"] == true));
+    assert_eq!(world.digest(), bare, "nothing of ours is left in etcd either");
+}
+
+#[test]
+fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_takes_them_away() {
+    let world = World::new();
+    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    // As `k8sha routes --apply` notes it; simulated hosts have no routes.
+    let note = world.path().join("operator/k8s1-cluster/routed-hosts");
+    std::fs::write(&note, "pve1\npve2\n").unwrap();
+    let notes = |report: &Value| report["notes"].to_string();
+    let wanted = "set are still on pve1, pve2; `k8sha routes --remove --simulate ";
+    let gone = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert!(notes(&gone).contains(wanted), "{gone:#}");
+    let again = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert!(notes(&again).contains(wanted), "they are there still: {again:#}");
+    std::fs::remove_file(note).unwrap();
+    let last = world.run(&["destroy", "--yes", "--json"]).ok().json();
+    assert!(!notes(&last).contains("routes"), "{last:#}");
+}
+
+#[test]
+fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_machines() {
+    let world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    let dead = ["101", "103", "203"].map(|last| format!("etcd-member-down@10.103.1.{last}"));
+    let mut args = vec!["destroy", "--yes", "--keep-templates", "--json"];
+    dead.iter().for_each(|fault| args.extend(["--inject", fault]));
+    let ran = world.run(&args);
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    let report = ran.json();
+    let failure = &report["failures"][0];
+    let said = failure["said"].as_str().unwrap();
+    assert!(said.starts_with("6 of 6 etcd members cannot be used from `k8s1master"), "{said}");
+    assert!(said.contains("https://10.103.1.102:2379: it is not healthy: etcdserver: no leader"));
+    assert!(failure["hint"].as_str().unwrap().contains("--keep-etcd"), "{failure:#}");
+    assert_eq!(names(&report, "held up").len(), 8, "{report:#}");
+    let next = report["next"][0].as_str().unwrap();
+    assert!(next.starts_with("k8sha destroy --keep-templates --simulate"), "{next}");
+    world.run(&["destroy", "--yes", "--quiet"]).ok();
+}
+
+#[test]
 fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
     let world = World::new();
     world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
@@ -213,6 +266,15 @@ fn a_world_without_a_folder_lives_for_one_command() {
     let ran = k8sha(&["up", "--simulate", "--speed", crate::world::SPEED, "--quiet"]).ok();
     assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
+    let next = "next        k8sha up --simulate DIR     (a simulated world that lasts)\n";
+    assert!(ran.stdout.contains(next), "{}", ran.stdout);
+    // What was asked of this one is asked of the next too; nothing of a run that failed is left.
+    let asked = ["up", "--simulate", "--profile", "homelab", "--topology", "standalone", "--quiet"];
+    let faulty = ["--speed", crate::world::SPEED, "--inject", "disk-full@pve1"];
+    let ran = k8sha(&[asked.as_slice(), &faulty].concat());
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    let next = "next        k8sha up --profile homelab --simulate DIR --topology standalone     (a";
+    assert!(ran.stdout.contains(next), "{}", ran.stdout);
 }
 
 #[test]

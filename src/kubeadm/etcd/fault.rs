@@ -38,7 +38,7 @@ pub enum Fault {
         /// The endpoints with what is wrong with each.
         troubles: Vec<(String, Trouble)>,
     },
-    /// A member was healthy and then failed.
+    /// A member was asked and has not done it.
     #[error("etcd at {endpoint}, asked from `{node}`: {trouble}")]
     Call {
         /// The node that asked.
@@ -145,6 +145,22 @@ impl Trouble {
                 Trouble::ClientRefused(words)
             }
             code => Trouble::Other(code, words),
+        }
+    }
+
+    /// Whether the fault is this member's own, so that another may do what was asked: it was not
+    /// reached, or is not well. What a member refuses, and what our own files are no good for, is
+    /// the same with all.
+    pub(super) fn is_the_members(&self) -> bool {
+        match self {
+            Trouble::ClientRefused(_) | Trouble::BadFiles(_) | Trouble::Said(_) => false,
+            Trouble::Refused(_)
+            | Trouble::Silent(_)
+            | Trouble::WrongCa(_)
+            | Trouble::Expired(_)
+            | Trouble::Unhealthy(_)
+            | Trouble::NotEtcd(_)
+            | Trouble::Other(..) => true,
         }
     }
 }

@@ -88,6 +88,87 @@ async fn anothers_data_is_refused_unless_its_deletion_is_asked_for() {
     );
 }
 
+type Asked = Arc<Mutex<Vec<String>>>;
+/// How `curl` ends, and what it prints.
+type Said = (u32, &'static str);
+
+const REFUSED: Said = (7, "curl: (7) Failed to connect: Connection refused\n");
+const SILENT: Said = (28, "curl: (28) Connection timed out after 5001 milliseconds\n");
+const NO_LEADER: Said = (0, r#"{"error":"etcdserver: no leader","code":14}"#);
+const THREE: &[(&str, Said)] = &[("101", REFUSED), ("102", SILENT), ("103", NO_LEADER)];
+const DENIED: Said = (0, r#"{"code":7,"message":"etcdserver: permission denied","details":[]}"#);
+
+/// An etcd whose first members are not well, and who of all was asked, by the ends of their
+/// addresses.
+fn sick(
+    keys: Keys,
+    first: &'static [(&'static str, Said)],
+) -> (Asked, impl Fn(&[&str], &Files) -> Option<Reply> + Send + Sync + 'static) {
+    let (asked, healthy) = (Asked::default(), etcd(keys));
+    let note = Arc::clone(&asked);
+    let script = move |words: &[&str], files: &Files| {
+        let (["curl", .., url], start) = (words, "https://10.103.1.") else { return None };
+        let last = url.strip_prefix(start).unwrap().split(':').next().unwrap().to_owned();
+        let answer = first.iter().find(|(member, _)| *member == last);
+        note.lock().unwrap().push(last);
+        match answer {
+            Some((_, (0, text))) => Some(Reply::out(*text)),
+            Some((_, (code, text))) => Some(Reply::code(*code, *text)),
+            None => healthy(words, files),
+        }
+    };
+    (asked, script)
+}
+
+#[tokio::test]
+async fn a_member_that_is_dead_or_has_no_leader_is_passed_over() {
+    let keys = Keys::default();
+    let (asked, script) = sick(Arc::clone(&keys), THREE);
+    let host = Host::start(script).await;
+    let (first, cluster) = (host.remote("m1"), k8s1());
+    assert!(claim(&first, &cluster, &owner("a"), false).await.unwrap());
+    // Who has answered is asked again: a member that hangs costs its five seconds once.
+    assert_eq!(*asked.lock().unwrap(), ["101", "102", "103", "201", "201", "201"]);
+    keys.lock().unwrap().insert("/registry/nodes/x".into(), "1".into());
+    assert!(is_ours(&first, &cluster, &owner("a")).await.unwrap());
+    assert!(!is_ours(&first, &cluster, &owner("b")).await.unwrap());
+    assert!(remove_ours(&first, &cluster, &owner("a")).await.unwrap());
+    assert!(keys.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_etcd_refuses_is_brought_before_no_other_member() {
+    let (asked, script) = sick(Keys::default(), &[("101", REFUSED), ("102", DENIED)]);
+    let host = Host::start(script).await;
+    let error = remove_ours(&host.remote("m1"), &k8s1(), &owner("a")).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "etcd at https://10.103.1.102:2379, asked from `m1`: it refuses: etcdserver: permission denied"
+    );
+    assert_eq!(*asked.lock().unwrap(), ["101", "102"]);
+}
+
+#[tokio::test]
+async fn members_that_all_fail_are_each_named() {
+    let (_, script) = sick(Keys::default(), THREE);
+    let host = Host::start(script).await;
+    let mut cluster = k8s1();
+    if let crate::cluster::Etcd::External { endpoints, .. } = &mut cluster.etcd {
+        endpoints.truncate(3);
+    }
+    let error = is_ours(&host.remote("m1"), &cluster, &owner("a")).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "3 of 3 etcd members cannot be used from `m1`:\n\
+         \x20 https://10.103.1.101:2379: nobody listens (curl: (7) Failed to connect: Connection \
+         refused)\n\
+         \x20 https://10.103.1.102:2379: no answer (curl: (28) Connection timed out after 5001 \
+         milliseconds)\n\
+         \x20 https://10.103.1.103:2379: it is not healthy: etcdserver: no leader"
+    );
+    assert!(error.hint().is_some());
+}
+
 #[tokio::test]
 async fn every_sick_member_is_named_with_its_own_cause() {
     let healthy = etcd(Keys::default());

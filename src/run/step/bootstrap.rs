@@ -149,8 +149,9 @@ pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
     let nobody =
         || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
     Err(last.unwrap_or_else(nobody).hint(
-        "bring a master up and run again, or leave the keys with `--keep-etcd`; then remove them \
-         yourself: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"
+        "bring up a master and most of etcd's members and run again, or leave the keys with \
+         `--keep-etcd`; then remove them yourself: `etcdctl del /registry/ --prefix`, `etcdctl del \
+         /k8sha/owner`"
             .to_owned(),
     ))
 }

@@ -1,0 +1,135 @@
+//! The flags of the command that is named to a person next.
+
+use super::args::{Common, Guests, Topology, UpArgs};
+use crate::plan::teardown::Extent;
+
+/// Those that lead another command to the same cluster. How the output looks, how fast the simulated
+/// world is and what goes wrong there are not among them.
+pub(super) fn same(common: &Common) -> String {
+    flags(common, "")
+}
+
+/// The same in a simulated world that lasts, where the person has named no folder for it.
+pub(super) fn lasting(common: &Common) -> String {
+    flags(common, " DIR")
+}
+
+fn flags(common: &Common, folder: &str) -> String {
+    let mut flags = String::new();
+    if common.profile != "k8s1" {
+        flags.push_str(&format!(" --profile {}", common.profile));
+    }
+    let world = &common.world;
+    if let Some(named) = &world.simulate {
+        let folder =
+            named.as_ref().map_or(folder.to_owned(), |named| format!(" {}", named.display()));
+        flags.push_str(&format!(" --simulate{folder}"));
+        if world.guests == Guests::Containers {
+            flags.push_str(" --guests containers");
+        }
+        if let Some(root) = &world.guest_root {
+            flags.push_str(&format!(" --guest-root {}", root.display()));
+        }
+        for layer in &world.guest_layer {
+            flags.push_str(&format!(" --guest-layer {}", layer.display()));
+        }
+        if world.topology == Topology::Standalone {
+            flags.push_str(" --topology standalone");
+        }
+    }
+    if let Some(file) = &world.endpoints {
+        flags.push_str(&format!(" --endpoints {}", file.display()));
+    }
+    let access = &common.access;
+    if let Some(jump) = &access.jump {
+        flags.push_str(&format!(" --jump {jump}"));
+    }
+    if let Some(key) = &access.jump_host_key {
+        flags.push_str(&format!(" --jump-host-key '{key}'"));
+    }
+    if let Some(file) = &access.identity {
+        flags.push_str(&format!(" --identity {}", file.display()));
+    }
+    if let Some(state) = &common.state {
+        flags.push_str(&format!(" --state {}", state.display()));
+    }
+    if let Some(templates) = &common.templates {
+        flags.push_str(&format!(" --templates {}", templates.display()));
+    }
+    flags
+}
+
+/// A bootstrap's own flags. Leave to delete another cluster's data is not given twice by itself.
+pub(super) fn of_up(up: &UpArgs) -> String {
+    let named = [("kubeconfig", &up.kubeconfig), ("merge-kubeconfig", &up.merge_kubeconfig)];
+    named
+        .iter()
+        .filter_map(|(flag, file)| Some(format!(" --{flag} {}", file.as_ref()?.display())))
+        .collect()
+}
+
+/// The own flags of a `provision` of some hosts.
+pub(super) fn of_hosts(pve: &[String]) -> String {
+    if pve.is_empty() { String::new() } else { format!(" --pve {}", pve.join(",")) }
+}
+
+/// The own flags of a `destroy`. Without them, the next one would remove what this one has left.
+pub(super) fn of_destroy(extent: Extent) -> String {
+    let mut flags = String::new();
+    if extent.keep_templates {
+        flags.push_str(" --keep-templates");
+    }
+    if extent.keep_etcd {
+        flags.push_str(" --keep-etcd");
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn typed(line: &str) -> Cli {
+        Cli::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn what_leads_to_the_same_cluster_is_named_again_and_nothing_else() {
+        for (line, wanted) in [
+            ("k8sha up", ""),
+            ("k8sha up --simulate", " --simulate"),
+            ("k8sha up --simulate w --speed 9 --quiet --inject disk-full@pve1", " --simulate w"),
+            (
+                "k8sha up --guests containers --guest-layer a --guest-layer b --simulate w",
+                " --simulate w --guests containers --guest-layer a --guest-layer b",
+            ),
+            (
+                "k8sha up -p mine.yaml --state s --templates t --jump me@door:7 --identity key",
+                " --profile mine.yaml --jump me@door:7 --identity key --state s --templates t",
+            ),
+            ("k8sha up --endpoints sim.json --json", " --endpoints sim.json"),
+        ] {
+            assert_eq!(same(&typed(line).common), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_passing_world_is_named_as_one_that_lasts() {
+        let line = "k8sha up -p homelab --topology standalone --guests containers --simulate";
+        let wanted = " --profile homelab --simulate DIR --guests containers --topology standalone";
+        assert_eq!(lasting(&typed(line).common), wanted);
+    }
+
+    #[test]
+    fn a_commands_own_flags_are_named_without_its_consents() {
+        let line = "k8sha rebuild --yes --wipe-etcd --merge-kubeconfig mine";
+        let Command::Rebuild { up, .. } = typed(line).command else { panic!("{line}") };
+        assert_eq!(of_up(&up), " --merge-kubeconfig mine");
+        let extent = Extent { keep_templates: false, keep_etcd: true };
+        assert_eq!(of_destroy(extent), " --keep-etcd");
+        assert_eq!(of_hosts(&["pve1".into(), "pve2".into()]), " --pve pve1,pve2");
+    }
+}
