@@ -128,7 +128,7 @@ mod tests {
         let line = "k8sha rebuild --yes --wipe-etcd --merge-kubeconfig mine";
         let Command::Rebuild { up, .. } = typed(line).command else { panic!("{line}") };
         assert_eq!(of_up(&up), " --merge-kubeconfig mine");
-        let extent = Extent { keep_templates: false, keep_etcd: true };
+        let extent = Extent { keep_templates: false, keep_etcd: true, again: false };
         assert_eq!(of_destroy(extent), " --keep-etcd");
         assert_eq!(of_hosts(&["pve1".into(), "pve2".into()]), " --pve pve1,pve2");
     }

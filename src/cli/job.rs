@@ -70,7 +70,7 @@ pub(super) async fn rebuild(
     let mut desk = Desk::lay(common, started, "rebuild").await?;
     pod_network(&desk.cluster)?;
     desk.state.lock()?;
-    let extent = Extent { keep_templates: true, keep_etcd: false };
+    let extent = Extent { keep_templates: true, keep_etcd: false, again: true };
     let job = Job::new(&desk, started, "rebuild", up.clone())?;
     let torn = job.tear_down(yes, extent).await?;
     if torn.exit() != Exit::Ok {

@@ -58,7 +58,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Provision { pve } => job::provision(&common, started, pve).await,
         Command::Rebuild { yes, up } => job::rebuild(&common, started, yes, up).await,
         Command::Destroy { yes, keep_templates, keep_etcd } => {
-            let extent = crate::plan::teardown::Extent { keep_templates, keep_etcd };
+            let extent = crate::plan::teardown::Extent { keep_templates, keep_etcd, again: false };
             job::destroy(&common, started, yes, extent).await
         }
         Command::Plan => plan::run(&common, started).await,

@@ -46,7 +46,7 @@ impl fmt::Display for Action {
             Action::Kubeconfig => write!(f, "fetch the kubeconfig"),
             Action::Cni => write!(f, "install the pod network"),
             Action::Verify => write!(f, "see that the cluster is as asked"),
-            Action::ForgetEtcd => write!(f, "remove our keys from etcd"),
+            Action::ForgetEtcd { .. } => write!(f, "remove our keys from etcd"),
             Action::Destroy { vmid, host, .. } => write!(f, "stop and remove VM {vmid} on {host}"),
             Action::RemoveVolume { volume, .. } => write!(f, "remove {volume}"),
             Action::RemoveTemplate { vmid, .. } => write!(f, "remove template {vmid}"),

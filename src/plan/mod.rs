@@ -232,7 +232,10 @@ pub enum Action {
     /// See that the cluster is what was asked for.
     Verify,
     /// Remove our keys from an external etcd.
-    ForgetEtcd,
+    ForgetEtcd {
+        /// Whether a cluster is made on it at once, which needs every member.
+        again: bool,
+    },
     /// Stop and remove a VM of ours.
     Destroy {
         /// The node.

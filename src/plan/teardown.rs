@@ -11,6 +11,8 @@ pub struct Extent {
     pub keep_templates: bool,
     /// Whether our keys in an external etcd stay.
     pub keep_etcd: bool,
+    /// Whether the cluster is made again at once.
+    pub again: bool,
 }
 
 /// Plans the removal.
@@ -25,7 +27,12 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     let ours = |name| matches!(inventory.vms.get(name), Some(VmState::Ours(_)));
     let any_master = cluster.with_role(Role::Master).any(|node| ours(&node.name));
     if matches!(cluster.etcd, Etcd::External { .. }) && !extent.keep_etcd && any_master {
-        push("forget-etcd".into(), "etcd".into(), Action::ForgetEtcd, vec![]);
+        push(
+            "forget-etcd".into(),
+            "etcd".into(),
+            Action::ForgetEtcd { again: extent.again },
+            vec![],
+        );
     }
     let mut vms = Vec::new();
     let mut gone: Vec<String> = Vec::new();

@@ -149,6 +149,23 @@ fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_m
 }
 
 #[test]
+fn a_rebuild_removes_nothing_while_a_member_of_etcd_is_dead_that_the_new_cluster_needs() {
+    let world = World::new();
+    world.run(&["up", "--quiet"]).ok();
+    let before = world.digest();
+    let ran =
+        world.run(&["rebuild", "--yes", "--json", "--inject", "etcd-member-down@10.103.1.203"]);
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    let report = ran.json();
+    let failure = &report["failures"][0];
+    assert_eq!(failure["step"], "forget-etcd");
+    assert!(failure["doing"].as_str().unwrap().contains("nothing was removed"), "{failure:#}");
+    assert!(failure["said"].as_str().unwrap().contains("10.103.1.203"), "{failure:#}");
+    assert_eq!(world.digest(), before);
+    world.run(&["rebuild", "--yes", "--quiet"]).ok();
+}
+
+#[test]
 fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
     let world = World::new();
     world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();

@@ -120,8 +120,35 @@ pub(super) async fn verify(context: &Context) -> Result<bool, Failure> {
     Err(Failure::new(Exit::Kubernetes, doing, wrong.join("\n")))
 }
 
-pub(super) async fn forget_etcd(context: &Context) -> Result<bool, Failure> {
+/// Asks every member of the external etcd by way of the first master that can be reached.
+async fn prove_etcd(context: &Context, masters: &[&Node]) -> Result<(), Failure> {
+    for master in masters {
+        let remote = context.remote(&master.name);
+        let asked = async {
+            if let Some(client) = &context.etcd_client {
+                etcd::copy(remote, client).await?;
+            }
+            etcd::prove(remote, &context.cluster).await
+        };
+        match asked.await {
+            Ok(()) => return Ok(()),
+            Err(error @ Error::Etcd(_)) => {
+                return Err(fault("use the external etcd again; nothing was removed", &error));
+            }
+            // Another one may be reached. Where none is, the removal says so.
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes our keys from an external etcd. Where the cluster is made `again` at once, every member has
+/// to be well first: with the old cluster gone, the new one could only wait for it.
+pub(super) async fn forget_etcd(context: &Context, again: bool) -> Result<bool, Failure> {
     let masters: Vec<_> = context.cluster.with_role(Role::Master).collect();
+    if again {
+        prove_etcd(context, &masters).await?;
+    }
     let mut last = None;
     // Any master has the files; the first may be the one that is broken.
     for master in &masters {

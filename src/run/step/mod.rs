@@ -56,7 +56,7 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Kubeconfig => bootstrap::kubeconfig(context).await,
         Action::Cni => bootstrap::cni(context).await,
         Action::Verify => bootstrap::verify(context).await,
-        Action::ForgetEtcd => bootstrap::forget_etcd(context).await,
+        Action::ForgetEtcd { again } => bootstrap::forget_etcd(context, *again).await,
         Action::Destroy { node, host, vmid } => destroy::vm(context, node, host, *vmid).await,
         Action::RemoveVolume { host, volume } => destroy::volume(context, host, volume).await,
         Action::RemoveTemplate { host, vmid } => destroy::template(context, host, *vmid).await,

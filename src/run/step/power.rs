@@ -23,10 +23,15 @@ pub(super) async fn while_on<T>(
     nodes: &[&Node],
     work: Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + '_>>,
 ) -> Result<T, Failure> {
-    tokio::select! {
-        result = work => result,
-        failure = switched_off(context, nodes) => Err(failure),
-    }
+    let failure = tokio::select! {
+        result = work => match result {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        },
+        failure = switched_off(context, nodes) => failure,
+    };
+    // Whatever a node does not do any more, this is why.
+    all_on(context, nodes).await.and(Err(failure))
 }
 
 async fn switched_off(context: &Context, nodes: &[&Node]) -> Failure {
