@@ -37,7 +37,9 @@ const configuration = `{
 type node struct {
 	Metadata struct{ Name string }
 	Spec     struct{ PodCIDR string }
-	Status   struct{ Addresses []struct{ Type, Address string } }
+	Status   struct {
+		Addresses []struct{ Type, Address string }
+	}
 }
 
 func main() {
@@ -66,7 +68,12 @@ func follow() error {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+string(token))
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	// Before kube-proxy has its rules, nobody answers at the service's address.
+	dialer := net.Dialer{Timeout: 3 * time.Second}
+	client := http.Client{Transport: &http.Transport{
+		DialContext:     dialer.DialContext,
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+	}}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
