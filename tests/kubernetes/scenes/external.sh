@@ -27,6 +27,10 @@ kubectl -n kube-system delete secrets --field-selector type=bootstrap.kubernetes
 must 'the certificates are gone with their token' \
   kubectl -n kube-system wait --for=delete secret/kubeadm-certs --timeout=120s
 must 'k8sha provision adds two machines' on_site more provision
+for vmid in 1011 1012; do
+  must "balancer $vmid knows the new master" \
+    in_machine "$vmid" grep -q 'server master4 10.101.1.202:6443' /etc/haproxy/haproxy.cfg
+done
 # Two joins fail for a reason of their machines.
 for vmid in 1202 1211; do
   in_machine "$vmid" systemd-run --quiet --unit=squatter python3 -m http.server 10250
