@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # run.sh [RESULT [SCENE…]]: the whole job with real Kubernetes on real machines, and what it survives.
-# Prints what it does, and writes to RESULT how long it took and for how long a client missed the API.
-# SCENE is a file of scenes/ without its ending; all of them but six-masters unless named.
+# Prints what it does, and writes to RESULT (or prints, for `-` or none) how long it took and for how
+# long a client missed the API. SCENE is a file of scenes/ without its ending; all of them but six-masters unless named.
 #
 # Needs root, Go, Debian's packages that .ci/run installs, and cgroup v1 or v2 controllers. The
 # first run builds Kubernetes, which takes long; it is kept. What a failed scene leaves stays where
 # KEEP says, if it does: reports, events, state.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
-result=${1:-/dev/stdout}
+result=${1:--}
 scenes=("${@:2}")
 [ ${#scenes[@]} -gt 0 ] || scenes=(external rebuilds stacked etcd-role)
 
@@ -59,4 +59,8 @@ for scene in "${scenes[@]}"; do
     echo "The whole scene took $((SECONDS - began)) s."
   } >>"$all/result"
 done
-cat "$all/result" >"$result"
+if [ "$result" = - ]; then
+  cat "$all/result"
+else
+  cp "$all/result" "$result"
+fi
