@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # run.sh [RESULT [SCENE…]]: the whole job with real Kubernetes on real machines, and what it survives.
 # Prints what it does, and writes to RESULT (or prints, for `-` or none) how long it took and for how
-# long a client missed the API. SCENE is a file of scenes/ without its ending; all of them but six-masters unless named.
+# long a client missed the API. SCENE is a file of scenes/ without its ending; all of them but
+# six-masters unless named.
 #
 # Needs root, Go, Debian's packages that .ci/run installs, and cgroup v1 or v2 controllers. The
 # first run builds Kubernetes, which takes long; it is kept. What a failed scene leaves stays where
