@@ -24,9 +24,10 @@ k8sha=$all/k8sha
 
 # Root's inotify instances are counted over all machines: a node has up to twenty.
 instances=$(sysctl -n fs.inotify.max_user_instances)
-[ "$instances" -ge 512 ] || sysctl -qw fs.inotify.max_user_instances=512
+[ "$instances" -ge 512 ] || sysctl -qw fs.inotify.max_user_instances=512 \
+  || echo "inotify instances stay at $instances: kube-proxies may find too few" >&2
 end() {
-  sysctl -qw "fs.inotify.max_user_instances=$instances"
+  [ "$instances" -ge 512 ] || sysctl -qw "fs.inotify.max_user_instances=$instances" || true
   [ -n "${KEEP-}" ] || rm -rf "$all"
 }
 trap end EXIT

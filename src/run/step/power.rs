@@ -46,16 +46,22 @@ async fn switched_off(context: &Context, nodes: &[&Node]) -> Failure {
 /// Sees that the VMs run.
 ///
 /// # Errors
-/// Which one does not. A host that does not answer says nothing about its VMs.
+/// Which ones do not. A host that does not answer says nothing about its VMs.
 pub(super) async fn all_on(context: &Context, nodes: &[&Node]) -> Result<(), Failure> {
+    let mut off = Vec::new();
     for node in nodes {
         let Ok(client) = context.client(&node.host) else { continue };
         if client.vm_status(node.vmid).await.is_ok_and(|status| !status.is_running()) {
-            let said = format!("VM {} on {} was switched off meanwhile", node.vmid, node.host);
-            return Err(Failure::new(Exit::Node, "see that the machine runs", said)
-                .on(&node.name)
-                .hint("`k8sha up` starts it and goes on where this run ended".to_owned()));
+            off.push(node);
         }
     }
-    Ok(())
+    if off.is_empty() {
+        return Ok(());
+    }
+    let said = |node: &&&Node| format!("VM {} on {} was switched off", node.vmid, node.host);
+    let names: Vec<&str> = off.iter().map(|node| node.name.as_str()).collect();
+    let said: Vec<String> = off.iter().map(said).collect();
+    Err(Failure::new(Exit::Node, "see that the machines run", said.join("\n"))
+        .on(names.join(", "))
+        .hint("`k8sha up` starts what is off and goes on where this run ended".to_owned()))
 }
