@@ -83,6 +83,7 @@ table() {
     | "| \(.[0].step | split("/")[0]) | \(length) | \([.[].seconds] | max * 10 | round / 10) s | \([.[].seconds] | add * 10 | round / 10) s |"' "$work/$1.json" | tee -a "$work/result"
   say
   say "In all $(wall "$1") s."
+  say
 }
 # The steps that failed.
 failures() { jq -r '[.failures[].step] | sort | join(" ")' "$work/$1.json"; }

@@ -31,7 +31,15 @@ pub(super) async fn while_on<T>(
         failure = switched_off(context, nodes) => failure,
     };
     // Whatever a node does not do any more, this is why.
-    all_on(context, nodes).await.and(Err(failure))
+    all_on(context, nodes).await?;
+    // And another one may be why this one could not: an API without its etcd answers nobody.
+    let all: Vec<&Node> = context.cluster.nodes.iter().collect();
+    Err(match all_on(context, &all).await {
+        Ok(()) => failure,
+        Err(off) => {
+            Failure { said: format!("{}\n{}", failure.said, off.said), hint: off.hint, ..failure }
+        }
+    })
 }
 
 async fn switched_off(context: &Context, nodes: &[&Node]) -> Failure {
