@@ -90,7 +90,7 @@ failures() { jq -r '[.failures[].step] | sort | join(" ")' "$work/$1.json"; }
 wall() { jq '.wall_s | round' "$work/$1.json"; }
 # From the first master's join to the end of the last one's.
 joins() {
-  grep -E '"event":"(started|finished)","step":"join/master' "$work/$1.events" \
+  grep -E '"event":"(started|finished)","step":"join/[a-z0-9]*master' "$work/$1.events" \
     | awk 'NR == 1 { first = $1 } { last = $1 } END { printf "%.1f s", last - first }'
 }
 
@@ -180,7 +180,7 @@ lose_and_mend() {
 
 # How many joins of masters began while another one went on.
 overlaps() {
-  grep -E '"event":"(started|finished)","step":"join/master' "$work/$1.events" \
+  grep -E '"event":"(started|finished)","step":"join/[a-z0-9]*master' "$work/$1.events" \
     | awk '/"started"/ { if (running++) n++ } /"finished"/ { running-- } END { print n + 0 }'
 }
 
