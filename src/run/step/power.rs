@@ -28,7 +28,7 @@ pub(super) async fn while_on<T>(
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         },
-        failure = switched_off(context, nodes) => failure,
+        failure = switched_off(context, nodes) => return Err(failure),
     };
     // Whatever a node does not do any more, this is why.
     all_on(context, nodes).await?;
