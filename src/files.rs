@@ -1,4 +1,13 @@
-//! Private files: mode 0600 in folders of mode 0700, written whole or not at all.
+//! Files of the operator's machine: what is read is bounded, what is private is 0600 in folders of
+//! mode 0700 and written whole or not at all.
+
+mod guard;
+mod input;
+
+pub use guard::closed;
+#[cfg(feature = "simulate")]
+pub use input::check;
+pub use input::{Kind, read, read_text};
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -22,7 +31,15 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        // A new file has this mode from the beginning; one that lies there would keep its own.
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = match options.open(&beside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&beside)?;
+                options.open(&beside)?
+            }
+            opened => opened?,
+        };
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)
@@ -33,12 +50,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Reads a file; `None` when there is none.
+/// Reads a file of our state folder; `None` when there is none.
 ///
 /// # Errors
 /// What the system said, with the path.
 pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match read(path, Kind::State) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named(path, &error)),
@@ -66,6 +83,21 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&place).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_lies_where_a_private_file_is_written_gives_it_neither_its_mode_nor_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let beside = file.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&beside, "left by a killed run").unwrap();
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o666)).unwrap();
+        write_private(&file, b"x").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let elsewhere = folder.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &beside).unwrap();
+        write_private(&file, b"y").unwrap();
+        assert!(!elsewhere.exists());
     }
 
     #[test]

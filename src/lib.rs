@@ -6,21 +6,29 @@
 //! profile   what a person typed        YAML → a Cluster, or all complaints at once
 //! cluster   the validated world        pure
 //! run::look what exists                GET requests and read-only commands → an Inventory
-//! plan      what will be done          pure: Cluster + Inventory → a Plan
+//! plan      what will be done          pure: Cluster + Inventory → a Plan, or why there is none
+//!             recognise  whose VM is whose row's, by marks
+//!             life       whether a cluster lives: `kubeadm init` needs proof that none does
+//!             compare    the profile against what runs: one list for plan, up, status and doctor
 //! run       doing it                   each step looks, acts, waits, looks
 //! report    what people see of it      events while it goes on, a report at its end
 //!
 //! doctor    what stands in the way     GET requests, DNS, TCP → findings with their fixes
-//! routes    blackholes on the hosts    SSH: looks, plans, acts; nobody else needs it
+//! routes    blackholes on the hosts    SSH: looks, plans, acts; no other part needs it
 //! ```
 //!
 //! Around them stand the adapters: [`proxmox`] (HTTPS), [`ssh`], [`dns`], [`kubeadm`] (over SSH) and
 //! [`cloudinit`] (documents and the seed ISO); [`pki`] makes certificates. [`cli`] puts the parts together; it alone knows of
-//! [`sim`], the simulated Proxmox VE, which is reached at the wire like a real one.
+//! the simulated Proxmox VE (`crates/simulator`), which is reached at the wire like a real one.
+//!
+//! What comes in and what goes out has one door each: `files` reads every input file, bounded by its
+//! kind; [`report::screen`] and the log print, through [`secrets`], which masks what this run must
+//! keep to itself, and [`text`], which escapes what a terminal would obey.
 //!
 //! Which part may import which is held by `tests/house.rs`.
 
 pub mod cli;
+pub mod clock;
 pub mod cloudinit;
 pub mod cluster;
 pub mod dns;
@@ -28,6 +36,7 @@ pub mod doctor;
 pub mod error;
 mod files;
 pub mod kubeadm;
+pub mod limits;
 pub mod net;
 pub mod pki;
 pub mod plan;
@@ -37,8 +46,8 @@ pub mod report;
 pub mod retry;
 pub mod routes;
 pub mod run;
+pub mod secrets;
 mod settings;
-pub mod sim;
 pub mod ssh;
 pub mod state;
-pub mod tempo;
+pub mod text;

@@ -1,5 +1,5 @@
-//! How an address is reached: directly, through an HTTP CONNECT proxy, or by a route that somebody
-//! else keeps, such as a jump host.
+//! How an address is reached: directly, through an HTTP CONNECT proxy, or by a route that another part
+//! keeps, such as a jump host.
 //!
 //! This is the one seam between the world and its simulation: the simulator hands out a proxy that
 //! leads to its guests and loopback ports for its name servers, and nothing else in the product

@@ -151,7 +151,7 @@ fn authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, name);
-    // Whoever it signs for signs for nobody else.
+    // A certificate that it signs cannot sign others.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_only_calls_serves_nobody() {
+    fn one_that_only_calls_cannot_serve() {
         let authority = Authority::new("etcd-ca", NOW).unwrap();
         let subject = Subject { name: "kube-apiserver-etcd-client".into(), called: Vec::new() };
         let leaf = authority.issue(&subject, NOW).unwrap();

@@ -67,7 +67,7 @@ impl Policy {
         }
     }
 
-    /// Locks that somebody else holds: a storage that copies a disk keeps its lock for minutes.
+    /// Locks that another task holds: a storage that copies a disk keeps its lock for minutes.
     pub const fn lock() -> Self {
         Self {
             initial: Duration::from_secs(1),

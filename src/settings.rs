@@ -1,14 +1,16 @@
 //! Environment and files turned into settings. The only reader of environment variables.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
 use crate::cluster::HostName;
 use crate::error::{Exit, Failure};
+use crate::files::{Kind, read_text};
 use crate::proxmox::Auth;
+use crate::secrets::register;
+use crate::text::one_line;
 
 /// An API token, `USER@REALM!NAME=SECRET`.
 pub const TOKEN: &str = "K8SHA_PVE_TOKEN";
@@ -63,14 +65,14 @@ fn plain(name: &str) -> Option<String> {
 
 fn secret(name: &str) -> Result<Option<SecretString>, Failure> {
     if let Some(value) = plain(name) {
-        return Ok(Some(value.into()));
+        return Ok(Some(register(value.into())));
     }
     let Some(path) = plain(&format!("{name}_FILE")) else { return Ok(None) };
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = read_text(Path::new(&path), Kind::Secret).map_err(|error| {
         let said = format!("`{path}` (from {name}_FILE): {error}");
         Failure::new(Exit::Usage, "read a secret", said)
     })?;
-    Ok(Some(text.trim().to_owned().into()))
+    Ok(Some(register(text.trim().to_owned().into())))
 }
 
 /// The passphrase of a private key: `K8SHA_SSH_PASSPHRASE`, its `_FILE`, or a prompt on a terminal.
@@ -81,8 +83,8 @@ pub fn passphrase(key: &Path) -> Result<SecretString, Failure> {
     if let Some(passphrase) = secret(PASSPHRASE)? {
         return Ok(passphrase);
     }
-    let question = format!("passphrase of {}: ", key.display());
-    rpassword::prompt_password(question).map(Into::into).map_err(|error| {
+    let question = format!("passphrase of {}: ", one_line(&key.display().to_string()));
+    rpassword::prompt_password(question).map(|typed| register(typed.into())).map_err(|error| {
         Failure::new(Exit::Usage, "ask for a passphrase", error).on(key.display()).hint(format!(
             "set {PASSPHRASE} or {PASSPHRASE}_FILE, or add the key to your ssh-agent (`ssh-add`)"
         ))
@@ -109,13 +111,13 @@ pub fn known_hosts() -> Vec<PathBuf> {
 }
 
 fn prompt(user: &str, host: &HostName) -> Result<SecretString, Failure> {
-    rpassword::prompt_password(format!("password of {user} on {host}: ")).map(Into::into).map_err(
-        |error| {
-            Failure::new(Exit::Usage, "ask for a password", error)
-                .on(host)
-                .hint(format!("set {PASSWORD}, {PASSWORD}_FILE or {TOKEN}"))
-        },
-    )
+    let question = format!("password of {user} on {host}: ");
+    let typed = rpassword::prompt_password(one_line(&question));
+    typed.map(|typed| register(typed.into())).map_err(|error| {
+        Failure::new(Exit::Usage, "ask for a password", error)
+            .on(host)
+            .hint(format!("set {PASSWORD}, {PASSWORD}_FILE or {TOKEN}"))
+    })
 }
 
 /// The folder for what we remember of clusters: `$XDG_STATE_HOME/k8sha`, else
@@ -131,6 +133,11 @@ pub fn state_home() -> Result<PathBuf, Failure> {
         Failure::new(Exit::Usage, "find the state folder", "neither XDG_STATE_HOME nor HOME is set")
             .hint("name a folder with `--state`".to_owned())
     })
+}
+
+/// The user who became root by `sudo` (sudo(8), `SUDO_UID`).
+pub fn sudo_user() -> Option<u32> {
+    plain("SUDO_UID")?.parse().ok()
 }
 
 /// Whether the person asked for no colour (<https://no-color.org>).

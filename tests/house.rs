@@ -9,26 +9,29 @@ use std::path::{Path, PathBuf};
 /// Part → the parts that it may import. A part that is not listed may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &[]),
-    ("error", &[]),
+    ("error", &["text"]),
     ("files", &[]),
+    ("limits", &[]),
     ("net", &[]),
     ("pki", &[]),
-    ("tempo", &[]),
-    ("report", &["error"]),
-    ("retry", &["report", "tempo"]),
-    ("profile", &["cluster"]),
-    ("cloudinit", &["cluster"]),
-    ("proxmox", &["cluster", "retry", "report", "tempo"]),
-    ("ssh", &["net", "report", "tempo"]),
-    ("dns", &["cluster", "net"]),
-    ("kubeadm", &["cluster", "ssh", "report", "tempo", "files", "pki"]),
+    ("secrets", &[]),
+    ("clock", &[]),
+    ("text", &[]),
+    ("report", &["error", "limits", "secrets", "text"]),
+    ("retry", &["report", "clock"]),
+    ("profile", &["cluster", "files", "text"]),
+    ("cloudinit", &["cluster", "files"]),
+    ("proxmox", &["cluster", "files", "limits", "retry", "report", "secrets", "clock"]),
+    ("ssh", &["limits", "net", "report", "secrets", "clock"]),
+    ("dns", &["cluster", "limits", "net", "text"]),
+    ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
-    ("plan", &["cluster", "proxmox"]),
+    ("plan", &["cluster", "proxmox", "text"]),
     // Examines before a run; a run does not need it.
-    ("doctor", &["cluster", "dns", "error", "net", "pki", "plan", "proxmox"]),
-    ("routes", &["cluster", "error", "net", "ssh"]),
-    ("state", &["cluster", "error", "files", "pki", "ssh"]),
-    ("settings", &["cluster", "error", "proxmox"]),
+    ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
+    ("routes", &["cluster", "error", "files", "limits", "net", "secrets", "ssh", "clock"]),
+    ("state", &["cluster", "error", "files", "pki", "secrets", "ssh"]),
+    ("settings", &["cluster", "error", "files", "proxmox", "secrets", "text"]),
     (
         "run",
         &[
@@ -38,17 +41,16 @@ const ARROWS: &[(&str, &[&str])] = &[
             "error",
             "files",
             "kubeadm",
+            "limits",
             "net",
             "plan",
             "proxmox",
             "report",
             "ssh",
             "state",
-            "tempo",
+            "clock",
         ],
     ),
-    // The simulator shares nothing with the product: it would hide the client's mistakes.
-    ("sim", &[]),
     (
         "cli",
         &[
@@ -66,11 +68,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "report",
             "routes",
             "run",
+            "secrets",
             "settings",
-            "sim",
             "ssh",
             "state",
-            "tempo",
+            "clock",
+            "text",
         ],
     ),
 ];
@@ -78,15 +81,15 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Crates that only one part may know.
 const FENCES: &[(&str, &[&str])] = &[
     ("backoff", &["src/retry.rs"]),
-    ("russh", &["src/ssh/", "src/sim/", "src/profile/"]),
-    ("hadris_iso", &["src/cloudinit/", "src/sim/"]),
+    ("russh", &["src/ssh/", "crates/simulator/", "src/profile/"]),
+    ("hadris_iso", &["src/cloudinit/", "crates/simulator/"]),
     ("reqwest", &["src/proxmox/"]),
-    ("hyper", &["src/sim/", "src/proxmox/"]),
+    ("hyper", &["crates/simulator/", "src/proxmox/"]),
     ("hickory_resolver", &["src/dns/"]),
-    ("hickory_server", &["src/sim/", "src/dns/"]),
+    ("hickory_server", &["crates/simulator/", "src/dns/"]),
     ("indicatif", &["src/report/"]),
     ("clap", &["src/cli/"]),
-    ("regex", &["src/sim/"]),
+    ("regex", &["crates/simulator/"]),
     ("socket2", &["src/net.rs"]),
 ];
 
@@ -106,6 +109,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     walk(&root.join("src"), &mut found);
+    walk(&root.join("crates"), &mut found);
     assert!(found.len() > 50, "the sources were not found");
     let relative = |path: PathBuf| path.strip_prefix(root).unwrap().to_owned();
     let all = found.into_iter().map(|(path, text)| (relative(path), text));
@@ -128,9 +132,14 @@ fn code(text: &str) -> String {
         .join("\n")
 }
 
-fn part(path: &Path) -> String {
-    let second = path.components().nth(1).unwrap().as_os_str().to_string_lossy().into_owned();
-    second.trim_end_matches(".rs").to_owned()
+/// The part of the product that a file belongs to; `None`: it is another crate's, whose imports
+/// Cargo holds.
+fn part(path: &Path) -> Option<String> {
+    let mut names = path.components().map(|part| part.as_os_str().to_string_lossy());
+    if names.next()? != "src" {
+        return None;
+    }
+    Some(names.next()?.trim_end_matches(".rs").to_owned())
 }
 
 fn imports(text: &str) -> BTreeSet<String> {
@@ -146,7 +155,7 @@ fn imports_point_one_way() {
         ARROWS.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect();
     let mut wrong = Vec::new();
     for (path, text) in sources() {
-        let from = part(&path);
+        let Some(from) = part(&path) else { continue };
         if ["main", "lib"].contains(&from.as_str()) {
             continue;
         }
@@ -163,6 +172,54 @@ fn imports_point_one_way() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Part → the parts that its files import, as measured.
+fn measured() -> BTreeMap<String, BTreeSet<String>> {
+    let known: BTreeSet<&str> = ARROWS.iter().map(|(from, _)| *from).collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in sources() {
+        let Some(from) = part(&path).filter(|from| known.contains(from.as_str())) else { continue };
+        let to = imports(&code(&text)).into_iter();
+        let to = to.filter(|to| *to != from && known.contains(to.as_str()));
+        arrows.entry(from.clone()).or_default().extend(to);
+    }
+    arrows
+}
+
+#[test]
+fn no_parts_import_each_other_in_a_circle() {
+    let mut left = measured();
+    loop {
+        let bottom: Vec<String> =
+            left.iter().filter(|(_, to)| to.is_empty()).map(|(from, _)| from.clone()).collect();
+        if bottom.is_empty() {
+            break;
+        }
+        left.retain(|from, _| !bottom.contains(from));
+        left.values_mut().for_each(|to| to.retain(|to| !bottom.contains(to)));
+    }
+    assert!(left.is_empty(), "a circle is among these: {left:#?}");
+}
+
+#[test]
+fn the_drawing_of_the_imports_is_true() {
+    const FENCE: &str = "```imports\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once(FENCE).unwrap();
+    let (drawn, tail) = rest.split_once("```").unwrap();
+    let line = |(from, to): (&String, &BTreeSet<String>)| {
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        format!("{from:<10} → {}", to.join(", ")).trim_end_matches(" → ").trim_end().to_owned()
+            + "\n"
+    };
+    let wanted: String = measured().iter().map(line).collect();
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        fs::write(&path, format!("{head}{FENCE}{wanted}```{tail}")).unwrap();
+    } else {
+        assert!(drawn == wanted, "ARCHITECTURE.md should draw:\n{wanted}");
+    }
+}
+
 #[test]
 fn crates_stay_behind_their_fences() {
     let mut wrong = Vec::new();
@@ -174,6 +231,72 @@ fn crates_stay_behind_their_fences() {
             let inside = places.iter().any(|place| path.to_string_lossy().starts_with(place));
             if used && !inside {
                 wrong.push(format!("{} uses {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What must be done in one place only: the words that do it, and the places.
+const DOORS: &[(&[&str], &[&str], &str)] = &[
+    (
+        &["print!(", "println!(", "dbg!(", "stderr()", "stdout()", "with_writer(io::"],
+        &["src/report/screen.rs"],
+        "prints past `report::screen`, which masks and escapes",
+    ),
+    (
+        &["Styled::ours("],
+        &["src/text.rs", "src/profile/complaint.rs", "src/profile/load.rs"],
+        "makes text that reaches a terminal as it is",
+    ),
+    (
+        &["MultiProgress", "ProgressBar"],
+        &["src/report/term.rs"],
+        "draws on the terminal past `report::term`, whose events come harmless",
+    ),
+    (
+        &["fs::read(", "read_to_string(", "File::open(", "pem_file", "from_pem_file"],
+        &["src/files/input.rs", "crates/simulator/"],
+        "reads a file past `files`, which bounds it",
+    ),
+    (
+        &["env::var(", "env::vars("],
+        &["src/settings.rs", "crates/simulator/"],
+        "reads the environment past `settings`",
+    ),
+];
+
+#[test]
+fn what_has_one_door_uses_it() {
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for (path, text) in sources() {
+        let code = code(&text);
+        for (words, places, why) in DOORS {
+            let inside = places.iter().any(|place| path.to_string_lossy().starts_with(place));
+            let word = words.iter().find(|word| code.contains(**word));
+            match word {
+                Some(word) if !inside => wrong.push(format!("{}: `{word}` {why}", path.display())),
+                Some(_) => drop(used.insert(why)),
+                None => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(used.len(), DOORS.len(), "a door that is not used is not where it is looked for");
+}
+
+#[test]
+fn texts_name_who_or_what_is_meant() {
+    let vague = ["nobody", "somebody", "everybody", "whoever", "anew", "mended", "mends"];
+    let mut wrong = Vec::new();
+    let ours = |path: &Path| path.starts_with("src") || path.starts_with("crates");
+    for (path, text) in sources().into_iter().filter(|(path, _)| ours(path)) {
+        for (number, line) in text.lines().enumerate() {
+            // The name of a user of every Linux system.
+            let line = line.to_lowercase().replace("\"nobody\"", "");
+            if vague.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
             }
         }
     }

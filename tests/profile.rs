@@ -39,8 +39,8 @@ fn after(from: &str, to: &str) -> String {
     let text = embedded("k8s1");
     assert!(text.contains(from), "k8s1 has no {from:?}");
     match read(&text.replacen(from, to, 1)) {
-        Ok(loaded) => loaded.render_warnings(Colour::Off),
-        Err(rejected) => rejected.render(Colour::Off),
+        Ok(loaded) => loaded.render_warnings(Colour::Off).to_string(),
+        Err(rejected) => rejected.render(Colour::Off).to_string(),
     }
 }
 
@@ -124,7 +124,7 @@ fn machines_whose_image_holds_an_etcd_need_no_release() {
     let text = text.replace("role: etcd, ", "preinstalled: true, role: etcd, ");
     let loaded = read(&text).map_err(|rejected| rejected.render(Colour::Off)).unwrap();
     let k8sha::cluster::Etcd::Machines { release: None, .. } = loaded.cluster.etcd else {
-        panic!("a release that nobody needs")
+        panic!("a release that no one needs")
     };
 }
 
@@ -263,7 +263,7 @@ fn each_rule_has_its_own_words() {
         ("control_plane_timeout: 2m", "control_plane_timeout: 2s", "between 30s and 30m"),
         ("vrid: 101", "vrid: 0", "`0` is not a VRRP virtual router id"),
         ("vrid: 101", "vrid: 256", "`256` is too large: the most is 255"),
-        ("vrid: 101", "vrid: 51", "everybody's default"),
+        ("vrid: 101", "vrid: 51", "every guide's default"),
         ("https://pve1.kloud.lan:8006", "http://pve1.kloud.lan:8006", "not an https address"),
         ("https://pve2.kloud", "https://pve1.kloud", "`pve2` and `pve1` have the same endpoint"),
         ("https://10.103.1.102:2379", "https://10.103.1.101:2379", "is there twice"),

@@ -108,7 +108,7 @@ fn a_site_without_the_internet_is_told_where_everything_is() {
     }
     let keys =
         Keys { token: "abcdef.0123456789abcdef".into(), certificate_key: "ab".repeat(32).into() };
-    let init = config::init(&cluster, &keys).unwrap();
+    let init = config::init(&cluster, cluster.first_master(), &keys).unwrap();
     let text = init.text().expose_secret();
     assert!(text.contains("\nimageRepository: registry.lan/k8s\n"), "{text}");
 }
@@ -205,7 +205,7 @@ fn the_kubeadm_configurations_are_as_agreed() {
         for cluster in [external, stacked] {
             let etcd = if cluster.etcd == Etcd::Stacked { "stacked" } else { "external" };
             let name = |what: &str| format!("kubeadm/{version}-{etcd}-{what}.yaml");
-            let init = config::init(&cluster, &keys).unwrap();
+            let init = config::init(&cluster, cluster.first_master(), &keys).unwrap();
             assert_golden(&name("init"), init.text().expose_secret());
             let master = node(&cluster, "k8s1master2");
             let joined = config::join(&cluster, master, &join).unwrap();
@@ -239,15 +239,14 @@ fn what_is_shown_differs_from_the_truth_only_in_the_private_key() {
 fn the_same_documents_give_the_same_image_under_the_same_name() {
     let cluster = fixture::k8s1();
     let master = node(&cluster, "k8s1master1");
-    let image = seed(&cluster, master).image(&cluster, &master.name);
-    let again = seed(&cluster, master).image(&cluster, &master.name);
-    assert_eq!((&image.file_name, &image.bytes), (&again.file_name, &again.bytes));
-    assert!(image.file_name.starts_with("k8sha-k8s1-cluster-k8s1master1-"), "{}", image.file_name);
+    let image = seed(&cluster, master).image();
+    let again = seed(&cluster, master).image();
+    assert_eq!((&image.hashes, &image.bytes), (&again.hashes, &again.bytes));
     assert!(image.bytes.len() < 100_000, "{} bytes", image.bytes.len());
     let mut other = master.clone();
     other.ip = [10, 101, 1, 150].into();
-    let other = seed(&cluster, &other).image(&cluster, &master.name);
-    assert_ne!(image.file_name, other.file_name);
+    let other = seed(&cluster, &other).image();
+    assert_ne!(image.hashes, other.hashes);
 }
 
 #[test]
@@ -255,9 +254,8 @@ fn what_a_balancer_is_given_again_is_what_cloud_init_writes_and_has_a_hash_of_it
     let cluster = fixture::k8s1();
     let hashes = |cluster: &Cluster| {
         let node = node(cluster, "k8s1vrrp1");
-        let name = seed(cluster, node).image(cluster, &node.name).file_name;
-        let hashes = name.strip_prefix("k8sha-k8s1-cluster-k8s1vrrp1-").unwrap();
-        let (rest, all) = hashes.strip_suffix(".iso").unwrap().split_at(12);
+        let hashes = seed(cluster, node).image().hashes;
+        let (rest, all) = hashes.split_at(12);
         assert_eq!(all.len(), 12);
         (rest.to_owned(), all.to_owned())
     };
@@ -360,6 +358,10 @@ fn an_etcd_row_lives_in_its_own_subnet_and_its_seed_holds_no_certificate() {
     let seed = seed(&cluster, &member);
     let network: Value = serde_saphyr::from_str(&seed.network_config).unwrap();
     let card = &network["ethernets"]["id0"];
+    let (mac, named) =
+        (seed.mac.as_deref().unwrap(), card["match"]["macaddress"].as_str().unwrap());
+    assert!(named.eq_ignore_ascii_case(mac), "{named}");
+    assert_eq!(card["match"]["name"], Value::Null, "further cards are none of ours");
     assert_eq!(card["addresses"], json!(["10.103.1.101/24"]));
     assert_eq!(card["routes"][0]["via"], "10.103.1.1");
     let data = user_data(&seed);

@@ -1,10 +1,13 @@
 #!/usr/bin/python3
-"""Fails where somebody else on the segment uses our VRRP virtual router id or our VIP.
+"""Fails where another machine on the segment uses our VRRP virtual router id or our VIP.
 
 It listens before this node uses the id for the first time, and never again: a balancer that comes
 back must not stay away because of what others began meanwhile.
 
-    vrrp-listen VRID VIP ADDRESS [PEER...]
+    vrrp-listen ADDRESS
+
+The router id, the VIP and the peers are those of keepalived's configuration: that file follows the
+profile, and what cloud-init has written once does not.
 """
 
 import os
@@ -19,6 +22,22 @@ SECONDS = 4
 VRRP = 112
 GROUP = "224.0.0.18"
 PAST_USE = "/var/lib/k8sha/vrid-{}"
+CONFIGURATION = "/etc/keepalived/keepalived.conf"
+
+
+def configuration():
+    """(virtual router id, VIP, peers) as keepalived has them."""
+    with open(CONFIGURATION) as file:
+        words = file.read().split()
+
+    def block(name):
+        if name not in words:
+            return []
+        rest = words[words.index(name) + 2 :]
+        return rest[: rest.index("}")]
+
+    vrid = int(words[words.index("virtual_router_id") + 1])
+    return vrid, block("virtual_ipaddress")[0].split("/")[0], block("unicast_peer")
 
 
 def interface(address):
@@ -30,7 +49,7 @@ def interface(address):
 
 
 def listen(address):
-    """Opens the ears; the second socket only keeps the membership."""
+    """(a socket that hears every packet, a socket that keeps the group membership)"""
     name = interface(address)
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
     packets.bind((name, 0x0800))
@@ -59,7 +78,8 @@ def advertisement(packet):
     return socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20]), body[1], body[2], addresses
 
 
-def main(vrid, vip, address, peers):
+def main(address):
+    vrid, vip, peers = configuration()
     past = PAST_USE.format(vrid)
     if os.path.exists(past):
         return
@@ -90,4 +110,4 @@ def main(vrid, vip, address, peers):
     open(past, "w").close()
 
 
-main(int(sys.argv[1]), sys.argv[2], sys.argv[3], set(sys.argv[4:]))
+main(sys.argv[1])

@@ -1,7 +1,6 @@
 //! How the nodes are reached and logged in to: what the profile says, what was typed, what the
 //! person's own SSH set-up has.
 
-use std::fs;
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -9,7 +8,9 @@ use secrecy::SecretString;
 use super::args::AccessArgs;
 use crate::cluster::{Access, Cluster, Jump};
 use crate::error::{Exit, Failure};
+use crate::files::{self, Kind};
 use crate::net::Dialer;
+use crate::secrets;
 use crate::settings;
 use crate::ssh::{self, HostKey, HostKeys, Identity, Keys, Known};
 use crate::state::State;
@@ -53,7 +54,7 @@ pub(super) fn typed_over(args: &AccessArgs, cluster: &mut Cluster) -> Result<(),
     Ok(())
 }
 
-/// The way into a simulated world: by its own door, with our own key.
+/// The way into a simulated world: through the simulator's proxy, with our own key.
 pub(super) fn simulated(state: &State, dialer: Dialer) -> Result<Way, Failure> {
     Ok(Way { dialer, keys: Keys::from(own_key(state)?), sudo_password: None })
 }
@@ -113,7 +114,8 @@ fn identity(file: &Path) -> Result<Identity, Failure> {
     let doing = "read your private key";
     let failure =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, doing, error).on(file.display());
-    let pem: SecretString = fs::read_to_string(file).map_err(|error| failure(&error))?.into();
+    let pem = files::read_text(file, Kind::Key).map_err(|error| failure(&error))?;
+    let pem = secrets::register(SecretString::from(pem));
     let passphrase = Identity::is_locked(&pem).then(|| settings::passphrase(file)).transpose()?;
     Identity::unlock(&pem, passphrase.as_ref()).map_err(|error| failure(&error))
 }
@@ -129,7 +131,7 @@ fn host_keys(jump: &Jump) -> Result<HostKeys, Failure> {
     let files = jump.known_hosts.clone().map_or_else(settings::known_hosts, |file| vec![file]);
     let mut known = Known::default();
     for file in &files {
-        match fs::read(file) {
+        match files::read(file, Kind::KnownHosts) {
             Ok(bytes) => known.read(&String::from_utf8_lossy(&bytes), &jump.host, jump.port),
             // Of the usual ones, each may be absent; the one that was named may not.
             Err(_) if jump.known_hosts.is_none() => {}
@@ -164,6 +166,8 @@ fn pin(jump: &Jump) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::cluster::fixture;
     use crate::ssh::KeyPair;

@@ -48,8 +48,9 @@ pub struct Common {
     #[command(flatten)]
     pub access: AccessArgs,
     /// Where the world is.
+    #[cfg(feature = "simulate")]
     #[command(flatten)]
-    pub world: WorldArgs,
+    pub world: super::simulated::WorldArgs,
 }
 
 /// How the nodes are reached: as the profile says unless one of these is given.
@@ -57,10 +58,8 @@ pub struct Common {
 #[command(next_help_heading = "SSH")]
 pub struct AccessArgs {
     /// Reach the nodes through this machine, whose host key must be known.
-    #[arg(
-        long, global = true, value_name = "USER@HOST[:PORT]",
-        conflicts_with_all = ["simulate", "endpoints"],
-    )]
+    #[arg(long, global = true, value_name = "USER@HOST[:PORT]")]
+    #[cfg_attr(feature = "simulate", arg(conflicts_with_all = ["simulate", "endpoints"]))]
     pub jump: Option<Jump>,
     /// The jump host's key [default: the profile's, else what ~/.ssh/known_hosts says].
     #[arg(long, global = true, value_name = "KEY", value_parser = host_key)]
@@ -72,62 +71,6 @@ pub struct AccessArgs {
 
 fn host_key(text: &str) -> Result<String, String> {
     HostKey::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// Where the world is: real unless one of these is given.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Simulation")]
-pub struct WorldArgs {
-    /// Simulate Proxmox VE, the network and the machines; with DIR, keep that world in a folder.
-    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, conflicts_with = "endpoints")]
-    #[expect(clippy::option_option, reason = "absent, without a folder, with a folder")]
-    pub simulate: Option<Option<PathBuf>>,
-    /// Use the simulator that `k8sha sim` serves: a file with the JSON that it printed.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub endpoints: Option<PathBuf>,
-    /// What boots when a simulated VM is switched on.
-    #[arg(long, global = true, value_enum, default_value_t = Guests::Scripted)]
-    pub guests: Guests,
-    /// The containers' root file system: a folder, or an archive that `tar` reads [default: one
-    /// built from Debian's packages, once].
-    #[arg(long, global = true, value_name = "PATH")]
-    pub guest_root: Option<PathBuf>,
-    /// A folder laid over the containers' root file system; may be given several times, the first
-    /// one on top.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub guest_layer: Vec<PathBuf>,
-    /// How many times faster than life the simulated world is [default: 20, and 1 with containers,
-    /// which live in real time].
-    #[arg(long, global = true, value_name = "FACTOR")]
-    pub speed: Option<f64>,
-    /// Let something go wrong in the simulated world: FAULT@TARGET; may be given several times.
-    #[arg(long, global = true, value_name = "FAULT@TARGET")]
-    pub inject: Vec<String>,
-    /// Hold every request against Proxmox's own API schema and refuse what it does not allow: its
-    /// API viewer's `apidoc.js`, or the same as flat JSON.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub schema: Option<PathBuf>,
-    /// How the simulated Proxmox VE hosts belong together.
-    #[arg(long, global = true, value_enum, default_value_t = Topology::Cluster)]
-    pub topology: Topology,
-}
-
-/// What boots when a simulated VM is switched on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Guests {
-    /// A state machine that answers what k8sha asks of a node.
-    Scripted,
-    /// A system container with systemd, cloud-init, sshd (needs root and Debian packages).
-    Containers,
-}
-
-/// How simulated Proxmox VE hosts belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Topology {
-    /// One Proxmox VE cluster.
-    Cluster,
-    /// Standalone hosts.
-    Standalone,
 }
 
 /// What to do.
@@ -165,7 +108,12 @@ pub enum Command {
         keep_etcd: bool,
     },
     /// Show what `up` would do; changes nothing.
-    Plan,
+    Plan {
+        /// End with 10 where something is not as the profile asks, with 0 where all is, and with 1
+        /// where `up` would refuse.
+        #[arg(long)]
+        exit_code: bool,
+    },
     /// Show the cluster as it is.
     Status,
     /// Ask every name server for every name.
@@ -177,7 +125,8 @@ pub enum Command {
         /// The node's name, as in the profile.
         node: String,
         /// Write the node's seed ISO to a file, as a VM would get it: with its host key, so for your
-        /// eyes only. The keys are those of the state folder, made where there are none yet.
+        /// eyes only. The keys are those of the state folder, made where there are none yet. The
+        /// machine's card must have the MAC address that its network-config names.
         #[arg(long, value_name = "FILE")]
         seed: Option<PathBuf>,
     },
@@ -191,6 +140,7 @@ pub enum Command {
         remove: bool,
     },
     /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
+    #[cfg(feature = "simulate")]
     Sim {
         /// The port of the first host, by name; the next has the next [default: any free ones].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -220,9 +170,11 @@ pub struct UpArgs {
     /// and what it was is kept beside it as FILE.k8sha-backup.
     #[arg(long, value_name = "FILE", conflicts_with = "kubeconfig")]
     pub merge_kubeconfig: Option<PathBuf>,
-    /// Wipe the `/registry` keys that another cluster left in the external etcd.
-    #[arg(long)]
-    pub wipe_etcd: bool,
+    /// Wipe the `/registry` keys that another cluster left in the external etcd. Those that k8sha
+    /// marked as another cluster's are wiped only where that cluster is named.
+    #[arg(long, value_name = "CLUSTER", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, without a name, with a name")]
+    pub wipe_etcd: Option<Option<String>>,
 }
 
 /// What `generate` prints.

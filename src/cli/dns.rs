@@ -3,15 +3,18 @@
 use std::time::Instant;
 
 use super::args::Common;
-use super::desk::Desk;
+use super::session::Session;
 use crate::dns;
 use crate::error::{Exit, Failure};
 
 pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failure> {
-    let desk = Desk::lay(common, started, "dns").await?;
-    let report = dns::check(&desk.cluster, &desk.world.dialer())
-        .await
-        .map_err(|error| Failure::new(Exit::Dns, "ask the name servers", error))?;
+    let session = Session::open(common, started, "dns").await?;
+    let asked = async {
+        dns::check(&session.cluster, &session.world.dialer())
+            .await
+            .map_err(|error| Failure::new(Exit::Dns, "ask the name servers", error))
+    };
+    let report = session.unless_interrupted("dns", asked).await?;
     if common.json {
         super::print_json(&report)?;
     } else {

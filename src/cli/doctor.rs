@@ -6,11 +6,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::args::Common;
-use super::desk::Desk;
+use super::session::Session;
 use crate::doctor::{self, Diagnosis, Finding, Patient};
 use crate::error::{Exit, Failure};
 use crate::net::Dialer;
+use crate::plan::planner::{self, Part, Refusal};
 use crate::proxmox::Client;
+use crate::run::look::Scope;
 use crate::{settings, ssh};
 
 /// What `--json` prints.
@@ -23,8 +25,8 @@ struct Printed<'a> {
 }
 
 pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failure> {
-    let desk = match Desk::lay(common, started, "doctor").await {
-        Ok(desk) => desk,
+    let session = match Session::open(common, started, "doctor").await {
+        Ok(session) => session,
         // A state folder that cannot be written is a finding like others.
         Err(failure) if failure.exit == Exit::Local => {
             let diagnosis = Diagnosis::new(vec![Finding::from(&failure)]);
@@ -32,19 +34,21 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
         }
         Err(failure) => return Err(failure),
     };
+    let diagnosis = session.unless_interrupted("doctor", Box::pin(diagnose(&session))).await?;
+    session.world.verdict()?;
+    publish(common, session.world.simulated(), &session.cluster.name, &diagnosis)
+}
+
+async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
     let mut before = Vec::new();
-    let creation = desk.state.creation().unwrap_or_else(|failure| {
-        before.push(Finding::from(&failure));
-        String::new()
-    });
     let mut clients = Vec::new();
-    for name in desk.cluster.proxmox.hosts.keys() {
-        match client(&desk, name).await {
+    for name in session.cluster.proxmox.hosts.keys() {
+        match client(session, name).await {
             Ok(client) => clients.push(client),
             Err(failure) => before.push(Finding::from(&failure)),
         }
     }
-    let nodes = match open(&desk).await {
+    let nodes = match open(session).await {
         Ok(nodes) => Some(nodes),
         Err(failure) => {
             before.push(Finding::from(&failure));
@@ -52,25 +56,53 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
         }
     };
     let patient = Patient {
-        cluster: Arc::new(desk.cluster.clone()),
+        cluster: Arc::new(session.cluster.clone()),
         clients,
-        creation,
         // Before the first run there are none.
-        etcd_ends: match desk.cluster.etcd.is_ours() {
-            true => desk.state.etcd_ends().unwrap_or_default(),
+        etcd_ends: match session.cluster.etcd.is_ours() {
+            true => session.state.etcd_ends().unwrap_or_default(),
             false => Vec::new(),
         },
-        dialer: desk.world.dialer(),
+        dialer: session.world.dialer(),
         nodes,
     };
-    let diagnosis = doctor::examine(&patient, before).await;
-    desk.world.verdict()?;
-    publish(common, desk.world.simulated(), &desk.cluster.name, &diagnosis)
+    // What the run's own look would trip over is examined piece by piece, with better words. Both at
+    // once: each waits for hosts and addresses that may not answer.
+    let clear = before.is_empty();
+    let (looked, mut diagnosis) = tokio::join!(
+        async { if clear { owned(session).await } else { Ok(Vec::new()) } },
+        doctor::examine(&patient, before),
+    );
+    let found = looked.as_ref().cloned().unwrap_or_default();
+    diagnosis = Diagnosis::new([diagnosis.findings, found].concat());
+    if let Err(failure) = looked
+        && diagnosis.exit() == Exit::Ok
+    {
+        diagnosis = Diagnosis::new(vec![Finding::from(&failure)]);
+    }
+    Ok(diagnosis)
+}
+
+/// What stands in the way of a run and what is not as the profile asks, by the look of the run itself.
+async fn owned(session: &Session) -> Result<Vec<Finding>, Failure> {
+    let context = session.context(session.options())?;
+    let part = Part::all();
+    let inventory = session.look("doctor", &context, &Scope::examining()).await?;
+    // What the planner refuses, it refuses after the conflicts.
+    let refusal = match planner::plan(&context.cluster, &context.specs, &inventory, &part) {
+        // Before the first `up`, that nothing is there is no finding.
+        Ok(plan) if !(inventory.survey.was_made() || inventory.survey.api.is_some()) => {
+            Refusal { conflicts: Vec::new(), differences: [plan.differences, plan.unwell].concat() }
+        }
+        Ok(plan) => Refusal { conflicts: Vec::new(), differences: plan.all_differences() },
+        Err(refusal) => refusal,
+    };
+    Ok(doctor::owned::findings(&refusal.conflicts, &refusal.differences))
 }
 
 /// The way to the nodes' network: direct, or over a jump host that lets us through.
-async fn open(desk: &Desk) -> Result<Dialer, Failure> {
-    let dialer = desk.way()?.dialer.clone();
+async fn open(session: &Session) -> Result<Dialer, Failure> {
+    let dialer = session.way()?.dialer.clone();
     dialer.open().await.map_err(|error| {
         let hint = error
             .get_ref()
@@ -81,14 +113,13 @@ async fn open(desk: &Desk) -> Result<Dialer, Failure> {
     Ok(dialer)
 }
 
-async fn client(desk: &Desk, name: &crate::cluster::HostName) -> Result<Client, Failure> {
-    let host = &desk.cluster.proxmox.hosts[name];
-    let pace = desk.world.tempo().speed();
-    let auth = match desk.world.auth(name) {
+async fn client(session: &Session, name: &crate::cluster::HostName) -> Result<Client, Failure> {
+    let host = &session.cluster.proxmox.hosts[name];
+    let auth = match session.world.auth(name) {
         Some(auth) => auth,
         None => settings::auth(name)?,
     };
-    Client::open(name, host, auth, pace).await.map_err(|error| {
+    Client::open(name, host, auth, session.world.clock()).await.map_err(|error| {
         Failure::new(Exit::Proxmox, "reach the host", &error).on(name).hint(error.hint())
     })
 }

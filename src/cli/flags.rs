@@ -1,6 +1,6 @@
 //! The flags of the command that is named to a person next.
 
-use super::args::{Common, Guests, Topology, UpArgs};
+use super::args::{Common, UpArgs};
 use crate::plan::teardown::Extent;
 
 /// Those that lead another command to the same cluster. How the output looks, how fast the simulated
@@ -19,27 +19,10 @@ fn flags(common: &Common, folder: &str) -> String {
     if common.profile != "k8s1" {
         flags.push_str(&format!(" --profile {}", common.profile));
     }
-    let world = &common.world;
-    if let Some(named) = &world.simulate {
-        let folder =
-            named.as_ref().map_or(folder.to_owned(), |named| format!(" {}", named.display()));
-        flags.push_str(&format!(" --simulate{folder}"));
-        if world.guests == Guests::Containers {
-            flags.push_str(" --guests containers");
-        }
-        if let Some(root) = &world.guest_root {
-            flags.push_str(&format!(" --guest-root {}", root.display()));
-        }
-        for layer in &world.guest_layer {
-            flags.push_str(&format!(" --guest-layer {}", layer.display()));
-        }
-        if world.topology == Topology::Standalone {
-            flags.push_str(" --topology standalone");
-        }
-    }
-    if let Some(file) = &world.endpoints {
-        flags.push_str(&format!(" --endpoints {}", file.display()));
-    }
+    #[cfg(feature = "simulate")]
+    flags.push_str(&common.world.flags(folder));
+    #[cfg(not(feature = "simulate"))]
+    let _ = folder;
     let access = &common.access;
     if let Some(jump) = &access.jump {
         flags.push_str(&format!(" --jump {jump}"));
@@ -86,6 +69,7 @@ pub(super) fn of_destroy(extent: Extent) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "simulate")]
 mod tests {
     use clap::Parser as _;
 

@@ -15,6 +15,6 @@ pub(super) fn run(what: Generated, shell: Shell) -> Result<Exit, Failure> {
             String::from_utf8_lossy(&bytes).into_owned()
         }
     };
-    super::print(&text)?;
+    super::print_document(&text)?;
     Ok(Exit::Ok)
 }

@@ -1,26 +1,27 @@
 //! The commands that change a cluster: look, plan, do, report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Common, UpArgs};
-use super::desk::Desk;
-use super::{confirm, flags};
-use crate::cluster::{Cluster, HostName, Role};
-use crate::error::{Exit, Failure};
-use crate::plan::conflicts::Conflict;
-use crate::plan::planner::{self, Part};
-use crate::plan::teardown::{self, Extent};
-use crate::plan::{Action, Fate, Plan};
+use super::session::Session;
+use super::{confirm, flags, lines};
+use crate::cluster::{Cluster, HostName};
+use crate::error::{Exit, Failure, Point};
+use crate::plan::compare::Class;
+use crate::plan::planner::{self, Part, Refusal};
+use crate::plan::teardown::{self, Extent, Obstacle};
+use crate::plan::{Fate, Plan};
 use crate::report::event::Event;
-use crate::report::summary::{EndLine, FailureLine, NodeLine, Report, StepLine, Verdict};
+use crate::report::summary::{DifferenceLine, FailureLine, Report, Verdict};
 use crate::report::{Reporter, Tails};
 use crate::run::context::{Context, Options};
-use crate::run::engine::{self, End, Outcome};
-use crate::run::{look, step};
+use crate::run::engine::{self, Outcome};
+use crate::run::look::Scope;
+use crate::run::step;
 
 /// Which of the two that end in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +42,10 @@ pub(super) async fn up(
         Kind::Up => ("up", Part::all()),
         Kind::Bootstrap => ("bootstrap", Part { provision: false, ..Part::all() }),
     };
-    let mut desk = Desk::lay(common, started, name).await?;
-    pod_network(&desk.cluster)?;
-    desk.state.lock()?;
-    let job = Job::new(&desk, started, name, up)?;
+    let mut session = Session::open(common, started, name).await?;
+    pod_network(&session.cluster)?;
+    session.state.lock()?;
+    let job = Job::new(&session, started, name, up)?;
     job.make(&part).await
 }
 
@@ -53,10 +54,10 @@ pub(super) async fn provision(
     started: Instant,
     pve: Vec<String>,
 ) -> Result<Exit, Failure> {
-    let mut desk = Desk::lay(common, started, "provision").await?;
-    let hosts = (!pve.is_empty()).then(|| known_hosts(&desk.cluster, &pve)).transpose()?;
-    desk.state.lock()?;
-    let mut job = Job::new(&desk, started, "provision", UpArgs::default())?;
+    let mut session = Session::open(common, started, "provision").await?;
+    let hosts = (!pve.is_empty()).then(|| known_hosts(&session.cluster, &pve)).transpose()?;
+    session.state.lock()?;
+    let mut job = Job::new(&session, started, "provision", UpArgs::default())?;
     job.own = flags::of_hosts(&pve);
     job.make(&Part { hosts, bootstrap: false, ..Part::all() }).await
 }
@@ -67,17 +68,18 @@ pub(super) async fn rebuild(
     yes: bool,
     up: UpArgs,
 ) -> Result<Exit, Failure> {
-    let mut desk = Desk::lay(common, started, "rebuild").await?;
-    pod_network(&desk.cluster)?;
-    desk.state.lock()?;
+    let mut session = Session::open(common, started, "rebuild").await?;
+    pod_network(&session.cluster)?;
+    session.state.lock()?;
     let extent = Extent { keep_templates: true, keep_etcd: false, again: true };
-    let job = Job::new(&desk, started, "rebuild", up.clone())?;
+    let job = Job::new(&session, started, "rebuild", up.clone())?;
+    job.can_make_again().await?;
     let torn = job.tear_down(yes, extent).await?;
     if torn.exit() != Exit::Ok {
         return job.publish(&torn);
     }
-    desk.state.forget()?;
-    let job = Job::new(&desk, Instant::now(), "rebuild", up)?;
+    session.state.forget()?;
+    let job = Job::new(&session, Instant::now(), "rebuild", up)?;
     job.make_after(Some(torn), &Part::all()).await
 }
 
@@ -87,21 +89,21 @@ pub(super) async fn destroy(
     yes: bool,
     extent: Extent,
 ) -> Result<Exit, Failure> {
-    let mut desk = Desk::lay(common, started, "destroy").await?;
-    desk.state.lock()?;
-    let mut job = Job::new(&desk, started, "destroy", UpArgs::default())?;
+    let mut session = Session::open(common, started, "destroy").await?;
+    session.state.lock()?;
+    let mut job = Job::new(&session, started, "destroy", UpArgs::default())?;
     job.own = flags::of_destroy(extent);
-    let routed = desk.state.routed_hosts()?;
+    let routed = session.state.routed_hosts()?;
     let mut report = job.tear_down(yes, extent).await?;
     if report.exit() == Exit::Ok {
-        desk.state.forget()?;
+        session.state.forget()?;
         if !routed.is_empty() {
             let hosts: Vec<&str> = routed.iter().map(HostName::as_str).collect();
             report.notes.push(format!(
                 "the blackhole routes that `k8sha routes --apply` set are still on {}; `k8sha \
                  routes --remove{}` takes them away",
                 hosts.join(", "),
-                desk.flags()
+                session.flags()
             ));
         }
     }
@@ -133,18 +135,33 @@ fn known_hosts(cluster: &Cluster, names: &[String]) -> Result<BTreeSet<HostName>
     Ok(names.iter().map(|name| HostName(name.clone())).collect())
 }
 
-/// All conflicts as one failure: nothing has been written.
-pub(super) fn refused(conflicts: &[Conflict]) -> Failure {
-    let said: Vec<String> = conflicts
-        .iter()
-        .map(|conflict| format!("{}: {}\n  try: {}", conflict.on, conflict.text, conflict.hint))
-        .collect();
-    Failure::new(Exit::NotAsAsked, "go on; nothing was written", said.join("\n"))
+/// All that stands in the way as one failure: nothing has been written.
+pub(super) fn refused(refusal: &Refusal) -> Failure {
+    let conflicts = refusal.conflicts.iter().map(|conflict| Point {
+        on: conflict.on.clone(),
+        said: conflict.text.clone(),
+        hint: conflict.hint.clone(),
+    });
+    let blocking = refusal.differences.iter().filter(|difference| difference.blocks);
+    let differences = blocking.map(|difference| {
+        let class = match difference.class {
+            // What blocks is not followed now, whatever else is.
+            Class::Followed | Class::NotFollowed => Class::NotFollowed,
+            Class::NewMachine => Class::NewMachine,
+        };
+        Point {
+            on: difference.on.clone(),
+            said: format!("{} ({class})", difference.told()),
+            hint: difference.next.clone(),
+        }
+    });
+    let points = conflicts.chain(differences).collect();
+    Failure::of(Exit::NotAsAsked, "go on; nothing was written", points)
 }
 
 /// One run from looking to reporting.
 struct Job<'a> {
-    desk: &'a Desk,
+    session: &'a Session,
     /// When it began: what is done from then until the first step holds all steps up.
     started: Instant,
     command: &'static str,
@@ -155,12 +172,12 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(
-        desk: &'a Desk,
+        session: &'a Session,
         started: Instant,
         command: &'static str,
         up: UpArgs,
     ) -> Result<Self, Failure> {
-        let standard = desk.options();
+        let standard = session.options();
         let own = flags::of_up(&up);
         let merge = up.merge_kubeconfig.is_some();
         let options = Options {
@@ -169,7 +186,7 @@ impl<'a> Job<'a> {
             wipe_etcd: up.wipe_etcd,
             ..standard
         };
-        Ok(Self { desk, started, command, own, context: desk.context(options)? })
+        Ok(Self { session, started, command, own, context: session.context(options)? })
     }
 
     async fn make(&self, part: &Part) -> Result<Exit, Failure> {
@@ -177,28 +194,38 @@ impl<'a> Job<'a> {
     }
 
     /// Looks, plans, does; `before` is the report of a teardown that is part of the same command.
+    ///
+    /// Where machines had to be started or made before the rest could be told, it looks once more and
+    /// plans that.
     async fn make_after(&self, before: Option<Report>, part: &Part) -> Result<Exit, Failure> {
-        let looked = look::take(&self.context, part);
-        let inventory = tokio::select! {
-            inventory = looked => inventory?,
-            () = self.desk.cancel.cancelled() => return Err(interrupted(self.command)),
-        };
-        let plan = planner::plan(&self.context.cluster, &self.context.specs, &inventory, part)
-            .map_err(|conflicts| refused(&conflicts))?;
-        let taken_stock_s = self.started.elapsed().as_secs_f64();
-        let (outcome, tails) = self.run(&plan).await;
-        let mut report = self.report(&plan, &outcome, tails, taken_stock_s);
+        let (mut plan, mut report) = self.once(self.started, part).await?;
+        if report.exit() == Exit::Ok && !plan.look_again.is_empty() {
+            let first = report;
+            (plan, report) = self.once(Instant::now(), part).await.map_err(|failure| Failure {
+                doing: failure.doing.replace("nothing was written", "what was started stays so"),
+                ..failure
+            })?;
+            report.follow(first);
+            if !plan.look_again.is_empty() && report.exit() == Exit::Ok {
+                let said = plan.look_again.join("\n");
+                return Err(Failure::new(Exit::Node, "tell what is left to do", said).hint(
+                    "these machines were started and still do not answer; see their consoles in \
+                     Proxmox VE, and run the same command again"
+                        .to_owned(),
+                ));
+            }
+        }
         if let Some(before) = before {
             report.critical_path_s += before.critical_path_s;
             report.critical_path = [before.critical_path, report.critical_path].concat();
             report.steps = [before.steps, report.steps].concat();
-            if report.exit() != Exit::Ok && !self.desk.world.is_passing() {
+            if report.exit() != Exit::Ok && !self.session.world.is_passing() {
                 // The old cluster is gone already: another `rebuild` would begin with the new one.
                 report.next = vec![self.goes_on("up")];
             }
         }
         if part.bootstrap {
-            self.after_bootstrap(&mut report).await;
+            self.after_bootstrap(&plan, &mut report).await;
         }
         let cluster = &self.context.cluster;
         let left: BTreeSet<&str> = cluster
@@ -208,44 +235,101 @@ impl<'a> Job<'a> {
             .map(|node| node.host.as_str())
             .collect();
         let made = matches!(report.verdict, Verdict::Done | Verdict::Settled);
-        if made && !left.is_empty() && !self.desk.world.is_passing() {
+        if made && !left.is_empty() && !self.session.world.is_passing() {
             let (flags, left) =
-                (self.desk.flags(), left.into_iter().collect::<Vec<_>>().join(", "));
+                (self.session.flags(), left.into_iter().collect::<Vec<_>>().join(", "));
             report.next = vec![format!(
                 "k8sha up{flags}     (makes what {left} still lacks, then the cluster)"
             )];
         }
-        report.wall_s = self.desk.started.elapsed().as_secs_f64();
+        report.wall_s = self.session.started.elapsed().as_secs_f64();
         self.publish(&report)
     }
 
+    /// One look, its plan, and what became of it.
+    async fn once(&self, started: Instant, part: &Part) -> Result<(Plan, Report), Failure> {
+        let scope = Scope::making(part.clone());
+        let mut inventory = self.session.look(self.command, &self.context, &scope).await?;
+        // At a second look of the same run the keys that it has made are kept, and machines have them.
+        inventory.new_keys = self.session.state.new_keys();
+        let plan = planner::plan(&self.context.cluster, &self.context.specs, &inventory, part)
+            .map_err(|refusal| refused(&refusal))?;
+        if part.bootstrap {
+            place_for_kubeconfig(&self.context)?;
+        }
+        self.session.state.keep()?;
+        let taken_stock_s = started.elapsed().as_secs_f64();
+        let (outcome, tails) = self.run(&plan).await;
+        let report = self.report(&plan, &outcome, tails, taken_stock_s);
+        Ok((plan, report))
+    }
+
+    /// Sees, before anything is removed, that all of it can be made again: whatever would stand in the way
+    /// of the second half stands in the way of the first.
+    async fn can_make_again(&self) -> Result<(), Failure> {
+        let context = &self.context;
+        let inventory = self.session.look(self.command, context, &Scope::making_again()).await?;
+        planner::plan(&context.cluster, &context.specs, &inventory.emptied(), &Part::all())
+            .map_err(|refusal| refused(&refusal))?;
+        place_for_kubeconfig(context)?;
+        self.session.unless_interrupted(self.command, step::ask_names(context)).await
+    }
+
     async fn tear_down(&self, yes: bool, extent: Extent) -> Result<Report, Failure> {
-        let inventory =
-            look::take(&self.context, &Part { bootstrap: false, ..Part::all() }).await?;
-        let keep_etcd = extent.keep_etcd || !self.desk.state.etcd_claim().exists();
+        let inventory = self.session.look(self.command, &self.context, &Scope::removing()).await?;
+        let keep_etcd = extent.keep_etcd || !self.session.state.etcd_claim().exists();
         let extent = Extent { keep_etcd, ..extent };
         let plan = teardown::plan(&self.context.cluster, &inventory, extent);
         let vms = plan.vms.iter().filter(|vm| vm.fate == Fate::Destroyed).count();
-        if !yes && vms > 0 {
-            confirm::destroy(&self.context.cluster.name, vms)?;
+        let obstacles = teardown::obstacles(&self.context.cluster, &inventory, &plan);
+        if !obstacles.is_empty() {
+            return Err(obstructed(&obstacles));
+        }
+        let strange = inventory.made_elsewhere();
+        if !strange.is_empty() {
+            // Not even `--yes` is meant for what this state folder has never made.
+            let name = self.context.cluster.name.clone();
+            self.asked(move || confirm::destroy_foreign(&name, &strange)).await?;
+        } else if !yes && vms > 0 {
+            let names: Vec<String> = plan
+                .vms
+                .iter()
+                .filter(|vm| vm.fate == Fate::Destroyed)
+                .map(|vm| format!("{} ({} on {})", vm.vmid, vm.node, vm.host))
+                .collect();
+            let name = self.context.cluster.name.clone();
+            self.asked(move || confirm::destroy(&name, &names)).await?;
         }
         let taken_stock_s = self.started.elapsed().as_secs_f64();
         let (outcome, tails) = self.run(&plan).await;
         Ok(self.report(&plan, &outcome, tails, taken_stock_s))
     }
 
+    /// Asks the person, beside whom an interruption is heard too.
+    async fn asked(
+        &self,
+        ask: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let asking = async {
+            let answer = tokio::task::spawn_blocking(ask).await;
+            answer.unwrap_or_else(|error| Err(Failure::new(Exit::Local, "ask", error)))
+        };
+        self.session.unless_interrupted(self.command, asking).await
+    }
+
     async fn run(&self, plan: &Plan) -> (Outcome, Tails) {
-        let reporter: Reporter = self.desk.reporter();
+        let reporter: Reporter = self.session.reporter();
         let events: UnboundedSender<Event> = reporter.events();
         let context = Arc::clone(&self.context);
         let outcome = engine::run(
             plan,
             context.options.parallel_clones,
             &events,
-            &self.desk.cancel,
+            &self.session.cancel,
+            &context.clock.into(),
             |step| {
                 let context = Arc::clone(&context);
-                async move { step::perform(&context, &step).await }
+                async move { Box::pin(step::perform(&context, &step)).await }
             },
         )
         .await;
@@ -281,31 +365,44 @@ impl<'a> Job<'a> {
         };
         Report {
             command: self.command.to_owned(),
-            simulated: self.desk.world.simulated(),
+            simulated: self.session.world.simulated(),
             cluster: plan.cluster.clone(),
             verdict,
-            wall_s: self.desk.started.elapsed().as_secs_f64(),
+            wall_s: self.session.started.elapsed().as_secs_f64(),
             critical_path_s: taken_stock_s + chain_s,
             critical_path,
-            nodes: nodes(&self.context.cluster, plan, outcome),
-            steps: steps(plan, outcome),
+            nodes: lines::nodes(&self.context.cluster, plan, outcome),
+            steps: lines::steps(plan, outcome),
             failures,
-            notes: plan.notices.clone(),
+            notes: plan.notices.iter().cloned().chain(self.context.notes()).collect(),
+            differences: plan
+                .differences
+                .iter()
+                .map(|difference| DifferenceLine {
+                    text: format!("{difference} ({})", difference.class),
+                    next: difference.next.clone(),
+                })
+                .collect(),
             kubectl: None,
             kubeconfig: None,
-            log: self.desk.lasting_log(),
+            log: self.session.lasting_log(),
             next: self.next(verdict),
         }
     }
 
     /// What a cluster shows once it is there.
-    async fn after_bootstrap(&self, report: &mut Report) {
+    async fn after_bootstrap(&self, plan: &Plan, report: &mut Report) {
         if !matches!(report.verdict, Verdict::Done | Verdict::Settled) {
             return;
         }
-        report.kubectl = step::kubectl_nodes(&self.context).await;
+        if let Some(via) = plan.via() {
+            report.kubectl = tokio::select! {
+                nodes = step::kubectl_nodes(&self.context, via) => nodes,
+                () = self.session.cancel.cancelled() => None,
+            };
+        }
         let path = &self.context.options.kubeconfig;
-        if self.desk.is_lasting(path) {
+        if self.session.is_lasting(path) {
             report.kubeconfig = Some(path.clone());
         } else {
             report.notes.push(
@@ -326,13 +423,13 @@ impl<'a> Job<'a> {
     }
 
     fn next(&self, verdict: Verdict) -> Vec<String> {
-        let flags = self.desk.flags();
+        let flags = self.session.flags();
         match verdict {
             // Of a world that has ended nothing goes on.
-            _ if self.desk.world.is_passing() => vec![
+            _ if self.session.world.is_passing() => vec![
                 format!(
                     "k8sha up{}     (a simulated world that lasts)",
-                    flags::lasting(&self.desk.common)
+                    flags::lasting(&self.session.common)
                 ),
                 "k8sha plan --profile ./mine.yaml     (your own hosts; see README)".to_owned(),
             ],
@@ -340,7 +437,7 @@ impl<'a> Job<'a> {
             _ => match self.command {
                 "provision" => vec![format!("k8sha bootstrap{flags}")],
                 "destroy" => vec![format!("k8sha up{flags}")],
-                _ if self.desk.world.simulated() => vec![format!("k8sha status{flags}")],
+                _ if self.session.world.simulated() => vec![format!("k8sha status{flags}")],
                 // A file with other clusters in it keeps the current context that it had.
                 _ => vec![format!(
                     "kubectl --kubeconfig {} --context {} get nodes",
@@ -352,13 +449,13 @@ impl<'a> Job<'a> {
     }
 
     fn goes_on(&self, command: &str) -> String {
-        let (own, flags) = (&self.own, self.desk.flags());
+        let (own, flags) = (&self.own, self.session.flags());
         format!("k8sha {command}{own}{flags}     (goes on where this run ended)")
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {
-        self.desk.world.verdict()?;
-        if self.desk.common.json {
+        self.session.world.verdict()?;
+        if self.session.common.json {
             super::print_json(report)?;
         } else {
             super::print(&report.text())?;
@@ -367,80 +464,26 @@ impl<'a> Job<'a> {
     }
 }
 
-pub(super) fn interrupted(command: &str) -> Failure {
-    Failure::new(
-        Exit::Interrupted,
-        format!("finish `{command}`"),
-        "interrupted; nothing was written",
-    )
-}
-
-fn steps(plan: &Plan, outcome: &Outcome) -> Vec<StepLine> {
-    plan.steps
-        .iter()
-        .map(|step| StepLine {
-            step: step.id.clone(),
-            end: match outcome.ends.get(&step.id) {
-                Some(End::Done { changed }) => EndLine::Done { changed: *changed },
-                Some(End::Failed { .. }) => EndLine::Failed,
-                Some(End::Blocked { by }) => EndLine::Blocked { by: by.clone() },
-                Some(End::Interrupted) | None => EndLine::Interrupted,
-            },
-            seconds: outcome.seconds.get(&step.id).copied(),
-        })
-        .collect()
-}
-
-fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {
-    let mut lines = Vec::new();
-    for vm in &plan.vms {
-        let Some(node) = cluster.node(&vm.node) else { continue };
-        let own: Vec<_> = plan.steps.iter().filter(|step| step.on == vm.node.as_str()).collect();
-        let ends: BTreeMap<&str, &End> = own
-            .iter()
-            .filter_map(|step| Some((step.id.as_str(), outcome.ends.get(&step.id)?)))
-            .collect();
-        let joined = own.iter().find_map(|step| match (&step.action, ends.get(step.id.as_str())) {
-            (Action::Init, Some(End::Done { .. })) => Some("first control plane"),
-            (Action::Balance { .. }, Some(End::Done { changed: true })) => {
-                Some("brought up to date")
-            }
-            (Action::EtcdMember { .. }, Some(End::Done { .. })) => Some("etcd member"),
-            (Action::Join { .. }, Some(End::Done { .. })) => Some(match node.role {
-                Role::Master => "joined as control plane",
-                _ => "joined as worker",
-            }),
-            _ => None,
-        });
-        let result =
-            if let Some((id, _)) = ends.iter().find(|(_, end)| matches!(end, End::Failed { .. })) {
-                format!("FAILED at {}", id.split('/').next().unwrap_or(id))
-            } else if ends.values().any(|end| **end == End::Interrupted) {
-                "interrupted".to_owned()
-            } else if ends.values().any(|end| matches!(end, End::Blocked { .. })) {
-                "held up".to_owned()
-            } else {
-                let made = match vm.fate {
-                    Fate::Created => "created",
-                    Fate::Changed { .. } => "changed",
-                    Fate::Kept => "kept",
-                    Fate::Destroyed => "destroyed",
-                    Fate::Absent => "absent",
-                };
-                joined.map_or(made.to_owned(), |joined| format!("{made}, {joined}"))
-            };
-        lines.push(NodeLine {
-            node: vm.node.to_string(),
-            role: vm.role.to_string(),
-            ip: node.ip.to_string(),
-            host: vm.host.to_string(),
-            vmid: vm.vmid.0,
-            result,
-            seconds: own
-                .iter()
-                .filter_map(|step| outcome.seconds.get(&step.id))
-                .fold(0.0, |sum, seconds| sum + seconds),
-        });
+/// Sees that the kubeconfig has a place, before anything is made that it would lead to.
+///
+/// # Errors
+/// What is in the way.
+pub(super) fn place_for_kubeconfig(context: &Context) -> Result<(), Failure> {
+    let Options { kubeconfig, merge, .. } = &context.options;
+    if *merge {
+        return Ok(());
     }
-    lines
+    crate::kubeadm::kubeconfig::is_free(&context.cluster, kubeconfig).map_err(|error| {
+        let doing = "keep the kubeconfig; nothing was written";
+        Failure::new(Exit::Local, doing, &error).hint(error.hint())
+    })
+}
+
+/// Told before the first machine goes, not when Proxmox VE refuses one of them.
+fn obstructed(obstacles: &[Obstacle]) -> Failure {
+    let said: Vec<&str> = obstacles.iter().map(|one| one.said.as_str()).collect();
+    let mut fix: Vec<&str> = obstacles.iter().map(|one| one.fix.as_str()).collect();
+    fix.dedup();
+    Failure::new(Exit::Proxmox, "remove the cluster; nothing was removed", said.join("\n"))
+        .hint(fix.join("\n"))
 }

@@ -1,31 +1,28 @@
 //! The log file: every event and everything the libraries say, as JSON lines.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Mutex;
 
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::error::{Exit, Failure};
+use crate::report::log::{Entry, LogFile};
 
 /// Starts logging to a file (mode 0600), and at `-vv` to stderr too. `RUST_LOG` chooses what.
 ///
 /// # Errors
 /// When the file cannot be made.
 pub fn start(path: &Path, verbose: u8) -> Result<(), Failure> {
-    let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).mode(0o600).open(path).map_err(|error| {
+    let file = LogFile::start(path).map_err(|error| {
         Failure::new(Exit::Local, format!("open the log `{}`", path.display()), error)
             .hint("name another folder with `--state`".to_owned())
     })?;
     let filter =
         || EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,k8sha=debug"));
-    let to_file = fmt::layer().json().with_writer(Mutex::new(file)).with_filter(filter());
-    let to_screen =
-        (verbose > 1).then(|| fmt::layer().with_writer(std::io::stderr).with_filter(filter()));
+    let to_file = fmt::layer().json().with_writer(move || file.entry()).with_filter(filter());
+    let to_screen = (verbose > 1)
+        .then(|| fmt::layer().with_ansi(false).with_writer(Entry::on_screen).with_filter(filter()));
     // A second call in one process (a test) keeps the first log.
     let _ = tracing_subscriber::registry().with(to_file).with(to_screen).try_init();
     Ok(())

@@ -1,50 +1,69 @@
 //! The commands: each reads what was typed, puts the parts of the house together, prints.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 mod access;
 mod args;
 mod confirm;
-mod desk;
 mod dns;
 mod doctor;
 mod flags;
 mod generate;
 mod job;
+mod lines;
 mod log;
 mod plan;
 mod render;
 mod routes;
-mod sim;
-mod site;
+mod session;
+#[cfg(feature = "simulate")]
+mod simulated;
+#[cfg(not(feature = "simulate"))]
+#[path = "unsimulated.rs"]
+mod simulated;
 mod status;
 mod world;
 
 use args::{Cli, Command};
 
 use crate::error::{Exit, Failure};
+use crate::report::screen;
 
 /// Parses the command line, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let started = Instant::now();
-    let cli = Cli::parse();
+    // A panic's message may quote what a host sent.
+    std::panic::set_hook(Box::new(|panic| screen::say(&panic.to_string())));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Its own help and version are ours; an error quotes what was typed.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            error.exit()
+        }
+        Err(error) => {
+            screen::say(&error.render().to_string());
+            return ExitCode::from(Exit::Usage as u8);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::new(Exit::Local, "start", error))),
     };
     let result = runtime.block_on(run(cli, started));
-    // A simulator's connections need no farewell.
+    // A simulator's connections need not be closed in order.
     runtime.shutdown_background();
     end(result)
 }
 
 fn end(result: Result<Exit, Failure>) -> ExitCode {
     let exit = result.unwrap_or_else(|failure| {
-        let _ = writeln!(io::stderr(), "error: {failure}");
+        screen::say(&format!("error: {failure}"));
         failure.exit
     });
     ExitCode::from(exit as u8)
@@ -61,7 +80,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
             let extent = crate::plan::teardown::Extent { keep_templates, keep_etcd, again: false };
             job::destroy(&common, started, yes, extent).await
         }
-        Command::Plan => plan::run(&common, started).await,
+        Command::Plan { exit_code } => plan::run(&common, started, exit_code).await,
         Command::Status => status::run(&common, started).await,
         Command::Dns => dns::run(&common, started).await,
         Command::Doctor => doctor::run(&common, started).await,
@@ -74,29 +93,29 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
             };
             routes::run(&common, started, wish).await
         }
-        Command::Sim { clean: true, .. } => sim::clean(&common),
-        Command::Sim { port, .. } => sim::run(&common, port).await,
+        #[cfg(feature = "simulate")]
+        Command::Sim { clean: true, .. } => simulated::serve::clean(&common),
+        #[cfg(feature = "simulate")]
+        Command::Sim { port, .. } => simulated::serve::run(&common, port).await,
         Command::Generate { what, shell } => generate::run(what, shell),
     }
 }
 
-/// Prints data on stdout. A reader that has gone away is no fault (`k8sha plan | head`).
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::new(Exit::Local, "write to stdout", error))
+}
+
+/// Prints text for a person on stdout.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let written = out
-        .write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Local, "write to stdout", error))
-        }
-        _ => Ok(()),
-    }
+    written(screen::print(text))
+}
+
+/// Prints a document on stdout, as it is.
+fn print_document(text: &str) -> Result<(), Failure> {
+    written(screen::print_document(text))
 }
 
 /// Prints data as one line of JSON on stdout.
 fn print_json(data: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(data)
-        .map_err(|error| Failure::new(Exit::Local, "write JSON", error))?;
-    print(&text)
+    written(screen::print_json(data))
 }

@@ -3,23 +3,30 @@
 use std::time::Instant;
 
 use super::args::Common;
-use super::desk::Desk;
-use super::job::refused;
+use super::job::{place_for_kubeconfig, refused};
+use super::session::Session;
 use crate::error::{Exit, Failure};
 use crate::plan::planner::{self, Part};
-use crate::run::look;
+use crate::run::look::Scope;
 
-pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failure> {
-    let desk = Desk::lay(common, started, "plan").await?;
-    let context = desk.context(desk.options())?;
-    let inventory = look::take(&context, &Part::all()).await?;
+pub(super) async fn run(
+    common: &Common,
+    started: Instant,
+    exit_code: bool,
+) -> Result<Exit, Failure> {
+    let session = Session::open(common, started, "plan").await?;
+    let context = session.context(session.options())?;
+    let inventory = session.look("plan", &context, &Scope::showing(Part::all())).await?;
     let plan = planner::plan(&context.cluster, &context.specs, &inventory, &Part::all())
-        .map_err(|conflicts| refused(&conflicts))?;
-    desk.world.verdict()?;
+        .map_err(|refusal| refused(&refusal))?;
+    place_for_kubeconfig(&context)?;
+    session.world.verdict()?;
     if common.json {
         super::print_json(&plan)?;
     } else {
         super::print(&plan.to_string())?;
     }
-    Ok(Exit::Ok)
+    // Something that is not as asked is something to do, for a person where no step does it.
+    let as_asked = plan.is_settled() && plan.differences.is_empty() && plan.unwell.is_empty();
+    Ok(if exit_code && !as_asked { Exit::SomethingToDo } else { Exit::Ok })
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::args::Common;
-use super::desk;
+use super::session;
 use crate::cloudinit::{self, NodeSecrets};
 use crate::cluster::{Cluster, Node, Role};
 use crate::error::{Exit, Failure};
@@ -29,8 +29,8 @@ struct Documents {
 }
 
 pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<Exit, Failure> {
-    let cluster = desk::load(common, desk::Warnings::Full)?;
-    let templates = desk::templates(common)?;
+    let cluster = session::load(common, session::Warnings::Full)?;
+    let templates = session::templates(common)?;
     let short = name.split('.').next().unwrap_or(name);
     let Some(node) = cluster.nodes.iter().find(|node| node.name.as_str() == short) else {
         let known: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -63,7 +63,7 @@ pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<E
     if common.json {
         super::print_json(&documents)?;
     } else {
-        super::print(&documents.text())?;
+        super::print_document(&documents.text())?;
     }
     Ok(Exit::Ok)
 }
@@ -79,17 +79,19 @@ fn write_seed(
         Some(folder) => folder.clone(),
         None => settings::state_home()?.join(&cluster.name),
     };
-    let state = State::open(folder)?;
+    let state = State::open_for(folder, settings::sudo_user())?;
+    let creation = state.creation()?;
     let host_key = state.host_key(&node.name)?;
     let secrets = NodeSecrets {
         host_key_private: host_key.private,
         host_key_public: host_key.public,
         operator_public: state.operator_key()?.public,
     };
-    let instance = crate::run::context::instance_id(cluster, node, &state.creation()?);
-    let seed = cloudinit::render(&desk::templates(common)?, cluster, node, &secrets, &instance)
+    let instance = crate::run::context::instance_id(cluster, node, &creation);
+    let seed = cloudinit::render(&session::templates(common)?, cluster, node, &secrets, &instance)
         .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?;
-    write_private(path, &seed.image(cluster, &node.name).bytes)
+    state.keep()?;
+    write_private(path, &seed.image().bytes)
         .map_err(|error| Failure::new(Exit::Local, "write the seed", error).on(&node.name))?;
     Ok(Exit::Ok)
 }
@@ -100,7 +102,7 @@ fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
     }
     let keys = crate::kubeadm::keys::generate();
     let text = if node.name == cluster.first_master().name {
-        config::init(cluster, &keys)
+        config::init(cluster, node, &keys)
     } else {
         let join = config::Join {
             token: keys.token.clone(),

@@ -8,11 +8,12 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::args::Common;
-use super::desk::Desk;
+use super::session::Session;
 use crate::error::{Exit, Failure};
 use crate::routes::plan::{self, Clash, Plan, State};
 use crate::routes::seen::Seen;
 use crate::routes::{self, Host, login, unit};
+use crate::text::one_line;
 
 /// What to do about the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +37,8 @@ struct Report {
 }
 
 pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result<Exit, Failure> {
-    let mut desk = Desk::lay(common, started, "routes").await?;
-    if desk.world.simulated() {
+    let mut session = Session::open(common, started, "routes").await?;
+    if session.world.simulated() {
         return Err(Failure::new(
             Exit::Usage,
             "reach the Proxmox VE hosts by SSH",
@@ -46,13 +47,13 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
         .hint("`k8sha routes` is for real hosts".to_owned()));
     }
     if wish != Wish::Show {
-        desk.state.lock()?;
+        session.state.lock()?;
     }
-    let cluster = desk.cluster.name.clone();
-    let asked = &desk.cluster.proxmox.blackholes;
+    let cluster = session.cluster.name.clone();
+    let asked = &session.cluster.proxmox.blackholes;
     let wanted = if wish == Wish::Remove { &[] } else { asked.as_slice() };
-    let hosts = login::hosts(&desk.cluster, &desk.world.dialer()).await?;
-    let seen = look(&hosts, &cluster).await?;
+    let hosts = login::hosts(&session.cluster, &session.world.dialer()).await?;
+    let seen = session.unless_interrupted("routes", look(&hosts, &cluster)).await?;
     let plans = plans(&cluster, wanted, &seen);
     if wish == Wish::Show {
         let settled = plans.iter().all(|plan| plan.settled);
@@ -67,9 +68,13 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     }
     let mut changed = Vec::new();
     for (plan, (host, seen)) in plans.iter().zip(&seen) {
-        // Before the first write: whoever is killed in between must know that there may be some.
+        if session.cancel.is_cancelled() {
+            let said = format!("interrupted before {}; what was done before stays", host.name);
+            return Err(Failure::new(Exit::Interrupted, "finish `routes`", said));
+        }
+        // Before the first write: after a kill in between, the next run must know that there may be some.
         if !wanted.is_empty() {
-            desk.state.note_routes(&host.name, true)?;
+            session.state.note_routes(&host.name, true)?;
         }
         if !plan.settled {
             // A unit that sets nothing is none that systemd takes.
@@ -81,7 +86,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
             changed.push(host.name.to_string());
         }
         if wanted.is_empty() {
-            desk.state.note_routes(&host.name, false)?;
+            session.state.note_routes(&host.name, false)?;
         }
     }
     let after = self::plans(&cluster, wanted, &look(&hosts, &cluster).await?);
@@ -121,8 +126,10 @@ fn refuse(plans: &[Plan]) -> Result<(), Failure> {
     let clashes: Vec<(&Plan, &Clash)> =
         plans.iter().flat_map(|plan| plan.clashes.iter().map(move |clash| (plan, clash))).collect();
     let Some((_, first)) = clashes.first() else { return Ok(()) };
-    let said: Vec<String> =
-        clashes.iter().map(|(plan, clash)| format!("{}: {}", plan.host, clash.text)).collect();
+    let said: Vec<String> = clashes
+        .iter()
+        .map(|(plan, clash)| format!("{}: {}", plan.host, one_line(&clash.text)))
+        .collect();
     Err(Failure::new(Exit::NotAsAsked, "change the routes; nothing was written", said.join("\n"))
         .hint(first.hint.clone()))
 }
@@ -164,7 +171,7 @@ impl Report {
                 let _ = writeln!(text, "{sign} {:8}  {net:18}  {state}", plan.host);
             }
             for clash in &plan.clashes {
-                let _ = writeln!(text, "! {:8}  {}", plan.host, clash.text);
+                let _ = writeln!(text, "! {:8}  {}", plan.host, one_line(&clash.text));
             }
         }
         if self.hosts.iter().any(|plan| !plan.clashes.is_empty()) {

@@ -1,21 +1,24 @@
 //! `k8sha status`: the cluster as it is.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 
 use super::args::Common;
-use super::desk::Desk;
-use crate::cluster::{Cni, Role};
+use super::session::Session;
+use crate::cluster::{Cni, NodeName, Role};
 use crate::error::{Exit, Failure};
-use crate::kubeadm::{keys, ready, vip};
+use crate::kubeadm::{keys, vip};
+use crate::plan::compare::Difference;
 use crate::plan::inventory::{Inventory, VmState};
-use crate::plan::planner::Part;
+use crate::plan::planner::{self, Part, Refusal};
+use crate::plan::survey::Answer;
 use crate::report::duration;
 use crate::run::context::Context;
-use crate::run::look;
-use crate::tempo::Tempo;
+use crate::run::look::Scope;
+use crate::ssh::Remote;
+use crate::text::{lines, one_line};
 
 /// The cluster as it is.
 #[derive(Serialize)]
@@ -25,11 +28,15 @@ struct Status {
     topology: String,
     nodes: Vec<Row>,
     vip: Vip,
-    api: Answer,
+    api: Reached,
     /// How long the uploaded certificates can still be joined with; `None` when they are gone.
     certificate_key_left_s: Option<u64>,
     /// How long the bootstrap token is still good; `None` when it is gone.
     token_left_s: Option<u64>,
+    /// What stands in the way of a run.
+    conflicts: Vec<Trouble>,
+    /// Where what runs is not as the profile asks.
+    differences: Vec<Difference>,
     /// Whether all is as the profile asks.
     healthy: bool,
 }
@@ -59,24 +66,38 @@ struct Vip {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Trouble {
+    text: String,
+    next: String,
+}
+
+#[derive(Serialize)]
+struct Reached {
     url: String,
     ready: bool,
     trouble: Option<String>,
 }
 
 pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failure> {
-    let desk = Desk::lay(common, started, "status").await?;
-    let context = desk.context(desk.options())?;
+    let session = Session::open(common, started, "status").await?;
+    let context = session.context(session.options())?;
     let part = Part { provision: false, ..Part::all() };
-    let inventory = look::take(&context, &part).await?;
+    let inventory = session.look("status", &context, &Scope::showing(part.clone())).await?;
     let rows = rows(&context, &inventory);
-    let there = inventory.kubernetes.is_some();
-    let (vip, api, ages) =
-        tokio::join!(ask_vip(&context), ask_api(&context, there), ages(&context));
-    let healthy = rows.iter().all(|row| row.ok) && vip.trouble.is_none() && api.ready;
+    let via = via(&context, &inventory);
+    let asked = async { Ok(tokio::join!(vip(&context, &inventory), ages(via))) };
+    let (vip, ages) = session.unless_interrupted("status", Box::pin(asked)).await?;
+    let api = api(&context, &inventory);
+    let all = planner::plan(&context.cluster, &context.specs, &inventory, &Part::all());
+    let refusal = match all {
+        Ok(plan) => Refusal { conflicts: Vec::new(), differences: plan.all_differences() },
+        Err(refusal) => refusal,
+    };
+    let as_asked = refusal.conflicts.is_empty() && refusal.differences.is_empty();
+    let whole = rows.iter().all(|row| row.ok) && vip.trouble.is_none() && api.ready;
+    let healthy = whole && as_asked;
     let status = Status {
-        simulated: desk.world.simulated(),
+        simulated: session.world.simulated(),
         cluster: context.cluster.name.clone(),
         topology: inventory.topology.clone(),
         nodes: rows,
@@ -84,9 +105,18 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
         api,
         certificate_key_left_s: ages.certificates.map(|left| left.as_secs()),
         token_left_s: ages.token.map(|left| left.as_secs()),
+        conflicts: refusal
+            .conflicts
+            .iter()
+            .map(|conflict| Trouble {
+                text: format!("{}: {}", conflict.on, conflict.text),
+                next: conflict.hint.clone(),
+            })
+            .collect(),
+        differences: refusal.differences,
         healthy,
     };
-    desk.world.verdict()?;
+    session.world.verdict()?;
     if common.json {
         super::print_json(&status)?;
     } else {
@@ -97,17 +127,21 @@ pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failu
 
 fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
     let network = context.cluster.kubernetes.cni != Cni::None;
-    let registered = inventory.kubernetes.as_ref().map(|kubernetes| &kubernetes.nodes);
+    let registered = inventory.survey.nodes();
     let row = |node: &crate::cluster::Node| {
         let state = inventory.nodes.get(&node.name);
         let (vm, runs) = match inventory.vms.get(&node.name) {
-            Some(VmState::Ours(vm)) if vm.running => match state {
+            Some(VmState::Ours(vm)) if vm.halted.is_some() => {
+                (format!("on, but {}", vm.halted.as_deref().unwrap_or_default()), false)
+            }
+            Some(VmState::Ours(vm)) if vm.running() => match state {
                 Some(state) if state.booted => ("runs".to_owned(), true),
                 Some(_) => ("runs, first boot not over".to_owned(), false),
                 None => ("runs, not reached by SSH".to_owned(), false),
             },
             Some(VmState::Ours(_)) => ("stopped".to_owned(), false),
             Some(VmState::Foreign { name, .. }) => (format!("not ours (`{name}`)"), false),
+            Some(VmState::Underway { lock, .. }) => (format!("locked ({lock})"), false),
             Some(VmState::Absent) | None => ("absent".to_owned(), false),
         };
         let seen = registered.and_then(|nodes| nodes.get(&node.fqdn));
@@ -130,8 +164,8 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
             node: node.name.to_string(),
             role: node.role.to_string(),
             ip: node.ip.to_string(),
-            host: node.host.to_string(),
-            vmid: node.vmid.0,
+            host: inventory.ours(&node.name).map_or(&node.host, |vm| &vm.host).to_string(),
+            vmid: inventory.ours(&node.name).map_or(node.vmid, |vm| vm.vmid).0,
             vm,
             kernel: state.map(|state| state.kernel.clone()),
             kubernetes,
@@ -142,31 +176,42 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
     context.cluster.nodes.iter().map(row).collect()
 }
 
-/// A look that waits for nothing: `status` says how it is now.
-const NOW: Duration = Duration::ZERO;
-
-async fn ask_vip(context: &Context) -> Vip {
+/// Who holds the VIP: as the look saw it, or, where the API did not answer, by asking.
+async fn vip(context: &Context, inventory: &Inventory) -> Vip {
     let address = context.cluster.api.vip.to_string();
-    match vip::look(&context.balancers(), context.cluster.api.vip).await {
-        Ok(holder) => Vip { address, holder: Some(holder), trouble: None },
-        Err(error) => Vip { address, holder: None, trouble: Some(error.to_string()) },
-    }
+    let (holder, trouble) = match inventory.survey.holder.clone() {
+        Answer::Answers { said } => (Some(said), None),
+        Answer::Silent { said } => (None, Some(said)),
+        Answer::NotAsked => match vip::look(&context.balancers(), context.cluster.api.vip).await {
+            Ok(holder) => (Some(holder), None),
+            Err(error) => (None, Some(error.to_string())),
+        },
+    };
+    Vip { address, holder, trouble }
 }
 
-async fn ask_api(context: &Context, there: bool) -> Answer {
+/// The master through which the API was reached.
+fn via<'a>(context: &'a Context, inventory: &Inventory) -> Option<&'a Remote> {
+    let api = inventory.survey.api.as_ref()?;
+    context.remotes.get(&NodeName(api.via.clone()))
+}
+
+/// Whether the API answers by its name.
+fn api(context: &Context, inventory: &Inventory) -> Reached {
     let api = &context.cluster.api;
     let url = format!("https://{}:{}", api.fqdn, api.port);
-    if !there {
-        return Answer { url, ready: false, trouble: Some("there is no cluster yet".to_owned()) };
-    }
-    let asked = ready::through_vip(context.first(), &context.cluster, Tempo::real(), NOW).await;
-    Answer { url, ready: asked.is_ok(), trouble: asked.err().map(|error| error.to_string()) }
+    let trouble = match &inventory.survey.by_name {
+        Answer::Answers { .. } => None,
+        Answer::Silent { said } => Some(said.clone()),
+        Answer::NotAsked => Some("no master leads to an API".to_owned()),
+    };
+    Reached { url, ready: trouble.is_none(), trouble }
 }
 
-async fn ages(context: &Context) -> keys::Ages {
-    let first = context.first();
-    match keys::stored(first).await {
-        Ok(Some(keys)) => keys::ages(first, &keys).await.unwrap_or_default(),
+async fn ages(via: Option<&Remote>) -> keys::Ages {
+    let Some(via) = via else { return keys::Ages::default() };
+    match keys::stored(via).await {
+        Ok(Some(keys)) => keys::ages(via, &keys).await.unwrap_or_default(),
         _ => keys::Ages::default(),
     }
 }
@@ -179,7 +224,7 @@ impl Status {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "cluster {} on {}\n", self.cluster, self.topology)?;
+        writeln!(out, "cluster {} on {}\n", self.cluster, one_line(&self.topology))?;
         let wide = self.nodes.iter().map(|row| row.node.len()).max().unwrap_or_default();
         for row in &self.nodes {
             let sign = if row.ok { ' ' } else { '!' };
@@ -189,17 +234,17 @@ impl Status {
                 "{sign} {:wide$}  {:13}  {:15}  {:8} VM {:<9} {:26} {:22} {kernel}",
                 row.node, row.role, row.ip, row.host, row.vmid, row.vm, kubernetes
             );
-            writeln!(out, "{}", line.trim_end())?;
+            writeln!(out, "{}", one_line(line.trim_end()))?;
         }
         let holder = match (&self.vip.holder, &self.vip.trouble) {
-            (Some(holder), _) => format!("held by {holder}"),
-            (None, Some(trouble)) => trouble.replace('\n', " "),
-            (None, None) => "held by nobody".to_owned(),
+            (Some(holder), _) => format!("held by {}", one_line(holder)),
+            (None, Some(trouble)) => one_line(&trouble.replace('\n', " ")).into_owned(),
+            (None, None) => "not held by any load balancer".to_owned(),
         };
         writeln!(out, "\nVIP              {} {holder}", self.vip.address)?;
         let answer = match &self.api.trouble {
             None => "ready".to_owned(),
-            Some(trouble) => trouble.replace('\n', " "),
+            Some(trouble) => one_line(&trouble.replace('\n', " ")).into_owned(),
         };
         writeln!(out, "API              {} {answer}", self.api.url)?;
         let left = |left: Option<u64>| match left {
@@ -208,6 +253,18 @@ impl Status {
         };
         writeln!(out, "certificate key  {}", left(self.certificate_key_left_s))?;
         writeln!(out, "join token       {}", left(self.token_left_s))?;
+        for conflict in &self.conflicts {
+            writeln!(out, "\nconflict: {}", one_line(&conflict.text))?;
+            for next in lines(&conflict.next) {
+                writeln!(out, "          {next}")?;
+            }
+        }
+        for difference in &self.differences {
+            let class = difference.class;
+            let text = difference.to_string();
+            let (text, next) = (one_line(&text), one_line(&difference.next));
+            writeln!(out, "\ndiffers: {text} ({class})\n         {next}")?;
+        }
         let simulated = if self.simulated { " (SIMULATED)" } else { "" };
         let word =
             if self.healthy { "all is as the profile asks" } else { "not as the profile asks" };

@@ -1,343 +1,73 @@
-//! Real or simulated: where the Proxmox hosts, the network and the machines are.
+//! Real or simulated: where the Proxmox VE hosts, the network and the machines are.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use secrecy::SecretString;
-use tempfile::TempDir;
-
-use super::args::{Common, Guests, WorldArgs};
-use super::site::site;
-use crate::cluster::{Cluster, Cni, Etcd, HostName, Kernel, Node, ProxyMode, Role, Trust};
-use crate::error::{Exit, Failure};
-use crate::files::write_private;
+use super::args::Common;
+use super::simulated::{self, Simulated};
+use crate::clock::Clock;
+use crate::cluster::{Cluster, HostName};
+use crate::error::Failure;
 use crate::net::Dialer;
 use crate::proxmox::Auth;
-use crate::proxmox::tls::Fingerprint;
-use crate::sim::containers::Setup;
-use crate::sim::{self, Endpoints, Sim};
 use crate::state::State;
-use crate::tempo::Tempo;
-
-const DNS_PORT: u16 = 53;
-/// How many times faster than life a world with scripted guests is, unless somebody says otherwise.
-const USUAL_SPEED: f64 = 20.0;
 
 /// The world that a command acts on.
 pub(super) struct World {
-    endpoints: Option<Endpoints>,
-    sim: Option<Sim>,
-    folder: Option<PathBuf>,
-    speed: f64,
-    /// Removed with the desk: a world without a folder lives for one command.
-    passing: Option<TempDir>,
+    simulated: Option<Simulated>,
 }
 
-/// Opens the world that the arguments name, and lets the cluster's hosts point into it.
+/// Opens the world that the arguments name; where it is simulated, the cluster's hosts point into it.
+///
+/// # Errors
+/// A simulated world that cannot be started or found.
 pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World, Failure> {
-    let args = &common.world;
-    let world = if let Some(file) = &args.endpoints {
-        if args.schema.is_some() {
-            let said = "it runs in another process";
-            return Err(Failure::new(Exit::Usage, "hold the simulator to a schema", said)
-                .hint("give `--schema` to `k8sha sim`".to_owned()));
-        }
-        let endpoints = read(file)?;
-        let speed = endpoints.speed;
-        World { endpoints: Some(endpoints), sim: None, folder: None, speed, passing: None }
-    } else if let Some(folder) = &args.simulate {
-        simulate(args, folder.clone(), None, cluster).await?
-    } else {
-        refuse_simulation_flags(args)?;
-        World { endpoints: None, sim: None, folder: None, speed: 1.0, passing: None }
-    };
-    if world.simulated() && !common.quiet {
-        say(&world.announcement());
-        if cluster.access.jump.is_some() {
-            say("           the jump host is not asked");
-        }
-    }
-    if let Some(endpoints) = &world.endpoints {
-        point(cluster, endpoints)?;
-        if let Some(facts) = &endpoints.containers {
-            let notes = adapt(cluster, facts);
-            if !common.quiet {
-                notes.iter().for_each(|note| say(&format!("           {note}")));
-            }
-        }
-    }
-    Ok(world)
-}
-
-/// A line for a person; stdout is for data.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// What system containers cannot be asked for, taken out of the cluster; says what.
-fn adapt(cluster: &mut Cluster, facts: &sim::ContainerFacts) -> Vec<String> {
-    let mut notes = Vec::new();
-    if cluster.nodes.iter().any(|node| node.kernel != Kernel::Stock) {
-        notes.push("containers run on this machine's kernel: no other one is installed".to_owned());
-    }
-    // Kubernetes' own packages come from servers that a lab does not reach.
-    let foreign = |node: &Node| node.role != Role::LoadBalancer && !node.preinstalled;
-    if cluster.nodes.iter().any(foreign) {
-        notes.push("what the nodes of Kubernetes need is in their root file system".to_owned());
-    }
-    if facts.standin {
-        notes.push(
-            "kubeadm, kubelet and kubectl there are scripted stand-ins: no Kubernetes runs"
-                .to_owned(),
-        );
-    }
-    if cluster.kubernetes.proxy == ProxyMode::Ipvs && !Path::new("/proc/net/ip_vs").exists() {
-        notes.push("this machine's kernel has no IPVS loaded: kube-proxy uses iptables".to_owned());
-        cluster.kubernetes.proxy = ProxyMode::Iptables;
-    }
-    for node in &mut cluster.nodes {
-        node.kernel = Kernel::Stock;
-        node.preinstalled |= node.role != Role::LoadBalancer;
-    }
-    notes
-}
-
-/// Starts a simulated world; kept in a folder if one is named, at ports from `port` on or any.
-pub(super) async fn simulate(
-    args: &WorldArgs,
-    folder: Option<PathBuf>,
-    port: Option<u16>,
-    cluster: &Cluster,
-) -> Result<World, Failure> {
-    let doing = "start the simulated world";
-    let faults = args.inject.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
-    let faults = faults.map_err(|error| Failure::new(Exit::Usage, doing, error))?;
-    let speed = speed(args).map_err(|said| Failure::new(Exit::Usage, doing, said))?;
-    let for_containers = args.guest_root.is_some() || !args.guest_layer.is_empty();
-    if args.guests == Guests::Scripted && for_containers {
-        let said = "scripted guests have no root file system";
-        return Err(Failure::new(Exit::Usage, doing, said)
-            .hint("`--guest-root` and `--guest-layer` go with `--guests containers`".to_owned()));
-    }
-    let guests = guests(args, cluster);
-    let schema = args.schema.clone();
-    let options = sim::Options { folder: folder.clone(), speed, faults, port, guests, say, schema };
-    let sim = Sim::start(site(cluster, args.topology), options).await.map_err(|error| {
-        let hint = match &error {
-            sim::Error::Containers(error) => Some(error.hint()),
-            _ => None,
-        };
-        let failure = Failure::new(Exit::Local, doing, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })?;
-    let passing = match folder {
-        Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("k8sha-")
-                .tempdir()
-                .map_err(|error| Failure::new(Exit::Local, doing, error))?,
-        ),
-    };
-    let endpoints = Some(sim.endpoints());
-    Ok(World { endpoints, sim: Some(sim), folder, speed, passing })
-}
-
-fn speed(args: &WorldArgs) -> Result<f64, &'static str> {
-    match (args.guests, args.speed) {
-        (Guests::Scripted, speed) => {
-            let speed = speed.unwrap_or(USUAL_SPEED);
-            let is_one = speed.is_finite() && speed > 0.0;
-            if is_one { Ok(speed) } else { Err("`--speed` must be more than 0") }
-        }
-        (Guests::Containers, None | Some(1.0)) => Ok(1.0),
-        (Guests::Containers, Some(_)) => Err("containers live in real time: `--speed` must be 1"),
-    }
-}
-
-fn guests(args: &WorldArgs, cluster: &Cluster) -> sim::Guests {
-    match args.guests {
-        Guests::Scripted => sim::Guests::Scripted,
-        Guests::Containers => sim::Guests::Containers(Setup {
-            root: args.guest_root.clone(),
-            layers: args.guest_layer.clone(),
-            kubernetes: cluster.kubernetes.version.to_string(),
-            cilium_cli: match &cluster.kubernetes.cni {
-                Cni::Cilium { cli_version, .. } => Some(cli_version.clone()),
-                _ => None,
-            },
-            routers: routers(cluster),
-        }),
-    }
-}
-
-/// The gateway of every subnet, with its prefix length.
-fn routers(cluster: &Cluster) -> Vec<(Ipv4Addr, u8)> {
-    let others = cluster.network.others.iter();
-    let others = others.map(|other| (other.gateway, other.subnet.prefix_len()));
-    let first = (cluster.network.gateway, cluster.network.subnet.prefix_len());
-    std::iter::once(first).chain(others).collect()
-}
-
-fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
-    let real = "this is the real world";
-    if args.guests == Guests::Containers {
-        return Err(Failure::new(Exit::Usage, "make containers", real)
-            .hint("`--guests` is for `--simulate` and `k8sha sim`".to_owned()));
-    }
-    if !args.inject.is_empty() {
-        return Err(Failure::new(Exit::Usage, "inject a fault", real)
-            .hint("faults are for `--simulate`".to_owned()));
-    }
-    if args.schema.is_some() {
-        return Err(Failure::new(Exit::Usage, "hold requests against a schema", real)
-            .hint("`--schema` is for `--simulate`; a real host knows its own".to_owned()));
-    }
-    Ok(())
-}
-
-fn read(file: &Path) -> Result<Endpoints, Failure> {
-    let doing = || format!("read the endpoints in `{}`", file.display());
-    let text =
-        fs::read_to_string(file).map_err(|error| Failure::new(Exit::Usage, doing(), error))?;
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::new(Exit::Usage, doing(), error)
-            .hint("the file must hold what `k8sha sim` printed".to_owned())
-    })
-}
-
-/// Lets the profile's hosts point to the simulated ones. A host that is not simulated keeps its
-/// name and gets an endpoint at which nobody is: the error then names what is known.
-fn point(cluster: &mut Cluster, endpoints: &Endpoints) -> Result<(), Failure> {
-    let known: Vec<&str> = endpoints.hosts.keys().map(String::as_str).collect();
-    for (name, host) in &mut cluster.proxmox.hosts {
-        let Some(endpoint) = endpoints.hosts.get(name.as_str()) else {
-            let said =
-                format!("the simulated site has no host `{name}`: known are {}", known.join(", "));
-            return Err(Failure::new(Exit::Usage, "find the Proxmox hosts", said).hint(
-                "a world in a folder keeps the site of its first run; take another folder"
-                    .to_owned(),
-            ));
-        };
-        host.endpoint = endpoint.url.clone();
-        let pin: Fingerprint = endpoint
-            .fingerprint
-            .parse()
-            .map_err(|error| Failure::new(Exit::Usage, "read a fingerprint", error))?;
-        host.trust = Some(Trust::Fingerprint(pin.0));
-    }
-    Ok(())
+    Ok(World { simulated: simulated::open(common, cluster).await? })
 }
 
 impl World {
-    /// What a person must know of this world before anything else.
-    fn announcement(&self) -> String {
-        let place =
-            self.folder.as_ref().map_or(String::new(), |dir| format!(", in {}", dir.display()));
-        if self.has_containers() {
-            return format!(
-                "SIMULATED: Proxmox VE is simulated; its VMs are system containers on this \
-                 machine{place}"
-            );
-        }
-        format!(
-            "SIMULATED: Proxmox VE, network and machines are simulated, {}x as fast as life{place}",
-            self.speed
-        )
-    }
-
-    /// Whether its machines are system containers.
-    pub(super) fn has_containers(&self) -> bool {
-        self.endpoints.as_ref().is_some_and(|endpoints| endpoints.containers.is_some())
-    }
-
     /// Whether all of this is simulated.
     pub(super) fn simulated(&self) -> bool {
-        self.endpoints.is_some()
+        self.simulated.is_some()
     }
 
-    /// The simulator, if it runs in this process.
-    pub(super) fn sim(&self) -> Option<&Sim> {
-        self.sim.as_ref()
-    }
-
-    /// What the simulator of this process has to say at the end: that its world could not be kept, or
-    /// that it was sent what Proxmox's schema does not allow.
-    pub(super) fn verdict(&self) -> Result<(), Failure> {
-        let Some(sim) = &self.sim else { return Ok(()) };
-        if let Some(trouble) = sim.shared().store.failure() {
-            return Err(Failure::new(Exit::Local, "keep the simulated world", trouble));
-        }
-        let violations: Vec<String> = sim.violations().iter().map(ToString::to_string).collect();
-        if violations.is_empty() {
-            return Ok(());
-        }
-        let doing = "send only what the schema of Proxmox VE allows";
-        Err(Failure::new(Exit::Proxmox, doing, violations.join("\n")))
-    }
-
-    /// Whether the simulated world ends with this command.
+    /// Whether the world ends with this command.
     pub(super) fn is_passing(&self) -> bool {
-        self.passing.is_some()
+        self.simulated.as_ref().is_some_and(Simulated::is_passing)
     }
 
-    /// Where a simulated operator's own files of a cluster lie.
+    /// What the simulator of this process has to say at the end.
+    ///
+    /// # Errors
+    /// A world that could not be kept, requests that Proxmox's schema does not allow.
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        self.simulated.as_ref().map_or(Ok(()), Simulated::verdict)
+    }
+
+    /// Where a simulated operator's own files of a cluster are.
     pub(super) fn operator(&self, cluster: &str) -> Option<PathBuf> {
-        match (&self.folder, &self.passing) {
-            (Some(folder), _) => Some(folder.join("operator").join(cluster)),
-            (None, Some(passing)) => Some(passing.path().to_owned()),
-            (None, None) => None,
-        }
+        self.simulated.as_ref()?.operator(cluster)
     }
 
     /// How to log in to a host, where the world says so.
     pub(super) fn auth(&self, host: &HostName) -> Option<Auth> {
-        let endpoint = self.endpoints.as_ref()?.hosts.get(host.as_str())?;
-        Some(Auth::Token(SecretString::from(endpoint.token.clone())))
+        self.simulated.as_ref()?.auth(host)
     }
 
-    /// How addresses are reached: those of a simulated world by its door, all others directly.
+    /// How addresses are reached.
     pub(super) fn dialer(&self) -> Dialer {
-        let Some(endpoints) = &self.endpoints else { return Dialer::direct() };
-        let servers: BTreeMap<SocketAddr, SocketAddr> = endpoints
-            .name_servers
-            .iter()
-            .map(|(server, at)| (SocketAddr::new(IpAddr::V4(*server), DNS_PORT), *at))
-            .collect();
-        Dialer::through(Some(endpoints.proxy), servers)
+        self.simulated.as_ref().map_or_else(Dialer::direct, Simulated::dialer)
     }
 
     /// The pace of waiting.
-    pub(super) fn tempo(&self) -> Tempo {
-        if self.simulated() { Tempo::simulated(self.speed) } else { Tempo::real() }
+    pub(super) fn clock(&self) -> Clock {
+        self.simulated.as_ref().map_or_else(Clock::real, Simulated::clock)
     }
 
-    /// Gives the simulated operator the simulated etcd's files.
+    /// Gives a simulated operator the simulated etcd's files.
+    ///
+    /// # Errors
+    /// When they cannot be written.
     pub(super) fn adopt(&self, cluster: &mut Cluster, state: &State) -> Result<(), Failure> {
-        let Some(files) = self.endpoints.as_ref().and_then(|endpoints| endpoints.etcd.as_ref())
-        else {
-            return Ok(());
-        };
-        let Etcd::External { ca_file, cert_file, key_file, .. } = &mut cluster.etcd else {
-            return Ok(());
-        };
-        let folder = state.folder().to_owned();
-        for (place, name, text) in [
-            (ca_file, "etcd-ca.crt", &files.ca),
-            (cert_file, "apiserver-etcd-client.crt", &files.cert),
-            (key_file, "apiserver-etcd-client.key", &files.key),
-        ] {
-            *place = folder.join(name);
-            write_private(place, text.as_bytes()).map_err(|error| {
-                Failure::new(Exit::Local, "write the simulated operator's etcd files", error)
-            })?;
-        }
-        Ok(())
+        self.simulated.as_ref().map_or(Ok(()), |simulated| simulated.adopt(cluster, state))
     }
 }

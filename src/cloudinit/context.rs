@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::cluster::{
     Cluster, Cni, Etcd, Failover, ImageArchive, Kernel, Mirrors, Node, ProxyMode, Role, Version,
@@ -61,6 +62,7 @@ struct NodeVars<'a> {
     name: &'a str,
     fqdn: &'a str,
     ip: Ipv4Addr,
+    mac: String,
     role: Role,
     kernel: &'static str,
     kernel_version: Option<Version>,
@@ -239,6 +241,7 @@ impl<'a> Variables<'a> {
                 name: node.name.as_str(),
                 fqdn: &node.fqdn,
                 ip: node.ip,
+                mac: card_address(instance_id),
                 role: node.role,
                 kernel,
                 kernel_version,
@@ -290,6 +293,20 @@ impl<'a> Variables<'a> {
     }
 }
 
+/// The MAC address of a machine's card, from its instance id: known before the machine is there, the
+/// same for its whole life, and marked as chosen locally, so that it is none of Proxmox VE's own.
+///
+/// Source: IEEE Std 802, the U/L and I/G bits of the first octet.
+pub(super) fn card_address(instance_id: &str) -> String {
+    let hash = Sha256::digest(format!("card {instance_id}"));
+    let first = hash.iter().take(1).map(|octet| octet & 0xfc | 0x02);
+    let octets: Vec<String> = first
+        .chain(hash.iter().skip(1).take(5).copied())
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    octets.join(":")
+}
+
 fn balancer(cluster: &Cluster, node: &Node) -> BalancerVars {
     let others = cluster.with_role(Role::LoadBalancer).filter(|other| other.name != node.name);
     let place = cluster
@@ -339,6 +356,23 @@ mod tests {
 
     fn version(text: &str) -> Version {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_card_has_an_address_of_its_own_that_no_other_maker_gives() {
+        let address = card_address("k8s1-cluster-k8s1master1-1");
+        assert_eq!(address, card_address("k8s1-cluster-k8s1master1-1"));
+        let mut all = std::collections::BTreeSet::new();
+        for number in 0..2000 {
+            let address = card_address(&format!("c-n-{number}"));
+            let octets: Vec<u8> =
+                address.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+            assert_eq!(octets.len(), 6, "{address}");
+            // For one machine, and chosen locally.
+            assert_eq!(octets[0] & 3, 2, "{address}");
+            all.insert(address);
+        }
+        assert_eq!(all.len(), 2000);
     }
 
     #[test]

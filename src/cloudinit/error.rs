@@ -13,7 +13,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A file of the person's folder takes nobody's place.
+    /// A file of the person's folder takes the place of none.
     #[error("`{}` replaces no template of ours, and no other file there includes it", path.display())]
     Unused {
         /// The file.

@@ -4,10 +4,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::context::Variables;
+use super::context::{Variables, card_address};
 use super::iso::{self, File};
 use super::{Error, NodeSecrets, Templates};
-use crate::cluster::{Cluster, Node, NodeName, Role};
+use crate::cluster::{Cluster, Node, Role};
 
 const USER_DATA: &str = "user-data";
 const META_DATA: &str = "meta-data";
@@ -39,6 +39,9 @@ pub struct Seed {
     pub meta_data: String,
     /// The static network.
     pub network_config: String,
+    /// The MAC address of the card that the network is for, in capitals; `None` where a template of a
+    /// person's own finds the card in another way.
+    pub mac: Option<String>,
     /// What a load balancer is given again whenever it changes; nothing for others.
     pub kept: Vec<Kept>,
     masked: String,
@@ -49,10 +52,10 @@ pub struct Seed {
 /// A seed as Proxmox takes it.
 #[derive(Clone)]
 pub struct SeedImage {
-    /// The file's name on an ISO storage: `k8sha-CLUSTER-NODE-HASH.iso`, where HASH is the first
-    /// 12 hex digits of the bytes' SHA-256. Where files are [`Kept`], 12 digits over the documents
-    /// without those come before it: so a name tells whether a machine lacks more than them.
-    pub file_name: String,
+    /// What tells it from another one, for its file's name: the first 12 hex digits of the bytes'
+    /// SHA-256. Where files are [`Kept`], 12 digits over the documents without those come before it,
+    /// so a name tells whether a machine lacks more than them.
+    pub hashes: String,
     /// An ISO 9660 image. Holds the private host key.
     pub bytes: Vec<u8>,
 }
@@ -97,14 +100,16 @@ pub fn render(
         Role::LoadBalancer => take_kept(&mut parsed),
         Role::Etcd | Role::Master | Role::Worker => Vec::new(),
     };
-    // The other two have no business with secrets, not even in somebody's override.
+    // The other two have no business with secrets, not even in a person's override.
     let meta_data = fill(META_DATA, "meta-data.yaml", true)?;
     check(META_DATA, node, parse(&meta_data).and_then(|value| meta_data_fault(&value)))?;
     let network_config = fill(NETWORK_CONFIG, "network-config.yaml", true)?;
     check(NETWORK_CONFIG, node, parse(&network_config).and_then(|value| network_fault(&value)))?;
     let rest = || short_hash(format!("{parsed}\n{meta_data}\n{network_config}").as_bytes());
     let rest = (!kept.is_empty()).then(rest);
-    Ok(Seed { user_data: user_data.into(), meta_data, network_config, kept, masked, rest })
+    let mac = card_address(instance_id);
+    let mac = network_config.to_lowercase().contains(&mac).then(|| mac.to_uppercase());
+    Ok(Seed { user_data: user_data.into(), meta_data, network_config, mac, kept, masked, rest })
 }
 
 /// Takes the content of the files that are kept out of a document. One that a person's own template
@@ -128,7 +133,7 @@ fn take_kept(user_data: &mut Value) -> Vec<Kept> {
 
 /// The first twelve hex digits of a SHA-256.
 fn short_hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(bytes)[..6])
 }
 
 impl Seed {
@@ -137,9 +142,14 @@ impl Seed {
         &self.masked
     }
 
+    /// All three documents with the private host key taken out.
+    pub fn shown(&self) -> String {
+        format!("{}\n{}\n{}", self.masked, self.meta_data, self.network_config)
+    }
+
     /// The seed as an ISO image. The same documents give the same bytes, so an image that is on
     /// the storage already need not be uploaded again.
-    pub fn image(&self, cluster: &Cluster, node: &NodeName) -> SeedImage {
+    pub fn image(&self) -> SeedImage {
         let bytes = iso::image(
             "cidata",
             &[
@@ -149,7 +159,7 @@ impl Seed {
             ],
         );
         let (rest, hash) = (self.rest.as_deref().unwrap_or_default(), short_hash(&bytes));
-        SeedImage { file_name: format!("k8sha-{}-{node}-{rest}{hash}.iso", cluster.name), bytes }
+        SeedImage { hashes: format!("{rest}{hash}"), bytes }
     }
 }
 

@@ -7,6 +7,8 @@ use tera::{Kwargs, State, Tera, Value};
 
 use super::Error;
 
+use crate::files::{Kind, read_text};
+
 /// Where a person's own templates live in the engine's name space.
 const MINE: &str = "mine/";
 /// Where ours live, so that `{% include "builtin/…" %}` reaches them past an override.
@@ -137,7 +139,7 @@ fn gather(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) -> Res
         if path.is_dir() {
             gather(&path, &format!("{name}/"), found)?;
         } else {
-            let text = fs::read_to_string(&path).map_err(|source| fault(&path, source))?;
+            let text = read_text(&path, Kind::Template).map_err(|source| fault(&path, source))?;
             found.push((format!("{MINE}{name}"), text));
         }
     }

@@ -1,4 +1,4 @@
-//! Where the cluster's state lives: on the masters, on machines of our own, or with somebody else.
+//! Where the cluster's state lives: on the masters, on machines of our own, or with another operator.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub const ETCD_PEER_PORT: u16 = 2380;
 pub enum Etcd {
     /// One etcd member on every master, made by kubeadm.
     Stacked,
-    /// Somebody else's etcd, reached with the operator's files.
+    /// Another operator's etcd, reached with the operator's files.
     External {
         /// `https://ADDRESS:PORT` of every member.
         endpoints: Vec<String>,

@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 mod etcd;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod identity;
 pub mod jump;
 mod network;
 mod version;
 
 pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd, EtcdRelease};
+pub use identity::{Identity, NewKeys};
 pub use jump::Jump;
 pub use network::{Network, Subnet};
 pub use version::{KubeadmApi, Version};
@@ -123,7 +125,7 @@ pub struct Kubernetes {
     pub node_mask: u8,
     /// The service network.
     pub services: Ipv4Net,
-    /// Addresses for services of type LoadBalancer; kept free of overlap, used by nobody else.
+    /// Addresses for services of type LoadBalancer; kept free of overlap, used by nothing else.
     pub external: Option<Ipv4Net>,
     /// The cluster's DNS domain, such as `k8s1-prod.lan`.
     pub dns_domain: String,
@@ -175,7 +177,7 @@ pub enum ProxyMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cni {
-    /// None: the nodes stay NotReady until somebody installs one.
+    /// None: the nodes stay NotReady until one is installed.
     None,
     /// Cilium, installed by its own command-line tool on the first master.
     Cilium {
@@ -344,7 +346,7 @@ pub enum TemplateSource {
 }
 
 impl TemplateSource {
-    /// The template's VMID, whoever made it.
+    /// The template's VMID, ours or not.
     pub fn vmid(self) -> VmId {
         match self {
             TemplateSource::Ours(id) | TemplateSource::Theirs(id) => id,
@@ -386,6 +388,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// The role that [`fmt::Display`] prints so.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Role::LoadBalancer, Role::Etcd, Role::Master, Role::Worker];
+        all.into_iter().find(|role| role.to_string() == text)
+    }
+
     /// Whether kubelet runs on it.
     pub fn is_kubernetes(self) -> bool {
         matches!(self, Role::Master | Role::Worker)

@@ -16,6 +16,7 @@ pub mod node;
 mod records;
 mod resolver;
 mod verdict;
+mod wildcard;
 
 pub use records::Records;
 pub use resolver::{Error, Resolver};
@@ -36,6 +37,8 @@ pub enum Kind {
     Node,
     /// The name that belongs to an address.
     Reverse,
+    /// A name that was made up: no server may know it.
+    Nowhere,
 }
 
 /// One thing that must be true of every server.
@@ -93,21 +96,23 @@ pub fn questions_of_node(cluster: &Cluster, fqdn: &str) -> Vec<Question> {
         .filter(|question| match question.kind {
             Kind::ApiBySearch | Kind::Api => true,
             Kind::Node => wanted(&question.name),
-            Kind::Reverse => false,
+            Kind::Reverse | Kind::Nowhere => false,
         })
         .collect()
 }
 
-/// Asks every configured server every question, all at once, from this machine.
+/// Asks every configured server every question and for a name that was made up, all at once, from
+/// this machine.
 ///
 /// # Errors
 /// Where a resolver cannot be made. What servers say, or that they are silent, is in the report.
 pub async fn check(cluster: &Cluster, dialer: &Dialer) -> Result<Report, Error> {
     let mut asking = JoinSet::new();
+    let made_up = wildcard::question(&cluster.network.domain);
     for server in &cluster.network.nameservers {
         let at = dialer.name_server(SocketAddr::new(IpAddr::V4(*server), PORT));
         let resolver = Resolver::new(at, &cluster.network.domain)?;
-        for question in questions(cluster) {
+        for question in questions(cluster).into_iter().chain([made_up.clone()]) {
             let (resolver, server) = (resolver.clone(), *server);
             asking.spawn(async move {
                 let answer = resolver.ask(&question).await;

@@ -1,6 +1,6 @@
 //! The same questions asked on a node, by its own tools.
 //!
-//! The commands are lists of words and their outputs are text: whoever runs them lives elsewhere.
+//! The commands are lists of words and their outputs are text: they are run elsewhere.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Answer, Heard, Kind, Question, Report, judge, questions_of_node};
 use crate::cluster::{Cluster, Node};
+use crate::limits::{dns, excerpt};
 
 /// The exit status of `dig` where no server answered (dig(1), RETURN CODES).
 const DIG_NO_REPLY: u32 = 9;
@@ -26,7 +27,7 @@ pub fn dig(server: Ipv4Addr, question: &Question) -> Vec<String> {
     add(&["+noall", "+comments", "+answer"]);
     match question.kind {
         // Without +search, dig takes every name as complete.
-        Kind::ApiBySearch | Kind::Api | Kind::Node => add(&[&question.name, "A"]),
+        Kind::ApiBySearch | Kind::Api | Kind::Node | Kind::Nowhere => add(&[&question.name, "A"]),
         Kind::Reverse => add(&["-x", &question.address.to_string()]),
     }
     words
@@ -43,11 +44,11 @@ pub fn parse_dig(code: u32, stdout: &str) -> Answer {
         None if code == DIG_NO_REPLY || stdout.contains("no servers could be reached") => {
             Answer::Silent
         }
-        None => Answer::Failed(stdout.trim().to_owned()),
+        None => Answer::Failed(excerpt(stdout.trim(), dns::WORDS)),
         Some("NXDOMAIN") => Answer::NxDomain,
         Some("REFUSED") => Answer::Refused,
         Some("NOERROR") => parse_records(stdout),
-        Some(other) => Answer::Failed(other.to_owned()),
+        Some(other) => Answer::Failed(excerpt(other, dns::WORDS)),
     }
 }
 
@@ -63,6 +64,8 @@ fn parse_records(stdout: &str) -> Answer {
     }
     addresses.sort_unstable();
     addresses.dedup();
+    addresses.truncate(dns::RECORDS);
+    names.truncate(dns::RECORDS);
     match (addresses.is_empty(), names.is_empty()) {
         (false, _) => Answer::Addresses(addresses),
         (true, false) => Answer::Names(names),
@@ -84,6 +87,7 @@ pub fn parse_getent(code: u32, stdout: &str) -> Answer {
         stdout.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
     addresses.sort_unstable();
     addresses.dedup();
+    addresses.truncate(dns::RECORDS);
     if addresses.is_empty() { Answer::NoRecords } else { Answer::Addresses(addresses) }
 }
 
@@ -186,6 +190,19 @@ mod tests {
         ] {
             assert_eq!(parse_dig(code, &text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn an_answer_without_end_is_cut() {
+        let mut text = header("NOERROR", 2);
+        for host in 0..5000u32 {
+            let address = Ipv4Addr::from(0x0a00_0000 + host);
+            text.push_str(&format!("k8s1api.kloud.lan.\t300\tIN\tA\t{address}\n"));
+        }
+        let Answer::Addresses(kept) = parse_dig(0, &text) else { panic!("addresses") };
+        assert_eq!(kept.len(), dns::RECORDS);
+        let Answer::Failed(said) = parse_dig(1, &"\u{1b}[2J".repeat(5000)) else { panic!("words") };
+        assert!(!said.contains('\u{1b}') && said.ends_with("more characters)"), "{said}");
     }
 
     #[test]

@@ -40,9 +40,9 @@ impl Records {
         forms.iter().filter(|(_, lines)| !lines.is_empty()).map(section).collect()
     }
 
-    /// Takes in what mends one wrong answer.
-    pub(super) fn mend(&mut self, domain: &str, heard: &Heard) {
-        // What a server does not say, no record mends; nor does one mend a node's hosts file.
+    /// Adds the records that fix one wrong answer.
+    pub(super) fn fix(&mut self, domain: &str, heard: &Heard) {
+        // A record fixes neither a silent server nor a node's hosts file.
         let missing = match heard.answer {
             Answer::Refused | Answer::Silent | Answer::Failed(_) => return,
             _ if heard.server.is_none() => return,

@@ -1,8 +1,7 @@
-//! Asking one server, and nobody else.
+//! Asking one server, and no other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
@@ -14,11 +13,8 @@ use hickory_resolver::proto::rr::{Name, RData};
 use tokio::time::timeout;
 
 use super::{Answer, Kind, Question};
-
-/// How long one transport may take. A question goes out by UDP and then, unanswered, by TCP.
-const TRANSPORT_LIMIT: Duration = Duration::from_secs(1);
-/// How long a question may take altogether; a little more than both transports.
-const LIMIT: Duration = Duration::from_millis(2200);
+use crate::limits::dns as limits;
+use crate::limits::excerpt;
 
 /// A resolver that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +63,7 @@ impl Resolver {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.attempts = 1;
-        options.timeout = TRANSPORT_LIMIT;
+        options.timeout = limits::TRANSPORT;
         options.try_tcp_on_error = true;
         options.ip_strategy = LookupIpStrategy::Ipv4Only;
         let inner =
@@ -84,7 +80,7 @@ impl Resolver {
                 Kind::ApiBySearch => {
                     self.inner.ipv4_lookup(format!("{}.{}", question.name, self.search)).await
                 }
-                Kind::Api | Kind::Node => {
+                Kind::Api | Kind::Node | Kind::Nowhere => {
                     self.inner.ipv4_lookup(format!("{}.", question.name)).await
                 }
                 Kind::Reverse => {
@@ -92,7 +88,7 @@ impl Resolver {
                 }
             }
         };
-        match timeout(LIMIT, found).await {
+        match timeout(limits::QUESTION, found).await {
             Err(_) => Answer::Silent,
             Ok(Ok(lookup)) => answer(question.kind, &lookup),
             Ok(Err(error)) => failure(&error),
@@ -108,6 +104,7 @@ fn answer(kind: Kind, lookup: &Lookup) -> Answer {
                 RData::PTR(name) => Some(name.to_string().trim_end_matches('.').to_owned()),
                 _ => None,
             })
+            .take(limits::RECORDS)
             .collect();
         return if names.is_empty() { Answer::NoRecords } else { Answer::Names(names) };
     }
@@ -119,6 +116,7 @@ fn answer(kind: Kind, lookup: &Lookup) -> Answer {
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
+    addresses.truncate(limits::RECORDS);
     if addresses.is_empty() { Answer::NoRecords } else { Answer::Addresses(addresses) }
 }
 
@@ -133,6 +131,6 @@ fn failure(error: &NetError) -> Answer {
         NetError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             Answer::Silent
         }
-        error => Answer::Failed(error.to_string()),
+        error => Answer::Failed(excerpt(&error.to_string(), limits::WORDS)),
     }
 }

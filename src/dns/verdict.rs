@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use super::{Answer, Kind, Question, Records};
+use super::{Answer, Kind, Question, Records, wildcard};
+use crate::text::one_line;
 
 /// One answer to one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub struct Cell {
 /// Everything that was found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// How many questions were answered, rightly or not.
+    /// How many questions were answered, rightly or not; a made-up name does not count.
     pub asked: usize,
     /// Every question with every server's answer, in the order in which they must hold.
     pub names: Vec<Row>,
@@ -113,7 +114,7 @@ impl Report {
         self.errors().next().is_none()
     }
 
-    /// The findings that must be mended.
+    /// The findings that must be fixed.
     pub fn errors(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Error)
     }
@@ -126,6 +127,8 @@ impl Report {
 
 /// Compares answers with what they must be.
 pub fn judge(domain: &str, heard: Vec<Heard>) -> Report {
+    let (made_up, heard): (Vec<Heard>, Vec<Heard>) =
+        heard.into_iter().partition(|one| one.question.kind == Kind::Nowhere);
     let asked = heard.len();
     let silent = silent_servers(&heard);
     let mut findings: Vec<Finding> = silent
@@ -138,9 +141,13 @@ pub fn judge(domain: &str, heard: Vec<Heard>) -> Report {
             continue;
         }
         if let Some(finding) = compare(one) {
-            records.mend(domain, one);
+            records.fix(domain, one);
             findings.push(finding);
         }
+    }
+    for one in &made_up {
+        findings.extend(wildcard::finding(domain, one));
+        records.remove.extend(wildcard::records(domain, one));
     }
     let names = rows(&heard);
     findings.sort_by(|a, b| {
@@ -261,7 +268,7 @@ impl std::fmt::Display for Answer {
             Answer::NoRecords => f.write_str("that there is no such record"),
             Answer::Refused => f.write_str("that it refuses"),
             Answer::Silent => f.write_str("nothing"),
-            Answer::Failed(text) => write!(f, "with a failure ({text})"),
+            Answer::Failed(text) => write!(f, "with a failure ({})", one_line(text)),
         }
     }
 }

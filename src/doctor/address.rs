@@ -19,7 +19,7 @@ use crate::proxmox::Nic;
 const LIMIT: Duration = Duration::from_millis(1500);
 const SSH: u16 = 22;
 
-/// The addresses that nobody must have yet, and what each is for: those of VMs that are not there,
+/// The addresses that must still be free, and what each is for: those of VMs that are not there,
 /// and the virtual one when no load balancer is.
 pub(super) fn unused(
     cluster: &Cluster,
@@ -33,7 +33,7 @@ pub(super) fn unused(
     let mut unused: BTreeMap<Ipv4Addr, String> = cluster
         .nodes
         .iter()
-        // Of a host that was not reached nobody knows what is there.
+        // Of a host that was not reached it is not known what is there.
         .filter(|node| seen.contains_key(&node.host) && !there(node.vmid))
         .map(|node| (node.ip, node.name.to_string()))
         .collect();
@@ -44,7 +44,7 @@ pub(super) fn unused(
     unused
 }
 
-/// Knocks at each address that nobody must have: by TCP, and where this machine itself is on the
+/// Knocks at each address that must still be free: by TCP, and where this machine itself is on the
 /// network by ping and the ARP that both cause.
 pub(super) async fn knock(
     cluster: &Cluster,
@@ -62,10 +62,10 @@ pub(super) async fn knock(
             let dialer = dialer.clone();
             asking.spawn(async move {
                 let how = match dialer.tcp(SocketAddr::new(IpAddr::V4(ip), port), LIMIT).await {
-                    Ok(_) => Some(format!("somebody listens on port {port}")),
-                    // Whoever refuses is there.
+                    Ok(_) => Some(format!("a machine listens on port {port}")),
+                    // What refuses is there.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                        Some(format!("somebody refuses port {port}"))
+                        Some(format!("a machine refuses port {port}"))
                     }
                     Err(_) => None,
                 };
@@ -75,7 +75,7 @@ pub(super) async fn knock(
         if direct {
             asking.spawn(async move {
                 let answered = ping(ip, LIMIT).await == Some(true);
-                (ip, answered.then(|| "somebody answers ping".to_owned()))
+                (ip, answered.then(|| "a machine answers ping".to_owned()))
             });
         }
     }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::finding::{Finding, Severity};
 use crate::cluster::{Cluster, Etcd};
+use crate::files::{Kind, read};
 use crate::net::Dialer;
 use crate::pki::validity;
 
@@ -27,8 +28,10 @@ pub(super) fn files(cluster: &Cluster, now: i64) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(certificate(ca_file, now));
     findings.extend(certificate(cert_file, now));
-    if let Err(why) = PrivateKeyDer::from_pem_file(key_file) {
-        findings.push(unreadable(key_file, "a private key", &told(&why)));
+    let key = read(key_file, Kind::Certificate).map_err(|error| error.to_string());
+    let key = key.and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|why| told(&why)));
+    if let Err(why) = key {
+        findings.push(unreadable(key_file, "a private key", &why));
     }
     findings
 }
@@ -59,9 +62,11 @@ pub(super) fn own(ends: &[(PathBuf, Option<i64>)], now: i64) -> Vec<Finding> {
 }
 
 fn certificate(path: &Path, now: i64) -> Option<Finding> {
-    let der = match CertificateDer::from_pem_file(path) {
+    let pem = read(path, Kind::Certificate).map_err(|error| error.to_string());
+    let der = pem.and_then(|pem| CertificateDer::from_pem_slice(&pem).map_err(|why| told(&why)));
+    let der = match der {
         Ok(der) => der,
-        Err(why) => return Some(unreadable(path, "a certificate", &told(&why))),
+        Err(why) => return Some(unreadable(path, "a certificate", &why)),
     };
     let Some((begins, ends)) = validity::of(&der) else {
         return Some(unreadable(path, "a certificate", "it has no period of validity"));
@@ -77,7 +82,7 @@ fn certificate(path: &Path, now: i64) -> Option<Finding> {
     };
     let fix = vec![
         format!("openssl x509 -noout -subject -issuer -dates -in {}", path.display()),
-        "have it renewed by whoever runs that etcd".to_owned(),
+        "have it renewed by the administrator of that etcd".to_owned(),
     ];
     Some(Finding::new(severity, path.display(), format!("the certificate {what}"), fix))
 }
@@ -101,7 +106,7 @@ fn unreadable(path: &Path, kind: &str, why: &str) -> Finding {
     Finding::new(Severity::Error, path.display(), what, fix)
 }
 
-/// Members at which nobody listens, seen from here. Only the nodes have to reach them, so that is no
+/// Members at which no process listens, seen from here. Only the nodes have to reach them, so that is no
 /// more than a note.
 pub(super) async fn members(cluster: &Cluster, dialer: &Dialer) -> Vec<Finding> {
     let Etcd::External { endpoints, .. } = &cluster.etcd else { return Vec::new() };

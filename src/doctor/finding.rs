@@ -5,8 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Exit, Failure};
-use crate::plan::premises::Lack;
+use crate::plan::prerequisites::Lack;
 use crate::proxmox::Error;
+use crate::text::{lines, one_line};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,7 +40,7 @@ pub struct Finding {
     pub on: String,
     /// What is wrong.
     pub what: String,
-    /// How it is mended: command lines where there are any.
+    /// How it is fixed: command lines where there are any.
     pub fix: Vec<String>,
 }
 
@@ -116,13 +117,14 @@ impl Diagnosis {
 }
 
 fn block(finding: &Finding) -> String {
-    let mut lines = finding.what.lines();
-    let first = lines.next().unwrap_or_default();
-    let mut text = format!("{}: {}: {first}\n", finding.severity, finding.on);
-    for line in lines {
+    let what = lines(&finding.what);
+    let (first, others) = what.split_first().map_or(("", &[][..]), |(one, all)| (one, all));
+    let mut text = format!("{}: {}: {first}\n", finding.severity, one_line(&finding.on));
+    for line in others {
         text.push_str(&format!("    {line}\n"));
     }
     for (number, line) in finding.fix.iter().enumerate() {
+        let line = one_line(line);
         text.push_str(&format!("  {} {line}\n", if number == 0 { "fix:" } else { "    " }));
     }
     text

@@ -3,7 +3,8 @@
 use super::finding::{Finding, Severity};
 use super::host::Seen;
 use crate::cluster::{Cluster, HostName};
-use crate::plan::premises;
+use crate::plan::machines::{self, Unseen};
+use crate::plan::prerequisites;
 use crate::proxmox::Identity;
 
 /// A clock that is off by more than this breaks etcd's leases and certificates that are just made.
@@ -23,12 +24,19 @@ pub(super) fn check(
     let settings = &cluster.proxmox.hosts[host];
     let mut findings = Vec::new();
     if seen.status.as_ref().is_some_and(|status| !status.is_quorate()) {
-        findings.push(Finding::lack(host, premises::quorum()));
+        findings.push(Finding::lack(host, prerequisites::quorum()));
     }
-    let lacks = premises::storages(settings, &seen.storages, who);
+    let lacks = prerequisites::storages(settings, &seen.storages, who);
     findings.extend(lacks.into_iter().map(|lack| Finding::lack(host, lack)));
-    let bridges = premises::bridges(cluster, host, &seen.network);
+    let bridges = prerequisites::bridges(cluster, host, &seen.network);
     findings.extend(bridges.into_iter().map(|lack| Finding::lack(host, lack)));
+    let judged = machines::judge(cluster, host, &seen.told, who);
+    findings.extend(judged.lacks.into_iter().map(|lack| Finding::lack(host, lack)));
+    // That the CPUs are not seen is said with what else Sys.Audit would show.
+    let unseen = judged.unseen.into_iter().filter(|one| *one != Unseen::Cpus);
+    findings.extend(
+        unseen.map(|one| Finding::new(Severity::Note, host, one.to_string(), one.fix(who))),
+    );
     for (bridge, tag) in cluster.bridges(host) {
         findings.extend(tag.and_then(|tag| vlan(&bridge, tag, host, seen)));
     }

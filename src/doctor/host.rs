@@ -1,6 +1,6 @@
 //! One host: everything that is asked of it, all at once, with GET requests only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::finding::{Finding, Severity};
 use super::rights::{self, Held};
 use crate::cluster::{Cluster, HostName, VmId};
+use crate::plan::machines::{self, Told};
 use crate::proxmox::wire::{
     Certificate, ClusterStatus, MemoryInfo, NetworkIface, StorageStatus, VmConfig, VmResource,
     VmSummary,
@@ -25,8 +26,12 @@ const FIRST: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) held: Held,
+    /// What the role has that the README has made; `None` where there is none.
+    pub(super) role: Option<BTreeSet<String>>,
     pub(super) status: Option<ClusterStatus>,
     pub(super) memory: Option<MemoryInfo>,
+    /// Its CPUs, its CPU types and its pools.
+    pub(super) told: Told,
     pub(super) storages: Vec<StorageStatus>,
     pub(super) network: Vec<NetworkIface>,
     pub(super) certificates: Vec<Certificate>,
@@ -71,7 +76,7 @@ async fn all(cluster: &Arc<Cluster>, client: &Client) -> Seen {
     let host = client.host();
     let settings = &cluster.proxmox.hosts[host];
     let import = &settings.import_storage;
-    let (held, status, node, storages, network, certificates, vms, images, all) = tokio::join!(
+    let asked = tokio::join!(
         held(cluster, client),
         client.cluster_status(),
         client.node_status(),
@@ -81,12 +86,43 @@ async fn all(cluster: &Arc<Cluster>, client: &Client) -> Seen {
         client.vms(),
         client.storage_content(import, "import"),
         client.cluster_vms(),
+        client.cpu_models(),
+        client.pools(),
+        client.roles(),
     );
+    let (
+        held,
+        status,
+        node,
+        storages,
+        network,
+        certificates,
+        vms,
+        images,
+        all,
+        models,
+        pools,
+        roles,
+    ) = asked;
     let mut seen = Seen::default();
     let mut note = Notes { host, faults: Vec::new() };
     seen.held = note.take(held).unwrap_or_default();
+    // Which role is granted is good for the advice only.
+    let roles = roles.unwrap_or_default().into_iter();
+    let ours = roles.filter(|role| role.roleid == crate::proxmox::rights::ROLE);
+    seen.role = ours.map(|role| role.privs).next();
     seen.status = note.take(status);
-    seen.memory = note.take(node).map(|node| node.memory);
+    if let Some(node) = note.take(node) {
+        seen.memory = Some(node.memory);
+        seen.told.cpus = Some(node.cpuinfo);
+    }
+    seen.told.models = note.take(models);
+    let pools = note.take(pools).unwrap_or_default();
+    seen.told.pools = pools.into_iter().map(|pool| pool.poolid).collect();
+    seen.told.sees_pools = cluster.proxmox.pool.as_ref().is_some_and(|pool| {
+        let held = seen.held.get(&format!("/pool/{pool}"));
+        held.is_some_and(|held| held.iter().any(|one| machines::SEES_POOLS.contains(&one.as_str())))
+    });
     seen.storages = note.take(storages).unwrap_or_default();
     seen.network = note.take(network).unwrap_or_default();
     seen.certificates = note.take(certificates).unwrap_or_default();
@@ -125,24 +161,17 @@ impl Notes<'_> {
     }
 }
 
-/// The privileges held on each path that matters. Asked path by path, since the list of all paths
-/// leaves out those on which nothing is held, and pools.
+/// The privileges held on each path that matters, of one list: a path that is not in it has what the
+/// nearest one above passes on.
 async fn held(cluster: &Cluster, client: &Client) -> Result<Held, Error> {
-    let mut asking = JoinSet::new();
-    for path in rights::paths(cluster, client.host()) {
-        let client = client.clone();
-        asking.spawn(async move {
-            let answer = client.permissions(Some(&path)).await;
-            (path, answer)
-        });
-    }
-    let mut held = Held::new();
-    while let Some(answered) = asking.join_next().await {
-        let Ok((path, answer)) = answered else { continue };
-        let privileges = answer?.0.remove(&path).unwrap_or_default();
-        held.insert(path, privileges.into_keys().collect());
-    }
-    Ok(held)
+    let all = client.permissions(None).await?;
+    let paths = rights::paths(cluster, client.host()).into_iter();
+    Ok(paths
+        .map(|path| {
+            let held = all.on(&path);
+            (path, held)
+        })
+        .collect())
 }
 
 /// How many VMs' configurations are read.

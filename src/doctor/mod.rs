@@ -2,7 +2,7 @@
 //! and pings only, all at once, in under five seconds.
 //!
 //! What stands in the way of a run is judged by the very functions that the run's own look uses
-//! (`plan::premises`, `plan::conflicts`), so that both say the same.
+//! (`plan::prerequisites`, `plan::conflicts`), so that both say the same.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ mod health;
 mod host;
 mod names;
 mod neighbours;
-mod owned;
+pub mod owned;
 mod rights;
 mod room;
 
@@ -35,8 +35,6 @@ pub struct Patient {
     pub cluster: Arc<Cluster>,
     /// The hosts that can be asked.
     pub clients: Vec<Client>,
-    /// The creation id that this machine knows.
-    pub creation: String,
     /// The certificates of an etcd of ours that are here, each with its end in seconds since 1970.
     pub etcd_ends: Vec<(PathBuf, Option<i64>)>,
     /// How name servers are reached.
@@ -45,9 +43,9 @@ pub struct Patient {
     pub nodes: Option<Dialer>,
 }
 
-/// Examines everything; `before` is what was found on the way here.
+/// Examines everything; `before` is what was found on the way here, by the run's own look too.
 pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
-    let Patient { cluster, creation, dialer, nodes, .. } = patient;
+    let Patient { cluster, dialer, nodes, .. } = patient;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let (hosts, names, members) =
@@ -60,7 +58,6 @@ pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
     let (seen, found) = hosts;
     let mut findings = before;
     findings.extend(found);
-    findings.extend(owned::check(cluster, creation, &seen));
     findings.extend(names::findings(names));
     findings.extend(etcd::files(cluster, now));
     findings.extend(etcd::own(&patient.etcd_ends, now));
@@ -104,7 +101,7 @@ fn judge(
     seen: &host::Seen,
     now: i64,
 ) -> Vec<Finding> {
-    let mut findings = rights::missing(cluster, host, who, &seen.held);
+    let mut findings = rights::missing(cluster, host, who, seen);
     findings.extend(rights::blind(host, who, &seen.held));
     findings.extend(health::check(cluster, host, who, seen, now));
     findings.extend(room::storages(cluster, host, seen));

@@ -3,7 +3,7 @@
 use super::finding::{Finding, Severity};
 use crate::dns::{self, Report};
 
-/// What is wrong with the answers, the records that mend it last.
+/// What is wrong with the answers, the records that fix it last.
 pub(super) fn findings(asked: Result<Report, dns::Error>) -> Vec<Finding> {
     let report = match asked {
         Ok(report) => report,
@@ -21,7 +21,16 @@ pub(super) fn findings(asked: Result<Report, dns::Error>) -> Vec<Finding> {
                 dns::Severity::Warning => Severity::Warning,
             };
             let server = finding.server.map_or_else(|| "DNS".to_owned(), |ip| ip.to_string());
-            let fix = if finding.name.is_empty() {
+            let fix = if finding.name.starts_with("*.") {
+                let record = format!("{}. ", finding.name);
+                let mut lines: Vec<String> = records
+                    .lines()
+                    .filter(|line| line.trim().starts_with(&record))
+                    .map(|line| format!("remove `{}`", line.trim()))
+                    .collect();
+                lines.push("or give the hosts a domain of their own below this one".to_owned());
+                lines
+            } else if finding.name.is_empty() {
                 vec![format!("dig @{server} .     (is it on, and does a firewall let us through?)")]
             } else {
                 let about = |line: &&str| {

@@ -1,10 +1,13 @@
 //! Who answered ARP: the kernel's table of neighbours, which needs no privilege to be read.
 //!
-//! It holds addresses of directly connected networks only, and what was asked for lately. Whoever
-//! filters every port still answers ARP, or could not be reached by anybody.
+//! It holds addresses of directly connected networks only, and what was asked for lately. A
+//! machine that filters every port still answers ARP, else no other one could reach it.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
+
+use crate::files::{Kind, read_text};
 
 /// Of this thread's network namespace (proc(5)).
 const TABLE: &str = "/proc/thread-self/net/arp";
@@ -19,8 +22,8 @@ pub(super) type Neighbours = BTreeMap<Ipv4Addr, String>;
 
 /// The neighbours that this machine knows now.
 pub(super) fn known() -> Neighbours {
-    // A system without that file knows of nobody.
-    std::fs::read_to_string(TABLE).map(|text| parse(&text)).unwrap_or_default()
+    // A system without that file knows of none.
+    read_text(Path::new(TABLE), Kind::Kernel).map(|text| parse(&text)).unwrap_or_default()
 }
 
 /// Reads the table: address, type of hardware, flags in hexadecimal, MAC address, mask, device.
@@ -36,12 +39,12 @@ fn parse(text: &str) -> Neighbours {
     text.lines().filter_map(entry).collect()
 }
 
-/// What the table says of an address to which nobody else has answered.
+/// What the table says of an address to which nothing else has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Neighbour {
     /// This MAC address has answered for it just now, or is a VM's that exists.
     Is(String),
-    /// This MAC address had it before we asked, and nobody can tell whether it still does: an entry
+    /// This MAC address had it before we asked, and nothing tells whether it still does: an entry
     /// outlives its machine by minutes or hours.
     Was(String),
 }
@@ -110,6 +113,6 @@ IP address       HW type     Flags       HW address            Mask     Device
         );
         let mut proxied = table(card);
         proxied.insert(gateway, card.to_owned());
-        assert_eq!(judged(&none, &proxied, false), None, "the router answers for everybody");
+        assert_eq!(judged(&none, &proxied, false), None, "the router answers for every address");
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::{Finding, Severity};
-use crate::cluster::{Cluster, HostName, TemplateSource};
+use super::host::Seen;
+use crate::cluster::{Cluster, HostName, TemplateSource, VmId};
+use crate::plan::template;
+use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Identity, rights};
 
 /// What a node's VM needs during its life. The clone has its hardware from the template.
@@ -18,6 +21,9 @@ const ROW: &[&str] = &[
     "VM.Config.Options",
     "VM.PowerMgmt",
 ];
+/// What a clone needs besides where its template brings a cloud-init drive, which goes.
+/// Source: qemu-server src/PVE/API2/Qemu.pm, `check_drive_perms`.
+const SEEDED: &[&str] = &["VM.Config.Cloudinit"];
 /// What a template of ours needs, from its making to its removal.
 const TEMPLATE: &[&str] = &[
     "VM.Allocate",
@@ -29,7 +35,7 @@ const TEMPLATE: &[&str] = &[
     "VM.Config.Network",
     "VM.Config.Options",
 ];
-/// What somebody else's template needs.
+/// What another person's template needs.
 const THEIRS: &[&str] = &["VM.Audit", "VM.Clone"];
 /// What a storage needs that files are put on and taken from.
 const FILES: &[&str] =
@@ -45,8 +51,11 @@ pub(super) struct Need {
     pub(super) grant: String,
 }
 
-/// What is needed of a host.
-pub(super) fn needs(cluster: &Cluster, host: &HostName) -> Vec<Need> {
+/// The configurations of a host's VMs.
+type Configs = BTreeMap<VmId, VmConfig>;
+
+/// What is needed of a host that has these VMs.
+pub(super) fn needs(cluster: &Cluster, host: &HostName, configs: &Configs) -> Vec<Need> {
     let settings = &cluster.proxmox.hosts[host];
     let mut needs = Vec::new();
     let mut need = |path: String, privileges: &[&'static str], grant: String| {
@@ -58,6 +67,11 @@ pub(super) fn needs(cluster: &Cluster, host: &HostName) -> Vec<Need> {
     let vms = joined.unwrap_or_else(|| "/vms".to_owned());
     for node in cluster.nodes.iter().filter(|node| node.host == *host) {
         need(format!("/vms/{}", node.vmid), ROW, vms.clone());
+        let source = settings.templates.get(&node.os).and_then(|from| configs.get(&from.vmid()));
+        let seeded = source.is_some_and(|config| template::brings_seed(&config.0));
+        if seeded && !configs.contains_key(&node.vmid) {
+            need(format!("/vms/{}", node.vmid), SEEDED, vms.clone());
+        }
     }
     for source in settings.templates.values() {
         let path = format!("/vms/{}", source.vmid());
@@ -93,7 +107,7 @@ pub(super) type Held = BTreeMap<String, BTreeSet<String>>;
 
 /// The paths whose privileges have to be asked for.
 pub(super) fn paths(cluster: &Cluster, host: &HostName) -> BTreeSet<String> {
-    let needs = needs(cluster, host).into_iter();
+    let needs = needs(cluster, host, &Configs::new()).into_iter();
     let mut paths: BTreeSet<String> = needs.flat_map(|need| [need.path, need.grant]).collect();
     paths.extend(["/".to_owned(), format!("/nodes/{host}")]);
     paths
@@ -104,13 +118,14 @@ pub(super) fn missing(
     cluster: &Cluster,
     host: &HostName,
     who: &Identity,
-    held: &Held,
+    seen: &Seen,
 ) -> Vec<Finding> {
+    let Seen { held, configs, role, .. } = seen;
     let holds = |path: &str, privilege: &str| {
         held.get(path).is_some_and(|privileges| privileges.contains(privilege))
     };
     let mut lacking: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
-    for need in needs(cluster, host) {
+    for need in needs(cluster, host, configs) {
         for privilege in need.privileges {
             // A VM that is to join a pool is allowed what is allowed on the pool.
             let pooled = need.grant.starts_with("/pool/") && holds(&need.grant, privilege);
@@ -128,7 +143,7 @@ pub(super) fn missing(
         .map(|(path, privileges)| {
             let privileges: Vec<&str> = privileges.into_iter().collect();
             let what = format!("{who} lacks {} on {path}", privileges.join(", "));
-            let mut fix = rights::grant(who, &path, &privileges);
+            let mut fix = advice(who, &path, &privileges, held.get(&path), role.as_ref());
             fix.insert(
                 0,
                 format!(
@@ -141,6 +156,29 @@ pub(super) fn missing(
         .collect()
 }
 
+/// The commands that grant what is missing on a path and take nothing away.
+///
+/// An entry on a path replaces those that are inherited from above, so it is advised only where the
+/// role then has all that is held there now. Where the role is what is granted, it alone is changed.
+fn advice(
+    who: &Identity,
+    path: &str,
+    missing: &[&str],
+    held: Option<&BTreeSet<String>>,
+    role: Option<&BTreeSet<String>>,
+) -> Vec<String> {
+    let nothing = BTreeSet::new();
+    let held = held.unwrap_or(&nothing);
+    if role.is_some_and(|role| !role.is_empty() && role.is_subset(held)) {
+        return vec![rights::append(missing)];
+    }
+    let kept =
+        held.iter().map(String::as_str).filter(|one| role.is_none_or(|role| !role.contains(*one)));
+    let all: BTreeSet<&str> = missing.iter().copied().chain(kept).collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    vec![rights::append(&all), rights::entry(who, path)]
+}
+
 /// What this examination itself may not see.
 pub(super) fn blind(host: &HostName, who: &Identity, held: &Held) -> Option<Finding> {
     let dark: Vec<String> = ["/".to_owned(), format!("/nodes/{host}")]
@@ -151,7 +189,7 @@ pub(super) fn blind(host: &HostName, who: &Identity, held: &Held) -> Option<Find
         return None;
     }
     let what = format!(
-        "{who} lacks Sys.Audit on {}: quorum and memory were not examined; a run does not need it",
+        "{who} lacks Sys.Audit on {}: quorum, memory and CPUs were not examined; a run does not need it",
         dark.join(" and ")
     );
     // On `/` the roles of one user add up; an entry further down replaces them.
@@ -177,15 +215,64 @@ mod tests {
         let privileges = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
         let held: Held =
             held.iter().map(|(path, all)| ((*path).to_owned(), privileges(all))).collect();
-        missing(cluster, &host, &who, &held).into_iter().map(|finding| finding.what).collect()
+        missing(cluster, &host, &who, &Seen { held, ..Seen::default() })
+            .into_iter()
+            .map(|finding| finding.what)
+            .collect()
+    }
+
+    #[test]
+    fn advice_takes_no_right_away() {
+        let who = Identity::Token("k8sha@pve!ci".to_owned());
+        let set = |all: &[&str]| -> BTreeSet<String> {
+            all.iter().map(|one| (*one).to_owned()).collect()
+        };
+        let advised = |held: &[&str], role: Option<&[&str]>| {
+            advice(&who, "/vms", &["VM.Clone"], Some(&set(held)), role.map(set).as_ref())
+        };
+        let append = |privileges: &str| {
+            format!("pveum role modify k8sha --append 1 --privs \"{privileges}\"")
+        };
+        let entry =
+            "pveum acl modify /vms --users 'k8sha@pve' --tokens 'k8sha@pve!ci' --roles k8sha";
+        // The role is granted above, beside another one: an entry would replace both.
+        let both = ["VM.Audit", "VM.GuestAgent.Audit"];
+        assert_eq!(advised(&both, Some(&["VM.Audit"])), [append("VM.Clone")]);
+        // Another role is granted: what it gives must be in ours before that replaces it.
+        let whole = append("VM.Clone VM.Snapshot");
+        let role: &[&str] = &["VM.Allocate", "VM.Audit"];
+        assert_eq!(advised(&["VM.Audit", "VM.Snapshot"], Some(role)), [whole, entry.to_owned()]);
+        // Nothing is granted, so nothing can be replaced.
+        assert_eq!(advised(&[], None), [append("VM.Clone"), entry.to_owned()]);
     }
 
     #[test]
     fn what_needs_are_of_is_the_whole_role_and_no_more() {
         let host = HostName("pve1".to_owned());
-        let needs = needs(&fixture(), &host);
+        let needs = needs(&fixture(), &host, &Configs::new());
         let all: BTreeSet<&str> = needs.into_iter().flat_map(|need| need.privileges).collect();
         assert_eq!(all, rights::PRIVILEGES.into_iter().collect());
+    }
+
+    #[test]
+    fn a_template_with_a_cloud_init_drive_asks_for_more_until_its_clones_are_there() {
+        let (cluster, host) = (fixture(), HostName("pve1".to_owned()));
+        let asks = |configs: &Configs| -> Vec<String> {
+            let needs = needs(&cluster, &host, configs).into_iter();
+            let more = needs.filter(|need| need.privileges.contains(&"VM.Config.Cloudinit"));
+            more.map(|need| need.path).collect()
+        };
+        let config = |pairs: &[(&str, &str)]| {
+            VmConfig(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        };
+        let mut configs = Configs::from([(VmId(9001), config(&[("ide2", "none,media=cdrom")]))]);
+        assert_eq!(asks(&configs), [""; 0]);
+        let drive = config(&[("ide2", "local:9001/vm-9001-cloudinit.qcow2,media=cdrom")]);
+        configs.insert(VmId(9001), drive);
+        let before = asks(&configs);
+        assert!(before.contains(&"/vms/1101".to_owned()), "{before:?}");
+        configs.insert(VmId(1101), config(&[]));
+        assert_eq!(asks(&configs).len(), before.len() - 1);
     }
 
     #[test]
@@ -213,7 +300,7 @@ mod tests {
     fn every_bridge_of_a_hosts_rows_has_to_be_allowed_with_its_own_tag() {
         let cluster = Cluster { proxmox: fixture().proxmox, ..crate::cluster::fixture::own_etcd() };
         let host = HostName("pve1".to_owned());
-        let needs = needs(&cluster, &host);
+        let needs = needs(&cluster, &host, &Configs::new());
         let bridges: Vec<&str> = needs
             .iter()
             .map(|need| need.path.as_str())

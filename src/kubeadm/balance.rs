@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::error::Doing;
 use super::unit::journal;
 use super::{Error, files};
+use crate::clock::Clock;
 use crate::report::event;
 use crate::ssh::{Command, Output, Remote};
-use crate::tempo::Tempo;
 
 /// How a file is called that its program has not checked yet.
 const NEW: &str = ".k8sha-new";
@@ -91,18 +91,18 @@ pub async fn look(remote: &Remote, paths: &[&str]) -> Result<BTreeMap<String, St
 ///
 /// # Errors
 /// What a program says against its new file, which it then does not get; or where the node refuses.
-pub async fn update(remote: &Remote, files: &[File], tempo: Tempo) -> Result<bool, Error> {
+pub async fn update(remote: &Remote, files: &[File], clock: Clock) -> Result<bool, Error> {
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let found = look(remote, &paths).await?;
     let mut changed = false;
     for file in files.iter().filter(|file| found.get(&file.path) != Some(&file.sha256())) {
-        put(remote, file, tempo).await?;
+        put(remote, file, clock).await?;
         changed = true;
     }
     Ok(changed)
 }
 
-async fn put(remote: &Remote, file: &File, tempo: Tempo) -> Result<(), Error> {
+async fn put(remote: &Remote, file: &File, clock: Clock) -> Result<(), Error> {
     let Reader { unit, check } = file.reader()?;
     let path = &file.path;
     let (new, before) = (format!("{path}{NEW}"), format!("{path}{BEFORE}"));
@@ -122,14 +122,14 @@ async fn put(remote: &Remote, file: &File, tempo: Tempo) -> Result<(), Error> {
     }
     files::replace(remote, &new, path).await?;
     event::progress(format!("{unit} reads its new configuration"));
-    if let Err(said) = reload(remote, unit, tempo).await? {
+    if let Err(said) = reload(remote, unit, clock).await? {
         if files::exists(remote, &before).await? {
             files::replace(remote, &before, path).await?;
         } else {
             files::remove(remote, path).await?;
         }
         // It may not run even so; what counts is what it said first.
-        let _ = reload(remote, unit, tempo).await?;
+        let _ = reload(remote, unit, clock).await?;
         return Err(refused(remote, unit, said));
     }
     files::remove(remote, &before).await
@@ -137,9 +137,9 @@ async fn put(remote: &Remote, file: &File, tempo: Tempo) -> Result<(), Error> {
 
 /// Lets a program read its configuration again, or starts it where it does not run, and sees that it
 /// runs then.
-async fn reload(remote: &Remote, unit: &str, tempo: Tempo) -> Result<Result<(), String>, Error> {
+async fn reload(remote: &Remote, unit: &str, clock: Clock) -> Result<Result<(), String>, Error> {
     let doing = || format!("let `{unit}` read its configuration again");
-    let deadline = tempo.deadline(LIMIT);
+    let deadline = clock.deadline(LIMIT);
     let command = Command::sudo("systemctl").args(["reload-or-restart", unit]);
     let output = remote.run(&command).await.doing(doing())?;
     if !output.success() {
@@ -150,7 +150,7 @@ async fn reload(remote: &Remote, unit: &str, tempo: Tempo) -> Result<Result<(), 
         let state = remote.run(&command).await.doing(doing())?.stdout_text();
         match state.trim() {
             "active" => return Ok(Ok(())),
-            "reloading" | "activating" if !deadline.passed() => tempo.pause(LOOK).await,
+            "reloading" | "activating" if !deadline.passed() => clock.pause(LOOK).await,
             state => {
                 return Ok(Err(format!("it is {state}\n{}", journal(remote, unit).await)));
             }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     async fn run(host: &Host, haproxy: &str) -> Result<bool, Error> {
-        update(&host.remote("lb1"), &wanted(haproxy), Tempo::simulated(1000.0)).await
+        update(&host.remote("lb1"), &wanted(haproxy), Clock::simulated(1000.0)).await
     }
 
     fn reloads(host: &Host) -> Vec<String> {

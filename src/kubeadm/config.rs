@@ -83,15 +83,15 @@ pub struct Error {
     reason: String,
 }
 
-/// The configuration of `kubeadm init` on the first master.
+/// The configuration of `kubeadm init` on a master.
 ///
 /// # Errors
 /// None that a validated cluster can cause.
-pub fn init(cluster: &Cluster, keys: &Keys) -> Result<Config, Error> {
-    let node = cluster.first_master();
+pub fn init(cluster: &Cluster, node: &Node, keys: &Keys) -> Result<Config, Error> {
     config(node, |masked| {
         let show = |secret| show(secret, masked);
-        let documents = init_documents(cluster, show(&keys.token), show(&keys.certificate_key));
+        let (token, key) = (show(&keys.token), show(&keys.certificate_key));
+        let documents = init_documents(cluster, node, token, key);
         serde_saphyr::to_string_multiple(&documents)
     })
 }
@@ -123,10 +123,14 @@ fn show(secret: &SecretString, masked: bool) -> &str {
     if masked { MASK } else { secret.expose_secret() }
 }
 
-fn init_documents<'a>(cluster: &'a Cluster, token: &'a str, key: &'a str) -> Vec<Document<'a>> {
+fn init_documents<'a>(
+    cluster: &'a Cluster,
+    node: &'a Node,
+    token: &'a str,
+    key: &'a str,
+) -> Vec<Document<'a>> {
     let kubernetes = &cluster.kubernetes;
     let api = kubernetes.version.kubeadm_api();
-    let node = cluster.first_master();
     let no_proxy = kubernetes.proxy == ProxyMode::None;
     let mut documents = vec![
         Document::Init(Box::new(InitConfiguration {
@@ -306,7 +310,7 @@ mod tests {
 
     #[test]
     fn init_advertises_the_masters_own_address_and_not_the_vip() {
-        let config = init(&fixture::k8s1(), &keys()).unwrap();
+        let config = init(&fixture::k8s1(), &fixture::k8s1().nodes[2], &keys()).unwrap();
         let documents = documents(&config);
         assert_eq!(documents[0]["localAPIEndpoint"]["advertiseAddress"], "10.101.1.101");
         assert_eq!(documents[1]["controlPlaneEndpoint"], "k8s1api.kloud.lan:6443");
@@ -320,12 +324,12 @@ mod tests {
     #[test]
     fn extra_arguments_and_timeouts_follow_the_api_version() {
         let mut cluster = fixture::k8s1();
-        let old = documents(&init(&cluster, &keys()).unwrap());
+        let old = documents(&init(&cluster, cluster.first_master(), &keys()).unwrap());
         assert_eq!(old[1]["controllerManager"]["extraArgs"], json!({"node-cidr-mask-size": "24"}));
         assert_eq!(old[1]["apiServer"]["timeoutForControlPlane"], "2m0s");
         assert_eq!(old[0].get("timeouts"), None);
         cluster.kubernetes.version = Version { major: 1, minor: 31, patch: 0 };
-        let new = documents(&init(&cluster, &keys()).unwrap());
+        let new = documents(&init(&cluster, cluster.first_master(), &keys()).unwrap());
         assert_eq!(
             new[1]["controllerManager"]["extraArgs"],
             json!([{"name": "node-cidr-mask-size", "value": "24"}])
@@ -336,7 +340,9 @@ mod tests {
 
     #[test]
     fn without_kube_proxy_nothing_configures_it() {
-        let documents = documents(&init(&fixture::homelab(), &keys()).unwrap());
+        let documents = documents(
+            &init(&fixture::homelab(), fixture::homelab().first_master(), &keys()).unwrap(),
+        );
         let kinds: Vec<_> = documents.iter().map(|document| &document["kind"]).collect();
         assert_eq!(kinds, ["InitConfiguration", "ClusterConfiguration", "KubeletConfiguration"]);
         assert_eq!(documents[0]["skipPhases"], json!(["addon/kube-proxy"]));
@@ -362,7 +368,7 @@ mod tests {
     fn no_secret_is_shown() {
         let cluster = fixture::k8s1();
         for config in [
-            init(&cluster, &keys()).unwrap(),
+            init(&cluster, cluster.first_master(), &keys()).unwrap(),
             join(&cluster, &cluster.nodes[3], &joining()).unwrap(),
         ] {
             let shown = format!("{}{config:?}", config.masked());
@@ -382,7 +388,7 @@ mod tests {
             ("1e5432.0123456789012345", format!("0{}", "7".repeat(63))),
         ] {
             let keys = Keys { token: token.into(), certificate_key: key.clone().into() };
-            let config = init(&fixture::k8s1(), &keys).unwrap();
+            let config = init(&fixture::k8s1(), fixture::k8s1().first_master(), &keys).unwrap();
             let text = config.text().expose_secret();
             if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
                 assert!(text.contains(&format!("- token: \"{token}\"\n")), "{text}");

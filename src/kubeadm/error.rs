@@ -8,6 +8,16 @@ use crate::ssh;
 /// What a load balancer says that must not use its virtual router id (`vrrp-listen.py`).
 const CLASH: &str = "k8sha vrrp-listen: cannot use router id";
 
+/// Names in a row, or that there are none.
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none: no load balancer runs".to_owned() } else { names.join(", ") }
+}
+
+/// How long was waited; nothing where it was asked once.
+fn within(seconds: u64) -> String {
+    if seconds == 0 { String::new() } else { format!(" within {seconds} s") }
+}
+
 /// A phase that did not come to its end. No text in it holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,7 +49,7 @@ pub enum Error {
         /// The last lines of its log, secrets masked.
         last: Vec<String>,
     },
-    /// A unit went away without an end: the node was restarted, or somebody stopped it.
+    /// A unit went away without an end: the node was restarted, or it was stopped.
     #[error("`{unit}` on `{node}` is gone before it ended; was the node restarted?")]
     UnitGone {
         /// The node.
@@ -48,7 +58,7 @@ pub enum Error {
         unit: String,
     },
     /// Something did not become as wanted in time.
-    #[error("{what} within {seconds} s on `{node}`; last seen: {seen}")]
+    #[error("{what}{} on `{node}`; last seen: {seen}", within(*.seconds))]
     TooLong {
         /// What was waited for, as `the API did not answer`.
         what: String,
@@ -111,8 +121,17 @@ pub enum Error {
         /// What it says, word for word.
         said: String,
     },
+    /// A member of our etcd trusts another authority.
+    #[error(
+        "`{node}` trusts another authority of etcd than the state folder's (`etcd/ca.pem`); nothing was \
+         planted there"
+    )]
+    Authority {
+        /// The node.
+        node: String,
+    },
     /// No load balancer holds the VIP.
-    #[error("no load balancer holds the VIP {vip}; looked on {}", looked.join(", "))]
+    #[error("no load balancer holds the VIP {vip}; looked on {}", or_none(looked))]
     VipNowhere {
         /// The VIP.
         vip: std::net::Ipv4Addr,
@@ -127,6 +146,42 @@ pub enum Error {
         /// The load balancers that hold it.
         holders: Vec<String>,
     },
+    /// A node that is to join has something of Kubernetes already, and no join of ours explains it.
+    #[error(
+        "`{node}` has a kubelet or certificates of Kubernetes already; nothing there was touched"
+    )]
+    NotFresh {
+        /// The node.
+        node: String,
+    },
+    /// A machine is not reset: it may serve a cluster.
+    #[error("`{node}` is not reset: {why}")]
+    NotLitter {
+        /// The node.
+        node: String,
+        /// Why not.
+        why: String,
+    },
+    /// A Node object was registered by another machine than the one that is gone.
+    #[error("the Node `{name}` was registered by the machine {found}, not by {wanted}; it stays")]
+    OtherMachine {
+        /// The master that asked.
+        node: String,
+        /// The Node's name.
+        name: String,
+        /// The machine that it names.
+        found: String,
+        /// The machine that is gone.
+        wanted: String,
+    },
+    /// The Node of a machine that is gone stays Ready.
+    #[error("the Node `{name}` is still Ready: a kubelet reports under that name; it stays")]
+    StillReports {
+        /// The master that asked.
+        node: String,
+        /// The Node's name.
+        name: String,
+    },
     /// `admin.conf` names another endpoint than the API's name.
     #[error("the kubeconfig of `{node}` names `{found}`, not `{wanted}`")]
     Endpoint {
@@ -137,7 +192,7 @@ pub enum Error {
         /// The server that it must name.
         wanted: String,
     },
-    /// A kubeconfig of somebody else is in the way.
+    /// Another person's kubeconfig is in the way.
     #[error("`{}` holds {what}; it is left as it is", path.display())]
     Kubeconfig {
         /// The file.
@@ -166,8 +221,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether waiting cures nothing: a node that is somebody else, or lets nobody in, or whose
-    /// router id somebody else uses.
+    /// Whether waiting cures nothing: a node that is another machine, or refuses every login, or whose
+    /// router id another network member uses.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Error::Ssh { source, .. } => !source.is_transient(),
@@ -188,8 +243,17 @@ impl Error {
             Error::AnotherCluster { .. } => {
                 Some("check the profile's addresses and VMIDs, or destroy the other cluster".into())
             }
+            Error::StillReports { name, .. } => Some(format!(
+                "find the machine that reports as `{name}` (`kubectl get node {name} -o wide`) and stop \
+                 it"
+            )),
+            Error::NotFresh { .. } | Error::NotLitter { .. } | Error::OtherMachine { .. } => Some(
+                "run `k8sha plan`: it says what was seen. A machine that cannot be saved is replaced by \
+                 removing its VM in Proxmox VE and running `k8sha up`"
+                    .into(),
+            ),
             Error::Balancer { journal, .. } if journal.contains(CLASH) => Some(
-                "`balancer.vrid` in the profile must be a number that nobody on the nodes' network \
+                "`balancer.vrid` in the profile must be a number that no one else on the nodes' network \
                  uses; change it and run the same command again"
                     .into(),
             ),
@@ -197,7 +261,7 @@ impl Error {
                 Some(format!("on that node: `sudo systemctl status {unit}`"))
             }
             Error::Refused { node, .. } => Some(format!(
-                "`k8sha render {node}` shows that file; mend the profile, or your own template of it \
+                "`k8sha render {node}` shows that file; correct the profile, or your own template of it \
                  (`--templates`), and run the same command again"
             )),
             Error::VipNowhere { .. } => Some(
@@ -218,6 +282,11 @@ impl Error {
             Error::Manifest { .. } => Some(
                 "known are ${K8SHA_POD_CIDR}, ${K8SHA_SERVICE_CIDR}, ${K8SHA_API_HOST} and \
                  ${K8SHA_API_PORT}"
+                    .into(),
+            ),
+            Error::Authority { .. } => Some(
+                "restore the folder `etcd` of the state folder from a backup: another authority would \
+                 lock the members and the API servers out"
                     .into(),
             ),
             Error::Kubeconfig { .. } => Some(

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::error::Doing;
 use super::{Error, files, path};
 use crate::cluster::Cluster;
+use crate::files as local;
 use crate::pki::Pair;
 use crate::report::event;
 use crate::ssh::{Command, Remote};
@@ -20,6 +21,7 @@ use crate::ssh::{Command, Remote};
 mod fault;
 pub mod form;
 pub mod member;
+pub mod stacked;
 
 pub use fault::{Fault, Trouble};
 
@@ -74,11 +76,24 @@ impl Client {
     }
 }
 
+/// What becomes of Kubernetes' keys that are in an etcd already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// There may be none.
+    Refused,
+    /// Our own stay: our own `kubeadm init` has begun to write them, and goes on.
+    Resumed,
+    /// They are deleted: a person asked for it. Those that carry our mark for a cluster of another
+    /// name, only where that name was typed.
+    Wiped {
+        /// The name that was typed.
+        of: Option<String>,
+    },
+}
+
 /// Makes an etcd beside the masters ready for `kubeadm init`: the client's files on the first
 /// master, every member proved healthy with them, and our mark on it. Stacked etcd needs none of
 /// this.
-///
-/// `wipe` allows the data of somebody else to be deleted.
 ///
 /// # Errors
 /// [`Error::Etcd`] with the cause per member, or whose data is there.
@@ -87,11 +102,11 @@ pub async fn prepare(
     cluster: &Cluster,
     client: &Client,
     owner: &Owner,
-    wipe: bool,
+    keys: Keys,
 ) -> Result<bool, Error> {
     let copied = copy(first, client).await?;
     prove(first, cluster).await?;
-    let claimed = claim(first, cluster, owner, wipe).await?;
+    let claimed = claim(first, cluster, owner, keys).await?;
     Ok(copied || claimed)
 }
 
@@ -128,10 +143,13 @@ pub async fn is_outdated(master: &Remote, client: &Client) -> Result<bool, Error
 
 async fn read_pem(from: &Path, holds: &'static str) -> Result<Vec<u8>, Fault> {
     let path = || PathBuf::from(from);
-    let body =
-        tokio::fs::read(from).await.map_err(|source| Fault::NoFile { path: path(), source })?;
+    let body = local::read(from, local::Kind::Certificate)
+        .map_err(|source| Fault::NoFile { path: path(), source })?;
     let text = String::from_utf8_lossy(&body);
     let heads = |line: &str| line.starts_with("-----BEGIN") && line.contains(holds);
+    if text.contains("PRIVATE KEY-----") {
+        crate::secrets::learn(&text);
+    }
     if text.lines().any(heads) { Ok(body) } else { Err(Fault::NotPem { path: path(), holds }) }
 }
 
@@ -184,31 +202,43 @@ async fn examine(from: &Remote, with: &Files, endpoint: &str) -> Result<Option<T
     })
 }
 
-/// Puts our mark on the etcd, once it is sure that no other cluster's data is there.
+/// Puts our mark on the etcd, once it is sure that no living cluster's data is there: not another
+/// one's, and not our own, for a new control plane over it would have another CA.
 ///
 /// # Errors
-/// [`Fault::Foreign`] where it holds another cluster's data and `wipe` does not allow its deletion.
+/// [`Fault::Foreign`] where it holds another cluster's data, [`Fault::Own`] where it holds this one's,
+/// and `keys` does not allow that.
 pub async fn claim(
     first: &Remote,
     cluster: &Cluster,
     owner: &Owner,
-    wipe: bool,
+    keys: Keys,
 ) -> Result<bool, Error> {
     let Some(mut etcd) = Gateway::of(first, cluster) else { return Ok(false) };
     let found = etcd.owner().await?;
-    if found.as_ref() == Some(owner) {
-        return Ok(false);
-    }
+    let ours = found.as_ref() == Some(owner);
     let data = etcd.has_registry().await?;
-    if data || found.is_some() {
-        if !wipe {
-            return Err(Fault::Foreign { found }.into());
+    match keys {
+        _ if ours && !data => return Ok(false),
+        Keys::Resumed if ours => return Ok(false),
+        Keys::Wiped { of } if data && may_go(found.as_ref(), owner, of.as_deref()) => {
+            event::progress("delete the data of Kubernetes from etcd, as asked");
+            etcd.delete(REGISTRY, Some(REGISTRY_END)).await?;
         }
-        event::progress("delete another cluster's data from etcd, as asked");
-        etcd.delete(REGISTRY, Some(REGISTRY_END)).await?;
+        Keys::Wiped { of } if may_go(found.as_ref(), owner, of.as_deref()) => {}
+        _ if ours => return Err(Fault::Own { creation: owner.creation.clone() }.into()),
+        _ if data || found.is_some() => return Err(Fault::Foreign { found }.into()),
+        _ => {}
     }
     etcd.put(OWNER, &json!(owner).to_string()).await?;
     Ok(true)
+}
+
+/// Whether data of this mark may be deleted where a deletion was asked for: another cluster of ours
+/// may be alive, so its name must have been typed.
+fn may_go(found: Option<&Owner>, owner: &Owner, typed: Option<&str>) -> bool {
+    found
+        .is_none_or(|found| found.cluster == owner.cluster || typed == Some(found.cluster.as_str()))
 }
 
 /// Whether the data in etcd carries our mark.
@@ -229,7 +259,7 @@ pub async fn remove_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Re
     if etcd.owner().await?.as_ref() != Some(owner) {
         return Ok(false);
     }
-    // The mark last: whoever is interrupted here finds it again.
+    // The mark last: after an interruption here the next run still finds it.
     etcd.delete(REGISTRY, Some(REGISTRY_END)).await?;
     etcd.delete(OWNER, None).await?;
     Ok(true)

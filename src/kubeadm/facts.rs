@@ -28,8 +28,10 @@ pub struct Facts {
     pub planted: Option<Planted>,
     /// The version of kubeadm; `None` where it is not installed.
     pub kubeadm: Option<Version>,
-    /// Whether the cluster's CA certificate is there.
-    pub ca: bool,
+    /// What tells this machine from every other one.
+    pub machine_id: String,
+    /// The hash of the public key of the cluster's CA, where its certificate is there.
+    pub ca: Option<String>,
     /// Whether the administrator's kubeconfig is there.
     pub admin: bool,
     /// Whether the kubelet has its own kubeconfig.
@@ -38,6 +40,10 @@ pub struct Facts {
     pub apiserver: bool,
     /// Whether our configuration of `kubeadm init` is there.
     pub init_config: bool,
+    /// Whether it is on record that our `kubeadm init` ended well.
+    pub init_over: bool,
+    /// Whether our configuration of `kubeadm join` is there: it goes when the join has ended well.
+    pub join_config: bool,
     /// The state of our `kubeadm init`.
     pub init: State,
     /// The state of our `kubeadm join`.
@@ -47,7 +53,7 @@ pub struct Facts {
 impl Facts {
     /// Whether nothing of Kubernetes has been set up.
     pub fn is_fresh(&self) -> bool {
-        !(self.ca || self.admin || self.kubelet || self.apiserver)
+        self.ca.is_none() && !(self.admin || self.kubelet || self.apiserver)
     }
 }
 
@@ -56,18 +62,63 @@ impl Facts {
 /// # Errors
 /// Where the node cannot be asked, or says what we do not understand.
 pub async fn gather(remote: &Remote) -> Result<Facts, Error> {
-    let (planted, kubeadm, ca, admin, kubelet, apiserver, init_config, init, join) = tokio::try_join!(
+    let (planted, kubeadm, machine_id, ca, admin, kubelet) = tokio::try_join!(
         planted(remote),
         kubeadm_version(remote),
-        files::exists(remote, path::CA),
+        machine_id(remote),
+        ca(remote),
         files::exists(remote, path::ADMIN),
         files::exists(remote, path::KUBELET),
+    )?;
+    let (apiserver, init_config, init_over, join_config, init, join) = tokio::try_join!(
         files::exists(remote, path::APISERVER),
         files::exists(remote, path::INIT),
+        files::exists(remote, path::INIT_OVER),
+        files::exists(remote, path::JOIN),
         unit::state(remote, Unit::Init),
         unit::state(remote, Unit::Join),
     )?;
-    Ok(Facts { planted, kubeadm, ca, admin, kubelet, apiserver, init_config, init, join })
+    Ok(Facts {
+        planted,
+        kubeadm,
+        machine_id,
+        ca,
+        admin,
+        kubelet,
+        apiserver,
+        init_config,
+        init_over,
+        join_config,
+        init,
+        join,
+    })
+}
+
+/// What tells a machine from every other one. `/etc/machine-id` alone does not where a template holds
+/// one already, and the firmware's UUID alone does not where machines are containers of one kernel.
+///
+/// The kubelet reports both (google/cadvisor utils/sysfs/sysfs.go, `GetSystemUUID`: the machine's id
+/// stands in where the firmware has none).
+async fn machine_id(remote: &Remote) -> Result<String, Error> {
+    let id = Command::new("cat").arg("/etc/machine-id");
+    let uuid = Command::sudo("cat").arg("/sys/class/dmi/id/product_uuid");
+    let (id, uuid) =
+        tokio::try_join!(remote.run_ok(&id), remote.run(&uuid)).doing("read the machine's id")?;
+    let uuid = if uuid.success() { uuid.stdout_text() } else { String::new() };
+    Ok(machine(id.stdout_text().trim(), uuid.trim()))
+}
+
+/// A machine's id and its firmware's UUID as one text.
+pub(super) fn machine(id: &str, uuid: &str) -> String {
+    let uuid = if uuid.is_empty() { id } else { uuid };
+    format!("{id}/{}", uuid.to_lowercase())
+}
+
+async fn ca(remote: &Remote) -> Result<Option<String>, Error> {
+    match files::exists(remote, path::CA).await? {
+        true => files::ca_hash(remote).await.map(Some),
+        false => Ok(None),
+    }
 }
 
 /// What our seed wrote down about a node.
@@ -116,10 +167,14 @@ mod tests {
             ["systemctl", "show", ..] => {
                 Some(Reply::out("LoadState=not-found\nActiveState=inactive\nSubState=dead\n"))
             }
+            ["cat", "/etc/machine-id"] => Some(Reply::out("0123456789abcdef\n")),
+            ["cat", "/sys/class/dmi/id/product_uuid"] => Some(Reply::out("4C4C4544-0050\n")),
             _ => None,
         })
         .await;
-        for path in [path::CA, path::ADMIN, path::KUBELET, path::APISERVER, path::INIT] {
+        let ca = rcgen::generate_simple_self_signed(vec!["kubernetes".to_owned()]).unwrap();
+        host.put(path::CA, ca.cert.pem());
+        for path in [path::ADMIN, path::KUBELET, path::APISERVER, path::INIT] {
             host.put(path, "x");
         }
         host.put(
@@ -130,17 +185,25 @@ mod tests {
         assert_eq!(facts.kubeadm, Some("1.28.4".parse().unwrap()));
         assert_eq!((facts.init.clone(), facts.join.clone()), (State::Done, State::Absent));
         assert_eq!(facts.planted.as_ref().unwrap().node, "k8s1master1");
-        assert!(!facts.is_fresh());
+        assert_eq!(facts.machine_id, "0123456789abcdef/4c4c4544-0050");
+        assert!(!facts.is_fresh() && facts.ca.unwrap().starts_with("sha256:"));
     }
 
     #[tokio::test]
     async fn a_node_without_anything_is_fresh() {
-        let host = Host::start(|words, _| {
-            (words[0] == "systemctl").then(|| Reply::out("ActiveState=inactive\n"))
+        let host = Host::start(|words, _| match words {
+            ["systemctl", ..] => Some(Reply::out("ActiveState=inactive\n")),
+            ["cat", "/etc/machine-id"] => Some(Reply::out("0123456789abcdef\n")),
+            ["cat", ..] => Some(Reply::code(1, "No such file or directory")),
+            _ => None,
         })
         .await;
         let facts = gather(&host.remote("n")).await.unwrap();
-        assert_eq!(facts, Facts::default());
+        let fresh = Facts {
+            machine_id: "0123456789abcdef/0123456789abcdef".to_owned(),
+            ..Facts::default()
+        };
+        assert_eq!(facts, fresh);
         assert!(facts.is_fresh());
     }
 }

@@ -1,12 +1,14 @@
 //! Root's files on a node.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::ParsedCertificate;
 use sha2::{Digest, Sha256};
 
-use super::Error;
 use super::error::Doing;
+use super::{Error, path};
 use crate::ssh::{Command, Remote};
 
 /// Whether a path exists.
@@ -113,11 +115,25 @@ pub(super) async fn hashes(
         .collect())
 }
 
+/// The hash by which a joining node knows the cluster's CA: SHA-256 of its public key
+/// (SubjectPublicKeyInfo), as `--discovery-token-ca-cert-hash` wants it.
+pub(super) async fn ca_hash(master: &Remote) -> Result<String, Error> {
+    let pem = read(master, path::CA).await?;
+    spki_hash(&pem).map_err(|cause| Error::Unread {
+        what: format!("`{}`", path::CA),
+        node: master.node().to_owned(),
+        cause,
+    })
+}
+
+pub(super) fn spki_hash(pem: &str) -> Result<String, String> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
+    let certificate = ParsedCertificate::try_from(&der).map_err(|error| error.to_string())?;
+    let key = certificate.subject_public_key_info();
+    Ok(format!("sha256:{}", sha256(key.as_ref())))
+}
+
 /// SHA-256 as hex digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(Sha256::digest(bytes))
 }

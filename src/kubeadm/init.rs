@@ -1,4 +1,4 @@
-//! `kubeadm init` on the first master.
+//! `kubeadm init` on the master that the plan has chosen: only where no cluster lives.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::error::Doing;
 use super::unit::{self, State, Unit};
 use super::{Error, config, files, keys, kubectl, path, preflight};
-use crate::cluster::Cluster;
+use crate::clock::Clock;
+use crate::cluster::{Cluster, Node};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
-use crate::tempo::Tempo;
 
 /// How long images may take to come, on top of what the control plane may take.
 const PULLS: Duration = Duration::from_secs(15 * 60);
@@ -33,23 +33,51 @@ enum Seen {
     Other(String),
 }
 
-/// Initialises the control plane on the first master, or goes on with what an earlier try left:
-/// with the same configuration, token, certificate key and certificates, never from anew.
+/// Initialises the control plane on a master, or goes on with what an earlier try left:
+/// with the same configuration, token, certificate key and certificates, never with new ones.
 ///
 /// The files of an external etcd must be there already ([`super::etcd::prepare`]), and a load
 /// balancer must hold the VIP ([`super::vip::check`]).
 ///
 /// # Errors
 /// [`Error::Unit`] with kubeadm's last lines; [`Error::AnotherCluster`] where the node is taken.
-pub async fn run(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<bool, Error> {
+pub async fn run(
+    first: &Remote,
+    node: &Node,
+    cluster: &Cluster,
+    clock: Clock,
+) -> Result<bool, Error> {
+    let changed = act(first, node, cluster, clock).await?;
+    if !files::exists(first, path::INIT_OVER).await? {
+        files::write(first, path::INIT_OVER, cluster.name.as_bytes()).await?;
+    }
+    Ok(changed)
+}
+
+/// Notes on the master that ran it that `kubeadm init` ended well, where a former release has not.
+///
+/// # Errors
+/// Where the node cannot be asked.
+pub async fn record(master: &Remote) -> Result<bool, Error> {
+    let (begun, over) = tokio::try_join!(
+        files::exists(master, path::INIT),
+        files::exists(master, path::INIT_OVER),
+    )?;
+    if begun && !over {
+        files::write(master, path::INIT_OVER, b"").await?;
+    }
+    Ok(begun && !over)
+}
+
+async fn act(first: &Remote, node: &Node, cluster: &Cluster, clock: Clock) -> Result<bool, Error> {
     let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
     let state = unit::state(first, Unit::Init).await?;
     if state == State::Running {
         event::progress("kubeadm init runs already; following it");
-        unit::follow(first, Unit::Init, tempo, limit).await?;
-        return verify(first, cluster, tempo).await.map(|()| true);
+        unit::follow(first, Unit::Init, clock, limit).await?;
+        return verify(first, cluster, clock).await.map(|()| true);
     }
-    let seen = match (settle(first, cluster, &state, tempo).await?, &state) {
+    let seen = match (settle(first, cluster, &state, clock).await?, &state) {
         (Seen::Other(found), _) => {
             return Err(Error::AnotherCluster {
                 node: first.node().to_owned(),
@@ -69,12 +97,12 @@ pub async fn run(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<bool
             _ => "an earlier init did not finish; going on with its certificates".to_owned(),
         });
     }
-    write_config(first, cluster).await?;
+    write_config(first, node, cluster).await?;
     validate(first, cluster).await?;
     unit::start(first, Unit::Init, &argv(cluster, again)).await?;
     event::progress("kubeadm init");
-    unit::follow(first, Unit::Init, tempo, limit).await?;
-    verify(first, cluster, tempo).await?;
+    unit::follow(first, Unit::Init, clock, limit).await?;
+    verify(first, cluster, clock).await?;
     Ok(true)
 }
 
@@ -102,14 +130,14 @@ fn argv(cluster: &Cluster, again: bool) -> Vec<String> {
 }
 
 /// Writes the configuration, with the keys that are there if there are any.
-async fn write_config(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
+async fn write_config(first: &Remote, node: &Node, cluster: &Cluster) -> Result<(), Error> {
     let there = if files::exists(first, path::INIT).await? {
         Some(files::read(first, path::INIT).await?)
     } else {
         None
     };
     let keys = there.as_deref().and_then(keys::find).unwrap_or_else(keys::generate);
-    let config = config::init(cluster, &keys)?;
+    let config = config::init(cluster, node, &keys)?;
     let wanted = config.text().expose_secret();
     if there.as_deref() != Some(wanted) {
         files::write(first, path::INIT, wanted.as_bytes()).await?;
@@ -133,9 +161,9 @@ async fn settle(
     first: &Remote,
     cluster: &Cluster,
     state: &State,
-    tempo: Tempo,
+    clock: Clock,
 ) -> Result<Seen, Error> {
-    let deadline = tempo.deadline(COMEBACK);
+    let deadline = clock.deadline(COMEBACK);
     loop {
         let seen = look(first, cluster).await?;
         let Seen::Silent(text) = &seen else { return Ok(seen) };
@@ -155,7 +183,7 @@ async fn settle(
                 seen: text.clone(),
             });
         }
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 
@@ -193,8 +221,8 @@ fn cluster_name(json: &[u8]) -> Option<String> {
     Some(name.trim().trim_matches(['"', '\'']).to_owned())
 }
 
-async fn verify(first: &Remote, cluster: &Cluster, tempo: Tempo) -> Result<(), Error> {
-    let missing = match settle(first, cluster, &State::Done, tempo).await? {
+async fn verify(first: &Remote, cluster: &Cluster, clock: Clock) -> Result<(), Error> {
+    let missing = match settle(first, cluster, &State::Done, clock).await? {
         Seen::Complete => return Ok(()),
         Seen::Partial(missing) | Seen::Silent(missing) => missing,
         Seen::Other(found) => format!("the cluster there is `{found}`"),

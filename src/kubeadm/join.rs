@@ -2,32 +2,26 @@
 
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::server::ParsedCertificate;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::config::{self, Join, Keys};
-use super::error::Doing;
 use super::facts::{self, Facts};
 use super::unit::{self, State, Unit};
 use super::{Error, files, keys, path, ready};
+use crate::clock::Clock;
 use crate::cluster::{Cluster, Node, Role};
 use crate::report::event;
-use crate::ssh::{Command, Remote};
-use crate::tempo::Tempo;
+use crate::ssh::Remote;
 
 /// How long images may take to come, on top of what the control plane may take.
 const PULLS: Duration = Duration::from_secs(15 * 60);
-/// How long a reset may take.
-const RESET: Duration = Duration::from_secs(5 * 60);
 /// How long a node that has joined may take to show up.
 const SHOW_UP: Duration = Duration::from_secs(90);
 
 /// What lets nodes in: one for all joins of a run, so that what has run out is renewed once.
-pub struct Admission {
-    first: Remote,
+#[derive(Default)]
+pub struct JoinCredentials {
     held: Mutex<Option<Held>>,
 }
 
@@ -57,39 +51,39 @@ impl Held {
     }
 }
 
-impl Admission {
-    /// Lets nodes in by way of the first master.
-    pub fn new(first: Remote) -> Self {
-        Self { first, held: Mutex::new(None) }
-    }
-
-    /// Sees that token and certificate key are alive, and renews what runs out.
+impl JoinCredentials {
+    /// Sees, by way of a master, that token and certificate key are alive, and renews what runs out.
     ///
     /// # Errors
     /// Where the API does not answer or kubeadm fails.
-    pub async fn prepare(&self, cluster: &Cluster) -> Result<(), Error> {
-        self.ticket(cluster).await.map(drop)
+    pub async fn prepare(&self, via: &Remote, cluster: &Cluster) -> Result<(), Error> {
+        self.ticket(via, cluster).await.map(drop)
     }
 
     /// The token and key to join with. What has less than ten minutes left is renewed before the
     /// first is given out.
-    async fn ticket(&self, cluster: &Cluster) -> Result<Ticket, Error> {
+    async fn ticket(&self, via: &Remote, cluster: &Cluster) -> Result<Ticket, Error> {
         let mut held = self.held.lock().await;
         if let Some(held) = held.as_ref() {
             return Ok(held.ticket());
         }
-        let ca_hash = ca_hash(&self.first).await?;
-        let (keys, lost) = match keys::stored(&self.first).await? {
+        let ca_hash = files::ca_hash(via).await?;
+        let (keys, lost) = match keys::stored(via).await? {
             Some(keys) => (keys, false),
             None => (keys::generate(), true),
         };
         // Uploaded certificates are of no use without the key that opens them.
-        let (keys, _) = keys::renew(&self.first, cluster, keys, lost).await?;
+        let (keys, _) = keys::renew(via, cluster, keys, lost).await?;
         Ok(held.insert(Held { keys, ca_hash, round: 0 }).ticket())
     }
 
-    /// Another ticket for who was refused with this one.
-    async fn renew(&self, cluster: &Cluster, refused: &Ticket) -> Result<Ticket, Error> {
+    /// Another ticket for a node that was refused with this one.
+    async fn renew(
+        &self,
+        via: &Remote,
+        cluster: &Cluster,
+        refused: &Ticket,
+    ) -> Result<Ticket, Error> {
         let mut held = self.held.lock().await;
         let (keys, ca_hash, round) = match held.take() {
             Some(newer) if newer.round > refused.round => {
@@ -100,30 +94,12 @@ impl Admission {
             Some(same) => (same.keys, same.ca_hash, same.round),
             None => {
                 drop(held);
-                return self.ticket(cluster).await;
+                return self.ticket(via, cluster).await;
             }
         };
-        let (keys, _) = keys::renew(&self.first, cluster, keys, true).await?;
+        let (keys, _) = keys::renew(via, cluster, keys, true).await?;
         Ok(held.insert(Held { keys, ca_hash, round: round + 1 }).ticket())
     }
-}
-
-/// The hash by which a joining node knows the cluster's CA: SHA-256 of its public key
-/// (SubjectPublicKeyInfo), as `--discovery-token-ca-cert-hash` wants it.
-async fn ca_hash(first: &Remote) -> Result<String, Error> {
-    let pem = files::read(first, path::CA).await?;
-    spki_hash(&pem).map_err(|cause| Error::Unread {
-        what: format!("`{}`", path::CA),
-        node: first.node().to_owned(),
-        cause,
-    })
-}
-
-fn spki_hash(pem: &str) -> Result<String, String> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
-    let certificate = ParsedCertificate::try_from(&der).map_err(|error| error.to_string())?;
-    let key = certificate.subject_public_key_info();
-    Ok(format!("sha256:{}", files::sha256(key.as_ref())))
 }
 
 /// What has to be done on a node.
@@ -135,36 +111,40 @@ enum Next {
     Follow,
     /// Join.
     Join,
-    /// Clean up what a join left that did not finish, then join.
-    Reset,
+    /// Something of Kubernetes is there that no join of this node explains: it stays as it is.
+    Refuse,
 }
 
 fn next(role: Role, facts: &Facts, seen: Option<&ready::Registered>) -> Next {
+    let own = seen.filter(|node| node.machine_id == facts.machine_id);
     let complete = match role {
-        Role::Master => facts.apiserver && seen.is_some_and(|node| node.is(Role::Master)),
-        Role::Worker | Role::LoadBalancer | Role::Etcd => seen.is_some(),
+        Role::Master => facts.apiserver && own.is_some_and(|node| node.is(Role::Master)),
+        Role::Worker | Role::LoadBalancer | Role::Etcd => own.is_some(),
     };
     match facts.join {
         State::Running => Next::Follow,
         State::Absent | State::Done if complete && facts.kubelet => Next::Nothing,
         _ if facts.is_fresh() => Next::Join,
-        _ => Next::Reset,
+        _ => Next::Refuse,
     }
 }
 
-/// Joins a node, whatever an earlier try left; a worker gets no label here ([`super::label`]).
+/// Joins a node by way of a master that is well; a worker gets no label here ([`super::label`]).
 ///
 /// With stacked etcd, masters must join one after the other; with an external one, all may at once.
+/// What an earlier join of ours has left is cleaned up before ([`super::reset`]), and a Node object
+/// that a lost machine has left ([`super::forget`]): nothing is reset here.
 ///
 /// # Errors
 /// [`Error::Unit`] with kubeadm's last lines. A token or key that had run out is renewed first, and
-/// the join tried once more.
+/// the join tried once more. [`Error::NotFresh`] where the node has something of Kubernetes already.
 pub async fn run(
     remote: &Remote,
+    via: &Remote,
     node: &Node,
     cluster: &Cluster,
-    admission: &Admission,
-    tempo: Tempo,
+    credentials: &JoinCredentials,
+    clock: Clock,
 ) -> Result<bool, Error> {
     let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
     let mut changed = false;
@@ -172,26 +152,26 @@ pub async fn run(
     loop {
         let facts = facts::gather(remote).await?;
         // No name is waited for, but an API that is away for a moment is.
-        let registered = ready::all(&admission.first, &[], false, tempo, SHOW_UP).await?;
+        let registered = ready::all(via, &[], false, clock, SHOW_UP).await?;
         let seen = registered.iter().find(|seen| seen.name == node.fqdn);
         let todo = next(node.role, &facts, seen);
         let ticket = match (todo, &refused) {
             (Next::Nothing, _) => break,
-            (Next::Follow, _) | (_, None) => admission.ticket(cluster).await?,
-            (_, Some(refused)) => admission.renew(cluster, refused).await?,
+            (Next::Refuse, _) => {
+                return Err(Error::NotFresh { node: remote.node().to_owned() });
+            }
+            (Next::Follow, _) | (_, None) => credentials.ticket(via, cluster).await?,
+            (_, Some(refused)) => credentials.renew(via, cluster, refused).await?,
         };
         changed = true;
         if todo == Next::Follow {
             event::progress("kubeadm join runs already; following it");
         } else {
-            if todo == Next::Reset {
-                reset(remote).await?;
-            }
             start(remote, node, cluster, &ticket).await?;
         }
-        match unit::follow(remote, Unit::Join, tempo, limit).await {
+        match unit::follow(remote, Unit::Join, clock, limit).await {
             Ok(()) => {
-                ready::all(&admission.first, &[&node.fqdn], false, tempo, SHOW_UP).await?;
+                ready::all(via, &[&node.fqdn], false, clock, SHOW_UP).await?;
                 break;
             }
             Err(Error::Unit { last, .. }) if refused.is_none() && has_run_out(&last) => {
@@ -201,7 +181,7 @@ pub async fn run(
             Err(error) => return Err(error),
         }
     }
-    // It holds secrets that nobody needs any more; an interrupted run may have left it.
+    // It holds secrets that are needed no more, and is the record of an unfinished join.
     if changed || files::exists(remote, path::JOIN).await? {
         files::remove(remote, path::JOIN).await?;
     }
@@ -225,17 +205,6 @@ async fn start(
     let argv = ["/usr/bin/kubeadm", "join", "--config", path::JOIN].map(str::to_owned);
     unit::start(remote, Unit::Join, &argv).await?;
     event::progress("kubeadm join");
-    Ok(())
-}
-
-/// Undoes half a join. Never used on the first master.
-async fn reset(remote: &Remote) -> Result<(), Error> {
-    event::progress("an earlier join did not finish: kubeadm reset");
-    unit::forget(remote, Unit::Join).await?;
-    let command = Command::sudo("kubeadm")
-        .args(["reset", "-f", "--cri-socket", "unix:///run/containerd/containerd.sock"])
-        .limit(RESET);
-    remote.run_ok(&command).await.doing("undo half a join")?;
     Ok(())
 }
 

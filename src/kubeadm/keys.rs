@@ -1,5 +1,5 @@
-//! The bootstrap token and the certificate key: made by us, kept on the first master, renewed
-//! before they run out.
+//! The bootstrap token and the certificate key: made by us, kept on a master, renewed before they
+//! run out.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use super::error::Doing;
 use super::{Error, files, kubectl, path};
 use crate::cluster::Cluster;
 use crate::report::event;
+use crate::secrets::register;
 use crate::ssh::mask::{is_certificate_key, is_token};
 use crate::ssh::{Command, Remote};
 
@@ -33,7 +34,7 @@ pub struct Ages {
 }
 
 impl Ages {
-    /// Whether the certificates have to be uploaded anew.
+    /// Whether the certificates have to be uploaded again.
     pub fn certificates_run_out(&self) -> bool {
         self.certificates.is_none_or(|left| left < MARGIN)
     }
@@ -46,11 +47,10 @@ impl Ages {
 
 /// Makes new keys.
 pub fn generate() -> Keys {
-    Keys { token: new_token(), certificate_key: hex(rand::rng().random()).into() }
-}
-
-fn hex(bytes: [u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Keys {
+        token: new_token(),
+        certificate_key: register(hex::encode(rand::rng().random::<[u8; 32]>()).into()),
+    }
 }
 
 /// A token of kubeadm's form: `[a-z0-9]{6}.[a-z0-9]{16}`.
@@ -62,7 +62,7 @@ fn new_token() -> SecretString {
         (0..len).map(|_| DIGITS[rng.random_range(0..36)] as char).collect()
     };
     let (id, secret) = (word(6), word(16));
-    format!("{id}.{secret}").into()
+    register(format!("{id}.{secret}").into())
 }
 
 /// Finds the keys in a configuration of `kubeadm init`.
@@ -76,32 +76,35 @@ pub fn find(config: &str) -> Option<Keys> {
     };
     let token = value("token").filter(|token| is_token(token))?;
     let key = value("certificateKey").filter(|key| is_certificate_key(key))?;
-    Some(Keys { token: token.into(), certificate_key: key.into() })
+    Some(Keys { token: register(token.into()), certificate_key: register(key.into()) })
 }
 
-/// The keys that are kept on the first master.
+/// The keys that are kept on a master: those that were renewed through it, or those of its own
+/// `kubeadm init`.
 ///
 /// # Errors
 /// Where the node cannot be asked.
-pub async fn stored(first: &Remote) -> Result<Option<Keys>, Error> {
-    if !files::exists(first, path::INIT).await? {
-        return Ok(None);
+pub async fn stored(via: &Remote) -> Result<Option<Keys>, Error> {
+    for path in [path::KEYS, path::INIT] {
+        if files::exists(via, path).await? {
+            return Ok(find(&files::read(via, path).await?));
+        }
     }
-    Ok(find(&files::read(first, path::INIT).await?))
+    Ok(None)
 }
 
-/// How much longer these keys are good, by the first master's clock.
+/// How much longer these keys are good, by the master's clock.
 ///
 /// # Errors
 /// Where the API does not answer.
-pub async fn ages(first: &Remote, keys: &Keys) -> Result<Ages, Error> {
+pub async fn ages(via: &Remote, keys: &Keys) -> Result<Ages, Error> {
     let tokens = ["-n", "kube-system", "get", "secrets", "--field-selector"];
     let tokens = [&tokens[..], &["type=bootstrap.kubernetes.io/token", "-o", "json"]].concat();
     let certs = ["-n", "kube-system", "get", "secret", "kubeadm-certs", "-o", "json"];
     let (tokens, certs, now) = tokio::try_join!(
-        kubectl::json(first, &tokens),
-        kubectl::json_if_there(first, &certs),
-        clock(first),
+        kubectl::json(via, &tokens),
+        kubectl::json_if_there(via, &certs),
+        clock(via),
     )?;
     let id = keys.token.expose_secret().split('.').next().unwrap_or_default();
     Ok(Ages {
@@ -114,10 +117,10 @@ pub async fn ages(first: &Remote, keys: &Keys) -> Result<Ages, Error> {
     })
 }
 
-/// The first master's clock: expiry is a matter of the cluster's time, not of ours.
-async fn clock(first: &Remote) -> Result<OffsetDateTime, Error> {
+/// The master's clock: expiry is a matter of the cluster's time, not of ours.
+async fn clock(via: &Remote) -> Result<OffsetDateTime, Error> {
     let command = Command::new("date").args(["-u", "+%s"]);
-    let output = first.run(&command).await.doing("ask for the time")?;
+    let output = via.run(&command).await.doing("ask for the time")?;
     let ours = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
     let seconds = output.stdout_text().trim().parse().unwrap_or_else(|_| ours());
     Ok(OffsetDateTime::from_unix_timestamp(seconds).unwrap_or_else(|_| OffsetDateTime::now_utc()))
@@ -140,17 +143,17 @@ fn token_left(tokens: &Value, id: &str, now: OffsetDateTime) -> Option<Duration>
 
 /// Renews what runs out, by the right command, and says with which keys to go on.
 ///
-/// `force` renews both whatever their age: somebody was refused.
+/// `force` renews both whatever their age: a node was refused.
 ///
 /// # Errors
 /// Where the API does not answer or kubeadm fails.
 pub async fn renew(
-    first: &Remote,
+    via: &Remote,
     cluster: &Cluster,
     keys: Keys,
     force: bool,
 ) -> Result<(Keys, bool), Error> {
-    let ages = ages(first, &keys).await?;
+    let ages = ages(via, &keys).await?;
     let certificates = force || ages.certificates_run_out();
     let token = force || ages.token_runs_out();
     // A token that is still there cannot be made again: a new one takes its place.
@@ -160,16 +163,18 @@ pub async fn renew(
         keys
     };
     if certificates || token {
-        let text = config::init(cluster, &keys)?;
-        files::write(first, path::INIT, text.text().expose_secret().as_bytes()).await?;
+        let node = cluster.nodes.iter().find(|node| node.name.as_str() == via.node());
+        let text = config::init(cluster, node.unwrap_or(cluster.first_master()), &keys)?;
+        // Not the file of `kubeadm init`: that one is the record of a run of it.
+        files::write(via, path::KEYS, text.text().expose_secret().as_bytes()).await?;
     }
     if token {
         event::progress("renew the bootstrap token");
-        let command = Command::sudo("kubeadm").args(["token", "create", "--config", path::INIT]);
-        first.run_ok(&command).await.doing("renew the bootstrap token")?;
+        let command = Command::sudo("kubeadm").args(["token", "create", "--config", path::KEYS]);
+        via.run_ok(&command).await.doing("renew the bootstrap token")?;
     }
     if certificates {
-        event::progress("upload the control plane's certificates anew");
+        event::progress("upload the control plane's certificates again");
         // With --config: without it the files of an external etcd are left out
         // (kubernetes/kubeadm#1886).
         let command = Command::sudo("kubeadm").args([
@@ -178,9 +183,9 @@ pub async fn renew(
             "upload-certs",
             "--upload-certs",
             "--config",
-            path::INIT,
+            path::KEYS,
         ]);
-        first.run_ok(&command).await.doing("upload the certificates anew")?;
+        via.run_ok(&command).await.doing("upload the certificates again")?;
     }
     Ok((keys, certificates || token))
 }
@@ -230,7 +235,7 @@ mod tests {
         assert_eq!(token_left(&list, "abcdef", now), Some(Duration::from_secs(3600)));
         assert_eq!(token_left(&list, "expire", now), None);
         assert_eq!(token_left(&list, "always", now), Some(Duration::MAX));
-        assert_eq!(token_left(&list, "nobody", now), None);
+        assert_eq!(token_left(&list, "unknown", now), None);
     }
 
     #[test]

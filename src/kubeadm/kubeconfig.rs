@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, files, path};
 use crate::cluster::Cluster;
+use crate::files as local;
 use crate::report::event;
 use crate::ssh::Remote;
 
@@ -66,13 +67,21 @@ struct UserEntry {
     key: String,
 }
 
-/// Whether a file holds access to this cluster.
-pub fn is_there(cluster: &Cluster, path: &Path) -> bool {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let Ok(there) = serde_saphyr::from_str::<Kubeconfig>(&text) else {
-        return merge::holds(cluster, &text);
-    };
-    there.clusters.iter().any(|one| is_ours(cluster, &one.name, &one.cluster.server))
+/// Whether a file holds access to this cluster: the cluster, with the CA of this hash where it is known, a
+/// context of it, and that context's user.
+pub fn is_there(cluster: &Cluster, ca: Option<&str>, path: &Path) -> bool {
+    let text = local::read_text(path, local::Kind::Kubeconfig).unwrap_or_default();
+    merge::holds(cluster, ca, &text)
+}
+
+/// Whether a file tells that this cluster was made once: it names it, at whatever address, or is what a
+/// damaged one has left.
+pub fn tells_of(cluster: &Cluster, path: &Path) -> bool {
+    let Ok(text) = local::read_text(path, local::Kind::Kubeconfig) else { return false };
+    match serde_saphyr::from_str::<Kubeconfig>(&text) {
+        Ok(there) => there.clusters.iter().any(|one| one.name == cluster.name),
+        Err(_) => true,
+    }
 }
 
 fn is_ours(cluster: &Cluster, name: &str, server: &str) -> bool {
@@ -99,7 +108,7 @@ pub async fn fetch(
     let changed = if merge {
         merge::into(cluster, &ours, to)?
     } else {
-        match std::fs::read_to_string(to) {
+        match local::read_text(to, local::Kind::Kubeconfig) {
             Ok(there) if there == ours.expose_secret() => return Ok(false),
             Ok(there) => replaceable(cluster, to, &there)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -116,6 +125,18 @@ pub async fn fetch(
         event::progress(format!("kubeconfig: {}", to.display()));
     }
     Ok(changed)
+}
+
+/// Whether [`fetch`] may write there, judged before anything is made; without `merge`.
+///
+/// # Errors
+/// [`Error::Kubeconfig`] where another file is in the way, and where it cannot be read.
+pub fn is_free(cluster: &Cluster, to: &Path) -> Result<(), Error> {
+    match local::read_text(to, local::Kind::Kubeconfig) {
+        Ok(there) => replaceable(cluster, to, &there),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::File { doing: "read", path: to.into(), source }),
+    }
 }
 
 fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<SecretString, Error> {
@@ -140,6 +161,7 @@ fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<Secr
             wanted,
         });
     }
+    crate::secrets::learn(&user.user.key);
     let admin = format!("{}-admin", cluster.name);
     one.name.clone_from(&cluster.name);
     context.name.clone_from(&cluster.name);
@@ -149,6 +171,23 @@ fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<Secr
     serde_saphyr::to_string(&config)
         .map(SecretString::from)
         .map_err(|_| unread("it cannot be written again".into()))
+}
+
+/// The port of the API servers, as a master's own kubeconfig has it.
+///
+/// # Errors
+/// Where the node cannot be asked, or has none.
+pub(super) async fn port(master: &Remote) -> Result<u16, Error> {
+    let text = SecretString::from(files::read(master, path::ADMIN).await?);
+    let unread = || Error::Unread {
+        what: format!("`{}`", path::ADMIN),
+        node: master.node().to_owned(),
+        cause: "it names no server".into(),
+    };
+    let config: Kubeconfig = serde_saphyr::from_str(text.expose_secret()).map_err(|_| unread())?;
+    let server = config.clusters.first().map(|one| one.cluster.server.as_str()).unwrap_or_default();
+    let port = server.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.ok_or_else(unread)
 }
 
 fn endpoint(cluster: &Cluster) -> String {

@@ -1,4 +1,5 @@
-//! `kubectl` on the first master, as the administrator.
+//! `kubectl` on a master, as the administrator: through the VIP, as `admin.conf` says, or straight to
+//! the master's own API server.
 
 use std::time::Duration;
 
@@ -6,13 +7,61 @@ use serde_json::Value;
 
 use super::error::Doing;
 use super::{Error, path};
+use crate::limits::ssh;
 use crate::ssh::{Command, Output, Remote};
 
 /// How long applying may take, in real time: the node may have to fetch what it applies.
 const APPLY: Duration = Duration::from_secs(3 * 60);
 
 fn command(args: &[&str]) -> Command {
-    Command::sudo("kubectl").args(["--kubeconfig", path::ADMIN]).args(args.iter().copied())
+    let all = ["--kubeconfig", path::ADMIN].iter().chain(args).copied();
+    Command::sudo("kubectl").args(all).prints(ssh::LIST)
+}
+
+/// The way to the API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    master: Remote,
+    /// The master's own API server; `None` is the endpoint of `admin.conf`.
+    direct: Option<String>,
+}
+
+impl Api {
+    /// The way of every client: by the API's name and the VIP.
+    pub fn through_vip(master: &Remote) -> Self {
+        Self { master: master.clone(), direct: None }
+    }
+
+    /// Straight to the master's own API server, whose certificate names its address too: it lives when
+    /// no load balancer does, and when the API's name leads elsewhere.
+    ///
+    /// # Errors
+    /// Where the master cannot be asked.
+    pub async fn direct(master: &Remote) -> Result<Self, Error> {
+        let port = super::kubeconfig::port(master).await?;
+        let url = format!("https://{}:{port}", master.address().ip());
+        Ok(Self { master: master.clone(), direct: Some(url) })
+    }
+
+    /// The master.
+    pub fn master(&self) -> &Remote {
+        &self.master
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        let server = self.direct.iter().flat_map(|url| ["--server", url.as_str()]);
+        args.iter().copied().chain(server).collect()
+    }
+
+    /// Standard output as JSON, where it must go well.
+    pub(super) async fn json(&self, args: &[&str]) -> Result<Value, Error> {
+        json(&self.master, &self.args(args)).await
+    }
+
+    /// The same, or `None` where the object does not exist.
+    pub(super) async fn json_if_there(&self, args: &[&str]) -> Result<Option<Value>, Error> {
+        json_if_there(&self.master, &self.args(args)).await
+    }
 }
 
 /// Runs it and says how it ended.

@@ -4,9 +4,10 @@
 //! `false` where everything was as wanted: so a phase may be run again after any interruption.
 //! The order: [`facts`], [`etcd`], [`vip`], [`init`], [`join`], [`label`], [`kubeconfig`], [`cni`],
 //! [`ready`]; before them [`balance`], and [`etcd::form`] where etcd is ours. What takes minutes runs
-//! on the node as a systemd unit ([`unit`]) that a lost connection does not end.
+//! on the node as a systemd unit ([`mod@unit`]) that a lost connection does not end.
 
 pub mod balance;
+pub mod cluster_mark;
 pub mod cni;
 pub mod config;
 mod error;
@@ -15,14 +16,18 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 mod files;
+pub mod forget;
 pub mod init;
 pub mod join;
 pub mod keys;
 pub mod kubeconfig;
-mod kubectl;
+pub mod kubectl;
 pub mod label;
 pub mod preflight;
+pub mod probe;
 pub mod ready;
+pub mod reset;
+pub mod running;
 pub mod silence;
 pub mod unit;
 pub mod vip;
@@ -35,6 +40,11 @@ pub mod path {
         ETCD_CA_FILE as ETCD_CA, ETCD_CERT_FILE as ETCD_CERT, ETCD_KEY_FILE as ETCD_KEY,
         INIT_FILE as INIT, JOIN_FILE as JOIN,
     };
+
+    /// Where the token and the certificate key are kept on a master that made new ones.
+    pub const KEYS: &str = "/etc/kubernetes/k8sha/keys.yaml";
+    /// The record that our `kubeadm init` ended well.
+    pub const INIT_OVER: &str = "/etc/kubernetes/k8sha/initialised";
 
     /// The administrator's kubeconfig that kubeadm writes.
     pub const ADMIN: &str = "/etc/kubernetes/admin.conf";

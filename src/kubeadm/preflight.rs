@@ -104,7 +104,7 @@ mod tests {
         let text = "error execution phase preflight: [preflight] Some fatal errors occurred:\n\
             \t[ERROR NumCPU]: the number of available CPUs 1 is less than the required 2\n\
             \t[ERROR Port-10250]: Port 10250 is in use\n\
-            \t[ERROR Strange]: nobody knows\n\
+            \t[ERROR Strange]: no one knows\n\
             [preflight] If you know what you are doing, you can make a check non-fatal with \
             `--ignore-preflight-errors=...`";
         assert_eq!(failed(&lines(text)), ["NumCPU", "Port-10250", "Strange"]);

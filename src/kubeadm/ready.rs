@@ -6,11 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::Doing;
+use super::kubectl::Api;
 use super::{Error, kubectl, path};
+use crate::clock::Clock;
 use crate::cluster::{Cluster, Role};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
-use crate::tempo::Tempo;
 
 /// The pause between two looks.
 const LOOK: Duration = Duration::from_secs(2);
@@ -32,6 +33,8 @@ pub struct Registered {
     pub version: String,
     /// Its address.
     pub address: Option<String>,
+    /// What tells the machine that registered it from every other one; as [`super::facts::Facts`].
+    pub machine_id: String,
 }
 
 impl Registered {
@@ -50,8 +53,16 @@ impl Registered {
 ///
 /// # Errors
 /// Where the API does not answer.
-pub async fn nodes(first: &Remote) -> Result<Vec<Registered>, Error> {
-    let list = kubectl::json(first, &["get", "nodes", "-o", "json"]).await?;
+pub async fn nodes(via: &Remote) -> Result<Vec<Registered>, Error> {
+    nodes_by(&Api::through_vip(via)).await
+}
+
+/// The same by either way.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn nodes_by(api: &Api) -> Result<Vec<Registered>, Error> {
+    let list = api.json(&["get", "nodes", "-o", "json"]).await?;
     let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     Ok(items.iter().map(registered).collect())
 }
@@ -74,6 +85,10 @@ fn registered(node: &Value) -> Registered {
         ready: is_ready,
         message: ready.filter(|_| !is_ready).map(|condition| text(&condition["message"])),
         version: text(&status["nodeInfo"]["kubeletVersion"]),
+        machine_id: super::facts::machine(
+            status["nodeInfo"]["machineID"].as_str().unwrap_or_default(),
+            status["nodeInfo"]["systemUUID"].as_str().unwrap_or_default(),
+        ),
         address: addresses.iter().find(|a| a["type"] == "InternalIP").map(|a| text(&a["address"])),
     }
 }
@@ -94,14 +109,14 @@ pub async fn wide(first: &Remote) -> Result<String, Error> {
 pub async fn through_vip(
     first: &Remote,
     cluster: &Cluster,
-    tempo: Tempo,
+    clock: Clock,
     limit: Duration,
 ) -> Result<(), Error> {
     let url = format!("https://{}:{}/readyz", cluster.api.fqdn, cluster.api.port);
     let command = Command::sudo("curl")
         .args(["-sS", "--max-time", "5", "--cacert", path::CA])
         .arg(url.clone());
-    let deadline = tempo.deadline(limit);
+    let deadline = clock.deadline(limit);
     loop {
         let seen = match first.run(&command).await {
             Ok(output) if output.success() && output.stdout_text().trim() == "ok" => return Ok(()),
@@ -118,7 +133,7 @@ pub async fn through_vip(
                 seen,
             });
         }
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 
@@ -130,10 +145,10 @@ pub async fn all(
     first: &Remote,
     names: &[&str],
     ready: bool,
-    tempo: Tempo,
+    clock: Clock,
     limit: Duration,
 ) -> Result<Vec<Registered>, Error> {
-    let deadline = tempo.deadline(limit);
+    let deadline = clock.deadline(limit);
     let mut said = usize::MAX;
     loop {
         let (missing, found) = match nodes(first).await {
@@ -156,7 +171,7 @@ pub async fn all(
             said = missing.len();
             event::progress(format!("waiting for {}", missing.join("; ")));
         }
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 
@@ -256,9 +271,9 @@ mod tests {
             _ => None,
         })
         .await;
-        let (first, tempo) = (host.remote("m1"), Tempo::simulated(1000.0));
-        through_vip(&first, &k8s1(), tempo, Duration::from_secs(600)).await.unwrap();
-        let error = through_vip(&first, &k8s1(), tempo, Duration::from_secs(5)).await.unwrap_err();
+        let (first, clock) = (host.remote("m1"), Clock::simulated(1000.0));
+        through_vip(&first, &k8s1(), clock, Duration::from_secs(600)).await.unwrap();
+        let error = through_vip(&first, &k8s1(), clock, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "https://k8s1api.kloud.lan:6443/readyz did not say `ok` within 5 s on `m1`; last seen: \

@@ -5,7 +5,7 @@ use super::error::Doing;
 use crate::ssh::{Command, Remote};
 
 /// Ends a master's API server for good: as long as one runs, it writes leases and events again into
-/// the etcd that has just been emptied. The kubelet goes first, for it would start it anew.
+/// the etcd that has just been emptied. The kubelet goes first, for it would start it again.
 ///
 /// # Errors
 /// Where the node cannot be asked.

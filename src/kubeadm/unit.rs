@@ -1,13 +1,13 @@
-//! Long commands as transient systemd units: they outlive a lost connection, and whoever comes
-//! back finds them again.
+//! Long commands as transient systemd units: they outlive a lost connection, and the next
+//! connection finds them again.
 
 use std::time::Duration;
 
 use super::error::Doing;
 use super::{Error, files};
+use crate::clock::{Clock, Deadline};
 use crate::report::event;
 use crate::ssh::{self, Command, Remote, mask};
-use crate::tempo::{Deadline, Tempo};
 
 /// The pause between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -135,7 +135,7 @@ pub async fn start(remote: &Remote, unit: Unit, argv: &[String]) -> Result<(), E
     let started = remote.run_ok(&unit.start(argv)).await;
     match started {
         Ok(_) => Ok(()),
-        // The answer was lost, or somebody was quicker: what counts is what systemd says.
+        // The answer was lost, or another run was quicker: what counts is what systemd says.
         Err(source) => match show(remote, unit).await {
             Ok(State::Absent) | Err(_) => Err(source).doing(format!("start `{}`", unit.name())),
             Ok(_) => Ok(()),
@@ -151,10 +151,10 @@ pub async fn start(remote: &Remote, unit: Unit, argv: &[String]) -> Result<(), E
 pub async fn follow(
     remote: &Remote,
     unit: Unit,
-    tempo: Tempo,
+    clock: Clock,
     limit: Duration,
 ) -> Result<(), Error> {
-    let deadline = tempo.deadline(limit);
+    let deadline = clock.deadline(limit);
     let mut log = Log::default();
     let mut away: Option<Deadline> = None;
     loop {
@@ -184,11 +184,11 @@ pub async fn follow(
                 }
             }
             Err(source) if source.is_transient() => {
-                let until = *away.get_or_insert_with(|| tempo.deadline(PATIENCE));
+                let until = *away.get_or_insert_with(|| clock.deadline(PATIENCE));
                 if until.passed() {
                     return Err(source).doing(format!("follow `{}`", unit.name()));
                 }
-                event::progress(format!("cannot see `{}` for now: {source}", unit.name()));
+                event::progress(format!("cannot see `{}` at the moment: {source}", unit.name()));
             }
             Err(source) => return Err(source).doing(format!("follow `{}`", unit.name())),
         }
@@ -200,7 +200,7 @@ pub async fn follow(
                 seen: log.last.last().cloned().unwrap_or_else(|| "no output".into()),
             });
         }
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 
@@ -261,8 +261,8 @@ mod tests {
     const FAILED: &str = "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nExecMainStatus=1\n";
     const ABSENT: &str = "LoadState=not-found\nActiveState=inactive\nSubState=dead\nResult=success\nExecMainStatus=0\n";
 
-    fn tempo() -> Tempo {
-        Tempo::simulated(1000.0)
+    fn clock() -> Clock {
+        Clock::simulated(1000.0)
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
             Some(Reply::out(if n < 3 { RUNNING } else { FAILED }))
         })
         .await;
-        let error = follow(&host.remote("n1"), Unit::Join, tempo(), Duration::from_secs(6000))
+        let error = follow(&host.remote("n1"), Unit::Join, clock(), Duration::from_secs(6000))
             .await
             .unwrap_err();
         let Error::Unit { last, code, .. } = &error else { panic!("{error}") };
@@ -331,7 +331,7 @@ mod tests {
             })
         })
         .await;
-        follow(&host.remote("n1"), Unit::Init, tempo(), Duration::from_secs(6000)).await.unwrap();
+        follow(&host.remote("n1"), Unit::Init, clock(), Duration::from_secs(6000)).await.unwrap();
         assert_eq!(host.fake.connections(), 2);
     }
 
@@ -341,7 +341,7 @@ mod tests {
             (words[..2] == ["systemctl", "show"]).then(|| Reply::out(ABSENT))
         })
         .await;
-        let end = follow(&host.remote("n1"), Unit::Init, tempo(), Duration::from_secs(60)).await;
+        let end = follow(&host.remote("n1"), Unit::Init, clock(), Duration::from_secs(60)).await;
         assert!(matches!(end, Err(Error::UnitGone { .. })), "{end:?}");
     }
 }

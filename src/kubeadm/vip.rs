@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Error;
 use super::error::Doing;
 use super::unit::journal;
+use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::report::event;
 use crate::ssh::{Command, Remote};
-use crate::tempo::Tempo;
 
 /// What runs on a load balancer.
 const UNITS: [&str; 2] = ["haproxy", "keepalived"];
@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(45);
 ///
 /// # Errors
 /// The unit that does not run, with the end of its journal; or who holds the VIP, if not one.
-pub async fn check(balancers: &[Remote], cluster: &Cluster, tempo: Tempo) -> Result<String, Error> {
-    let deadline = tempo.deadline(LIMIT);
+pub async fn check(balancers: &[Remote], cluster: &Cluster, clock: Clock) -> Result<String, Error> {
+    let deadline = clock.deadline(LIMIT);
     loop {
         let seen = look(balancers, cluster.api.vip).await;
         match seen {
@@ -34,7 +34,7 @@ pub async fn check(balancers: &[Remote], cluster: &Cluster, tempo: Tempo) -> Res
             Err(error) if deadline.passed() || error.is_lasting() => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "the VIP is not settled");
-                tempo.pause(LOOK).await;
+                clock.pause(LOOK).await;
             }
         }
     }
@@ -125,7 +125,7 @@ mod tests {
 
     async fn outcome(one: Host, two: Host) -> Result<String, Error> {
         let remotes = [one.remote("lb1"), two.remote("lb2")];
-        check(&remotes, &k8s1(), Tempo::simulated(1000.0)).await
+        check(&remotes, &k8s1(), Clock::simulated(1000.0)).await
     }
 
     #[tokio::test]
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_router_id_that_somebody_uses_is_told_at_once_with_the_way_out() {
+    async fn a_router_id_that_is_in_use_is_told_at_once_with_the_way_out() {
         let refused = "k8sha vrrp-listen: cannot use router id 101 and VIP 10.101.1.10: 10.101.1.77 \
                        advertises VRRP virtual router 101 for 10.101.1.91";
         let host = Host::start(move |words, _| match words {
@@ -153,7 +153,7 @@ mod tests {
         .await;
         // No second look: in life it would cost 45 seconds.
         let (remotes, cluster) = ([host.remote("lb1")], k8s1());
-        let looked = check(&remotes, &cluster, Tempo::real());
+        let looked = check(&remotes, &cluster, Clock::real());
         let error = tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap();
         let error = error.unwrap_err();
         let wanted = format!("`keepalived` on `lb1` is failed; its last words:\n{refused}");

@@ -2,15 +2,18 @@
 
 use std::fmt::{self, Write as _};
 
+use super::compare::Difference;
 use super::{Action, Fate, Plan, Step};
+use crate::text::one_line;
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Dns => write!(f, "ask every name server for every name"),
             Action::Image { storage, file, .. } => write!(f, "download {file} to {storage}"),
-            Action::Template { vmid, os, storage, .. } => {
-                write!(f, "make template {vmid} ({os}) on {storage}")
+            Action::Template { vmid, os, storage, disk_gib, .. } => {
+                let size = disk_gib.map_or(String::new(), |gib| format!(", {gib} GiB"));
+                write!(f, "make template {vmid} ({os}{size}) on {storage}")
             }
             Action::Seed { storage, file, .. } => write!(f, "upload {file} to {storage}"),
             Action::Clone { source, vmid, full, storage, home, host, .. } => {
@@ -29,6 +32,11 @@ impl fmt::Display for Action {
             Action::Start { .. } => write!(f, "start"),
             Action::Boot { again: false, .. } => write!(f, "wait for SSH, cloud-init and kernel"),
             Action::Boot { again: true, .. } => write!(f, "run cloud-init again, which has failed"),
+            Action::Eject { seeds, .. } => match seeds.len() {
+                1 => write!(f, "eject the seed and delete it"),
+                many => write!(f, "eject the seed and delete {many} files of it"),
+            },
+            Action::DeleteSeed { seed } => write!(f, "delete {}", seed.volume),
             Action::NodeDns { .. } => write!(f, "ask the name servers from the node"),
             Action::Balance { files, .. } => {
                 let names = files.iter().map(|path| path.rsplit('/').next().unwrap_or(path));
@@ -38,14 +46,22 @@ impl fmt::Display for Action {
             Action::EtcdMember { .. } => write!(f, "plant etcd's certificates"),
             Action::EtcdForm => write!(f, "form the etcd cluster, or bring its members back"),
             Action::EtcdClient { .. } => write!(f, "renew the API server's etcd certificate"),
-            Action::Etcd => write!(f, "copy the etcd files and prove every member"),
-            Action::Init => write!(f, "kubeadm init"),
-            Action::Keys => write!(f, "see that token and certificate key are alive"),
+            Action::Etcd { .. } => write!(f, "copy the etcd files and prove every member"),
+            Action::Init { resumed: false, .. } => write!(f, "kubeadm init"),
+            Action::Init { resumed: true, .. } => {
+                write!(f, "go on with the kubeadm init that did not end")
+            }
+            Action::Mark { .. } => write!(f, "record which cluster this is"),
+            Action::Forget { name, reason, .. } => {
+                write!(f, "forget the lost machine {name}: {reason}")
+            }
+            Action::Reset { reason, .. } => write!(f, "kubeadm reset: {reason}"),
+            Action::Keys { .. } => write!(f, "see that token and certificate key are alive"),
             Action::Join { .. } => write!(f, "kubeadm join"),
             Action::Label { .. } => write!(f, "label as worker"),
-            Action::Kubeconfig => write!(f, "fetch the kubeconfig"),
-            Action::Cni => write!(f, "install the pod network"),
-            Action::Verify => write!(f, "see that the cluster is as asked"),
+            Action::Kubeconfig { .. } => write!(f, "fetch the kubeconfig"),
+            Action::Cni { .. } => write!(f, "install the pod network"),
+            Action::Verify { .. } => write!(f, "see that the cluster is as asked"),
             Action::ForgetEtcd { .. } => write!(f, "remove our keys from etcd"),
             Action::Destroy { vmid, host, .. } => write!(f, "stop and remove VM {vmid} on {host}"),
             Action::RemoveVolume { volume, .. } => write!(f, "remove {volume}"),
@@ -56,13 +72,14 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cluster {} on {}", self.cluster, self.topology)?;
+        writeln!(f, "cluster {} on {}", self.cluster, one_line(&self.topology))?;
         writeln!(f)?;
         let wide = self.vms.iter().map(|vm| vm.node.0.len()).max().unwrap_or_default();
         for vm in &self.vms {
             let (sign, word) = match &vm.fate {
                 Fate::Created => ('+', "created"),
                 Fate::Kept => (' ', "kept"),
+                Fate::Started => ('~', "started"),
                 Fate::Changed { .. } => ('~', "changed"),
                 Fate::Destroyed => ('-', "destroyed"),
                 Fate::Absent => (' ', "absent"),
@@ -77,24 +94,44 @@ impl fmt::Display for Plan {
             if let Fate::Changed { changes } = &vm.fate {
                 for change in changes {
                     let from = if change.from.is_empty() { "(unset)" } else { &change.from };
-                    writeln!(f, "      {}: {from} -> {}", change.key, change.to)?;
+                    let to = if change.to.is_empty() { "(unset)" } else { &change.to };
+                    let (from, to) = (one_line(from), one_line(to));
+                    writeln!(f, "      {}: {from} -> {to}", change.key)?;
                 }
             }
         }
         writeln!(f)?;
         for notice in &self.notices {
-            writeln!(f, "note: {notice}")?;
+            writeln!(f, "note: {}", one_line(notice))?;
         }
+        list(f, &self.differences)?;
+        list(f, &self.unwell)?;
         if self.is_settled() {
-            return write!(f, "nothing to do: all is as the profile asks");
+            return match self.differences.len() + self.unwell.len() {
+                0 => write!(f, "nothing to do: all is as the profile asks"),
+                1 => write!(f, "nothing to do, but 1 thing is not as the profile asks"),
+                many => write!(f, "nothing to do, but {many} things are not as the profile asks"),
+            };
         }
         let wide = self.steps.iter().map(|step| step.on.len()).max().unwrap_or_default();
         writeln!(f, "{} steps, {} of which only look:", self.steps.len(), self.looks())?;
         for step in &self.steps {
-            writeln!(f, "  {:wide$}  {}", step.on, step.action)?;
+            writeln!(f, "  {:wide$}  {}", step.on, one_line(&step.action.to_string()))?;
+        }
+        for what in &self.look_again {
+            writeln!(f, "then k8sha looks again, and plans the rest: {}", one_line(what))?;
         }
         write!(f, "{}", self.summary())
     }
+}
+
+/// Differences as a person reads them, and an empty line behind them.
+fn list(f: &mut fmt::Formatter<'_>, differences: &[Difference]) -> fmt::Result {
+    for difference in differences {
+        writeln!(f, "differs: {} ({})", one_line(&difference.to_string()), difference.class)?;
+        writeln!(f, "         {}", one_line(&difference.next))?;
+    }
+    if differences.is_empty() { Ok(()) } else { writeln!(f) }
 }
 
 impl Plan {
@@ -109,6 +146,7 @@ impl Plan {
         for (number, word) in [
             (count(|fate| *fate == Fate::Created), "to create"),
             (count(|fate| matches!(fate, Fate::Changed { .. })), "to change"),
+            (count(|fate| *fate == Fate::Started), "to start"),
             (count(|fate| *fate == Fate::Destroyed), "to destroy"),
             (count(|fate| *fate == Fate::Kept), "kept"),
         ] {

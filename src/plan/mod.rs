@@ -3,19 +3,33 @@
 //! [`planner::plan`] is pure: the same cluster and the same [`inventory::Inventory`] give the same
 //! [`Plan`], byte for byte. The executor chooses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use compare::{Class, Difference};
+
 use crate::cluster::{HostName, NodeName, Role, VmId};
 
+pub mod card;
+pub mod compare;
 pub mod conflicts;
 pub mod display;
+pub mod documents;
+pub mod first_start;
+pub mod halt;
 pub mod inventory;
+pub mod life;
+pub mod machines;
 pub mod planner;
-pub mod premises;
+pub mod prerequisites;
+pub mod recognise;
+pub mod settings;
 pub mod spec;
+pub mod survey;
 pub mod teardown;
+pub mod template;
 
 /// A job: steps, each with what it needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,6 +44,14 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Things to know that change nothing about the steps.
     pub notices: Vec<String>,
+    /// Where what runs is not as the profile asks, and no step changes that.
+    pub differences: Vec<Difference>,
+    /// What does not work right now; the run waits for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unwell: Vec<Difference>,
+    /// Why it has to be looked again after these steps, before the rest can be planned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub look_again: Vec<String>,
 }
 
 /// What becomes of a VM.
@@ -56,6 +78,8 @@ pub enum Fate {
     Created,
     /// It is as asked.
     Kept,
+    /// It is as asked but for being off, and will be switched on.
+    Started,
     /// It is there and these settings will change.
     Changed {
         /// The settings.
@@ -124,6 +148,8 @@ pub enum Action {
         storage: String,
         /// The hash of what it is made from.
         spec: String,
+        /// The size that its disk is grown to, in GiB, so that its clones need not grow theirs.
+        disk_gib: Option<u32>,
     },
     /// Upload a node's seed ISO.
     Seed {
@@ -180,6 +206,19 @@ pub enum Action {
         /// Whether an earlier first boot has failed, so that cloud-init is run again.
         again: bool,
     },
+    /// Take the seed out of the drive of a machine that has booted, and delete its file: it
+    /// holds the private host key of the machine.
+    Eject {
+        /// The node.
+        node: NodeName,
+        /// Every file that is or may be a seed of the machine.
+        seeds: BTreeSet<StoredSeed>,
+    },
+    /// Delete a seed of this creation whose node has no row any more.
+    DeleteSeed {
+        /// The seed.
+        seed: StoredSeed,
+    },
     /// Ask every name server from inside a node.
     NodeDns {
         /// The node.
@@ -206,16 +245,62 @@ pub enum Action {
         /// The node.
         node: NodeName,
     },
-    /// Copy the etcd files to the first master and prove every member.
-    Etcd,
-    /// `kubeadm init` on the first master.
-    Init,
+    /// Copy the etcd files to the master that runs `kubeadm init`, and prove every member.
+    Etcd {
+        /// The master.
+        node: NodeName,
+        /// Whether our own keys in it are those of an unfinished `kubeadm init` that goes on.
+        resumed: bool,
+    },
+    /// `kubeadm init`.
+    Init {
+        /// The master: nothing lives, and everything that could tell was asked.
+        node: NodeName,
+        /// Whether it goes on with what an earlier run of it there has left.
+        resumed: bool,
+    },
+    /// Record which cluster this is, in the state folder and inside the cluster.
+    Mark {
+        /// The master through which.
+        via: NodeName,
+        /// The pod network that is installed by now.
+        cni: Option<String>,
+    },
+    /// Make the cluster forget a machine that is gone: its etcd member and its Node object.
+    Forget {
+        /// The node whose machine it was.
+        node: NodeName,
+        /// The master through which.
+        via: NodeName,
+        /// The name of its Node object.
+        name: String,
+        /// Its machine id in that object; empty where it has none.
+        machine_id: String,
+        /// The addresses at which its member of a stacked etcd may be listed.
+        members: Vec<Ipv4Addr>,
+        /// Why it counts as gone.
+        reason: String,
+    },
+    /// `kubeadm reset` of what our own unfinished join has left.
+    Reset {
+        /// The node.
+        node: NodeName,
+        /// The master through which the cluster is asked whether it serves it.
+        via: NodeName,
+        /// Why.
+        reason: String,
+    },
     /// See that token and certificate key are alive, and renew them if not.
-    Keys,
+    Keys {
+        /// The master through which.
+        via: NodeName,
+    },
     /// `kubeadm join`.
     Join {
         /// The node.
         node: NodeName,
+        /// The master through which.
+        via: NodeName,
         /// How many of these joins may run at once, where there is a limit.
         #[serde(skip_serializing_if = "Option::is_none")]
         at_once: Option<usize>,
@@ -224,13 +309,24 @@ pub enum Action {
     Label {
         /// The node.
         node: NodeName,
+        /// The master through which.
+        via: NodeName,
     },
     /// Fetch the admin kubeconfig.
-    Kubeconfig,
+    Kubeconfig {
+        /// The master from which.
+        via: NodeName,
+    },
     /// Install the pod network.
-    Cni,
+    Cni {
+        /// The master through which.
+        via: NodeName,
+    },
     /// See that the cluster is what was asked for.
-    Verify,
+    Verify {
+        /// The master through which.
+        via: NodeName,
+    },
     /// Remove our keys from an external etcd.
     ForgetEtcd {
         /// Whether a cluster is made on it at once, which needs every member.
@@ -238,12 +334,14 @@ pub enum Action {
     },
     /// Stop and remove a VM of ours.
     Destroy {
-        /// The node.
+        /// The node that its mark names.
         node: NodeName,
         /// The host.
         host: HostName,
         /// The VMID.
         vmid: VmId,
+        /// The creation id in its mark.
+        creation: String,
     },
     /// Remove a file of ours from a storage.
     RemoveVolume {
@@ -261,6 +359,15 @@ pub enum Action {
     },
 }
 
+/// A seed ISO on a storage.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct StoredSeed {
+    /// The host that sees the storage.
+    pub host: HostName,
+    /// The volume id.
+    pub volume: String,
+}
+
 impl Action {
     /// Whether it can change something; the others only look.
     pub fn writes(&self) -> bool {
@@ -270,8 +377,8 @@ impl Action {
                 | Action::NodeDns { .. }
                 | Action::Boot { again: false, .. }
                 | Action::Vip
-                | Action::Keys
-                | Action::Verify
+                | Action::Keys { .. }
+                | Action::Verify { .. }
         )
     }
 
@@ -305,9 +412,56 @@ impl Plan {
         self.steps.iter().filter(|step| step.action.writes())
     }
 
-    /// Whether nothing would be changed.
+    /// Everything that is not as the profile asks: what the steps change, then what they do not.
+    pub fn all_differences(&self) -> Vec<Difference> {
+        let follow = |on: &str, what: String, have: String, want: String| Difference {
+            on: on.to_owned(),
+            what,
+            have,
+            want,
+            class: Class::Followed,
+            blocks: false,
+            next: "`k8sha up`".to_owned(),
+        };
+        let mut all = Vec::new();
+        for vm in &self.vms {
+            let name = vm.node.as_str();
+            match &vm.fate {
+                Fate::Created => {
+                    all.push(follow(name, "its VM".into(), "absent".into(), "one".into()));
+                }
+                Fate::Changed { changes } => all.extend(changes.iter().map(|change| {
+                    follow(name, change.key.clone(), change.from.clone(), change.to.clone())
+                })),
+                Fate::Kept | Fate::Started | Fate::Destroyed | Fate::Absent => {}
+            }
+        }
+        let told = |on: &str| all.iter().any(|one| one.on == on);
+        let steps: Vec<Difference> = self
+            .writes()
+            .filter(|step| !told(&step.on))
+            .map(|step| follow(&step.on, step.action.to_string(), "due".into(), "it".into()))
+            .collect();
+        all.extend(steps);
+        all.extend(self.differences.iter().cloned());
+        all.extend(self.unwell.iter().cloned());
+        all
+    }
+
+    /// The master through which the cluster is seen at the end.
+    pub fn via(&self) -> Option<&NodeName> {
+        self.steps.iter().find_map(|step| match &step.action {
+            Action::Verify { via } => Some(via),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing would be changed, and nothing is waited for: a machine that was not reached is
+    /// not as asked, whatever it is.
     pub fn is_settled(&self) -> bool {
-        self.writes().next().is_none()
+        let waits = |step: &Step| matches!(step.action, Action::Boot { .. });
+        self.look_again.is_empty()
+            && !self.steps.iter().any(|step| step.action.writes() || waits(step))
     }
 
     /// The longest chain of dependent steps: its ids and the sum of its durations in seconds.

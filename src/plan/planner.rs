@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::compare::{self, Difference};
 use super::conflicts::{Conflict, conflicts};
-use super::inventory::{Inventory, OurVm, TemplateState, VmState};
+use super::first_start;
+use super::inventory::{Inventory, OurVm, TemplateState};
+use super::machines;
 use super::spec::{self, NodeSpec};
+use super::template;
 use super::{Action, Fate, Plan, Step, VmFate};
-use crate::cluster::{Cluster, Cni, HostName, Node, NodeName, Role, TemplateSource, VmId};
+use crate::cluster::{Cluster, HostName, Node, NodeName, TemplateSource, VmId};
 
 mod balance;
+mod bootstrap;
+mod disks;
+mod seeds;
 #[cfg(test)]
 mod tests;
 
@@ -38,19 +45,31 @@ impl Part {
 /// What each node's VM is to look like, by node.
 pub type Specs = BTreeMap<NodeName, NodeSpec>;
 
+/// Why nothing is planned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Refusal {
+    /// What stands in the way.
+    pub conflicts: Vec<Conflict>,
+    /// Every difference between the profile and what runs; some of them block.
+    pub differences: Vec<Difference>,
+}
+
 /// Plans the job.
 ///
 /// # Errors
-/// All conflicts at once, when a VM of somebody else's stands on one of our VMIDs.
+/// All that stands in the way at once: nothing is written then.
 pub fn plan(
     cluster: &Cluster,
     specs: &Specs,
     inventory: &Inventory,
     part: &Part,
-) -> Result<Plan, Vec<Conflict>> {
-    let conflicts = conflicts(cluster, specs, inventory, part);
-    if !conflicts.is_empty() {
-        return Err(conflicts);
+) -> Result<Plan, Refusal> {
+    let mut refusal = Refusal {
+        conflicts: conflicts(cluster, specs, inventory, part),
+        differences: compare::differences(cluster, specs, inventory, part),
+    };
+    if !refusal.conflicts.is_empty() || refusal.differences.iter().any(|one| one.blocks) {
+        return Err(refusal);
     }
     let mut draft = Draft {
         cluster,
@@ -59,16 +78,25 @@ pub fn plan(
         part,
         steps: Vec::new(),
         ids: BTreeSet::new(),
-        notices: Vec::new(),
+        notices: machines::unseen(inventory),
+        refusals: Vec::new(),
+        look_again: Vec::new(),
+        held: BTreeSet::new(),
     };
+    draft.hold_back();
     let vms = draft.vms();
     if part.provision {
         draft.provision();
     }
     draft.boots();
+    draft.leftover_seeds();
     draft.balance();
     if part.bootstrap {
         draft.bootstrap();
+    }
+    if !draft.refusals.is_empty() {
+        refusal.conflicts = draft.refusals;
+        return Err(refusal);
     }
     Ok(Plan {
         cluster: cluster.name.clone(),
@@ -76,6 +104,9 @@ pub fn plan(
         vms,
         steps: draft.steps,
         notices: draft.notices,
+        differences: refusal.differences,
+        unwell: compare::unwell(cluster, inventory, part),
+        look_again: draft.look_again,
     })
 }
 
@@ -87,6 +118,10 @@ struct Draft<'a> {
     steps: Vec<Step>,
     ids: BTreeSet<String>,
     notices: Vec<String>,
+    refusals: Vec<Conflict>,
+    look_again: Vec<String>,
+    /// Rows whose machines are not made now: their cluster was made once and does not answer.
+    held: BTreeSet<NodeName>,
 }
 
 impl Draft<'_> {
@@ -103,15 +138,13 @@ impl Draft<'_> {
         let first = self.cluster.first_master().name.clone();
         let mut rows: Vec<&Node> =
             self.cluster.nodes.iter().filter(|node| self.part.covers(&node.host)).collect();
+        rows.retain(|node| !self.held.contains(&node.name));
         rows.sort_by_key(|node| (node.name != first, node.role));
         rows
     }
 
     fn ours(&self, node: &Node) -> Option<&OurVm> {
-        match self.inventory.vms.get(&node.name) {
-            Some(VmState::Ours(vm)) => Some(vm),
-            _ => None,
-        }
+        self.inventory.ours(&node.name)
     }
 
     fn booted(&self, node: &Node) -> bool {
@@ -138,12 +171,14 @@ impl Draft<'_> {
             .filter(|node| self.part.covers(&node.host))
             .map(|node| {
                 let fate = match self.ours(node) {
-                    None if self.part.provision => Fate::Created,
+                    None if self.part.provision && !self.held.contains(&node.name) => Fate::Created,
                     None => Fate::Absent,
                     Some(vm) => {
                         let changes = self.changes(node, vm);
-                        if changes.is_empty() || !self.part.provision {
+                        if !self.part.provision {
                             Fate::Kept
+                        } else if changes.is_empty() {
+                            if vm.running() { Fate::Kept } else { Fate::Started }
                         } else {
                             Fate::Changed { changes }
                         }
@@ -163,13 +198,25 @@ impl Draft<'_> {
     /// What differs in a VM, less what a running guest would not read any more.
     fn changes(&self, node: &Node, vm: &OurVm) -> Vec<super::Change> {
         let mut changes = spec::changes(&self.specs[&node.name], &vm.config);
-        if self.booted(node) {
+        if !vm.running() {
+            first_start::add(&mut changes, &self.specs[&node.name], &vm.config);
+        }
+        if !self.needs_seed(node) {
             changes.retain(|change| change.key != spec::SEED_DRIVE);
             if let [only] = changes.as_slice()
                 && only.key == "description"
             {
-                // Nothing but the seed differs, and that is told as a notice.
+                // Nothing but the seed differs, and that is told as a difference.
                 changes.clear();
+            }
+            if !vm.config.contains_key(spec::SEED_DRIVE) {
+                // The boot order names it. Where the removal of the drive waits for the next stop,
+                // only a new value of the drive itself takes the removal back.
+                changes.push(super::Change {
+                    key: spec::SEED_DRIVE.to_owned(),
+                    from: String::new(),
+                    to: spec::EJECTED.to_owned(),
+                });
             }
         }
         let want = u64::from(node.disk_gib) << 30;
@@ -185,7 +232,7 @@ impl Draft<'_> {
 
     fn provision(&mut self) {
         let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
-        let whole_dns = rows.iter().any(|node| self.ours(node).is_none_or(|vm| !vm.running));
+        let whole_dns = rows.iter().any(|node| self.ours(node).is_none_or(|vm| !vm.running()));
         if whole_dns {
             self.step("dns".into(), "name servers", Action::Dns, &[]);
         }
@@ -200,9 +247,14 @@ impl Draft<'_> {
         rows.iter().for_each(|node| self.boot(node));
     }
 
-    /// Waits for a node's first boot, unless it is over.
+    /// Waits for a node's first boot, unless it is over; then its seed has served.
     fn boot(&mut self, node: &Node) {
-        if self.ours(node).is_some_and(|vm| vm.running) && self.booted(node) {
+        self.first_boot(node);
+        self.eject(node);
+    }
+
+    fn first_boot(&mut self, node: &Node) {
+        if self.ours(node).is_some_and(|vm| vm.running()) && self.booted(node) {
             return;
         }
         let name = node.name.clone();
@@ -211,7 +263,8 @@ impl Draft<'_> {
             format!("boot/{name}"),
             &name,
             Action::Boot { node: name.clone(), again },
-            &[format!("start/{name}")],
+            // A first boot that starts over reads its seed again.
+            &[format!("seed/{name}"), format!("configure/{name}"), format!("start/{name}")],
         );
         self.step(
             format!("node-dns/{name}"),
@@ -231,10 +284,12 @@ impl Draft<'_> {
         }
         for (name, os) in wanted {
             let host = &self.cluster.proxmox.hosts[&name];
-            let Some(TemplateSource::Ours(vmid)) = host.templates.get(&os).copied() else {
-                continue;
-            };
+            let Some(source) = host.templates.get(&os).copied() else { continue };
             let state = self.inventory.hosts.get(&name).cloned().unwrap_or_default();
+            let settings = state.templates.get(&os).and_then(TemplateState::settings);
+            let told = settings.and_then(|settings| template::notice(source.vmid(), settings));
+            self.notices.extend(told.map(|told| format!("{name}: {told}")));
+            let TemplateSource::Ours(vmid) = source else { continue };
             if let Some(TemplateState::Ours { template: true, .. }) = state.templates.get(&os) {
                 continue;
             }
@@ -265,6 +320,7 @@ impl Draft<'_> {
                     image: volume,
                     storage: host.storage.clone(),
                     spec: spec::template_spec(&os, image),
+                    disk_gib: self.common_disk(&name, &os),
                 },
                 &["dns".into(), format!("image/{name}/{os}")],
             );
@@ -278,17 +334,15 @@ impl Draft<'_> {
         if let Some(called) = ours.as_ref().and_then(|vm| vm.config.get("name"))
             && *called != name.0
         {
-            // Its mark says what it is; what somebody calls it in Proxmox is theirs to say.
+            // Its mark says what it is; what a person calls it in Proxmox is theirs to say.
             self.notices.push(format!("{name}: VM {} is called `{called}` by now", node.vmid));
         }
-        let booted = self.booted(node);
+        let needs_seed = self.needs_seed(node);
         let file = self.specs[&name].seed_file.clone();
         let volume = format!("{}:iso/{file}", host.iso_storage);
         let uploaded =
             self.inventory.hosts.get(&node.host).is_some_and(|state| state.isos.contains(&volume));
-        if booted && !uploaded {
-            self.notices.extend(self.unread(node));
-        } else if !booted && !uploaded {
+        if needs_seed && !uploaded {
             self.step(
                 format!("seed/{name}"),
                 &name,
@@ -331,7 +385,7 @@ impl Draft<'_> {
                 &[format!("clone/{name}"), format!("seed/{name}")],
             );
         }
-        if ours.is_none() || !grow.is_empty() {
+        if !grow.is_empty() || (ours.is_none() && self.begins_too_small(node, &home)) {
             self.step(
                 format!("grow/{name}"),
                 &name,
@@ -339,131 +393,13 @@ impl Draft<'_> {
                 &[format!("clone/{name}"), format!("configure/{name}")],
             );
         }
-        if ours.as_ref().is_none_or(|vm| !vm.running) {
+        if ours.as_ref().is_none_or(|vm| !vm.running()) {
             self.step(
                 format!("start/{name}"),
                 &name,
                 Action::Start { node: name.clone() },
                 &[format!("configure/{name}"), format!("grow/{name}"), format!("seed/{name}")],
             );
-        } else if configure {
-            self.notices.push(format!(
-                "{name} runs: new CPU or memory settings take effect when it is next switched off \
-                 and on"
-            ));
         }
-    }
-
-    fn bootstrap(&mut self) {
-        let cluster = self.cluster;
-        let first = cluster.first_master().clone();
-        let kube = self.inventory.kubernetes.clone().unwrap_or_default();
-        let registered = |node: &Node| kube.nodes.get(&node.fqdn);
-        let joining: Vec<&Node> = cluster
-            .nodes
-            .iter()
-            .filter(|node| node.role.is_kubernetes() && node.name != first.name)
-            .filter(|node| registered(node).is_none_or(|known| !has_role(known, node.role)))
-            .collect();
-        let balancers: Vec<String> = cluster
-            .with_role(Role::LoadBalancer)
-            .flat_map(|lb| ["node-dns", "balance"].map(|verb| format!("{verb}/{}", lb.name)))
-            .collect();
-        let node_dns = |node: &Node| format!("node-dns/{}", node.name);
-
-        self.step("vip".into(), cluster.api.vip, Action::Vip, &balancers);
-        let external = cluster.etcd.endpoints().is_some();
-        if cluster.etcd.is_ours() {
-            self.etcd_members();
-        }
-        if !kube.initialised {
-            if external {
-                let needs = [node_dns(&first), "etcd-form".into()];
-                self.step("etcd".into(), "etcd", Action::Etcd, &needs);
-            }
-            self.step(
-                "init".into(),
-                &first.name,
-                Action::Init,
-                &[node_dns(&first), "vip".into(), "etcd".into()],
-            );
-        }
-        // A cluster that is made anew has a new CA: what is there of an earlier one lets nobody in.
-        if !self.inventory.kubeconfig || !kube.initialised {
-            self.step("kubeconfig".into(), &first.name, Action::Kubeconfig, &["init".into()]);
-        }
-        let settled = |kube: &super::inventory::KubernetesState| {
-            kube.initialised && !kube.nodes.is_empty() && kube.nodes.values().all(|node| node.ready)
-        };
-        if cluster.kubernetes.cni != Cni::None && !settled(&kube) {
-            self.step("cni".into(), &first.name, Action::Cni, &["init".into()]);
-        }
-        if joining.iter().any(|node| registered(node).is_none()) {
-            self.step("keys".into(), &first.name, Action::Keys, &["init".into(), "vip".into()]);
-        }
-        let mut before = String::from("keys");
-        for node in joining {
-            let id = format!("join/{}", node.name);
-            if registered(node).is_none() || node.role == Role::Master {
-                // With stacked etcd each master adds a member: two at once can lose quorum.
-                // kubeadm asks every etcd member before it lets a master join.
-                let mut needs: Vec<String> = ["keys", "vip", "etcd-form"].map(String::from).into();
-                needs.push(node_dns(node));
-                if !external && node.role == Role::Master {
-                    needs.push(before.clone());
-                    before = id.clone();
-                }
-                // Workers touch no etcd and nothing of each other: they join all at once.
-                let limited = external && node.role == Role::Master;
-                let at_once = cluster.kubernetes.parallel_joins.filter(|_| limited);
-                let action = Action::Join { node: node.name.clone(), at_once };
-                self.step(id.clone(), &node.name, action, &needs);
-            }
-            if node.role == Role::Worker {
-                self.step(
-                    format!("label/{}", node.name),
-                    &node.name,
-                    Action::Label { node: node.name.clone() },
-                    &[id],
-                );
-            }
-        }
-        let all: Vec<String> = self.ids.iter().cloned().collect();
-        self.step("verify".into(), &cluster.api.name, Action::Verify, &all);
-    }
-}
-
-impl Draft<'_> {
-    /// The members of our etcd: certificates first, then all of them at once.
-    fn etcd_members(&mut self) {
-        let cluster = self.cluster;
-        let seen = |node: &Node| self.inventory.etcd.get(&node.name).copied().unwrap_or_default();
-        let rows: Vec<(Node, super::inventory::EtcdMember)> =
-            cluster.with_role(Role::Etcd).map(|node| (node.clone(), seen(node))).collect();
-        let mut needs: Vec<String> = Vec::new();
-        for (node, _) in rows.iter().filter(|(_, seen)| !seen.planted) {
-            let id = format!("etcd-member/{}", node.name);
-            let action = Action::EtcdMember { node: node.name.clone() };
-            self.step(id.clone(), &node.name, action, &[format!("node-dns/{}", node.name)]);
-            needs.push(id);
-        }
-        if rows.iter().any(|(_, seen)| !seen.planted || !seen.healthy) {
-            needs.extend(rows.iter().map(|(node, _)| format!("node-dns/{}", node.name)));
-            self.step("etcd-form".into(), "etcd", Action::EtcdForm, &needs);
-        }
-        for name in self.inventory.etcd_outdated.clone() {
-            let id = format!("etcd-client/{name}");
-            let needs = ["etcd-form".to_owned()];
-            self.step(id, &name, Action::EtcdClient { node: name.clone() }, &needs);
-        }
-    }
-}
-
-/// Whether a registered node has the role label that its row asks for.
-fn has_role(known: &super::inventory::KubeNode, role: Role) -> bool {
-    match role {
-        Role::Master => known.roles.contains("control-plane"),
-        Role::Worker => known.roles.contains("worker"),
-        Role::LoadBalancer | Role::Etcd => false,
     }
 }

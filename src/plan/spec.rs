@@ -5,15 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use super::Change;
-use crate::cluster::{Cluster, Image, Node};
-use crate::proxmox::{Mark, TAG};
+use super::{Change, card};
+use crate::cluster::{Cluster, Image, Node, NodeName};
+use crate::proxmox::{Machine, Mark, TAG};
 
 /// The boot disk.
 pub const DISK: &str = "scsi0";
 
 /// The drive that the seed ISO sits in.
 pub const SEED_DRIVE: &str = "ide2";
+
+/// That drive without a medium. On a VM that runs the exchange of a medium takes effect at once, and
+/// the removal of a drive only when it is next switched off.
+pub const EJECTED: &str = "none,media=cdrom";
+
+/// The network card that the documents are for.
+pub const CARD: &str = "net0";
 
 /// How long each hash in the name of a seed ISO is.
 const HASH: usize = 12;
@@ -25,6 +32,9 @@ pub struct NodeSpec {
     pub seed_file: String,
     /// Settings by Proxmox's name, without `description`.
     pub settings: BTreeMap<String, String>,
+    /// The address of [`CARD`] that the documents name, where they name one; it is no setting, for a
+    /// machine that has booted keeps the address that it has.
+    pub mac: Option<String>,
     /// The mark, with the hash of all this.
     pub mark: Mark,
     /// The first line of the description.
@@ -37,12 +47,60 @@ pub struct NodeSpec {
 
 /// The first twelve hex digits of a SHA-256, which is what our names and marks carry.
 pub fn short_hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(bytes)[..6])
 }
 
-/// How the names of a node's seed ISOs begin.
-pub fn seed_prefix(cluster: &Cluster, node: &Node) -> String {
-    format!("k8sha-{}-{}-", cluster.name, node.name)
+/// How the names of all our seed ISOs begin.
+const SEED: &str = "k8sha-seed-";
+
+/// The name of a node's seed ISO. The creation id has no dash and the hashes have none, so that the
+/// name tells without doubt whose it is, whatever clusters and nodes are called.
+pub fn seed_file(creation: &str, node: &NodeName, hashes: &str) -> String {
+    format!("{SEED}{creation}-{node}-{hashes}.iso")
+}
+
+/// Whether a volume is a seed ISO of this creation, by its name.
+pub fn is_seed_of(volume: &str, creation: &str) -> bool {
+    let file = volume.rsplit('/').next().unwrap_or(volume);
+    let rest = file.strip_prefix(SEED).and_then(|rest| rest.strip_suffix(".iso"));
+    rest.and_then(|rest| rest.split_once('-'))
+        .is_some_and(|(found, node)| found == creation && node.contains('-'))
+}
+
+/// The node that a seed ISO of this creation is for, by its name.
+pub fn seed_node<'a>(volume: &'a str, creation: &str) -> Option<&'a str> {
+    let file = volume.rsplit('/').next().unwrap_or(volume);
+    let rest = file.strip_prefix(SEED)?.strip_suffix(".iso")?;
+    let (found, rest) = rest.split_once('-')?;
+    let (node, hashes) = rest.rsplit_once('-')?;
+    (found == creation && is_hashes(hashes)).then_some(node)
+}
+
+/// Whether a volume in the seed drive of a node's VM is a seed that was made for that VM, by this
+/// release or a former one.
+pub fn is_own_seed(volume: &str, mark: &Mark) -> bool {
+    let Some(node) = &mark.node else { return false };
+    let file = volume.rsplit('/').next().unwrap_or(volume);
+    let former = format!("k8sha-{}-{node}-{}.iso", mark.cluster, seed_hashes(volume));
+    seed_node(volume, &mark.creation) == Some(node.as_str())
+        || (file == former && !seed_hashes(volume).is_empty())
+}
+
+/// Whether a volume is called like a seed of ours, those of former releases included.
+pub fn is_seed_name(volume: &str) -> bool {
+    let file = volume.rsplit('/').next().unwrap_or(volume);
+    file.starts_with("k8sha-") && !seed_hashes(file).is_empty()
+}
+
+/// The hashes in the name of a seed ISO, be it a file, a volume or a drive; empty where it has none.
+pub fn seed_hashes(seed: &str) -> &str {
+    let volume = seed.split(',').next().unwrap_or(seed);
+    let hashes = volume.strip_suffix(".iso").and_then(|stem| stem.rsplit('-').next());
+    hashes.filter(|hashes| is_hashes(hashes)).unwrap_or_default()
+}
+
+fn is_hashes(text: &str) -> bool {
+    [HASH, 2 * HASH].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The file name of a downloaded cloud image; Proxmox takes a qcow2 only under that ending.
@@ -69,7 +127,7 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
             ("memory", node.ram_mib.to_string()),
             ("cpu", cluster.proxmox.cpu.clone()),
             // The Proxmox firewall would drop VRRP and the VIP's traffic.
-            ("net0", format!("virtio,bridge={}{vlan},firewall=0", home.bridge)),
+            (CARD, format!("virtio,bridge={}{vlan},firewall=0", home.bridge)),
             (SEED_DRIVE, format!("{}:iso/{seed_file},media=cdrom", host.iso_storage)),
             // Proxmox VE appends a new CD-ROM to the order itself; the disk stays first.
             ("boot", format!("order={DISK};{SEED_DRIVE}")),
@@ -85,31 +143,31 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
         node: Some(node.name.clone()),
         spec: short_hash(text.as_bytes()),
         creation: creation.to_owned(),
+        machine: Some(Machine {
+            role: node.role,
+            address: node.ip,
+            user: cluster.access.user.clone(),
+            seed: seed_hashes(seed_file).to_owned(),
+            image: super::compare::image(cluster, node),
+            network: settings.get(CARD).map(|card| card::leads_to(card)),
+        }),
+        read: None,
     };
     let line = format!("{} {} of cluster {}", node.role, node.fqdn, cluster.name);
     let description = mark.describe(&line);
     let kept = BTreeMap::new();
-    NodeSpec { seed_file: seed_file.to_owned(), settings, mark, line, description, kept }
+    let seed_file = seed_file.to_owned();
+    NodeSpec { seed_file, settings, mac: None, mark, line, description, kept }
 }
 
-/// Whether a volume is a seed ISO with this before its hashes.
-pub fn is_seed(volume: &str, prefix: &str) -> bool {
-    let file = volume.rsplit('/').next().unwrap_or(volume);
-    let hash = file.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".iso"));
-    hash.is_some_and(|hash| {
-        [HASH, 2 * HASH].contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit())
-    })
-}
-
-/// Whether the seed in a VM's drive differs from the one of now in nothing but files that are kept
-/// up to date: then the first of the two hashes in their names is the same.
-pub fn lacks_only_kept(drive: &str, seed_file: &str) -> bool {
-    let hashes = seed_file.strip_suffix(".iso").and_then(|stem| stem.rsplit('-').next());
-    let volume = drive.split(',').next().unwrap_or(drive);
-    hashes.filter(|hashes| hashes.len() == 2 * HASH).is_some_and(|_| {
-        let before = seed_file.len().saturating_sub(HASH + ".iso".len());
-        seed_file.get(..before).is_some_and(|same| is_seed(volume, same))
-    })
+/// Whether two seeds differ in more than files that are kept up to date on the machine. Where there
+/// are such files, the first of the two hashes in a name is over everything else.
+pub fn differ_in_more_than_kept(one: &str, other: &str) -> bool {
+    let rest = |hashes: &str| {
+        let long = hashes.len() == 2 * HASH;
+        hashes.get(..if long { HASH } else { hashes.len() }).unwrap_or_default().to_owned()
+    };
+    rest(one) != rest(other)
 }
 
 /// The settings that differ between a VM's configuration and what is asked for.
@@ -125,6 +183,8 @@ pub fn changes(spec: &NodeSpec, config: &BTreeMap<String, String>) -> Vec<Change
         })
         .collect();
     let described = config.get("description").and_then(|text| Mark::find(text));
+    changes.retain(|change| change.key != CARD);
+    changes.extend(card_change(spec, config, described.as_ref()));
     if described.as_ref().is_none_or(|mark| mark.spec != spec.mark.spec) {
         changes.push(Change {
             key: "description".to_owned(),
@@ -135,18 +195,38 @@ pub fn changes(spec: &NodeSpec, config: &BTreeMap<String, String>) -> Vec<Change
     changes
 }
 
+/// What is to be changed of a machine's network card: where it leads, that it is plugged in, and that it
+/// has the MAC address that the documents name which the machine has read.
+fn card_change(
+    spec: &NodeSpec,
+    config: &BTreeMap<String, String>,
+    mark: Option<&Mark>,
+) -> Option<Change> {
+    let want = spec.settings.get(CARD)?;
+    let have = config.get(CARD).map(String::as_str).unwrap_or_default();
+    let read = mark.and_then(|mark| {
+        mark.read.as_deref().or(mark.machine.as_ref().map(|made| made.seed.as_str()))
+    });
+    let current = read.is_some_and(|read| {
+        !read.is_empty() && !differ_in_more_than_kept(read, seed_hashes(&spec.seed_file))
+    });
+    let named = spec.mac.as_deref().filter(|_| current);
+    if card::is_as_asked(want, have) && named.is_none_or(|mac| card::has_mac(have, mac)) {
+        return None;
+    }
+    let to = card::corrected(want, have, named);
+    Some(Change { key: CARD.to_owned(), from: have.to_owned(), to })
+}
+
 /// Whether Proxmox's form of a setting says what we asked for: it adds MAC addresses and sizes,
 /// and sorts tags.
-fn same(key: &str, want: &str, have: &str) -> bool {
+pub fn same(key: &str, want: &str, have: &str) -> bool {
     match key {
         "tags" => tags(want) == tags(have),
-        "net0" | SEED_DRIVE => {
+        CARD => card::is_as_asked(want, have),
+        SEED_DRIVE => {
             let have = properties(have);
-            properties(want).iter().all(|(name, value)| {
-                let found = have.get(name).map(String::as_str);
-                // Proxmox leaves out what is its default.
-                found == Some(value) || (found.is_none() && name == "firewall" && value == "0")
-            })
+            properties(want).iter().all(|(name, value)| have.get(name) == Some(value))
         }
         "cpu" => want == have || properties(have).get("").is_some_and(|model| model == want),
         _ => want == have,
@@ -158,16 +238,13 @@ fn tags(text: &str) -> BTreeSet<String> {
     split.filter(|tag| !tag.is_empty()).map(str::to_lowercase).collect()
 }
 
-/// A property string as a map; what stands without a name has the empty one. A NIC's first part is
-/// `model` or `model=MAC`.
+/// A property string as a map; what stands first without a name has the empty one.
 fn properties(text: &str) -> BTreeMap<String, String> {
     text.split(',')
         .enumerate()
         .map(|(place, part)| match part.split_once('=') {
-            Some(("virtio" | "e1000" | "vmxnet3" | "rtl8139", _)) | None if place == 0 => {
-                (String::new(), part.split('=').next().unwrap_or(part).to_owned())
-            }
             Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None if place == 0 => (String::new(), part.to_owned()),
             None => (part.to_owned(), String::new()),
         })
         .collect()
@@ -180,27 +257,48 @@ mod tests {
     #[test]
     fn the_name_of_a_seed_tells_whether_more_than_kept_files_have_changed() {
         let (rest, one, two) = ("00112233aabb", "ccddeeff0011", "223344556677");
-        let now = format!("k8sha-c-lb1-{rest}{two}.iso");
-        let drive =
-            |hashes: &str| format!("local:iso/k8sha-c-lb1-{hashes}.iso,media=cdrom,size=4M");
-        assert!(lacks_only_kept(&drive(&format!("{rest}{one}")), &now));
-        assert!(!lacks_only_kept(&drive(&format!("{one}{one}")), &now));
-        assert!(!lacks_only_kept(&drive(one), &now), "a name of one hash says nothing of it");
-        assert!(!lacks_only_kept("none,media=cdrom", &now));
-        assert!(!lacks_only_kept(&drive(one), &format!("k8sha-c-lb1-{one}.iso")));
+        let drive = |hashes: &str| {
+            format!("local:iso/k8sha-seed-1a2b-lb1-{hashes}.iso,media=cdrom,size=4M")
+        };
+        let differ = |drive: &str, now: &str| differ_in_more_than_kept(seed_hashes(drive), now);
+        assert!(!differ(&drive(&format!("{rest}{one}")), &format!("{rest}{two}")));
+        assert!(differ(&drive(&format!("{one}{one}")), &format!("{rest}{two}")));
+        assert!(differ(&drive(one), two) && !differ(&drive(one), one));
+        assert_eq!(seed_hashes("none,media=cdrom"), "");
     }
 
     #[test]
-    fn a_seed_is_known_by_its_prefix_and_its_hashes() {
-        for (volume, is) in [
-            ("local:iso/k8sha-c-lb1-00112233aabb.iso", true),
-            ("local:iso/k8sha-c-lb1-00112233aabbccddeeff0011.iso", true),
-            ("local:iso/k8sha-c-lb1-2-00112233aabb.iso", false),
-            ("local:iso/k8sha-c-lb1-00112233.iso", false),
-            ("local:iso/ubuntu.iso", false),
-        ] {
-            assert_eq!(is_seed(volume, "k8sha-c-lb1-"), is, "{volume}");
-        }
+    fn a_seed_is_known_by_its_creation_whatever_clusters_and_nodes_are_called() {
+        let node = |name: &str| NodeName(name.to_owned());
+        let hashes = "00112233aabb";
+        let volume = |creation: &str, name: &str| {
+            format!("local:iso/{}", seed_file(creation, &node(name), hashes))
+        };
+        // Of clusters `prod` with the node `eu-m1` and `prod-eu` with `m1`.
+        assert!(is_seed_of(&volume("1a2b3c4d", "eu-m1"), "1a2b3c4d"));
+        assert!(!is_seed_of(&volume("5e6f7a8b", "m1"), "1a2b3c4d"));
+        assert!(!is_seed_of("local:iso/k8sha-prod-eu-m1-00112233aabb.iso", "prod"));
+        assert!(!is_seed_of("local:iso/ubuntu.iso", "1a2b3c4d"));
+        assert_eq!(seed_node(&volume("1a2b3c4d", "eu-m1"), "1a2b3c4d"), Some("eu-m1"));
+        assert_eq!(seed_node(&volume("1a2b3c4d", "eu-m1"), "1a2b"), None);
+        assert_eq!(seed_node("local:iso/k8sha-seed-1a2b3c4d-notes.iso", "1a2b3c4d"), None);
+        let mark = |cluster: &str, name: &str| Mark {
+            cluster: cluster.to_owned(),
+            node: Some(node(name)),
+            spec: String::new(),
+            creation: "1a2b3c4d".to_owned(),
+            machine: None,
+            read: None,
+        };
+        assert!(is_own_seed(&volume("1a2b3c4d", "eu-m1"), &mark("prod", "eu-m1")));
+        assert!(!is_own_seed(&volume("1a2b3c4d", "eu-m1"), &mark("prod", "m1")));
+        assert!(!is_own_seed(&volume("5e6f7a8b", "eu-m1"), &mark("prod", "eu-m1")));
+        let former = "local:iso/k8sha-prod-eu-m1-00112233aabb.iso";
+        assert!(is_own_seed(former, &mark("prod-eu", "m1")));
+        assert!(!is_own_seed(former, &mark("prod", "m1")));
+        assert!(!is_own_seed("none", &mark("prod", "m1")));
+        assert!(is_seed_name("local:iso/k8sha-prod-eu-m1-00112233aabb.iso"));
+        assert!(!is_seed_name("local:iso/k8sha-notes.iso"));
     }
 
     #[test]

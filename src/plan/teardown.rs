@@ -1,8 +1,10 @@
 //! Planning the removal of a cluster: only what carries our mark.
 
-use super::inventory::{Inventory, TemplateState, VmState};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::inventory::{Inventory, Making, OurVm, StrayReason, TemplateState, VmState};
 use super::{Action, Fate, Plan, Step, VmFate, spec};
-use crate::cluster::{Cluster, Etcd, HostName, Role, TemplateSource};
+use crate::cluster::{Cluster, Etcd, HostName, NodeName, Role, TemplateSource, VmId};
 
 /// How much is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +26,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         let needs = needs.into_iter().filter(known).collect();
         steps.push(Step { id, on, action, needs });
     };
-    let ours = |name| matches!(inventory.vms.get(name), Some(VmState::Ours(_)));
-    let any_master = cluster.with_role(Role::Master).any(|node| ours(&node.name));
+    let any_master =
+        cluster.with_role(Role::Master).any(|node| inventory.ours(&node.name).is_some());
     if matches!(cluster.etcd, Etcd::External { .. }) && !extent.keep_etcd && any_master {
         push(
             "forget-etcd".into(),
@@ -36,51 +38,64 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     }
     let mut vms = Vec::new();
     let mut gone: Vec<String> = Vec::new();
-    // Load balancers last: as long as a master lives, its API is reached through them.
-    let mut rows: Vec<_> = cluster.nodes.iter().collect();
-    rows.sort_by_key(|node| std::cmp::Reverse(node.role));
-    for node in rows {
-        let fate = match inventory.vms.get(&node.name) {
-            Some(VmState::Ours(vm)) => {
-                let id = format!("destroy/{}", node.name);
-                push(
-                    id.clone(),
-                    node.name.to_string(),
-                    Action::Destroy {
-                        node: node.name.clone(),
-                        host: HostName(vm.host.clone()),
-                        vmid: node.vmid,
-                    },
-                    vec!["forget-etcd".into()],
-                );
-                gone.push(id);
-                Fate::Destroyed
-            }
+    let mut going: BTreeSet<(HostName, VmId)> = BTreeSet::new();
+    for (node, role, vm) in machines(cluster, inventory) {
+        let id = format!("destroy/{node}/{}", vm.vmid);
+        push(
+            id.clone(),
+            node.to_string(),
+            Action::Destroy {
+                node: node.clone(),
+                host: vm.host.clone(),
+                vmid: vm.vmid,
+                creation: vm.mark.creation.clone(),
+            },
+            vec!["forget-etcd".into()],
+        );
+        gone.push(id);
+        going.insert((vm.host.clone(), vm.vmid));
+        let (host, vmid, fate) = (vm.host.clone(), vm.vmid, Fate::Destroyed);
+        vms.push(VmFate { node, role, host, vmid, fate });
+    }
+    for node in &cluster.nodes {
+        match inventory.vms.get(&node.name) {
+            Some(VmState::Ours(_)) => continue,
             Some(VmState::Foreign { host, name, why }) => {
                 notices
                     .push(format!("VM {} on {host} (`{name}`) stays as it is: {why}", node.vmid));
-                Fate::Absent
             }
-            _ => Fate::Absent,
-        };
+            Some(VmState::Underway { host, vmid, lock, empty, .. }) => {
+                let clear = match empty {
+                    true => format!("; `qm unlock {vmid} && qm destroy {vmid}` removes it"),
+                    false => String::new(),
+                };
+                notices.push(format!(
+                    "VM {vmid} on {host} (lock `{lock}`) stays: it does not carry our mark{clear}"
+                ));
+            }
+            _ => {}
+        }
         vms.push(VmFate {
             node: node.name.clone(),
             role: node.role,
             host: node.host.clone(),
             vmid: node.vmid,
-            fate,
+            fate: Fate::Absent,
         });
-        let prefix = spec::seed_prefix(cluster, node);
-        for (host, state) in &inventory.hosts {
-            for volume in state.isos.iter().filter(|volume| spec::is_seed(volume, &prefix)) {
-                push(
-                    format!("remove/{host}/{volume}"),
-                    host.to_string(),
-                    Action::RemoveVolume { host: host.clone(), volume: volume.clone() },
-                    vec![format!("destroy/{}", node.name)],
-                );
-            }
-        }
+    }
+    for twin in inventory.strays.iter().filter(|stray| stray.why == StrayReason::Twin) {
+        notices.push(format!(
+            "VM {} on {} stays: it carries the mark of {} as well, as a copy of that VM does",
+            twin.vm.vmid, twin.vm.host, twin.node
+        ));
+    }
+    let (seeds, kept) = seeds(cluster, inventory);
+    for (host, volume) in seeds {
+        let action = Action::RemoveVolume { host: host.clone(), volume: volume.clone() };
+        push(format!("remove/{host}/{volume}"), host.to_string(), action, gone.clone());
+    }
+    for (host, volume, user) in kept {
+        notices.push(format!("{volume} on {host} stays: {user} has it in a drive"));
     }
     if !extent.keep_templates {
         for (name, state) in &inventory.hosts {
@@ -92,7 +107,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                     .into_iter()
                     .flatten()
                     .filter(|clone| {
-                        !cluster.nodes.iter().any(|node| node.vmid == **clone && ours(&node.name))
+                        let shared = inventory.one_cluster;
+                        !going.iter().any(|(at, vmid)| vmid == *clone && (shared || at == name))
                     })
                     .map(ToString::to_string)
                     .collect();
@@ -137,5 +153,117 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         vms,
         steps,
         notices,
+        differences: Vec::new(),
+        unwell: Vec::new(),
+        look_again: Vec::new(),
     }
+}
+
+/// What Proxmox VE would refuse in the middle of a removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What stands in the way.
+    pub said: String,
+    /// The commands that clear it, on its host.
+    pub fix: String,
+}
+
+/// All that Proxmox VE would refuse to remove of a plan: protected and locked VMs and templates.
+pub fn obstacles(cluster: &Cluster, inventory: &Inventory, plan: &Plan) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    for (_, _, vm) in machines(cluster, inventory) {
+        let runs = matches!(vm.making, Some(Making::Runs { .. }));
+        found.extend(obstacle("VM", vm.vmid, &vm.host, &vm.config, runs));
+    }
+    for step in &plan.steps {
+        let Action::RemoveTemplate { host, vmid } = &step.action else { continue };
+        let templates = inventory.hosts.get(host).map(|state| &state.templates);
+        let sources = &cluster.proxmox.hosts[host].templates;
+        for (os, state) in templates.into_iter().flatten() {
+            if let TemplateState::Ours { settings, .. } = state
+                && sources.get(os).is_some_and(|source| source.vmid() == *vmid)
+            {
+                found.extend(obstacle("template", *vmid, host, settings, false));
+            }
+        }
+    }
+    found
+}
+
+fn obstacle(
+    what: &str,
+    vmid: VmId,
+    host: &HostName,
+    settings: &BTreeMap<String, String>,
+    runs: bool,
+) -> Option<Obstacle> {
+    if settings.get("protection").is_some_and(|value| value == "1") {
+        return Some(Obstacle {
+            said: format!("{what} {vmid} on {host} has `protection` set"),
+            fix: format!("qm set {vmid} --protection 0     (on {host})"),
+        });
+    }
+    let lock = settings.get("lock").filter(|lock| !lock.is_empty())?;
+    let fix = match runs {
+        true => "a task is at work on it: run again when it has ended".to_owned(),
+        false => format!(
+            "pvenode task list --source active     (on {host}; if no task is at work on it:)\n\
+             qm unlock {vmid}"
+        ),
+    };
+    Some(Obstacle { said: format!("{what} {vmid} on {host} is locked ({lock})"), fix })
+}
+
+/// Every VM with this cluster's mark, with a row or not. Load balancers last: as long as a master
+/// lives, its API is reached through them.
+fn machines<'a>(cluster: &Cluster, inventory: &'a Inventory) -> Vec<(NodeName, Role, &'a OurVm)> {
+    let rows = cluster.nodes.iter().filter_map(|node| {
+        let vm = inventory.ours(&node.name)?;
+        Some((node.name.clone(), node.role, vm))
+    });
+    // Of two VMs with one node's mark, the one that the row does not take may be a person's copy.
+    let strays = inventory
+        .strays
+        .iter()
+        .filter(|stray| stray.why != StrayReason::Twin)
+        .map(|stray| (stray.node.clone(), stray.vm.role().unwrap_or(Role::Worker), &stray.vm));
+    let mut all: Vec<_> = rows.chain(strays).collect();
+    all.sort_by_key(|(_, role, _)| std::cmp::Reverse(*role));
+    all
+}
+
+type Seeds = BTreeSet<(HostName, String)>;
+
+/// The seeds that are ours by the creation in their names, or by the drive of a VM of ours; and those
+/// of them that a VM of another cluster has in a drive, which stay.
+fn seeds(cluster: &Cluster, inventory: &Inventory) -> (Seeds, Vec<(HostName, String, String)>) {
+    let own = machines(cluster, inventory);
+    let creations: BTreeSet<&str> = own
+        .iter()
+        .map(|(.., vm)| vm.mark.creation.as_str())
+        .chain([&*inventory.creation])
+        .collect();
+    let attached: BTreeSet<String> = own
+        .iter()
+        .filter_map(|(.., vm)| vm.config.get(spec::SEED_DRIVE))
+        .map(|drive| drive.split(',').next().unwrap_or(drive).to_owned())
+        .collect();
+    let (mut seeds, mut kept) = (Seeds::new(), Vec::new());
+    for (host, state) in &inventory.hosts {
+        for volume in &state.isos {
+            let ours = creations.iter().any(|creation| spec::is_seed_of(volume, creation))
+                || (attached.contains(volume) && spec::is_seed_name(volume));
+            if !ours {
+                continue;
+            }
+            let other = state.attached.iter().find(|(_, held)| held.contains(volume));
+            match other.filter(|(vmid, _)| !own.iter().any(|(.., vm)| vm.vmid == **vmid)) {
+                Some((vmid, _)) => kept.push((host.clone(), volume.clone(), format!("VM {vmid}"))),
+                None => {
+                    seeds.insert((host.clone(), volume.clone()));
+                }
+            }
+        }
+    }
+    (seeds, kept)
 }

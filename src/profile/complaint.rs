@@ -7,6 +7,14 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
+use super::excerpt::{Excerpt, Lines, visible};
+use crate::text::{Styled, cut, lines, one_line};
+
+/// More complaints than anybody reads at once.
+const SHOWN: usize = 50;
+/// A longer message than anybody reads, in characters: a value that is quoted may be of any length.
+const MESSAGE_MOST: usize = 400;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,21 +60,21 @@ impl Complaint {
     }
 
     fn new(severity: Severity, message: String) -> Self {
-        let message = masked(&message).into_owned();
+        let message = cut(&masked(&message), MESSAGE_MOST).into_owned();
         Self { severity, message, spans: Vec::new(), hint: None }
     }
 
     /// Adds a place, with a label that may be empty.
     #[must_use]
     pub fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.spans.push((span, label.into()));
+        self.spans.push((span, one_line(&cut(&label.into(), MESSAGE_MOST)).into_owned()));
         self
     }
 
     /// Says what to try next.
     #[must_use]
     pub fn help(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(cut(&hint.into(), MESSAGE_MOST).into_owned());
         self
     }
 
@@ -77,19 +85,35 @@ impl Complaint {
 }
 
 /// Shows complaints the way that rustc shows its own: message, file, line, column, the line with
-/// carets and labels, and the hint.
-pub fn render(complaints: &[Complaint], name: &str, text: &str, colour: Colour) -> String {
+/// carets and labels, and the hint. Of very many the first errors are shown, and the number of the
+/// others.
+pub fn render(complaints: &[Complaint], name: &str, text: &str, colour: Colour) -> Styled {
     let renderer = match colour {
         Colour::Off => Renderer::plain(),
         Colour::On => Renderer::styled(),
     };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
-    let text = &masked(text);
-    complaints
-        .iter()
-        .map(|complaint| renderer.render(&[report(complaint, name, text)]))
-        .collect::<Vec<_>>()
-        .join("\n\n")
+    let (name, text) = (one_line(name), masked(text));
+    let text = Lines::new(visible(&text));
+    let all = complaints.len() <= SHOWN;
+    let shown = complaints.iter().filter(|one| all || one.severity == Severity::Error);
+    let mut parts: Vec<String> = shown
+        .take(SHOWN)
+        .map(|complaint| {
+            let (message, hint) = (one_line(&complaint.message), complaint.hint.as_deref());
+            let hint = hint.map(|hint| lines(hint).join("\n"));
+            let excerpt = text.excerpt(&complaint.spans);
+            let report = report(complaint, &message, &name, &excerpt, hint.as_deref());
+            renderer.render(&[report])
+        })
+        .collect();
+    if !all {
+        let shown = parts.len();
+        let errors = complaints.iter().filter(|one| one.severity == Severity::Error).count();
+        let (errors_left, warnings) = (errors - shown, complaints.len() - errors);
+        parts.push(format!("… and {errors_left} more errors and {warnings} warnings"));
+    }
+    Styled::ours(parts.join("\n\n"))
 }
 
 /// The text with every private key (RFC 7468) starred out, at the same length in bytes, so that a
@@ -120,33 +144,33 @@ fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-fn report<'a>(complaint: &'a Complaint, name: &'a str, text: &'a str) -> Group<'a> {
+fn report<'a>(
+    complaint: &'a Complaint,
+    message: &'a str,
+    name: &'a str,
+    excerpt: &'a Excerpt,
+    hint: Option<&'a str>,
+) -> Group<'a> {
     let level = match complaint.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(complaint.message.as_str()));
+    let mut group = Group::with_title(level.primary_title(message));
     if complaint.spans.is_empty() {
         group = group.element(Origin::path(name));
     } else {
-        let marks = complaint.spans.iter().enumerate().map(|(nth, (span, label))| {
+        let marks = excerpt.marks.iter().enumerate().map(|(nth, (span, label))| {
             let kind = if nth == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
             let label = (!label.is_empty()).then_some(label.as_str());
-            kind.span(whole_characters(span, text)).label(label)
+            kind.span(span.clone()).label(label)
         });
-        group = group.element(Snippet::source(text).path(name).annotations(marks));
+        let snippet = Snippet::source(excerpt.text.as_str()).line_start(excerpt.line).path(name);
+        group = group.element(snippet.annotations(marks));
     }
-    if let Some(hint) = &complaint.hint {
-        group = group.element(Level::HELP.message(hint.as_str()));
+    if let Some(hint) = hint {
+        group = group.element(Level::HELP.message(hint));
     }
     group
-}
-
-/// The range, cut to the text and widened to whole characters: a renderer slices by it.
-fn whole_characters(span: &Range<usize>, text: &str) -> Range<usize> {
-    let start = text.floor_char_boundary(span.start.min(text.len()));
-    let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
-    start..end
 }
 
 #[cfg(test)]
@@ -172,6 +196,44 @@ mod tests {
         let complaints = [Complaint::warning("mind the gap").at(0..1, "")];
         assert!(!render(&complaints, "x", "a", Colour::Off).contains('\x1b'));
         assert!(render(&complaints, "x", "a", Colour::On).contains('\x1b'));
+    }
+
+    #[test]
+    fn nothing_in_a_profile_styles_or_moves_what_is_shown_of_it() {
+        let text = "a\u{9b}31m: \x1b]52;c;eA==\x07 \u{202e}b\r\n";
+        let complaint = Complaint::error(format!("`{text}` is wrong"))
+            .at(3..9, format!("as {text}"))
+            .help(format!("not\nerror: {text}"));
+        for (colour, name) in [(Colour::Off, text), (Colour::On, text)] {
+            let shown = render(std::slice::from_ref(&complaint), name, text, colour);
+            let bare: String = shown
+                .split('\x1b')
+                .map(|part| {
+                    // What our own colours leave: `[31m` and the like.
+                    part.strip_prefix('[')
+                        .and_then(|part| part.split_once('m'))
+                        .map_or(part, |(_, rest)| rest)
+                })
+                .collect();
+            assert!(bare.chars().all(|c| c == '\n' || !c.is_control()), "{bare:?}");
+            assert!(!bare.contains('\u{202e}') && !shown.contains("\x1b]"), "{bare:?}");
+        }
+    }
+
+    #[test]
+    fn of_very_many_complaints_some_are_shown_and_the_others_counted() {
+        let text = "x: 1\n".repeat(300);
+        let mut complaints = vec![Complaint::warning("mind"); 3];
+        complaints.extend((0..200).map(|nth| Complaint::error("no").at(nth * 5..nth * 5 + 1, "")));
+        let shown = render(&complaints, "x", &text, Colour::Off);
+        assert_eq!(shown.matches("error: no").count(), SHOWN);
+        assert!(shown.ends_with("… and 150 more errors and 3 warnings"), "{shown}");
+    }
+
+    #[test]
+    fn a_value_without_end_is_not_quoted_whole() {
+        let complaint = Complaint::error(format!("`{}` is no name", "x".repeat(1 << 20)));
+        assert!(complaint.message.len() < 500 && complaint.message.contains("more characters"));
     }
 
     #[test]

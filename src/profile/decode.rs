@@ -1,7 +1,8 @@
 //! From a tree to typed values, past every fault.
 //!
 //! A serde implementation stops at the first fault. [`decode`] notes it, cuts the faulty node out
-//! of the tree and starts again, until what is left can be read. Every field of
+//! of the tree and starts again, until what is left can be read. Unknown keys, of which a file that
+//! is no profile has very many, are all found at once. Every field of
 //! [`super::raw`] is optional, so a cut never causes a complaint of its own.
 
 use std::collections::BTreeSet;
@@ -18,8 +19,8 @@ use super::complaint::Complaint;
 use super::fault::Fault;
 use super::tree::{Kind, Node};
 
-/// More complaints than anybody reads at once.
-const FAULTS_MAX: usize = 200;
+/// How many faults are found one by one, each of which costs another reading of the tree.
+const FAULTS_MAX: usize = 100;
 
 /// What could be read, and what could not.
 pub(super) struct Decoded<T> {
@@ -28,14 +29,14 @@ pub(super) struct Decoded<T> {
     /// One complaint per fault.
     pub complaints: Vec<Complaint>,
     /// The keys (with the id of their map) that were cut out, or surely meant by one that was:
-    /// nobody needs to hear that they are missing.
+    /// no one needs to hear that they are missing.
     pub cut: BTreeSet<(usize, String)>,
 }
 
 /// Reads all that can be read.
 pub(super) fn decode<T: for<'de> Deserialize<'de>>(mut root: Node) -> Decoded<T> {
     let mut decoded = Decoded { value: None, complaints: Vec::new(), cut: BTreeSet::new() };
-    while decoded.complaints.len() < FAULTS_MAX {
+    for _ in 0..FAULTS_MAX {
         let fault = match T::deserialize(De { node: &root }) {
             Ok(value) => {
                 decoded.value = Some(value);
@@ -43,6 +44,17 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(mut root: Node) -> Decoded<T>
             }
             Err(fault) => fault,
         };
+        if let (Some(known), Some(id)) = (fault.known, fault.node)
+            && let Some((map, unknown)) = root.cut_unknown(id, known)
+        {
+            for (key, text) in unknown {
+                let fault: Fault = serde::de::Error::unknown_field(&text, known);
+                decoded.complaints.push(complaint(&fault, Some(&key)));
+                decoded.cut.extend(fault.meant.map(|meant| (map, meant.to_owned())));
+                decoded.cut.insert((map, text));
+            }
+            continue;
+        }
         let place = fault.node.and_then(|id| find(&root, id)).cloned();
         if !fault.silent {
             decoded.complaints.push(complaint(&fault, place.as_ref()));

@@ -18,13 +18,15 @@ pub(super) struct Fault {
     pub hint: Option<String>,
     /// The known key that an unknown one is likely to mean.
     pub meant: Option<&'static str>,
+    /// The keys that are known there, where an unknown one was found.
+    pub known: Option<&'static [&'static str]>,
     /// Whether it only follows from an earlier cut.
     pub silent: bool,
 }
 
 impl Fault {
     pub fn new(message: String) -> Self {
-        Self { node: None, message, hint: None, meant: None, silent: false }
+        Self { node: None, message, hint: None, meant: None, known: None, silent: false }
     }
 
     /// Says where, unless that is known more exactly already.
@@ -62,12 +64,12 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let meant = closest(field, expected);
+        let (meant, known) = (closest(field, expected), Some(expected));
         let hint = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("known here: {}", listed(expected.iter().copied())),
         };
-        Self { meant, hint: Some(hint), ..Self::new(format!("unknown key `{field}`")) }
+        Self { meant, known, hint: Some(hint), ..Self::new(format!("unknown key `{field}`")) }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -81,31 +83,15 @@ impl de::Error for Fault {
 
 /// The candidate that the word is likely a misspelling of.
 pub(super) fn closest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
+    let length = word.chars().count();
     candidates
         .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
+        // A long word is no misspelling, and comparing it would cost its length.
+        .filter(|candidate| length.abs_diff(candidate.chars().count()) <= 4)
+        .map(|candidate| (strsim::levenshtein(word, candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
         .min()
         .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, or more than any use for words that are not of similar length.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 4 {
-        return usize::MAX;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use super::decode::decode;
 use super::raw::Profile;
 use super::tree;
 use crate::cluster::Cluster;
+use crate::files::{Kind, read_text};
+use crate::text::{Styled, one_line};
 
 /// The profiles that are part of the program: name and text.
 pub const EMBEDDED: &[(&str, &str)] = &[
@@ -49,7 +51,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// The warnings as text; empty when there are none.
-    pub fn render_warnings(&self, colour: Colour) -> String {
+    pub fn render_warnings(&self, colour: Colour) -> Styled {
         render(&self.warnings, &self.source.name, &self.source.text, colour)
     }
 }
@@ -65,9 +67,9 @@ pub struct Rejected {
 
 impl Rejected {
     /// The complaints as text, and how many there are.
-    pub fn render(&self, colour: Colour) -> String {
+    pub fn render(&self, colour: Colour) -> Styled {
         let complaints = render(&self.complaints, &self.source.name, &self.source.text, colour);
-        format!("{complaints}\n\nerror: {self}")
+        Styled::ours(format!("{complaints}\n\nerror: {}", one_line(&self.to_string())))
     }
 }
 
@@ -122,7 +124,7 @@ pub fn find(which: &str) -> Result<Source, LoadError> {
         which.contains(['/', '\\']) || which.ends_with(".yaml") || which.ends_with(".yml");
     if is_file {
         let path = Path::new(which);
-        let text = std::fs::read_to_string(path)
+        let text = read_text(path, Kind::Profile)
             .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
         return Ok(Source { name: which.to_owned(), text, base });

@@ -19,9 +19,10 @@ mod offline;
 use super::at::EITHER;
 pub use super::at::{At, Section, Table, Written};
 pub use super::written::{
-    AccountName, AtOnce, Bridge, CertificateDigest, ClusterName, DnsLabel, DnsName, EtcdUrl,
-    FilePath, Gib, HostAddress, HostKeyLine, HostPort, HttpsUrl, ImageRepository, Mib, MirrorUrl,
-    NodePath, PoolName, Port, PublicKey, PveUrl, SecureUrl, Sha256, StorageName, UserName, Vlan,
+    AccountName, AtOnce, Bridge, CertificateDigest, ClusterName, CpuType, DnsLabel, DnsName,
+    EtcdUrl, FilePath, Gib, HostAddress, HostKeyLine, HostPort, HttpsUrl, ImageRepository, Mib,
+    MirrorUrl, NodePath, PoolName, Port, PublicKey, PveNode, PveUrl, SecureUrl, Sha256,
+    StorageName, UserName, Vlan,
 };
 use crate::cluster::{CalicoDataplane, CloneMode, Failover, Kernel, ProxyMode, Role, Version};
 pub use offline::{Download, ImageArchive, Mirrors};
@@ -40,8 +41,7 @@ pub struct Profile {
     /// What kubeadm is asked for.
     #[schemars(required)]
     pub kubernetes: Option<Section<Kubernetes>>,
-    /// Where the cluster's state lives: `stacked`, `external` with endpoints and files, or
-    /// `machines` with rows of role `etcd`.
+    /// Where the cluster's state lives: `stacked`, `external`, or `machines` (rows of role `etcd`).
     #[schemars(required)]
     pub etcd: Option<Etcd>,
     /// Settings of keepalived on the load balancers.
@@ -182,7 +182,7 @@ pub struct Pods {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cni {
-    /// None: the nodes stay NotReady until somebody installs one.
+    /// None: the nodes stay NotReady until one is installed.
     None,
     /// Cilium, installed by its own command-line tool.
     Cilium(Section<Cilium>),
@@ -255,7 +255,7 @@ pub struct ExternalEtcd {
     pub files: Option<Section<EtcdFiles>>,
     /// Which Proxmox host a member lives on, by endpoint or address; for the warning about what
     /// the loss of a host costs.
-    pub hosts: Option<Table<At<DnsLabel>>>,
+    pub hosts: Option<Table<At<PveNode>>>,
 }
 
 /// What an API server needs to talk to etcd.
@@ -328,7 +328,7 @@ pub struct Jump {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxmox {
-    /// The hosts by their Proxmox node name, such as `pve1`.
+    /// The hosts by their Proxmox node name, such as `pve1`, spelled as Proxmox spells it.
     #[schemars(required)]
     pub hosts: Option<Table<Section<Host>>>,
     /// The pool that the VMs join; it must be there already.
@@ -336,7 +336,7 @@ pub struct Proxmox {
     /// How a VM's disk is made from the template's; `linked` unless said otherwise.
     pub clone: Option<At<CloneMode>>,
     /// The QEMU CPU type; `x86-64-v2-AES` unless said otherwise.
-    pub cpu: Option<At<String>>,
+    pub cpu: Option<At<CpuType>>,
     /// How many clones may run at once per host and storage; 4 unless said otherwise.
     pub parallel_clones: Option<At<usize>>,
     /// How the hosts themselves are reached by SSH; only `k8sha routes` does that.

@@ -4,14 +4,25 @@
 //! version becomes a float and no name a boolean. Anchors and aliases are refused (shared columns
 //! belong under `defaults`), which also leaves no way to write a small file with a huge meaning.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
 use super::complaint::Complaint;
+use super::hidden;
 
 /// More values than any profile has: a table of 800 rows with every column written out.
 const NODES_MAX: usize = 20_000;
+
+/// More lines than any profile has: the same table with each column on a line of its own.
+const LINES_MAX: usize = 10_000;
+
+/// A longer line than any profile has, in bytes.
+const LINE_MAX: usize = 16 * 1024;
+
+/// A longer list than any profile has: VMIDs, addresses and hosts end before.
+const LIST_MAX: usize = 1_000;
 
 /// Deeper nesting than any profile has.
 const DEPTH_MAX: usize = 16;
@@ -60,7 +71,7 @@ impl Node {
             Kind::Scalar { .. } => "a single value",
             Kind::List(_) => "a list",
             Kind::Map { .. } => "keys with values",
-            Kind::Refused => "an alias",
+            Kind::Refused => "a refused value",
         }
     }
 
@@ -97,8 +108,43 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Cuts all entries with keys that are not known out of the map that has this key. Gives the
+    /// id of the map, and the keys with their texts.
+    pub fn cut_unknown(
+        &mut self,
+        key: usize,
+        known: &[&str],
+    ) -> Option<(usize, Vec<(Node, String)>)> {
+        match &mut self.kind {
+            Kind::Scalar { .. } | Kind::Refused => None,
+            Kind::List(items) => items.iter_mut().find_map(|item| item.cut_unknown(key, known)),
+            Kind::Map { entries, cut } => {
+                if !entries.iter().any(|(other, _)| other.id == key) {
+                    return entries.iter_mut().find_map(|(_, value)| value.cut_unknown(key, known));
+                }
+                *cut = true;
+                let mut unknown = Vec::new();
+                for (key, value) in std::mem::take(entries) {
+                    match &key.kind {
+                        Kind::Scalar { text, .. } if !known.contains(&text.as_str()) => {
+                            let text = text.clone();
+                            unknown.push((key, text));
+                        }
+                        _ => entries.push((key, value)),
+                    }
+                }
+                (!unknown.is_empty()).then_some((self.id, unknown))
+            }
+        }
+    }
+}
+
 /// Reads the text. Without a tree there is at least one complaint.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
+    if let Some(complaint) = oversized(text) {
+        return (None, vec![complaint]);
+    }
     let mut builder = Builder { text, ..Builder::default() };
     let options = granit_parser::options! { emit_comments: false, emit_anchor_events: true };
     for next in Parser::new_from_str_with_options(text, options) {
@@ -117,9 +163,25 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
     }
     if builder.root.is_none() && builder.complaints.is_empty() {
         let hint = "start from a profile that is known to be right: `profiles/k8s1.yaml`";
-        builder.complaints.push(Complaint::error("the profile is empty").help(hint));
+        let complaint = Complaint::error("the profile is empty").at(0..0, "");
+        builder.complaints.push(complaint.help(hint));
     }
     (builder.root, builder.complaints)
+}
+
+/// What is wrong with the text's measures. Its lines are shown with complaints, so they are bounded.
+fn oversized(text: &str) -> Option<Complaint> {
+    let long = text.lines().position(|line| line.len() > LINE_MAX);
+    if let Some(long) = long {
+        let text = format!("line {} is longer than {LINE_MAX} bytes", long + 1);
+        return Some(Complaint::error(text));
+    }
+    let count = text.lines().count();
+    (count > LINES_MAX).then(|| {
+        Complaint::error(format!(
+            "the profile is too large: {count} lines, the most is {LINES_MAX}"
+        ))
+    })
 }
 
 fn syntax(text: &str, error: &granit_parser::ScanError) -> Complaint {
@@ -137,6 +199,8 @@ struct Open {
     node: Node,
     /// The key that waits for its value.
     key: Option<Node>,
+    /// The keys so far and where they are.
+    seen: HashMap<String, Range<usize>>,
 }
 
 #[derive(Default)]
@@ -153,8 +217,15 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, ..) => {
                 let plain = style == ScalarStyle::Plain;
-                let node = self.node(span, Kind::Scalar { text: text.into_owned(), plain })?;
-                self.close(node);
+                let kind = match hidden::first(&text) {
+                    None => Kind::Scalar { text: text.into_owned(), plain },
+                    Some(found) => {
+                        self.complaints.push(hidden::complaint(&text, found, span.clone()));
+                        Kind::Refused
+                    }
+                };
+                let node = self.node(span, kind)?;
+                self.close(node)?;
             }
             Event::SequenceStart(..) => self.start(span, Kind::List(Vec::new()))?,
             Event::MappingStart(..) => {
@@ -164,13 +235,13 @@ impl Builder<'_> {
                 if let Some(mut open) = self.open.pop() {
                     open.node.span.end = span.end.max(open.node.span.start);
                     open.node.head = head(&open.node, self.text);
-                    self.close(open.node);
+                    self.close(open.node)?;
                 }
             }
             Event::Alias(_) => {
                 self.complaints.push(no_aliases(&span));
                 let node = self.node(span, Kind::Refused)?;
-                self.close(node);
+                self.close(node)?;
             }
             Event::Anchor(..) => self.complaints.push(no_aliases(&span)),
             Event::DocumentStart(..) if self.root.is_some() => {
@@ -199,31 +270,41 @@ impl Builder<'_> {
             return Err(Box::new(Complaint::error(text).at(span, "")));
         }
         let node = self.node(span, kind)?;
-        self.open.push(Open { node, key: None });
+        self.open.push(Open { node, key: None, seen: HashMap::new() });
         Ok(())
     }
 
     /// Puts a finished node where it belongs.
-    fn close(&mut self, node: Node) {
-        let Some(Open { node: parent, key }) = self.open.last_mut() else {
+    fn close(&mut self, node: Node) -> Result<(), Box<Complaint>> {
+        let Some(Open { node: parent, key, seen }) = self.open.last_mut() else {
             self.root.get_or_insert(node);
-            return;
+            return Ok(());
         };
         match &mut parent.kind {
             Kind::Scalar { .. } | Kind::Refused => {}
+            Kind::List(items) if items.len() >= LIST_MAX => {
+                let text = format!("a list of more than the {LIST_MAX} entries that one may have");
+                return Err(Box::new(Complaint::error(text).at(node.head, "")));
+            }
             Kind::List(items) => items.push(node),
             Kind::Map { entries, .. } => match key.take() {
                 None => *key = Some(node),
                 Some(key) => {
-                    let twin = entries.iter().find(|(other, _)| same_text(other, &key));
-                    if let Some((twin, _)) = twin {
+                    let word = match &key.kind {
+                        Kind::Scalar { text, .. } => Some(text.clone()),
+                        _ => None,
+                    };
+                    if let Some(twin) = word.as_ref().and_then(|word| seen.get(word)) {
                         let name = self.text.get(key.span.clone()).unwrap_or_default();
                         self.complaints.push(
                             Complaint::error(format!("the key `{name}` is there twice"))
                                 .at(key.span.clone(), "again here")
-                                .at(twin.span.clone(), "first here"),
+                                .at(twin.clone(), "first here"),
                         );
-                        return;
+                        return Ok(());
+                    }
+                    if let Some(word) = word {
+                        seen.insert(word, key.span.clone());
                     }
                     let mut value = node;
                     if !matches!(value.kind, Kind::Scalar { .. }) && !is_flow(&value, self.text) {
@@ -233,6 +314,7 @@ impl Builder<'_> {
                 }
             },
         }
+        Ok(())
     }
 }
 
@@ -240,13 +322,6 @@ fn no_aliases(span: &Range<usize>) -> Complaint {
     Complaint::error("anchors (`&`) and aliases (`*`) are not read in a profile")
         .at(span.clone(), "")
         .help("columns that rows share belong under `defaults`")
-}
-
-fn same_text(a: &Node, b: &Node) -> bool {
-    match (&a.kind, &b.kind) {
-        (Kind::Scalar { text: a, .. }, Kind::Scalar { text: b, .. }) => a == b,
-        _ => false,
-    }
 }
 
 fn is_flow(node: &Node, text: &str) -> bool {
@@ -318,7 +393,15 @@ mod tests {
     fn nesting_and_size_are_bounded() {
         let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
         assert!(messages(&deep)[0].contains("nested deeper"));
-        let large = format!("[{}]", "1,".repeat(NODES_MAX + 1));
+        let large = "a:\n- 1\n- 2\n- 3\n- 4\n".repeat(2);
+        assert_eq!(messages(&large).len(), 1, "small enough but for the repeated key");
+        let row = format!("[{}],\n", "1,".repeat(LIST_MAX));
+        let large = format!("[{}]", row.repeat(NODES_MAX / LIST_MAX + 1));
         assert!(messages(&large)[0].contains("too large"));
+        let long = format!("[{}]", "1,\n".repeat(LIST_MAX + 1));
+        assert!(messages(&long)[0].contains("a list of more than"));
+        assert!(messages(&"\n".repeat(LINES_MAX + 1))[0].contains("too large: 10001 lines"));
+        let wide = format!("a: 1\nb: {}\n", "x".repeat(LINE_MAX));
+        assert_eq!(messages(&wide), ["line 2 is longer than 16384 bytes"]);
     }
 }

@@ -1,18 +1,23 @@
 //! Reading an answer: which fault a status, a reason phrase or a broken connection stands for.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use hyper::ext::ReasonPhrase;
+use reqwest::header::LOCATION;
 use reqwest::{Response, StatusCode};
 
 use crate::cluster::HostName;
+use crate::limits::{excerpt, http, size, span};
 
+use super::body::{self, Foreign, Stop};
 use super::client::Request;
-use super::error::{Denial, Error, Identity, Refusal, Stranger};
+use super::error::{Denial, Error, Identity, Odd, OddAnswer, Refusal, Stranger};
 use super::tls::CertificateRefused;
 use super::wire::ErrorBody;
 
-const PERMISSION: &str = "Permission check failed";
+pub(super) const PERMISSION: &str = "Permission check failed";
 
 /// What is known when an answer comes in.
 pub(super) struct Answer<'a> {
@@ -20,6 +25,8 @@ pub(super) struct Answer<'a> {
     pub endpoint: &'a str,
     pub identity: &'a Identity,
     pub request: &'a Request,
+    /// How long the request and its answer may take.
+    pub time: Duration,
 }
 
 impl Answer<'_> {
@@ -27,22 +34,69 @@ impl Answer<'_> {
     pub async fn read(&self, outcome: Result<Response, reqwest::Error>) -> Result<Vec<u8>, Error> {
         let response = outcome.map_err(|error| self.broken(&error))?;
         let status = response.status();
-        let reason = reason(&response);
-        let body = response.bytes().await;
         if status.is_success() {
-            return body.map(Into::into).map_err(|error| self.broken(&error));
+            return self.good(response).await;
         }
+        if status.is_redirection() {
+            let to = response.headers().get(LOCATION).map(|to| to.as_bytes()).unwrap_or_default();
+            let to = excerpt(&String::from_utf8_lossy(to), 200);
+            return Err(self.odd(Odd::Redirect { status: status.as_u16(), to }));
+        }
+        let reason = reason(&response);
         // Most refusals have a body that repeats the reason; some have none, and one that breaks off
-        // is as good as none.
-        let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+        // or does not end is as good as none.
+        let body = body::read(response, http::REFUSAL_BYTES).await.unwrap_or_default();
+        let body = match body::overweight(&body) {
+            None => serde_json::from_slice(&body).unwrap_or_default(),
+            Some(_) => ErrorBody::default(),
+        };
         Err(self.refused(status, reason, body))
+    }
+
+    async fn good(&self, response: Response) -> Result<Vec<u8>, Error> {
+        match body::foreign(response.headers()) {
+            None => {}
+            Some(Foreign::Coded(coding)) => return Err(self.odd(Odd::Coded(coding))),
+            Some(Foreign::Kind(kind)) => {
+                let page = body::read(response, http::REFUSAL_BYTES).await.unwrap_or_default();
+                return Err(self.odd(Odd::NotJson { kind, title: body::title(&page) }));
+            }
+        }
+        let most = self.request.bulk.bytes();
+        let body = body::read(response, most).await.map_err(|stop| match stop {
+            Stop::TooLong => self.odd(Odd::TooMuch(size(most))),
+            Stop::Broken(error, bytes) if error.is_timeout() => {
+                let time = span(self.time);
+                self.unanswered(format!("its answer did not end within {time}; {bytes} bytes came"))
+            }
+            Stop::Broken(error, bytes) if bytes > 0 => {
+                let why = root_cause(&error, "the connection was closed");
+                self.unanswered(format!("its answer broke off after {bytes} bytes: {why}"))
+            }
+            Stop::Broken(error, _) => self.broken(&error),
+        })?;
+        match body::overweight(&body) {
+            None => Ok(body),
+            Some(limit) => Err(self.odd(Odd::TooMuch(limit))),
+        }
+    }
+
+    /// An answer that Proxmox VE never gives.
+    fn odd(&self, what: Odd) -> Error {
+        Error::Odd(Box::new(OddAnswer {
+            host: self.host.clone(),
+            endpoint: self.endpoint.to_owned(),
+            call: self.request.label.clone(),
+            what,
+            written: !self.request.is_harmless,
+        }))
     }
 
     fn refused(&self, status: StatusCode, reason: String, body: ErrorBody) -> Error {
         let host = self.host.clone();
         let call = self.request.label.clone();
         let who = self.identity.clone();
-        let message = body.message.trim().to_owned();
+        let message = excerpt(body.message.trim(), http::WORDS);
         // The HTTP reader drops a reason that is not all ASCII; the body still has it.
         let reason = match message.lines().next() {
             Some(line) if reason.is_empty() => line.to_owned(),
@@ -58,7 +112,10 @@ impl Answer<'_> {
             // src/PVE/APIServer/AnyEvent.pm. The work may have been done all the same.
             code @ 595..=599 => self.unanswered(format!("{code} {reason}").trim_end().to_owned()),
             code => {
-                let errors = body.errors;
+                let cut = |text: String| excerpt(&text, http::WORDS / 4);
+                let errors = body.errors.into_iter().take(http::COMPLAINTS);
+                let errors: BTreeMap<_, _> =
+                    errors.map(|(name, complaint)| (cut(name), cut(complaint))).collect();
                 let refusal = Refusal { host, call, status: code, reason, message, errors };
                 Error::Refused(Box::new(refusal))
             }
@@ -84,7 +141,7 @@ impl Answer<'_> {
             let stranger = Stranger { host, endpoint, expected, seen, why };
             return Error::Certificate(Box::new(stranger));
         }
-        let why = root_cause(error);
+        let why = root_cause(error, "the connection was closed before an answer came");
         if error.is_connect() {
             let why = if error.is_timeout() { "no answer to connecting".to_owned() } else { why };
             return Error::Unreachable { host, endpoint, why };
@@ -92,15 +149,15 @@ impl Answer<'_> {
         if error.is_builder() {
             return Error::Setup { host, why };
         }
-        let why = if error.is_timeout() { "no answer in time".to_owned() } else { why };
-        self.unanswered(why)
+        let late = || format!("no answer within {}", span(self.time));
+        self.unanswered(if error.is_timeout() { late() } else { why })
     }
 }
 
 /// The text after the status: hyper keeps it where it is not the standard one.
 fn reason(response: &Response) -> String {
     match response.extensions().get::<ReasonPhrase>() {
-        Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).trim().to_owned(),
+        Some(phrase) => excerpt(String::from_utf8_lossy(phrase.as_bytes()).trim(), http::WORDS),
         None => response.status().canonical_reason().unwrap_or_default().to_owned(),
     }
 }
@@ -108,7 +165,7 @@ fn reason(response: &Response) -> String {
 /// Reads `Permission check failed (/vms/9000, VM.Clone)`; alternatives are parted by a bar.
 ///
 /// Source: pve-access-control src/PVE/RPCEnvironment.pm, `check_full`.
-fn missing(reason: &str) -> (String, Vec<String>) {
+pub(super) fn missing(reason: &str) -> (String, Vec<String>) {
     let inner = reason.strip_prefix(PERMISSION).map(str::trim);
     let inner = inner.and_then(|text| text.strip_prefix('(')?.strip_suffix(')'));
     match inner.and_then(|text| text.rsplit_once(',')) {
@@ -134,16 +191,16 @@ fn cause(error: &Cause) -> Option<&Cause> {
     }
 }
 
-fn root_cause(error: &Cause) -> String {
+fn root_cause(error: &Cause, closed_early: &str) -> String {
     let closed = |error: &Cause| {
         let early = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
         error.downcast_ref().is_some_and(early)
             || error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
     };
     if chain(error).any(closed) {
-        return "the connection was closed before an answer came".to_owned();
+        return closed_early.to_owned();
     }
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
+    chain(error).last().map(|error| excerpt(&error.to_string(), 300)).unwrap_or_default()
 }
 
 fn certificate_fault(error: &Cause) -> Option<&CertificateRefused> {

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use super::error::Identity;
 use super::params::encode;
 
+use crate::secrets::register;
+
 /// A ticket lives two hours; it is replaced well before.
 ///
 /// Source: pve-access-control src/PVE/AccessControl.pm, `ticket_lifetime`.
@@ -66,6 +68,7 @@ pub(super) struct Session {
 
 impl Session {
     pub fn new(ticket: SecretString, csrf: SecretString) -> Self {
+        let (ticket, csrf) = (register(ticket), register(csrf));
         Self { ticket, csrf, born: Instant::now() }
     }
 

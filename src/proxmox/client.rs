@@ -1,8 +1,7 @@
 //! One host's API over HTTPS: a request goes out, an answer or a named fault comes back.
 //!
-//! HTTP/1.1 only. Idle connections are dropped before the host's five seconds are over, redirects
-//! and proxies are not followed, and the wait for an answer is longer than the thirty seconds
-//! after which Proxmox VE's own proxy gives up. Source: pve-http-server
+//! HTTP/1.1 only. Idle connections are dropped before the host's five seconds are over, and redirects
+//! and proxies are not followed. Every answer has limits of time and size. Source: pve-http-server
 //! src/PVE/APIServer/AnyEvent.pm.
 
 use std::fmt;
@@ -15,20 +14,23 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::clock::Clock;
 use crate::cluster::{Host, HostName, Trust};
+use crate::limits::{self, excerpt, http};
+use crate::report::event;
 use crate::retry::{Policy, Retry, retry};
 
 use super::answer::Answer;
 use super::auth::{Auth, Session};
+use super::board::Board;
+use super::body::Bulk;
 use super::error::{Error, Identity};
 use super::params::{Params, encode};
+use super::shared::Lists;
 use super::task::Upid;
 use super::tls;
 use super::wire::{Envelope, Ticket};
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-const UPLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
 const IDLE_LIMIT: Duration = Duration::from_secs(3);
 const IDLE_CONNECTIONS: usize = 4;
 
@@ -45,7 +47,9 @@ struct Inner {
     auth: Auth,
     identity: Identity,
     session: Mutex<Option<Session>>,
-    pace: f64,
+    clock: Clock,
+    board: Board,
+    lists: Lists,
     /// Seconds by which the host's clock is ahead of ours, as its last answer told.
     ahead: StdMutex<Option<i64>>,
 }
@@ -68,6 +72,8 @@ pub(super) struct Request {
     body: Body,
     /// Whether carrying it out twice does no more than once.
     pub is_harmless: bool,
+    /// How much it may answer.
+    pub bulk: Bulk,
 }
 
 enum Body {
@@ -86,11 +92,22 @@ impl Request {
             path: format!("/{}", encoded.join("/")),
             query: Params::new(),
             body: Body::None,
+            bulk: Bulk::One,
         }
     }
 
     pub fn get(segments: &[&str]) -> Self {
         Self::new(Method::GET, segments)
+    }
+
+    /// A GET that answers a list.
+    pub fn list(segments: &[&str]) -> Self {
+        Self { bulk: Bulk::List, ..Self::get(segments) }
+    }
+
+    /// A GET that answers a whole log.
+    pub fn log(segments: &[&str]) -> Self {
+        Self { bulk: Bulk::Log, ..Self::get(segments) }
     }
 
     pub fn post(segments: &[&str]) -> Self {
@@ -121,6 +138,14 @@ impl Request {
         self
     }
 
+    /// Its encoded path below `/api2/json`, with the query.
+    pub fn target(&self) -> String {
+        match self.query.is_empty() {
+            true => self.path.clone(),
+            false => format!("{}?{}", self.path, self.query.encoded()),
+        }
+    }
+
     /// Says that carrying it out twice does no more than once, though it is no GET.
     pub fn harmless(mut self) -> Self {
         self.is_harmless = true;
@@ -131,8 +156,8 @@ impl Request {
 impl Client {
     /// Sets up the way to a host; nothing is sent yet.
     ///
-    /// `pace` divides every wait between two looks, for a world whose clock runs faster; 1 for a
-    /// real one.
+    /// `clock` is the pace of every wait between two looks, for a world whose clock runs faster; 1 for
+    /// a real one.
     ///
     /// # Errors
     /// [`Error::Setup`] when the endpoint, the trust or the credentials cannot be right.
@@ -141,8 +166,9 @@ impl Client {
         endpoint: &str,
         trust: &Trust,
         auth: Auth,
-        pace: f64,
+        clock: impl Into<Clock>,
     ) -> Result<Self, Error> {
+        let clock = clock.into();
         let fault = |why: String| Error::Setup { host: host.clone(), why };
         let url = reqwest::Url::parse(endpoint)
             .map_err(|error| fault(format!("the endpoint `{endpoint}` is no address: {error}")))?;
@@ -161,8 +187,8 @@ impl Client {
             .retry(reqwest::retry::never())
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(ANSWER_LIMIT)
+            .http1_max_headers(http::HEADERS)
+            .connect_timeout(clock.limit(http::CONNECT))
             .user_agent(concat!("k8sha/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| fault(error.to_string()))?;
@@ -174,7 +200,9 @@ impl Client {
             identity,
             session: Mutex::new(None),
             ahead: StdMutex::new(None),
-            pace: if pace.is_finite() && pace > 0.0 { pace } else { 1.0 },
+            board: Board::default(),
+            lists: Lists::default(),
+            clock,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -184,9 +212,14 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Untrusted`], and those of [`Client::new`].
-    pub async fn open(name: &HostName, host: &Host, auth: Auth, pace: f64) -> Result<Self, Error> {
+    pub async fn open(
+        name: &HostName,
+        host: &Host,
+        auth: Auth,
+        clock: impl Into<Clock>,
+    ) -> Result<Self, Error> {
         if let Some(trust) = &host.trust {
-            return Self::new(name.clone(), &host.endpoint, trust, auth, pace);
+            return Self::new(name.clone(), &host.endpoint, trust, auth, clock);
         }
         let seen = match tls::seen_fingerprint(&host.endpoint).await {
             Ok(fingerprint) => format!("the host shows {fingerprint}"),
@@ -212,7 +245,22 @@ impl Client {
 
     /// What waits are divided by.
     pub fn pace(&self) -> f64 {
-        self.inner.pace
+        self.inner.clock.speed()
+    }
+
+    /// The tasks that are waited for.
+    pub(super) fn board(&self) -> &Board {
+        &self.inner.board
+    }
+
+    /// The lists that are being read.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.inner.lists
+    }
+
+    /// The pace of waiting, and what its limits of time are.
+    pub(super) fn clock(&self) -> Clock {
+        self.inner.clock
     }
 
     /// Seconds by which the host's clock is ahead of ours (behind: negative), as the `Date` of its
@@ -223,18 +271,22 @@ impl Client {
 
     /// Waits, at this client's pace.
     pub(super) async fn pause(&self, wait: Duration) {
-        tokio::time::sleep(wait.div_f64(self.inner.pace)).await;
+        self.inner.clock.pause(wait).await;
     }
 
     /// Reads, trying again where that is safe.
     pub(super) async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
+        let body = self.read_body(&request).await?;
+        self.decode(&request, &body)
+    }
+
+    pub(super) async fn read_body(&self, request: &Request) -> Result<Vec<u8>, Error> {
         let again = |error: &Error| {
             Retry::when(matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. }))
         };
         let policy = Policy::api().paced(self.pace());
         let what = format!("{} at `{}`", request.label, self.host());
-        let body = retry(policy, &what, || self.send(&request), again).await?;
-        self.decode(&request, &body)
+        retry(policy, &what, || self.send(request), again).await
     }
 
     /// Reads, once.
@@ -259,19 +311,30 @@ impl Client {
         }
     }
 
-    fn decode<T: DeserializeOwned>(&self, request: &Request, body: &[u8]) -> Result<T, Error> {
+    pub(super) fn decode<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        body: &[u8],
+    ) -> Result<T, Error> {
         let envelope: Envelope<T> = serde_json::from_slice(body)
             .map_err(|error| self.undecodable(request, error.to_string()))?;
         Ok(envelope.data)
     }
 
     fn undecodable(&self, request: &Request, why: String) -> Error {
+        // The reader quotes what it could not read.
+        let why = excerpt(&why, 300);
         Error::Decode { host: self.host().clone(), call: request.label.clone(), why }
     }
 
     /// Sends a request once; with a ticket, once more after a new login where the old one was
     /// refused, which is safe since a refused request was not carried out.
     pub(super) async fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
+        // Boxed: the futures of all callers would be as large as the whole HTTP client's.
+        Box::pin(self.send_now(request)).await
+    }
+
+    async fn send_now(&self, request: &Request) -> Result<Vec<u8>, Error> {
         let Auth::Ticket { user, password } = &self.inner.auth else {
             return self.exchange(request, None).await;
         };
@@ -314,12 +377,9 @@ impl Client {
         request: &Request,
         session: Option<&Session>,
     ) -> Result<Vec<u8>, Error> {
-        let Inner { host, endpoint, http, auth, identity, .. } = &*self.inner;
-        let mut url = format!("{endpoint}/api2/json{}", request.path);
-        if !request.query.is_empty() {
-            url = format!("{url}?{}", request.query.encoded());
-        }
-        let mut outgoing = http.request(request.method.clone(), url);
+        let Inner { host, endpoint, http: client, auth, identity, .. } = &*self.inner;
+        let url = format!("{endpoint}/api2/json{}", request.target());
+        let mut outgoing = client.request(request.method.clone(), url);
         if let Auth::Token(token) = auth {
             let value = format!("PVEAPIToken={}", token.expose_secret());
             outgoing = outgoing.header(AUTHORIZATION, self.secret_header(&value)?);
@@ -332,27 +392,41 @@ impl Client {
                 outgoing = outgoing.header("CSRFPreventionToken", csrf);
             }
         }
+        let time = match &request.body {
+            Body::Raw { .. } => http::UPLOAD,
+            Body::None | Body::Form(_) => http::ANSWER,
+        };
+        let time = self.clock().limit(time);
         outgoing = match &request.body {
             Body::None => outgoing,
             Body::Form(form) => outgoing
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.encoded()),
-            Body::Raw { content_type, bytes } => outgoing
-                .header(CONTENT_TYPE, content_type)
-                .timeout(UPLOAD_LIMIT)
-                .body(bytes.clone()),
+            Body::Raw { content_type, bytes } => {
+                outgoing.header(CONTENT_TYPE, content_type).body(bytes.clone())
+            }
         };
         tracing::debug!(%host, call = %request.label, "request");
-        let answer = Answer { host, endpoint, identity, request };
-        let sent = outgoing.send().await;
-        if let Some(ahead) = sent.as_ref().ok().and_then(|sent| ahead(sent.headers())) {
-            *self.inner.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
-        }
-        let outcome = answer.read(sent).await;
+        let answer = Answer { host, endpoint, identity, request, time };
+        let exchange = self.hear(outgoing.timeout(time), &answer);
+        let waits = || format!("waiting for the answer of {host} to {}", request.label);
+        let outcome = event::untold(limits::UNTOLD, waits, exchange).await;
         if let Err(error) = &outcome {
             tracing::debug!(%host, call = %request.label, %error, "refused");
         }
         outcome
+    }
+
+    async fn hear(
+        &self,
+        outgoing: reqwest::RequestBuilder,
+        answer: &Answer<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let sent = outgoing.send().await;
+        if let Some(ahead) = sent.as_ref().ok().and_then(|sent| ahead(sent.headers())) {
+            *self.inner.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
+        answer.read(sent).await
     }
 
     fn secret_header(&self, value: &str) -> Result<HeaderValue, Error> {

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::cluster::{HostName, VmId};
+use crate::limits::span;
 
 use super::task::Upid;
 
@@ -72,9 +74,15 @@ pub enum Error {
         /// The status and reason, or what the connection said.
         why: String,
     },
+    /// The answer is none that Proxmox VE gives.
+    #[error(transparent)]
+    Odd(Box<OddAnswer>),
     /// A task ended badly.
     #[error(transparent)]
     Task(Box<TaskFailure>),
+    /// A task does not end.
+    #[error(transparent)]
+    EndlessTask(Box<EndlessTask>),
     /// The VMID holds something that is not what we were making.
     #[error("VM {vmid} on `{host}` is not ours: {found}")]
     NotOurs {
@@ -85,6 +93,9 @@ pub enum Error {
         /// What stands there, in words.
         found: String,
     },
+    /// A VM was left half made.
+    #[error(transparent)]
+    CutOff(Box<CutOff>),
     /// A VM stayed locked.
     #[error("VM {vmid} on `{host}` is still locked ({lock}) after {seconds} s")]
     StillLocked {
@@ -289,6 +300,125 @@ impl fmt::Display for TaskFailure {
 
 impl std::error::Error for TaskFailure {}
 
+/// An answer that Proxmox VE never gives: something else stands at that address, or in between.
+#[derive(Debug, thiserror::Error)]
+#[error("`{host}` answered `{call}` with {what}{}", carried_out(.written))]
+pub struct OddAnswer {
+    /// The host.
+    pub host: HostName,
+    /// Its base address.
+    pub endpoint: String,
+    /// The method and path.
+    pub call: String,
+    /// What is odd about it.
+    pub what: Odd,
+    /// Whether the call writes, so that it may have been carried out all the same.
+    pub written: bool,
+}
+
+impl OddAnswer {
+    pub(super) fn hint(&self) -> String {
+        let endpoint = &self.endpoint;
+        let look = format!("`curl -vk {endpoint}/api2/json/version` shows what answers there");
+        match self.what {
+            Odd::TooMuch(_) => format!(
+                "no Proxmox VE sends that much: {look};\nrunning again looks first and repeats nothing"
+            ),
+            Odd::Redirect { .. } | Odd::NotJson { .. } | Odd::Coded(_) => format!(
+                "a proxy or a login page stands in between, or that is no Proxmox VE: {look};\n\
+                 the endpoint must be the host's own, port 8006"
+            ),
+        }
+    }
+}
+
+fn carried_out(written: &bool) -> &'static str {
+    if *written { "; what was asked may have been carried out all the same" } else { "" }
+}
+
+/// What is odd about an answer. No text in it is longer than a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Odd {
+    /// It is larger than an answer to that call may be, in words; the rest was not read.
+    #[error("more than {0}, which is the limit; the rest was not read")]
+    TooMuch(String),
+    /// It sends us elsewhere.
+    #[error(
+        "a redirect ({status}) to `{to}`, which is not followed: our credentials are for this host alone"
+    )]
+    Redirect {
+        /// The HTTP status.
+        status: u16,
+        /// Where to.
+        to: String,
+    },
+    /// It is no JSON.
+    #[error("{kind} instead of JSON{}", titled(.title))]
+    NotJson {
+        /// Its content type.
+        kind: String,
+        /// The title of the page.
+        title: Option<String>,
+    },
+    /// It is compressed, which was not asked for.
+    #[error("a body in the coding `{0}`, which was not asked for")]
+    Coded(String),
+}
+
+fn titled(title: &Option<String>) -> String {
+    title.as_ref().map_or(String::new(), |title| format!(", a page titled \"{title}\""))
+}
+
+/// A task that has not ended within the time that its kind may take. It goes on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "task {} of `{}` on `{}` has not ended within {} and is not waited for any longer; it goes on there as {upid}",
+    upid.kind, upid.id, upid.node, span(*.limit)
+)]
+pub struct EndlessTask {
+    /// The host that was asked.
+    pub host: HostName,
+    /// The task.
+    pub upid: Upid,
+    /// How long it was followed.
+    pub limit: Duration,
+}
+
+impl EndlessTask {
+    /// How to end it, and what then.
+    pub(super) fn hint(&self) -> String {
+        let Self { upid, .. } = self;
+        format!(
+            "see what it does: `pvenode task log '{upid}'` on {node};\n\
+             to end it: `pvesh delete '/nodes/{node}/tasks/{upid}'` there, or Stop in the GUI's list \
+             of tasks;\nthen run the same command again: it looks first, waits for what still runs, \
+             and goes on where this one ended",
+            node = upid.node
+        )
+    }
+}
+
+/// A VM whose making was cut off: its lock stays, and no task makes it any more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "VM {vmid} on `{host}` was left half made: it keeps the lock `{lock}`{}, and no task makes it any more",
+    placeholder_too(.placeholder)
+)]
+pub struct CutOff {
+    /// The host.
+    pub host: HostName,
+    /// The VMID.
+    pub vmid: VmId,
+    /// The kind of lock, such as `clone`.
+    pub lock: String,
+    /// Whether it is still the placeholder with which Proxmox VE begins a clone.
+    pub placeholder: bool,
+}
+
+fn placeholder_too(placeholder: &bool) -> &'static str {
+    if *placeholder { " and Proxmox VE's placeholder (`qmclone temporary file`)" } else { "" }
+}
+
 impl Error {
     /// The words of the other side that decide what to do: a refusal's or a task's.
     pub fn words(&self) -> Option<String> {
@@ -328,56 +458,15 @@ impl Error {
             .is_some_and(|words| words.contains("already exists") || words.contains("File exists"))
     }
 
+    /// Whether what was to be written had changed since it was read, so that nothing was done.
+    ///
+    /// Source: qemu-server src/PVE/API2/Qemu.pm, `update_vm_api`.
+    pub fn is_modified(&self) -> bool {
+        self.words().is_some_and(|words| words.contains("checksum mismatch (file change"))
+    }
+
     /// Whether a write was sent whose outcome is not known.
     pub fn is_unknown_outcome(&self) -> bool {
         matches!(self, Error::UnknownOutcome { .. })
-    }
-
-    /// The next thing to try, where there is one.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::Refused(refusal) => super::hint::refused(&refusal.words()),
-            Error::Task(failure) => super::hint::refused(&failure.exit).or_else(|| {
-                let log = format!("pvenode task log {}", failure.upid);
-                Some(format!("the whole log, on the host: `{log}`"))
-            }),
-            Error::Unauthorized { who: Identity::Token(id), .. } => {
-                let user = id.split('!').next().unwrap_or(id);
-                Some(format!(
-                    "the token is `USER@REALM!NAME=SECRET`, whole; `pveum user token list {user}` shows the names, and a lost secret needs a new token"
-                ))
-            }
-            Error::Unauthorized { who: Identity::User(id), .. } => {
-                Some(format!("check the password of `{id}` and that its realm is right"))
-            }
-            Error::Forbidden(denial) => Some(denial.hint()),
-            Error::Unreachable { endpoint, .. } => Some(format!(
-                "check the address and that `systemctl status pveproxy` on the host is well; `curl -k {endpoint}/` should answer"
-            )),
-            Error::Certificate(stranger) => Some(format!(
-                "compare {} with what `pvenode cert info` prints on the host itself; if it is the same, put it into the profile",
-                stranger.seen
-            )),
-            Error::Untrusted { host, .. } => Some(format!(
-                "run `pvenode cert info` on the host, compare, and put the SHA-256 fingerprint into the profile under `{host}`; or name a copy of its /etc/pve/pve-root-ca.pem there"
-            )),
-            Error::NoAnswer { .. } | Error::UnknownOutcome { .. } => Some(
-                "the host may be overloaded or without its daemons: `systemctl status pvedaemon pveproxy`; running again looks first and repeats nothing"
-                    .to_owned(),
-            ),
-            Error::NotOurs { .. } => {
-                Some("choose another VMID in the profile, or remove that VM yourself".to_owned())
-            }
-            Error::StillLocked { vmid, .. } => Some(format!(
-                "see `qm config {vmid}` and the running tasks on the host; after a crash `qm unlock {vmid}` frees it"
-            )),
-            Error::WrongHost { .. } => {
-                Some("name the host as `pvesh get /nodes` does, or correct its endpoint".to_owned())
-            }
-            Error::Decode { .. } => {
-                Some("is this address a Proxmox VE 8 or 9, port 8006?".to_owned())
-            }
-            Error::Setup { .. } | Error::NoSuchHost { .. } => None,
-        }
     }
 }

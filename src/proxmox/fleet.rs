@@ -33,6 +33,9 @@ pub struct PveCluster {
     pub hosts: BTreeSet<HostName>,
     /// Whether its configuration may be written.
     pub quorate: bool,
+    /// Whether we may not see if it is a cluster, what it is called and whether it has a quorum:
+    /// that takes Sys.Audit on `/`.
+    pub hidden: bool,
 }
 
 impl Topology {
@@ -74,29 +77,50 @@ impl Fleet {
     /// Asks every host at once which Proxmox cluster it is in.
     ///
     /// # Errors
-    /// [`Error::WrongHost`] when an endpoint leads to a Proxmox VE without a node of that name;
-    /// else the first host's fault in the order of names.
+    /// Those of [`Fleet::standing`]: the first host's fault in the order of names.
     pub async fn topology(&self) -> Result<Topology, Error> {
         let mut asking = JoinSet::new();
         for client in self.clients() {
             let client = client.clone();
-            asking.spawn(async move { (client.host().clone(), standing(&client).await) });
+            asking.spawn(async move { (client.host().clone(), Self::standing(&client).await) });
         }
         let answers: BTreeMap<_, _> = asking.join_all().await.into_iter().collect();
+        Topology::of_answers(answers.into_values())
+    }
+
+    /// What one host says of itself.
+    ///
+    /// # Errors
+    /// [`Error::WrongHost`] when the endpoint leads to a Proxmox VE without a node of that name; those
+    /// of a reading call.
+    pub async fn standing(client: &Client) -> Result<PveCluster, Error> {
+        standing(client).await
+    }
+}
+
+impl Topology {
+    /// Puts together what each host says of itself.
+    ///
+    /// # Errors
+    /// The first one.
+    pub fn of_answers(
+        answers: impl IntoIterator<Item = Result<PveCluster, Error>>,
+    ) -> Result<Self, Error> {
         let mut clusters: Vec<PveCluster> = Vec::new();
-        for (_, answer) in answers {
+        for answer in answers {
             let seen = answer?;
             // Two clusters may bear one name; that they list the same nodes tells them apart.
             match clusters.iter_mut().find(|cluster| cluster.is_same(&seen)) {
                 Some(cluster) => {
                     cluster.hosts.extend(seen.hosts);
                     cluster.quorate &= seen.quorate;
+                    cluster.hidden |= seen.hidden;
                     cluster.name = cluster.name.take().or(seen.name);
                 }
                 None => clusters.push(seen),
             }
         }
-        Ok(Topology { clusters })
+        Ok(Self { clusters })
     }
 }
 
@@ -119,6 +143,7 @@ async fn standing(client: &Client) -> Result<PveCluster, Error> {
             nodes: status.nodes().map(|node| node.name.clone()).collect(),
             hosts: BTreeSet::new(),
             quorate: status.is_quorate(),
+            hidden: false,
         },
         // Without Sys.Audit on `/` the names of the nodes are still readable.
         Err(Error::Forbidden(_)) => PveCluster {
@@ -126,6 +151,7 @@ async fn standing(client: &Client) -> Result<PveCluster, Error> {
             nodes: client.nodes().await?.into_iter().map(|node| node.node).collect(),
             hosts: BTreeSet::new(),
             quorate: true,
+            hidden: true,
         },
         Err(error) => return Err(error),
     };

@@ -1,6 +1,10 @@
 //! Our mark: what says, in a VM's own description, that it is ours and what it was made from.
 
-use crate::cluster::NodeName;
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::cluster::{NodeName, Role};
 
 const OPEN: &str = "<!-- k8sha";
 const CLOSE: &str = "-->";
@@ -10,7 +14,7 @@ pub const TAG: &str = "k8sha";
 
 /// Says whose a VM or template is. It is written in the very call that makes the VM, so that no VM
 /// of ours is ever without one, and lies in an HTML comment that the GUI's Markdown does not show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mark {
     /// The cluster's name.
     pub cluster: String,
@@ -20,15 +24,58 @@ pub struct Mark {
     pub spec: String,
     /// Which making of the cluster it belongs to, to tell a rebuilt VM from the one before.
     pub creation: String,
+    /// What the machine was made as, whatever the table says now; `None` for a template, and for a
+    /// VM that a former release made.
+    pub machine: Option<Machine>,
+    /// The hashes in the name of the seed that the machine has read; it is noted when the first boot
+    /// is over and the seed is ejected. `None` as long as the machine needs its seed.
+    pub read: Option<String>,
+}
+
+/// What a machine was made as. A guest keeps all of this for its life, so it is written once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Its role.
+    pub role: Role,
+    /// Its address, with which it was booted.
+    pub address: Ipv4Addr,
+    /// The login user that its seed makes.
+    pub user: String,
+    /// The hashes in the name of its seed: which documents it has read.
+    pub seed: String,
+    /// The operating system, and the spec of the template that its disk came from.
+    pub image: String,
+    /// The bridge and VLAN that the profile asked for when its VM was last written; `None` for one that
+    /// a former release made.
+    pub network: Option<String>,
 }
 
 impl Mark {
     /// The description: a line for people, then the mark.
     pub fn describe(&self, line: &str) -> String {
+        format!("{line}\n\n{}", self.block())
+    }
+
+    /// A description with its mark replaced by this one; whatever else a person wrote stays.
+    pub fn replace_in(&self, description: &str) -> String {
+        let found = description
+            .split_once(OPEN)
+            .and_then(|(before, rest)| Some((before, rest.split_once(CLOSE)?.1)));
+        match found {
+            Some((before, after)) => format!("{before}{}{after}", self.block()),
+            None => self.describe(description),
+        }
+    }
+
+    /// The mark alone, as it stands in a description.
+    pub fn block(&self) -> String {
         let node = self.node.as_ref().map(|node| format!("node: {node}\n")).unwrap_or_default();
+        let machine = self.machine.as_ref().map(Machine::lines).unwrap_or_default();
+        let read = self.read.as_ref().map(|read| format!("read: {read}\n")).unwrap_or_default();
         let Self { cluster, spec, creation, .. } = self;
         format!(
-            "{line}\n\n{OPEN}\ncluster: {cluster}\n{node}spec: {spec}\ncreation: {creation}\n{CLOSE}"
+            "{OPEN}\ncluster: {cluster}\n{node}spec: {spec}\ncreation: {creation}\n\
+             {machine}{read}{CLOSE}"
         )
     }
 
@@ -47,6 +94,8 @@ impl Mark {
             node: value("node").map(NodeName),
             spec: value("spec")?,
             creation: value("creation")?,
+            machine: Machine::read(value),
+            read: value("read"),
         })
     }
 
@@ -54,6 +103,28 @@ impl Mark {
     pub fn is_same_making(&self, other: &Self) -> bool {
         (&self.cluster, &self.node, &self.creation)
             == (&other.cluster, &other.node, &other.creation)
+    }
+}
+
+impl Machine {
+    fn lines(&self) -> String {
+        let Self { role, address, user, seed, image, network } = self;
+        let network = network.as_ref().map(|to| format!("network: {to}\n")).unwrap_or_default();
+        format!(
+            "role: {role}\naddress: {address}\nuser: {user}\nseed: {seed}\nimage: {image}\n{network}"
+        )
+    }
+
+    /// `None` where a part is missing: a half-known machine is treated like an unknown one.
+    fn read(value: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        Some(Self {
+            role: Role::parse(&value("role")?)?,
+            address: value("address")?.parse().ok()?,
+            user: value("user")?,
+            seed: value("seed")?,
+            image: value("image")?,
+            network: value("network"),
+        })
     }
 }
 
@@ -67,13 +138,23 @@ mod tests {
             node: Some(NodeName("k8s1master1".into())),
             spec: "0123456789ab".into(),
             creation: "2026-11-22T10:00:00Z".into(),
+            machine: Some(Machine {
+                role: Role::Master,
+                address: Ipv4Addr::new(10, 101, 1, 101),
+                user: "ubuntu".into(),
+                seed: "00112233aabb".into(),
+                image: "ubuntu-22.04 0123456789ab".into(),
+                network: Some("vmbr0, VLAN 30".into()),
+            }),
+            read: None,
         }
     }
 
     #[test]
     fn a_mark_is_found_again_in_a_description() {
-        let template = Mark { node: None, ..mark() };
-        for mark in [mark(), template] {
+        let template = Mark { node: None, machine: None, ..mark() };
+        let booted = Mark { read: Some("00112233aabb".into()), ..mark() };
+        for mark in [mark(), template, booted] {
             let text = mark.describe("master of k8s1-cluster, 10.101.1.101");
             assert!(text.starts_with("master of k8s1-cluster, 10.101.1.101\n"));
             assert_eq!(Mark::find(&text), Some(mark.clone()));
@@ -81,6 +162,16 @@ mod tests {
             let edited = format!("my note\r\n{}\r\nmore", text.replace('\n', "\r\n"));
             assert_eq!(Mark::find(&edited), Some(mark));
         }
+    }
+
+    #[test]
+    fn a_mark_is_replaced_within_what_a_person_wrote() {
+        let booted = Mark { read: Some("00112233aabb".into()), ..mark() };
+        let text = format!("my note\r\n{}\r\nmore", mark().describe("line"));
+        let replaced = booted.replace_in(&text);
+        assert_eq!(Mark::find(&replaced), Some(booted));
+        assert!(replaced.starts_with("my note\r\nline\n") && replaced.ends_with("\r\nmore"));
+        assert_eq!(mark().replace_in(&replaced), text, "and back again");
     }
 
     #[test]

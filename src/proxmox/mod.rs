@@ -6,6 +6,8 @@
 
 mod answer;
 mod auth;
+mod board;
+mod body;
 mod calls;
 mod client;
 mod de;
@@ -17,6 +19,7 @@ mod multipart;
 mod params;
 mod property;
 pub mod rights;
+mod shared;
 mod task;
 pub mod tls;
 pub mod wire;
@@ -27,11 +30,13 @@ mod scripted;
 mod tests;
 
 pub use auth::Auth;
-pub use calls::{CloneRequest, CreateRequest};
+pub use calls::{CloneRequest, CreateRequest, is_making};
 pub use client::Client;
-pub use error::{Denial, Error, Identity, Refusal, Stranger, TaskFailure};
+pub use error::{
+    CutOff, Denial, EndlessTask, Error, Identity, Odd, OddAnswer, Refusal, Stranger, TaskFailure,
+};
 pub use fleet::{Fleet, PveCluster, Topology};
-pub use mark::{Mark, TAG};
+pub use mark::{Machine, Mark, TAG};
 pub use params::Params;
 pub use property::{Nic, PropertyString, join_tags, parse_size, print_size, tags};
 pub use task::{TaskEnd, Upid};

@@ -30,16 +30,32 @@ pub const PRIVILEGES: [&str; 16] = [
     "VM.PowerMgmt",
 ];
 
-/// The commands that grant privileges on a path, for the host's root.
+/// The commands that grant privileges on a path, for the host's root, where nothing tells what is
+/// granted there already.
 ///
-/// The whole role goes on the path and not just what is missing: an entry on a path *replaces* the
-/// ones that are inherited from above. User and token are both named, since a token with privilege
-/// separation has only what both have. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
+/// Most often the role is granted above the path and lacks something. A new entry on the path itself
+/// would *replace* the ones that are inherited from above, whatever roles they name, so that is for who
+/// has none. User and token are both named, since a token with privilege separation has only what both
+/// have. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
 pub fn grant(who: &Identity, path: &str, privileges: &[&str]) -> Vec<String> {
     vec![
-        format!("pveum role modify {ROLE} --append 1 --privs \"{}\"", privileges.join(" ")),
-        format!("pveum acl modify {path} {} --roles {ROLE}", who.acl_options()),
+        append(privileges),
+        format!(
+            "{}     (only where it has no role on {path} or above: an entry replaces what is \
+             inherited)",
+            entry(who, path)
+        ),
     ]
+}
+
+/// The command that adds privileges to our role, wherever that is granted.
+pub fn append(privileges: &[&str]) -> String {
+    format!("pveum role modify {ROLE} --append 1 --privs \"{}\"", privileges.join(" "))
+}
+
+/// The command that grants our role on a path. Roles on one path add up; those above are replaced.
+pub fn entry(who: &Identity, path: &str) -> String {
+    format!("pveum acl modify {path} {} --roles {ROLE}", who.acl_options())
 }
 
 #[cfg(test)]
@@ -53,7 +69,8 @@ mod tests {
             grant(&who, "/vms", &["VM.Clone"]),
             [
                 "pveum role modify k8sha --append 1 --privs \"VM.Clone\"",
-                "pveum acl modify /vms --users 'k8sha@pve' --tokens 'k8sha@pve!ci' --roles k8sha",
+                "pveum acl modify /vms --users 'k8sha@pve' --tokens 'k8sha@pve!ci' --roles k8sha     \
+                 (only where it has no role on /vms or above: an entry replaces what is inherited)",
             ]
         );
     }

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cluster::Trust;
+use crate::files;
 
 /// How long a look at a certificate may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -138,9 +139,9 @@ fn chain_verifier(
 ) -> Result<Arc<WebPkiServerVerifier>, TrustError> {
     let fault = |why: String| TrustError::CaFile { path: path.clone(), why };
     let mut roots = RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(&path).map_err(|error| fault(error.to_string()))?
-    {
+    let pem = files::read(&path, files::Kind::Certificate);
+    let pem = pem.map_err(|error| fault(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| fault(error.to_string()))?;
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }

@@ -1,4 +1,4 @@
-//! Events: what the run tells whoever watches it.
+//! Events: what the run tells while it goes on.
 //!
 //! A step runs inside a [`Scope`]. Code far below it (a task that is followed, an SSH command, a
 //! retry) says what happens through [`progress`], [`output`] and [`retrying`] without having to be
@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::secrets::mask;
+use crate::text::{lines, one_line};
 
 /// One thing that happened, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,11 +73,41 @@ pub enum Event {
         /// Seconds until then.
         seconds: f64,
     },
+    /// Something is waited for longer than a person would expect.
+    Waiting {
+        /// The step's id, or the host or node that is waited for.
+        step: String,
+        /// What is waited for, as a phrase.
+        text: String,
+    },
     /// Something that the person should know, bound to no step.
     Notice {
         /// The sentence.
         text: String,
     },
+}
+
+impl Event {
+    /// The event with secrets masked and its texts harmless for a terminal, each of one line: what
+    /// a machine says cannot move the cursor, nor pass for a line of ours.
+    pub(super) fn for_a_person(&self) -> Self {
+        let mut event = self.clone();
+        let clean = |text: &mut String| *text = one_line(&mask(text)).into_owned();
+        match &mut event {
+            Self::Started { step, on, what } => [step, on, what].into_iter().for_each(clean),
+            Self::Progress { step, text } | Self::Waiting { step, text } => {
+                [step, text].into_iter().for_each(clean);
+            }
+            Self::Output { step, line } => [step, line].into_iter().for_each(clean),
+            Self::Retrying { step, what, error, .. } => {
+                [step, what, error].into_iter().for_each(clean);
+            }
+            Self::Finished { step, .. } => clean(step),
+            Self::Failed { step, error, .. } => [step, error].into_iter().for_each(clean),
+            Self::Notice { text } => *text = lines(&mask(text)).join("\n"),
+        }
+        event
+    }
 }
 
 /// Where a step's words go.
@@ -97,8 +130,14 @@ impl Scope {
     }
 }
 
+/// Where the words of the work go that runs here, if anyone listens: for work that is spawned, which
+/// leaves its scope.
+pub fn listener() -> Option<UnboundedSender<Event>> {
+    SCOPE.try_with(|scope| scope.events.clone()).ok()
+}
+
 fn send(make: impl FnOnce(String) -> Event) {
-    // Nobody listening is no fault: the reporter may have gone at the end of a run.
+    // That no one listens is no fault: the reporter may have gone at the end of a run.
     let _ = SCOPE.try_with(|scope| {
         let _ = scope.events.send(make(scope.step.clone()));
     });
@@ -107,6 +146,18 @@ fn send(make: impl FnOnce(String) -> Event) {
 /// Says how far the running step has come.
 pub fn progress(text: impl Into<String>) {
     send(|step| Event::Progress { step, text: text.into() });
+}
+
+/// Does some work, and says what is waited for once it has taken longer than `quiet`.
+pub async fn untold<F: Future>(quiet: Duration, what: impl Fn() -> String, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(quiet, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            progress(what());
+            work.await
+        }
+    }
 }
 
 /// Passes on a line that a machine printed. The caller has masked secrets.
@@ -123,4 +174,41 @@ pub fn retrying(what: &str, attempt: u32, elapsed: Duration, error: &dyn std::fm
         elapsed_s: elapsed.as_secs_f64(),
         error: error.to_string(),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_any_event_reaches_a_person_raw() {
+        crate::secrets::learn("event-secret");
+        let hostile = || "a\x1b[2J\u{9b}\u{202e}\nerror: event-secret".to_owned();
+        let step = hostile;
+        let events = [
+            Event::Started { step: step(), on: hostile(), what: hostile() },
+            Event::Progress { step: step(), text: hostile() },
+            Event::Waiting { step: step(), text: hostile() },
+            Event::Output { step: step(), line: hostile() },
+            Event::Retrying {
+                step: step(),
+                what: hostile(),
+                attempt: 1,
+                elapsed_s: 1.0,
+                error: hostile(),
+            },
+            Event::Finished { step: step(), changed: None, seconds: 1.0 },
+            Event::Failed { step: step(), error: hostile(), seconds: 1.0 },
+            Event::Notice { text: hostile() },
+        ];
+        for event in events {
+            let text = serde_json::to_string(&event.for_a_person()).unwrap();
+            // JSON escapes the newline that a notice keeps; all others are escapes of our own.
+            assert!(!text.contains("\\nerror:") || text.contains("\\\\nerror:"), "{text}");
+            assert!(!text.contains("event-secret"), "{text}");
+            for raw in ["\\u001b", "\u{9b}", "\u{202e}"] {
+                assert!(!text.contains(raw), "{raw:?} in {text}");
+            }
+        }
+    }
 }

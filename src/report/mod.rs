@@ -3,13 +3,16 @@
 //! One reporter owns the terminal. Data goes to stdout, everything else to stderr.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 pub mod event;
 mod json;
+pub mod log;
 mod plain;
+pub mod screen;
 pub mod summary;
 mod term;
 
@@ -17,6 +20,9 @@ use event::Event;
 
 /// How many of a step's last lines are shown when it fails.
 const TAIL: usize = 20;
+
+/// How often it is looked whether something takes long.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How progress is shown on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +40,11 @@ pub enum Style {
     Json,
 }
 
-/// Shows events one by one.
+/// Shows events one by one. What is for a person comes harmless: see [`Event::for_a_person`].
 trait Show: Send {
     fn show(&mut self, event: &Event);
+    /// A moment has passed: what takes long may be told.
+    fn tick(&mut self) {}
     fn end(&mut self) {}
 }
 
@@ -55,8 +63,8 @@ impl Reporter {
         let (events, receiver) = unbounded_channel();
         let show: Box<dyn Show> = match style {
             Style::Quiet => Box::new(Nothing),
-            Style::Rows => Box::new(term::Rows::new()),
-            Style::Lines { output } => Box::new(plain::Lines::new(output)),
+            Style::Rows => Box::new(ForAPerson(term::Rows::new())),
+            Style::Lines { output } => Box::new(ForAPerson(plain::Lines::new(output))),
             Style::Json => Box::new(json::Json),
         };
         Self { events, task: tokio::spawn(pump(receiver, show)) }
@@ -76,7 +84,16 @@ impl Reporter {
 
 async fn pump(mut receiver: UnboundedReceiver<Event>, mut show: Box<dyn Show>) -> Tails {
     let mut tails: BTreeMap<String, VecDeque<String>> = BTreeMap::new();
-    while let Some(event) = receiver.recv().await {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        let event = tokio::select! {
+            event = receiver.recv() => event,
+            _ = ticks.tick() => {
+                show.tick();
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
         tracing::info!(target: "k8sha::event", event = %serde_json::to_string(&event).unwrap_or_default());
         if let Event::Output { step, line } = &event {
             let tail = tails.entry(step.clone()).or_default();
@@ -89,6 +106,23 @@ async fn pump(mut receiver: UnboundedReceiver<Event>, mut show: Box<dyn Show>) -
     }
     show.end();
     tails.into_iter().map(|(step, tail)| (step, tail.into())).collect()
+}
+
+/// Gives events on as a person may see them.
+struct ForAPerson<S>(S);
+
+impl<S: Show> Show for ForAPerson<S> {
+    fn show(&mut self, event: &Event) {
+        self.0.show(&event.for_a_person());
+    }
+
+    fn tick(&mut self) {
+        self.0.tick();
+    }
+
+    fn end(&mut self) {
+        self.0.end();
+    }
 }
 
 struct Nothing;

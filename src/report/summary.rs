@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::duration;
 use crate::error::{Exit, Failure};
+use crate::text::{lines, one_line};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,6 +87,15 @@ pub struct FailureLine {
     pub tail: Vec<String>,
 }
 
+/// Something that is not as the profile asks, and that no step has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DifferenceLine {
+    /// What, with what is there and what is asked for.
+    pub text: String,
+    /// What to do about it.
+    pub next: String,
+}
+
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -112,6 +122,8 @@ pub struct Report {
     pub failures: Vec<FailureLine>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// Where what runs is not as the profile asks.
+    pub differences: Vec<DifferenceLine>,
     /// What `kubectl get nodes -o wide` prints.
     pub kubectl: Option<String>,
     /// Where the admin kubeconfig lies.
@@ -134,6 +146,26 @@ impl Report {
         }
     }
 
+    /// Takes in the report of what the same command did before, up to its second look.
+    pub fn follow(&mut self, first: Report) {
+        if first.verdict == Verdict::Done && self.verdict == Verdict::Settled {
+            self.verdict = Verdict::Done;
+        }
+        self.critical_path_s += first.critical_path_s;
+        self.critical_path =
+            [first.critical_path, std::mem::take(&mut self.critical_path)].concat();
+        self.steps = [first.steps, std::mem::take(&mut self.steps)].concat();
+        for line in &mut self.nodes {
+            let Some(before) = first.nodes.iter().find(|before| before.node == line.node) else {
+                continue;
+            };
+            line.seconds += before.seconds;
+            if let Some(rest) = line.result.strip_prefix("kept") {
+                line.result = format!("{}{rest}", before.result);
+            }
+        }
+    }
+
     /// The report as a person reads it.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -148,14 +180,14 @@ impl Report {
             }
         }
         if let Some(kubectl) = &self.kubectl {
-            writeln!(out, "\n$ kubectl get nodes -o wide\n{}", kubectl.trim_end())?;
+            writeln!(out, "\n$ kubectl get nodes -o wide\n{}", lines(kubectl).join("\n"))?;
         }
         for line in &self.failures {
             writeln!(out, "\nerror: {}", line.failure)?;
             if !line.tail.is_empty() {
                 writeln!(out, "  the machine's last lines:")?;
                 for text in &line.tail {
-                    writeln!(out, "  | {text}")?;
+                    writeln!(out, "  | {}", one_line(text))?;
                 }
             }
         }
@@ -169,13 +201,26 @@ impl Report {
             writeln!(out)?;
         }
         for note in &self.notes {
-            writeln!(out, "note: {note}")?;
+            writeln!(out, "note: {}", one_line(note))?;
         }
+        for difference in &self.differences {
+            let (text, next) = (one_line(&difference.text), one_line(&difference.next));
+            writeln!(out, "\ndiffers: {text}\n         {next}")?;
+        }
+        let differs = match self.differences.len() {
+            0 => String::new(),
+            1 => ", but 1 thing is not as the profile asks".to_owned(),
+            many => format!(", but {many} things are not as the profile asks"),
+        };
         let what = match self.verdict {
-            Verdict::Done => "done",
-            Verdict::Settled => "nothing to do: all is as the profile asks",
-            Verdict::Failed => "FAILED",
-            Verdict::Interrupted => "interrupted",
+            Verdict::Done => format!("done{differs}"),
+            Verdict::Settled if self.command == "destroy" => "nothing to remove".to_owned(),
+            Verdict::Settled if differs.is_empty() => {
+                "nothing to do: all is as the profile asks".to_owned()
+            }
+            Verdict::Settled => format!("nothing to do{differs}"),
+            Verdict::Failed => "FAILED".to_owned(),
+            Verdict::Interrupted => "interrupted".to_owned(),
         };
         let simulated = if self.simulated { " (SIMULATED: no Proxmox was touched)" } else { "" };
         writeln!(out, "\n{} {}: {what}{simulated}", self.command, self.cluster)?;
@@ -192,6 +237,7 @@ impl Report {
             writeln!(out, "  log         {}", path.display())?;
         }
         for (number, command) in self.next.iter().enumerate() {
+            let command = one_line(command);
             writeln!(out, "  {:11} {command}", if number == 0 { "next" } else { "" })?;
         }
         Ok(())
@@ -211,7 +257,7 @@ impl Report {
                 node.host.clone(),
                 node.vmid.to_string(),
                 duration(node.seconds),
-                node.result.clone(),
+                one_line(&node.result).into_owned(),
             ]);
         }
         table

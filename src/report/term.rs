@@ -92,6 +92,10 @@ impl Show for Rows {
                 let _ = self.screen.println(format!("{on}: FAILED: {error}"));
                 self.ended(step, "✗ failed");
             }
+            Event::Waiting { step, text } => {
+                let on = self.steps.get(step).map_or(step.as_str(), |(on, _)| on);
+                let _ = self.screen.println(format!("{on}: {text}"));
+            }
             Event::Notice { text } => {
                 let _ = self.screen.println(text);
             }

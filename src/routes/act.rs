@@ -7,6 +7,7 @@ use super::plan::State;
 use super::seen::Seen;
 use super::{Host, plan, unit};
 use crate::error::{Exit, Failure};
+use crate::limits::{excerpt, ssh};
 use crate::ssh::{Error, Output};
 
 impl Host {
@@ -29,7 +30,7 @@ impl Host {
                      {expected}, seen {seen}"
                 ),
                 Some(format!(
-                    "if {} was installed anew, read its key on the host itself (`ssh-keygen -lf \
+                    "if {} was reinstalled, read its key on the host itself (`ssh-keygen -lf \
                      /etc/ssh/ssh_host_ed25519_key.pub`) and put it into the profile",
                     self.name
                 )),
@@ -56,13 +57,14 @@ impl Host {
     async fn ip<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T, Failure> {
         let doing = "look at the host's routes";
         let all = [&["-json", "-4"], words].concat();
-        let command = self.command("ip").args(all.iter().copied());
+        let command = self.command("ip").args(all.iter().copied()).prints(ssh::LIST);
         let output =
             self.remote.run_ok(&command).await.map_err(|error| self.fault(doing, &error))?;
         let text = output.stdout_text();
         // A table that is empty is no document at all in older versions.
         let text = if text.trim().is_empty() { "[]" } else { text.trim() };
         serde_json::from_str(text).map_err(|error| {
+            let error = excerpt(&error.to_string(), ssh::QUOTED);
             let said = format!("`ip {}` said what we do not understand: {error}", all.join(" "));
             Failure::new(Exit::Node, doing, said).on(&self.name)
         })
@@ -72,7 +74,7 @@ impl Host {
 /// Looks at a host's routes and at our unit on it.
 ///
 /// # Errors
-/// A host that lets nobody in, or says what cannot be read.
+/// A host that refuses every login, or says what cannot be read.
 pub async fn look(host: &Host, cluster: &str) -> Result<Seen, Failure> {
     let name = unit::name(cluster);
     let doing = "look at the host's units";

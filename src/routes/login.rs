@@ -6,9 +6,12 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::Host;
+use crate::clock::Clock;
 use crate::cluster::{Cluster, Host as Settings, HostName};
 use crate::error::{Exit, Failure};
+use crate::files::{self, Kind};
 use crate::net::Dialer;
+use crate::secrets;
 use crate::ssh::{HostKey, Identity, Keys, Known, Remote, Target};
 
 const SSH_PORT: u16 = 22;
@@ -34,6 +37,7 @@ pub async fn hosts(cluster: &Cluster, dialer: &Dialer) -> Result<Vec<Host>, Fail
                 keys: Keys::from(identity.clone()),
                 sudo_password: None,
                 dialer: dialer.clone(),
+                clock: Clock::real(),
             }),
             is_root: login.user == "root",
         });
@@ -52,8 +56,9 @@ fn identity(path: Option<&Path>) -> Result<Identity, Failure> {
     };
     let named =
         |said: String| Failure::new(Exit::Usage, doing, format!("`{}`: {said}", path.display()));
-    let pem = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    Identity::from_openssh(&SecretString::from(pem)).map_err(|error| named(error.to_string()))
+    let pem = files::read_text(path, Kind::Key).map_err(|error| named(error.to_string()))?;
+    let pem = secrets::register(SecretString::from(pem));
+    Identity::from_openssh(&pem).map_err(|error| named(error.to_string()))
 }
 
 /// The host and port of its SSH server.
@@ -95,7 +100,7 @@ fn host_key(
         let said = format!("`{}`: {said}", file.display());
         Failure::new(Exit::Usage, doing, said).on(name).hint(hint)
     };
-    let text = match std::fs::read_to_string(file) {
+    let text = match files::read_text(file, Kind::KnownHosts) {
         Ok(text) => text,
         Err(error) => return Err(fail(error.to_string())),
     };

@@ -1,8 +1,8 @@
 //! Blackhole routes on the physical Proxmox VE hosts: packets to the cluster's own networks that
-//! nobody in the cluster takes are dropped there, and do not leave by the default route.
+//! no one in the cluster takes are dropped there, and do not leave by the default route.
 //!
 //! The routes are the cluster's own by a routing protocol number and a metric, so that they stand
-//! beside everybody else's and lose against them. A systemd unit sets them at every boot: Proxmox VE
+//! beside those of others and lose against them. A systemd unit sets them at every boot: Proxmox VE
 //! rewrites `/etc/network/interfaces`, runs `post-up` lines again at each `ifreload`, and reads
 //! `interfaces.d` only where that file says so, while nothing of it touches a unit or a route without
 //! a device.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use ipnet::Ipv4Net;
 use sha2::{Digest as _, Sha256};
 
-/// The routing protocol number that marks our routes. rtnetlink leaves those above 4 to whoever
-/// takes one; iproute2's `rt_protos` names none of that number.
+/// The routing protocol number that marks our routes. rtnetlink leaves those above 4 to
+/// applications (rtnetlink(7)); iproute2's `rt_protos` names none of that number.
 pub const PROTOCOL: u8 = 208;
 
 /// How the first line of our unit begins.

@@ -1,27 +1,30 @@
 //! What steps need at hand: the cluster, what its VMs are to look like, and the ways to the hosts
 //! and the nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use secrecy::SecretString;
 
+use crate::clock::Clock;
 use crate::cloudinit::{Kept, NodeSecrets, SeedImage, Templates, render};
-use crate::cluster::{Cluster, Etcd, HostName, Node, NodeName, Role};
+use crate::cluster::{Cluster, Etcd, HostName, Identity, NewKeys, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
-use crate::kubeadm::balance;
 use crate::kubeadm::etcd::{self, member::Machine};
-use crate::kubeadm::join::Admission;
+use crate::kubeadm::join::JoinCredentials;
+use crate::kubeadm::{balance, kubeconfig};
 use crate::net::Dialer;
+use crate::plan::inventory::OurVm;
 use crate::plan::planner::Specs;
 use crate::plan::spec;
+use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Auth, Client, Fleet};
 use crate::ssh::{HostKey, Keys, Remote, Target};
 use crate::state::State;
-use crate::tempo::Tempo;
 
-const SSH_PORT: u16 = 22;
+pub(super) const SSH_PORT: u16 = 22;
 
 /// What a person chose for this run.
 #[derive(Clone, Debug)]
@@ -30,8 +33,8 @@ pub struct Options {
     pub kubeconfig: PathBuf,
     /// Whether that file may hold access to other clusters too, which stays there.
     pub merge: bool,
-    /// Whether another cluster's keys in the external etcd may be wiped.
-    pub wipe_etcd: bool,
+    /// Whether another cluster's keys in the external etcd may be wiped, and which one's.
+    pub wipe_etcd: Option<Option<String>>,
     /// How many clones may run at once per (host, storage).
     pub parallel_clones: usize,
 }
@@ -47,7 +50,19 @@ pub struct World<'a> {
     /// What the nodes' sudo is told where it asks for the login user's password.
     pub sudo_password: Option<SecretString>,
     /// The pace of waiting.
-    pub tempo: Tempo,
+    pub clock: Clock,
+}
+
+/// How any node is reached and what it is offered.
+struct Login {
+    keys: Keys,
+    sudo_password: Option<SecretString>,
+    dialer: Dialer,
+}
+
+/// The file with the documents that a node's machine was made from, by the hashes of its seed.
+pub(super) fn made_from(folder: &Path, node: &NodeName, hashes: &str) -> PathBuf {
+    folder.join(format!("{node}-{hashes}.yaml"))
 }
 
 /// What steps need at hand.
@@ -58,20 +73,36 @@ pub struct Context {
     pub specs: Specs,
     /// Each node's seed.
     pub seeds: BTreeMap<NodeName, SeedImage>,
+    /// Each node's documents as people may see them, without secrets.
+    pub documents: BTreeMap<NodeName, String>,
+    /// The folder with the documents that machines were made from.
+    pub made_from: PathBuf,
     /// The files that each node is given again whenever they change.
     pub kept: BTreeMap<NodeName, Vec<balance::File>>,
     /// The Proxmox hosts.
     pub fleet: Fleet,
     /// The nodes, by SSH.
     pub remotes: BTreeMap<NodeName, Remote>,
-    /// What lets nodes into the cluster, renewed once for all.
-    pub admission: Admission,
+    /// What lets nodes into the cluster, renewed once for all joins.
+    pub credentials: JoinCredentials,
     /// How addresses are reached.
     pub dialer: Dialer,
     /// The pace of waiting.
-    pub tempo: Tempo,
+    pub clock: Clock,
     /// The creation id in our marks.
     pub creation: String,
+    /// The keys that the state folder did not have.
+    pub new_keys: NewKeys,
+    /// The nodes' SSH host keys that the state folder knows, of rows and of former rows.
+    host_keys: BTreeMap<NodeName, HostKey>,
+    /// How the nodes are reached and what they are offered.
+    login: Login,
+    /// What the state folder remembers of the cluster that was initialised.
+    pub known: Option<Identity>,
+    /// Whether the state folder holds the kubeconfig of this cluster.
+    pub has_kubeconfig: bool,
+    /// The file that holds the identity of the cluster that was initialised.
+    pub identity: PathBuf,
     /// The file that says that we have written to the external etcd.
     pub etcd_claim: PathBuf,
     /// What the API servers are known by to an etcd beside the masters.
@@ -82,6 +113,10 @@ pub struct Context {
     pub etcd_formed: PathBuf,
     /// What a person chose.
     pub options: Options,
+    /// What steps have left undone without failing.
+    notes: Mutex<BTreeSet<String>>,
+    /// The configurations of VMs that this run has just made.
+    made: Mutex<BTreeMap<NodeName, VmConfig>>,
 }
 
 impl Context {
@@ -97,9 +132,11 @@ impl Context {
         options: Options,
     ) -> Result<Self, Failure> {
         let creation = state.creation()?;
+        let has_kubeconfig = kubeconfig::tells_of(&cluster, &state.kubeconfig());
         let operator = state.operator_key()?;
         let (mut specs, mut seeds, mut kept, mut remotes) =
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::<_, Remote>::new());
+        let mut documents = BTreeMap::new();
         for node in &cluster.nodes {
             let host_key = state.host_key(&node.name)?;
             let known = HostKey::parse(&host_key.public).map_err(|error| {
@@ -115,9 +152,13 @@ impl Context {
                 render(templates, &cluster, node, &secrets, &instance).map_err(|error| {
                     Failure::new(Exit::Usage, "render the seed", error).on(&node.name)
                 })?;
-            let seed = rendered.image(&cluster, &node.name);
+            let seed = rendered.image();
+            let seed_file = spec::seed_file(&creation, &node.name, &seed.hashes);
+            documents.insert(node.name.clone(), rendered.shown());
+            let mac = rendered.mac.clone();
             let files: Vec<balance::File> = rendered.kept.into_iter().map(file).collect();
-            let mut wanted = spec::node_spec(&cluster, node, &seed.file_name, &creation);
+            let mut wanted = spec::node_spec(&cluster, node, &seed_file, &creation);
+            wanted.mac = mac;
             wanted.kept = files.iter().map(|file| (file.path.clone(), file.sha256())).collect();
             specs.insert(node.name.clone(), wanted);
             kept.insert(node.name.clone(), files);
@@ -132,30 +173,62 @@ impl Context {
                     keys: world.keys.clone(),
                     sudo_password: world.sudo_password.clone(),
                     dialer: world.dialer.clone(),
+                    clock: world.clock,
                 }),
             );
         }
         let (etcd_client, etcd_machines) = etcd(&cluster, state, &remotes)?;
         let fleet = fleet(&cluster, &world)?;
-        let (dialer, tempo) = (world.dialer, world.tempo);
-        let admission = Admission::new(remotes[&cluster.first_master().name].clone());
+        let World { dialer, clock, keys, sudo_password, .. } = world;
+        let login = Login { keys, sudo_password, dialer: dialer.clone() };
         Ok(Self {
             cluster,
             specs,
             seeds,
+            documents,
+            made_from: state.made_from(),
             kept,
             fleet,
             remotes,
-            admission,
+            credentials: JoinCredentials::default(),
             dialer,
-            tempo,
+            clock,
             creation,
+            new_keys: state.new_keys(),
+            host_keys: host_keys(state)?,
+            login,
+            known: state.identity()?,
+            has_kubeconfig,
+            identity: state.identity_file(),
             etcd_claim: state.etcd_claim(),
             etcd_client,
             etcd_machines,
             etcd_formed: state.etcd_formed(),
             options,
+            notes: Mutex::default(),
+            made: Mutex::default(),
         })
+    }
+
+    /// Notes for the report what a step has left undone without failing.
+    pub fn note(&self, text: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(text);
+    }
+
+    /// What steps have left undone so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Hands a VM's configuration, as it is when it is made, on to the step that writes it next.
+    pub fn hand_on(&self, node: &NodeName, config: VmConfig) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), config);
+    }
+
+    /// The configuration of a VM that this run has just made, once. A write with it holds the
+    /// host to its digest.
+    pub fn handed(&self, node: &NodeName) -> Option<VmConfig> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(node)
     }
 
     /// The client of a host.
@@ -185,9 +258,26 @@ impl Context {
         &self.remotes[name]
     }
 
-    /// The SSH way to the first master.
-    pub fn first(&self) -> &Remote {
-        self.remote(&self.cluster.first_master().name)
+    /// The SSH way to a VM of ours as it was made, whatever its row says now; `None` where nothing
+    /// tells its address or its host key.
+    pub fn remote_to(&self, name: &NodeName, vm: &OurVm) -> Option<Remote> {
+        let row = self.cluster.node(name);
+        let made = vm.mark.machine.as_ref();
+        let address = made.map(|made| made.address).or(row.map(|row| row.ip))?;
+        let user = made.map_or(&self.cluster.access.user, |made| &made.user);
+        if row.is_some_and(|row| row.ip == address) && *user == self.cluster.access.user {
+            return self.remotes.get(name).cloned();
+        }
+        Some(Remote::new(Target {
+            node: name.to_string(),
+            address: SocketAddr::new(IpAddr::V4(address), SSH_PORT),
+            user: user.clone(),
+            host_key: self.host_keys.get(name)?.clone(),
+            keys: self.login.keys.clone(),
+            sudo_password: self.login.sudo_password.clone(),
+            dialer: self.login.dialer.clone(),
+            clock: self.clock,
+        }))
     }
 
     /// The SSH ways to the load balancers.
@@ -195,6 +285,18 @@ impl Context {
         let balancers = self.cluster.with_role(Role::LoadBalancer);
         balancers.map(|node| self.remote(&node.name).clone()).collect()
     }
+}
+
+fn host_keys(state: &State) -> Result<BTreeMap<NodeName, HostKey>, Failure> {
+    let parse = |(name, line): (NodeName, String)| {
+        let key = HostKey::parse(&line).map_err(|error| {
+            let what = format!("read the host key `ssh/host-{name}.pub` of the state folder");
+            Failure::new(Exit::Local, what, error)
+                .hint("remove that file: it is written again from the key beside it".to_owned())
+        })?;
+        Ok((name, key))
+    };
+    state.known_host_keys()?.into_iter().map(parse).collect()
 }
 
 fn file(kept: Kept) -> balance::File {
@@ -252,12 +354,10 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
             )));
         };
         let auth = (world.auth)(name)?;
-        let pace = world.tempo.speed();
-        clients.push(Client::new(name.clone(), &host.endpoint, trust, auth, pace).map_err(
-            |error| {
-                Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint())
-            },
-        )?);
+        let client = Client::new(name.clone(), &host.endpoint, trust, auth, world.clock);
+        clients.push(client.map_err(|error| {
+            Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint())
+        })?);
     }
     Ok(clients.into_iter().collect())
 }

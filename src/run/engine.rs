@@ -1,7 +1,8 @@
 //! Walks a plan: a step starts as soon as what it needs is done, and never twice.
 //!
 //! A step that fails holds up only what needs it; the others go on, so that one failure does not
-//! hide another. The engine knows nothing of what steps do.
+//! hide another. Each step has a limit of time, whatever it waits for. The engine knows nothing of
+//! what steps do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -12,9 +13,10 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::limit::{self, Pace};
 use crate::error::{Exit, Failure};
 use crate::plan::{Plan, Step};
 use crate::report::event::{Event, Scope};
@@ -73,6 +75,7 @@ pub async fn run<F, Fut>(
     queue_length: usize,
     events: &UnboundedSender<Event>,
     cancel: &CancellationToken,
+    pace: &Pace,
     perform: F,
 ) -> Outcome
 where
@@ -88,6 +91,7 @@ where
         queues: HashMap::new(),
         queue_length,
         events,
+        pace,
     };
     loop {
         if !cancel.is_cancelled() {
@@ -126,6 +130,7 @@ struct Walk<'a> {
     queues: HashMap<String, Arc<Semaphore>>,
     queue_length: usize,
     events: &'a UnboundedSender<Event>,
+    pace: &'a Pace,
 }
 
 impl<'a> Walk<'a> {
@@ -173,14 +178,17 @@ impl<'a> Walk<'a> {
         let work = perform(step.clone());
         let (id, on, what) = (step.id.clone(), step.on.clone(), step.action.to_string());
         let (events, writes) = (self.events.clone(), step.action.writes());
+        let (limit, time) = self.pace.of(&step.action);
         let handle = self.running.spawn(async move {
             let _turn = match &queue {
                 Some(queue) => queue.acquire().await.ok(),
                 None => None,
             };
             let started = Instant::now();
+            let said = (on.clone(), what.clone());
             let _ = events.send(Event::Started { step: id.clone(), on, what });
-            let result = scope.run(work).await;
+            let done = timeout(time, scope.run(work)).await;
+            let result = done.unwrap_or_else(|_| Err(limit::passed(&said, limit)));
             let took = started.elapsed();
             let seconds = took.as_secs_f64();
             let _ = events.send(match &result {
@@ -236,6 +244,7 @@ enum Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::cluster::{HostName, NodeName, VmId};
     use crate::plan::Action;
     use std::sync::Mutex;
@@ -273,6 +282,9 @@ mod tests {
             topology: String::new(),
             vms: Vec::new(),
             steps,
+            differences: Vec::new(),
+            unwell: Vec::new(),
+            look_again: Vec::new(),
             notices: Vec::new(),
         }
     }
@@ -283,7 +295,7 @@ mod tests {
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
         let (events, _receiver) = unbounded_channel();
-        run(plan, 2, &events, cancel, perform).await
+        run(plan, 2, &events, cancel, &Pace::from(Clock::real()), perform).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -369,5 +381,26 @@ mod tests {
         assert_eq!(outcome.ends["a"], End::Done { changed: true });
         assert_eq!(outcome.ends["b"], End::Interrupted);
         assert_eq!(outcome.ends["c"], End::Interrupted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_never_ends_is_ended_and_a_queue_does_not_count() {
+        let mut steps = vec![clone("c0"), clone("c1"), clone("c2"), step("never", &[])];
+        steps.push(step("after", &["never"]));
+        let plan = plan(steps);
+        let began = Instant::now();
+        let outcome = run_with(&plan, &CancellationToken::new(), |step| async move {
+            // Two copies at once, each nearly as long as it may: the third waits in the queue.
+            let hours = if step.id == "never" { 1000 } else { 5 };
+            sleep(Duration::from_secs(hours * 3600)).await;
+            Ok(true)
+        })
+        .await;
+        assert_eq!(began.elapsed().as_secs(), 10 * 3600);
+        assert_eq!(outcome.ends["c2"], End::Done { changed: true });
+        let End::Failed { failure } = &outcome.ends["never"] else { panic!("{outcome:?}") };
+        assert_eq!(failure.said, "it did not end within 3 h and is not waited for any longer");
+        assert!(failure.hint.as_ref().unwrap().contains("run the same command again"));
+        assert_eq!(outcome.ends["after"], End::Blocked { by: "never".to_owned() });
     }
 }

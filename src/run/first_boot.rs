@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::cloudinit::mainline_release;
 use crate::cluster::{Kernel, Node};
+use crate::limits::excerpt;
 use crate::ssh::{Command, Error, Remote};
 
 /// What a node says.
@@ -37,6 +38,9 @@ struct Identity {
     seed: String,
 }
 
+/// How many characters of a word or a complaint are kept, and how many complaints.
+const SHOWN: usize = 400;
+
 impl FirstBoot {
     /// Asks a node.
     pub(super) async fn ask(remote: &Remote) -> Result<Self, Error> {
@@ -51,19 +55,22 @@ impl FirstBoot {
         // Exit status 1 stands for `error`, 2 for `done` with complaints; the text says the same.
         let said: Status = serde_json::from_slice(&status.stdout).unwrap_or_default();
         let identity: Identity = serde_json::from_slice(&identity.stdout).unwrap_or_default();
-        let mut detail: Vec<String> = said.errors;
+        // What a guest says of itself is shown as it is: a few words, and a line per complaint.
+        let cut = |text: &str| excerpt(text.trim(), SHOWN);
+        let mut detail: Vec<String> =
+            said.errors.iter().take(SHOWN).map(|text| cut(text)).collect();
         if detail.is_empty() && !said.detail.is_empty() {
-            detail.push(said.detail);
+            detail.push(cut(&said.detail));
         }
         if said.status.is_empty() {
-            detail.push(status.stderr_text().trim().to_owned());
+            detail.push(cut(&status.stderr_text()));
         }
         Ok(Self {
-            status: said.status,
+            status: cut(&said.status),
             detail,
-            kernel: kernel.stdout_text().trim().to_owned(),
-            boot_id: boot_id.stdout_text().trim().to_owned(),
-            instance: identity.seed,
+            kernel: cut(&kernel.stdout_text()),
+            boot_id: cut(&boot_id.stdout_text()),
+            instance: cut(&identity.seed),
         })
     }
 

@@ -1,63 +1,129 @@
 //! Taking stock: what exists, found with GET requests and read-only commands.
+//!
+//! What is ours is found by its mark, on every host of the profile and whatever the table says now:
+//! a row that moved, changed its VMID or went away does not hide its machine. One listing per host
+//! tells which VMs are worth a closer look, so VMs of other people cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::context::Context;
-use super::look_nodes;
-use crate::cluster::{Host, HostName, Node, NodeName, TemplateSource, VmId};
+use super::look_watch::Watch;
+use super::{look_kubernetes, look_nodes, look_rows, look_told};
+use crate::cluster::{Host, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
-use crate::plan::inventory::{HostState, Inventory, OurVm, TemplateState, VmState, own_mark};
+use crate::limits::{self, excerpt};
+use crate::plan::inventory::{Hardware, HostState, Inventory, Making, TemplateState};
+use crate::plan::machines;
 use crate::plan::planner::Part;
-use crate::plan::premises::{self, Lack};
+use crate::plan::prerequisites::{self, Lack};
+use crate::plan::recognise::{self, Found};
 use crate::plan::spec;
-use crate::proxmox::wire::VmConfig;
-use crate::proxmox::{Client, Error, Topology};
+use crate::proxmox::wire::{VmConfig, VmSummary};
+use crate::proxmox::{Client, Error, Fleet, TAG, Topology, is_making};
 
-/// How long a clone that somebody began may take before it counts as stuck.
-const CLONE_PATIENCE: Duration = Duration::from_secs(15 * 60);
-const CLONE_PAUSE: Duration = Duration::from_secs(2);
+/// What is looked for, beyond what every command needs.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The part of the job that is about to be planned.
+    pub part: Part,
+    /// Whether things are to be removed: then what hangs on our templates is listed too.
+    pub removal: bool,
+    /// Whether a clone that is under way is waited for.
+    pub patient: bool,
+    /// Whether every machine is about to be made again, so that each host must be able to.
+    pub again: bool,
+    /// Whether the addresses of machines that are to be made are tried.
+    pub knock: bool,
+}
 
-/// Takes stock of the hosts that `part` covers, their VMs, and the nodes on them.
+impl Scope {
+    /// For a run that makes things.
+    pub fn making(part: Part) -> Self {
+        Self { part, removal: false, patient: true, again: false, knock: true }
+    }
+
+    /// For a command that only shows how it is now.
+    pub fn showing(part: Part) -> Self {
+        Self { part, removal: false, patient: false, again: false, knock: true }
+    }
+
+    /// For `doctor`, which examines the addresses by itself, in more ways than one.
+    pub fn examining() -> Self {
+        Self { knock: false, ..Self::showing(Part::all()) }
+    }
+
+    /// For a run that removes things.
+    pub fn removing() -> Self {
+        let part = Part { bootstrap: false, ..Part::all() };
+        Self { part, removal: true, patient: true, again: false, knock: false }
+    }
+
+    /// For a run that is about to remove everything and to make it again.
+    pub fn making_again() -> Self {
+        Self { again: true, knock: false, ..Self::making(Part::all()) }
+    }
+}
+
+/// Takes stock of the hosts, of every VM with our mark, and of the machines on them.
 ///
 /// # Errors
-/// The first host that cannot be asked, or that lacks what the profile names.
-pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Failure> {
-    let topology =
-        context.fleet.topology().await.map_err(|error| proxmox("ask the hosts", &error))?;
+/// The first host that cannot be asked, or that lacks what the profile names. What is absent from a
+/// host that did not answer is not absent. All of it has a limit of time.
+pub async fn take(context: &Arc<Context>, scope: &Scope) -> Result<Inventory, Failure> {
+    let watch = Watch::here();
+    let clone = match scope.patient {
+        true => context.clock.patience(limits::look::CLONE, limits::LEAST),
+        false => Duration::ZERO,
+    };
+    let limit = context.clock.limit(limits::look::WHOLE) + clone;
+    watch.within(limit, Box::pin(look(context, scope, &watch))).await
+}
+
+async fn look(context: &Arc<Context>, scope: &Scope, watch: &Watch) -> Result<Inventory, Failure> {
+    let part = &scope.part;
+    let topology = topology(context, watch).await?;
     let one_cluster = topology.clusters.len() == 1 && context.cluster.proxmox.hosts.len() > 1;
     if let Some(broken) = topology.clusters.iter().find(|cluster| !cluster.quorate) {
         let hosts: Vec<&str> = broken.hosts.iter().map(HostName::as_str).collect();
-        let lack = premises::quorum();
+        let lack = prerequisites::quorum();
         return Err(lacking("use the Proxmox VE cluster", &[lack]).on(hosts.join(", ")));
     }
     let mut inventory = Inventory {
+        creation: context.creation.clone(),
+        new_keys: context.new_keys.clone(),
         topology: phrase(&topology),
         one_cluster,
         kubeconfig: crate::kubeadm::kubeconfig::is_there(
             &context.cluster,
+            context.known.as_ref().map(|known| known.ca.as_str()),
             &context.options.kubeconfig,
         ),
         ..Inventory::default()
     };
     let mut looking = JoinSet::new();
-    for name in context.cluster.proxmox.hosts.keys().filter(|name| part.covers(name)) {
-        let (context, name, provision) = (Arc::clone(context), name.clone(), part.provision);
+    for name in context.cluster.proxmox.hosts.keys() {
+        let (context, name, scope) = (Arc::clone(context), name.clone(), scope.clone());
+        let (watch, kin) = (watch.clone(), kin(&context, &topology, &name));
         looking.spawn(async move {
-            let state = host(&context, &name, provision).await;
+            let work = host(&context, &name, &scope, &kin, &watch);
+            let state = watch.over(name.as_str(), "its answers", Box::pin(work)).await;
             (name, state)
         });
     }
     let seen: BTreeMap<HostName, _> = looking.join_all().await.into_iter().collect();
-    let mut failures = Vec::new();
+    let (mut failures, mut found) = (Vec::new(), Vec::new());
     for (name, seen) in seen {
         match seen {
             Ok((state, vms)) => {
-                inventory.hosts.insert(name, state);
-                inventory.vms.extend(vms);
+                if part.covers(&name) {
+                    inventory.hosts.insert(name, state);
+                }
+                found.extend(vms);
             }
             Err(failure) => failures.push(failure),
         }
@@ -65,11 +131,43 @@ pub async fn take(context: &Arc<Context>, part: &Part) -> Result<Inventory, Fail
     if let Some(failure) = together(failures) {
         return Err(failure);
     }
-    if one_cluster {
-        find_strays(context, &mut inventory).await?;
+    found.extend(unnamed(context, &topology).await?);
+    recognise::sort(&context.cluster, &context.creation, found, &mut inventory);
+    if scope.part.provision && scope.knock {
+        inventory.taken = look_rows::taken(context, scope, &inventory, watch).await;
     }
-    look_nodes::look(context, &mut inventory).await;
+    inventory.documents = look_rows::changed_documents(context, &inventory);
+    look_nodes::look(context, &mut inventory, watch).await;
+    look_kubernetes::look(context, &mut inventory, watch).await;
     Ok(inventory)
+}
+
+/// How the hosts belong together; who answers late is named.
+async fn topology(context: &Context, watch: &Watch) -> Result<Topology, Failure> {
+    let mut asking = JoinSet::new();
+    for client in context.fleet.clients() {
+        let (client, watch) = (client.clone(), watch.clone());
+        asking.spawn(async move {
+            let name = client.host().clone();
+            let asked = watch.over(name.as_str(), "its answer", Fleet::standing(&client)).await;
+            (name, asked)
+        });
+    }
+    let answers: BTreeMap<HostName, _> = asking.join_all().await.into_iter().collect();
+    Topology::of_answers(answers.into_values()).map_err(|error| proxmox("ask the hosts", &error))
+}
+
+/// The hosts of one Proxmox VE cluster with this one, itself first: a clone that lands here may be the
+/// task of another.
+fn kin(context: &Context, topology: &Topology, name: &HostName) -> Vec<Client> {
+    let mut kin: Vec<Client> = context
+        .fleet
+        .clients()
+        .filter(|client| client.host() == name || topology.is_together(name, client.host()))
+        .cloned()
+        .collect();
+    kin.sort_by_key(|client| client.host() != name);
+    kin
 }
 
 /// What several hosts have met, as one failure: told once where it is the same everywhere.
@@ -92,36 +190,135 @@ fn phrase(topology: &Topology) -> String {
         let hosts: Vec<&str> = cluster.hosts.iter().map(HostName::as_str).collect();
         match &cluster.name {
             Some(name) => format!("Proxmox VE cluster `{name}` ({})", hosts.join(", ")),
+            // A standalone host knows of no other node.
+            None if cluster.nodes.len() > 1 => format!(
+                "a Proxmox VE cluster ({}) whose name and quorum could not be seen (Sys.Audit on /)",
+                hosts.join(", ")
+            ),
+            None if cluster.hidden => format!(
+                "Proxmox VE host {} (whether it is a cluster could not be seen: Sys.Audit on /)",
+                hosts.join(", ")
+            ),
             None => format!("standalone Proxmox VE host {}", hosts.join(", ")),
         }
     };
     topology.clusters.iter().map(part).collect::<Vec<_>>().join(", ")
 }
 
-type Vms = BTreeMap<NodeName, VmState>;
-
-/// What one host holds, and the VMs of the rows that live on it.
+/// What one host holds, and the VMs on it that may concern us.
 async fn host(
     context: &Context,
     name: &HostName,
-    provision: bool,
-) -> Result<(HostState, Vms), Failure> {
+    scope: &Scope,
+    kin: &[Client],
+    watch: &Watch,
+) -> Result<(HostState, Vec<Found>), Failure> {
+    let client = context.client(name)?;
+    let fault = |error: Error| proxmox("look", &error).on(name);
+    let settings = &context.cluster.proxmox.hosts[name];
+    let mut state = HostState::default();
+    if scope.part.covers(name) {
+        contents(context, name, scope, &mut state).await?;
+    }
+    let listed = client.vms().await.map_err(fault)?;
+    let mut found = Vec::new();
+    for seen in listed.iter().filter(|seen| may_concern_us(context, seen)) {
+        let settled = settled(context, kin, seen.vmid, scope.patient, watch).await;
+        // It was removed between the two questions.
+        let Some((config, making)) = settled.map_err(fault)? else { continue };
+        let running = seen.status == "running";
+        let ours = config.mark().is_some_and(|mark| mark.cluster == context.cluster.name);
+        let (halted, unapplied) = match running && ours {
+            true => {
+                let asked =
+                    tokio::try_join!(client.vm_status(seen.vmid), client.vm_pending(seen.vmid));
+                let (status, pending) = asked.map_err(fault)?;
+                (status.halted().map(str::to_owned), pending.unapplied())
+            }
+            false => (None, BTreeMap::new()),
+        };
+        found.push(Found {
+            host: name.clone(),
+            vmid: seen.vmid,
+            running: running.then(|| Hardware {
+                cpus: seen.cpus,
+                memory_mib: Some(seen.maxmem >> 20).filter(|mib| *mib > 0),
+                unapplied,
+            }),
+            halted: halted.map(|state| excerpt(&state, 40)),
+            making,
+            config,
+        });
+    }
+    if scope.part.covers(name)
+        && scope.part.provision
+        && (scope.again || gets_hardware(context, name, &found))
+    {
+        let told = look_told::ask(client, &context.cluster).await.map_err(fault)?;
+        let judged = machines::judge(&context.cluster, name, &told, client.identity());
+        if !judged.lacks.is_empty() {
+            return Err(lacking("make the VMs of the profile", &judged.lacks).on(name));
+        }
+        state.unseen = judged.unseen;
+    }
+    for (os, source) in &settings.templates {
+        let template = match found.iter().find(|vm| vm.vmid == source.vmid()) {
+            Some(vm) => TemplateState::of(vm.vmid, &vm.config, vm.making.as_ref()),
+            None => TemplateState::Absent,
+        };
+        state.templates.insert(os.clone(), template);
+    }
+    let marked = found.iter().filter(|vm| vm.config.mark().is_some());
+    state.attached = marked.map(|vm| (vm.vmid, recognise::images(&vm.config))).collect();
+    if scope.removal {
+        state.linked = linked(client, settings).await.map_err(fault)?;
+        for (template, clone) in recognise::clones(&found) {
+            state.linked.entry(template).or_default().insert(clone);
+        }
+    }
+    Ok((state, found))
+}
+
+/// Whether a row of this host may have to be made, or its VM gets other hardware: nothing on the host
+/// carries its mark and has what the row asks for.
+fn gets_hardware(context: &Context, name: &HostName, found: &[Found]) -> bool {
+    let cluster = &context.cluster;
+    let is_of = |node: &NodeName, vm: &&Found| {
+        let mark = vm.config.mark();
+        mark.is_some_and(|mark| mark.cluster == cluster.name && mark.node.as_ref() == Some(node))
+    };
+    let as_asked = |node: &crate::cluster::Node| {
+        let vm = found.iter().find(|vm| is_of(&node.name, vm));
+        vm.is_some_and(|vm| {
+            let cpu = vm.config.get("cpu").unwrap_or_default();
+            vm.config.cores() == node.vcpu && spec::same("cpu", &cluster.proxmox.cpu, cpu)
+        })
+    };
+    cluster.nodes.iter().any(|node| node.host == *name && !as_asked(node))
+}
+
+/// The storages' contents, once they and the bridges are known to be there.
+async fn contents(
+    context: &Context,
+    name: &HostName,
+    scope: &Scope,
+    state: &mut HostState,
+) -> Result<(), Failure> {
     let client = context.client(name)?;
     let fault = |error: Error| proxmox("look", &error).on(name);
     let settings = &context.cluster.proxmox.hosts[name];
     let storages = client.storages().await.map_err(fault)?;
-    if provision {
-        let lacks = premises::storages(settings, &storages, client.identity());
+    if scope.part.provision {
+        let lacks = prerequisites::storages(settings, &storages, client.identity());
         if !lacks.is_empty() {
             return Err(lacking("use the storages of the profile", &lacks).on(name));
         }
         let seen = client.network().await.map_err(fault)?;
-        let lacks = premises::bridges(&context.cluster, name, &seen);
+        let lacks = prerequisites::bridges(&context.cluster, name, &seen);
         if !lacks.is_empty() {
             return Err(lacking("use the bridge of the profile", &lacks).on(name));
         }
     }
-    let mut state = HostState::default();
     for (storage, content, into) in [
         (&settings.import_storage, "import", &mut state.images),
         (&settings.iso_storage, "iso", &mut state.isos),
@@ -134,15 +331,7 @@ async fn host(
             into.extend(volumes.into_iter().map(|volume| volume.volid));
         }
     }
-    for (os, source) in &settings.templates {
-        state.templates.insert(os.clone(), template(client, *source).await.map_err(fault)?);
-    }
-    state.linked = linked(client, settings).await.map_err(fault)?;
-    let mut vms = Vms::new();
-    for node in context.cluster.nodes.iter().filter(|node| node.host == *name) {
-        vms.insert(node.name.clone(), vm(context, client, node).await.map_err(fault)?);
-    }
-    Ok((state, vms))
+    Ok(())
 }
 
 /// What a host lacks, as one failure.
@@ -153,80 +342,122 @@ fn lacking(doing: &str, lacks: &[Lack]) -> Failure {
     Failure::new(Exit::Proxmox, doing, said.join("\n")).hint(fix.join("\n"))
 }
 
-async fn template(client: &Client, source: TemplateSource) -> Result<TemplateState, Error> {
-    let Some(config) = settled(client, source.vmid()).await? else {
-        return Ok(TemplateState::Absent);
-    };
-    Ok(TemplateState::of(&config))
+/// Whether a VM is ours by its tag, or stands where something of ours is to be.
+fn may_concern_us(context: &Context, seen: &VmSummary) -> bool {
+    seen.tags.contains(TAG) || is_named(context, seen.vmid, &seen.name)
 }
 
-/// Which VMs hang on which template's disk, where the storage's volume ids tell.
+fn is_named(context: &Context, vmid: VmId, name: &str) -> bool {
+    let cluster = &context.cluster;
+    let row = |node: &crate::cluster::Node| node.vmid == vmid || node.name.as_str() == name;
+    let mut templates = cluster.proxmox.hosts.values().flat_map(|host| host.templates.values());
+    cluster.nodes.iter().any(row) || templates.any(|source| source.vmid() == vmid)
+}
+
+/// VMs of ours on hosts of the Proxmox VE cluster that the profile does not name.
+async fn unnamed(context: &Context, topology: &Topology) -> Result<Vec<Found>, Failure> {
+    let named = |host: &str| context.cluster.proxmox.hosts.keys().any(|name| name.as_str() == host);
+    let mut found = Vec::new();
+    for cluster in &topology.clusters {
+        let Some(asked) = cluster.hosts.first() else { continue };
+        if cluster.nodes.iter().all(|node| named(node)) {
+            continue;
+        }
+        let client = context.client(asked)?;
+        let fault = |error: Error| proxmox("list the VMs", &error).on(asked);
+        for seen in client.cluster_vms().await.map_err(fault)? {
+            let concerns = seen.kind == "qemu"
+                && !named(&seen.node)
+                && (seen.tags.contains(TAG) || is_named(context, seen.vmid, &seen.name));
+            if !concerns {
+                continue;
+            }
+            let host = HostName(seen.node.clone());
+            let config = client.config_on(&host, seen.vmid).await.map_err(fault)?;
+            let Some(config) = config else { continue };
+            // The cluster's cache does not tell it as it is now.
+            let unknown = Hardware::default();
+            let running = (seen.status == "running").then_some(unknown);
+            let (vmid, halted, making) = (seen.vmid, None, None);
+            found.push(Found { host, vmid, running, halted, making, config });
+        }
+    }
+    Ok(found)
+}
+
+/// Which VMs' disks hang on which template, by the storage's own listing: whose they are does not
+/// matter.
 async fn linked(client: &Client, settings: &Host) -> Result<BTreeMap<VmId, BTreeSet<VmId>>, Error> {
     let mut linked: BTreeMap<VmId, BTreeSet<VmId>> = BTreeMap::new();
-    for vm in client.vms().await? {
-        let Some(config) = client.find_vm(vm.vmid).await? else { continue };
+    for volume in client.storage_content(&settings.storage, "images").await? {
         for source in settings.templates.values() {
-            let base = format!("/base-{}-disk", source.vmid());
-            let disk = config.get(spec::DISK).unwrap_or_default();
-            let hangs = disk.contains(&base) || disk.contains(&base.replacen('/', ":", 1));
-            if hangs && vm.vmid != source.vmid() {
-                linked.entry(source.vmid()).or_default().insert(vm.vmid);
+            let Some(vmid) = volume.vmid.and_then(|vmid| u32::try_from(vmid).ok()).map(VmId) else {
+                continue;
+            };
+            if vmid != source.vmid() && volume.hangs_on(source.vmid()) {
+                linked.entry(source.vmid()).or_default().insert(vmid);
             }
         }
     }
     Ok(linked)
 }
 
-/// A VM's configuration, when a clone that may be under way has ended; nobody can tell from a
-/// clone under way whose it is.
-async fn settled(client: &Client, vmid: VmId) -> Result<Option<VmConfig>, Error> {
-    let mut waited = Duration::ZERO;
+/// The wait between two looks at a VM in the making.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A VM's configuration, and whether it is being made. While a task makes it, its configuration does
+/// not tell whose it is; who is patient waits for that task.
+async fn settled(
+    context: &Context,
+    kin: &[Client],
+    vmid: VmId,
+    patient: bool,
+    watch: &Watch,
+) -> Result<Option<(VmConfig, Option<Making>)>, Error> {
+    let Some(client) = kin.first() else { return Ok(None) };
+    let clock = context.clock;
+    let (patience, began) = (clock.patience(limits::look::CLONE, limits::LEAST), Instant::now());
+    let mut quiet = clock.deadline(limits::UNTOLD);
+    let mut again = true;
     loop {
         let Some(config) = client.find_vm(vmid).await? else { return Ok(None) };
-        let passing = matches!(config.lock(), Some("clone" | "create"));
-        if !passing || waited > CLONE_PATIENCE {
-            return Ok(Some(config));
+        let Some(lock) = config.lock().filter(|lock| is_making(lock)) else {
+            return Ok(Some((config, None)));
+        };
+        let mut maker = None;
+        for host in kin {
+            maker = maker.or(host.maker(vmid).await?);
         }
-        tokio::time::sleep(CLONE_PAUSE.div_f64(client.pace())).await;
-        waited += CLONE_PAUSE;
+        let Some(task) = maker else {
+            // It may have ended between the two questions.
+            if std::mem::take(&mut again) {
+                continue;
+            }
+            let making = if sees_all(kin).await? { Making::CutOff } else { Making::Unseen };
+            return Ok(Some((config, Some(making))));
+        };
+        let task = excerpt(&task.upid, limits::task::UPID_BYTES);
+        if !patient || began.elapsed() > patience {
+            return Ok(Some((config, Some(Making::Runs { task }))));
+        }
+        if quiet.passed() {
+            let text = format!("waiting for VM {vmid} (lock `{lock}`), which {task} makes");
+            watch.say(client.host().as_str(), text);
+            quiet = clock.deadline(limits::TOLD_AGAIN);
+        }
+        clock.pause(PAUSE).await;
     }
 }
 
-async fn vm(context: &Context, client: &Client, node: &Node) -> Result<VmState, Error> {
-    let Some(config) = settled(client, node.vmid).await? else { return Ok(VmState::Absent) };
-    let name = config.name().unwrap_or("without a name").to_owned();
-    let mark = match own_mark(&context.cluster, node, &config) {
-        Ok(mark) => mark,
-        Err(why) => return Ok(VmState::Foreign { host: client.host().clone(), name, why }),
-    };
-    let running = client.vm_status(node.vmid).await?.is_running();
-    Ok(VmState::Ours(Box::new(OurVm::new(client.host(), mark, config, running))))
-}
-
-/// In one Proxmox VE cluster a VMID may be taken on another host than the row's.
-async fn find_strays(context: &Context, inventory: &mut Inventory) -> Result<(), Failure> {
-    let Some(client) = context.fleet.clients().next() else { return Ok(()) };
-    let all = client.cluster_vms().await.map_err(|error| proxmox("list the VMs", &error))?;
-    for node in &context.cluster.nodes {
-        let absent = inventory.vms.get(&node.name) == Some(&VmState::Absent);
-        let Some(seen) = all.iter().find(|seen| seen.vmid == node.vmid).filter(|_| absent) else {
-            continue;
-        };
-        let host = HostName(seen.node.clone());
-        if host == node.host {
-            continue;
+/// Whether these hosts show us the tasks of others, too.
+async fn sees_all(kin: &[Client]) -> Result<bool, Error> {
+    for client in kin {
+        let node = format!("/nodes/{}", client.host());
+        if !client.permissions(Some(&node)).await?.allows(&node, "Sys.Audit") {
+            return Ok(false);
         }
-        let state = match context.fleet.client(&host) {
-            Ok(other) => vm(context, other, node).await.map_err(|error| proxmox("look", &error))?,
-            Err(_) => VmState::Foreign {
-                host,
-                name: seen.name.clone(),
-                why: "it is on a host that the profile does not name".to_owned(),
-            },
-        };
-        inventory.vms.insert(node.name.clone(), state);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A fault of a Proxmox call as a failure.

@@ -1,6 +1,5 @@
 //! Taking stock of what runs on the VMs: read-only commands over SSH.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,46 +7,56 @@ use tokio::task::JoinSet;
 
 use super::context::{Context, instance_id};
 use super::first_boot::FirstBoot;
+use super::look_watch::Watch;
 use crate::cluster::{Node, NodeName, Role};
-use crate::kubeadm::{balance, etcd, facts, ready};
-use crate::plan::inventory::{
-    EtcdMember, Inventory, KubeNode, KubernetesState, NodeState, VmState,
-};
+use crate::kubeadm::{balance, etcd};
+use crate::plan::inventory::{EtcdMember, Inventory, NodeState, Silent};
+use crate::ssh::Remote;
 
 /// How long a running node may take to let us in before it counts as not booted yet.
-const REACH: Duration = Duration::from_secs(15);
+pub(super) const REACH: Duration = Duration::from_secs(15);
 
 /// Asks every running node of this making; what cannot be reached counts as not booted.
-pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory) {
+pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory, watch: &Watch) {
     let mut asking = JoinSet::new();
     for node in &context.cluster.nodes {
-        let ours = match inventory.vms.get(&node.name) {
-            Some(VmState::Ours(vm)) => vm.running && vm.creation == context.creation,
-            _ => false,
-        };
-        if ours {
-            let (context, node) = (Arc::clone(context), node.clone());
-            asking.spawn(async move { (node.name.clone(), ask(&context, &node).await) });
+        let Some(vm) = inventory.ours(&node.name) else { continue };
+        if !vm.awake() || vm.mark.creation != context.creation {
+            continue;
+        }
+        if let Some(remote) = context.remote_to(&node.name, vm) {
+            let (context, node, watch) = (Arc::clone(context), node.clone(), watch.clone());
+            asking.spawn(async move {
+                let asked = ask(&context, &node, &remote);
+                let state = watch.over(node.name.as_str(), "its answers by SSH", asked).await;
+                (node.name.clone(), state)
+            });
         }
     }
-    let answers: BTreeMap<NodeName, Option<NodeState>> =
-        asking.join_all().await.into_iter().collect();
-    inventory.nodes =
-        answers.into_iter().filter_map(|(name, state)| Some((name, state?))).collect();
-    look_balancers(context, inventory).await;
-    look_etcd(context, inventory).await;
-    let first = &context.cluster.first_master().name;
-    if inventory.nodes.get(first).is_some_and(|state| state.booted) {
-        inventory.kubernetes = kubernetes(context).await;
+    for (name, state) in asking.join_all().await {
+        match state {
+            Ok(state) => drop(inventory.nodes.insert(name, state)),
+            Err(silent) => drop(inventory.silent.insert(name, silent)),
+        }
     }
+    watch.over("load balancers", "their files", look_balancers(context, inventory)).await;
+    watch.over("etcd", "its members", look_etcd(context, inventory)).await;
 }
 
-async fn ask(context: &Context, node: &Node) -> Option<NodeState> {
-    let remote = context.remote(&node.name);
-    let seen = tokio::time::timeout(REACH, FirstBoot::ask(remote)).await.ok()?.ok()?;
+async fn ask(context: &Context, node: &Node, remote: &Remote) -> Result<NodeState, Silent> {
+    let seen = match tokio::time::timeout(REACH, FirstBoot::ask(remote)).await {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(error)) => {
+            return Err(Silent { said: error.to_string(), hint: error.hint() });
+        }
+        Err(_) => {
+            let said = format!("no answer within {} s", REACH.as_secs());
+            return Err(Silent { said, hint: None });
+        }
+    };
     let instance = instance_id(&context.cluster, node, &context.creation);
     let failed = seen.status == "error" && seen.instance == instance;
-    Some(NodeState { booted: seen.is_over(node, &instance), failed, kernel: seen.kernel })
+    Ok(NodeState { booted: seen.is_over(node, &instance), failed, kernel: seen.kernel })
 }
 
 /// Asks the load balancers that have booted for the files that are kept up to date.
@@ -75,7 +84,8 @@ async fn look_etcd(context: &Arc<Context>, inventory: &mut Inventory) {
     for machine in context.etcd_machines.iter().filter(|machine| booted(&machine.name)).cloned() {
         asking.spawn(async move {
             let seen = tokio::time::timeout(REACH, machine.look()).await.ok()?.ok()?;
-            let member = EtcdMember { planted: seen.planted, healthy: seen.healthy };
+            let member =
+                EtcdMember { planted: seen.planted, foreign: seen.foreign, healthy: seen.healthy };
             Some((machine.name.clone(), member))
         });
     }
@@ -92,22 +102,4 @@ async fn look_etcd(context: &Arc<Context>, inventory: &mut Inventory) {
     }
     inventory.etcd = asking.join_all().await.into_iter().flatten().collect();
     inventory.etcd_outdated = outdated.join_all().await.into_iter().flatten().collect();
-}
-
-/// What the first master says of its cluster; `None` where there is none yet.
-async fn kubernetes(context: &Context) -> Option<KubernetesState> {
-    let first = context.first();
-    let found = facts::gather(first).await.ok()?;
-    if !found.admin {
-        return None;
-    }
-    let initialised = crate::kubeadm::init::is_done(first, &context.cluster).await.unwrap_or(false);
-    let nodes = ready::nodes(first).await.unwrap_or_default();
-    let nodes = nodes
-        .into_iter()
-        .map(|node| {
-            (node.name, KubeNode { roles: node.roles.into_iter().collect(), ready: node.ready })
-        })
-        .collect();
-    Some(KubernetesState { initialised, nodes })
 }

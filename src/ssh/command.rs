@@ -3,10 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::mask::mask;
+use crate::limits::ssh;
+use crate::secrets::forms::mask;
 
-/// How long an ordinary command may take.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 /// How sudo is asked for something unless it wants a password.
 const SUDO: [&str; 2] = ["-n", "--"];
 
@@ -18,13 +17,20 @@ pub struct Command {
     words: Vec<String>,
     stdin: Vec<u8>,
     limit: Duration,
+    stdout: usize,
     root: bool,
 }
 
 impl Command {
     /// A command without arguments.
     pub fn new(program: impl Into<String>) -> Self {
-        Self { words: vec![program.into()], stdin: Vec::new(), limit: DEFAULT_LIMIT, root: false }
+        Self {
+            words: vec![program.into()],
+            stdin: Vec::new(),
+            limit: ssh::COMMAND,
+            stdout: ssh::STDOUT,
+            root: false,
+        }
     }
 
     /// A command as root, by a `sudo` that does not ask for a password; where it would, and we were
@@ -55,11 +61,17 @@ impl Command {
         self
     }
 
-    /// How long the command may take, in real time; a minute if never set.
+    /// How long the command may take, in real time; [`ssh::COMMAND`] if never set.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// How many bytes the command may print on standard output; [`ssh::STDOUT`] if never set.
+    #[must_use]
+    pub fn prints(self, stdout: usize) -> Self {
+        Self { stdout, ..self }
     }
 
     /// The line that the node's login shell gets.
@@ -78,6 +90,10 @@ impl Command {
 
     pub(super) fn longest(&self) -> Duration {
         self.limit
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.stdout
     }
 }
 

@@ -1,22 +1,22 @@
 //! Opening a connection: TCP, host key, login.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use russh::keys::PublicKeyOrCertificate;
 use russh::{ChannelId, ChannelOpenFailure, Preferred, client};
 use tokio::time::timeout;
 
+use super::line::{Knife, Line};
 use super::login::{Refusal, login};
 use super::session::Session;
 use super::{Error, HostKeys, Target};
+use crate::limits::{excerpt, span, ssh};
 use crate::net::Connection;
 
-/// How long a TCP connection may take.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How long key exchange and login may take.
-pub(super) const LOGIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long the other side may be silent before it is asked for a sign of life. There is no limit
 /// on inactivity: a command that prints nothing for minutes is no fault.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -26,13 +26,31 @@ const KEEPALIVE_MAX: usize = 4;
 /// Looks at the host key, and wants nothing else of the connection's events.
 pub(super) struct Doorkeeper {
     expected: HostKeys,
+    banners: Arc<AtomicUsize>,
 }
 
 /// Why a connection ended.
 #[derive(Debug)]
 pub(super) enum Fault {
-    HostKey { seen: String },
+    HostKey {
+        seen: String,
+    },
+    /// The server's banners have no end.
+    Banner,
     Protocol(russh::Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::HostKey { seen } => f.write_str(seen),
+            Fault::Banner => f.write_str("its banners have no end"),
+            Fault::Protocol(russh::Error::Version) => f.write_str(
+                "what answers there is no SSH server: it does not begin with a line `SSH-2.0-…`",
+            ),
+            Fault::Protocol(error) => f.write_str(&excerpt(&error.to_string(), ssh::QUOTED)),
+        }
+    }
 }
 
 impl From<russh::Error> for Fault {
@@ -48,6 +66,15 @@ impl client::Handler for Doorkeeper {
         self.expected.check(shown).map(|()| true).map_err(|seen| Fault::HostKey { seen })
     }
 
+    async fn auth_banner(
+        &mut self,
+        banner: &str,
+        _session: &mut client::Session,
+    ) -> Result<(), Fault> {
+        let before = self.banners.fetch_add(banner.len(), Ordering::Relaxed);
+        if before + banner.len() > ssh::BANNER_BYTES { Err(Fault::Banner) } else { Ok(()) }
+    }
+
     async fn channel_open_failure(
         &mut self,
         _channel: ChannelId,
@@ -56,7 +83,8 @@ impl client::Handler for Doorkeeper {
         _language: &str,
         _session: &mut client::Session,
     ) -> Result<(), Fault> {
-        // Whoever asked for the channel gets the reason only.
+        // The caller gets the reason only.
+        let description = excerpt(description, ssh::QUOTED);
         tracing::debug!(?reason, description, "no channel");
         Ok(())
     }
@@ -75,14 +103,15 @@ fn config(expected: &HostKeys) -> client::Config {
     }
 }
 
-/// Exchanges keys with whoever is at the other end, who must show one of the expected host keys.
-pub(super) async fn greet(
-    stream: Connection,
-    expected: &HostKeys,
-) -> Result<client::Handle<Doorkeeper>, Fault> {
-    let doorkeeper = Doorkeeper { expected: expected.clone() };
-    let greeted = client::connect_stream(Arc::new(config(expected)), stream, doorkeeper).await;
-    greeted.map_err(|fault| match fault {
+/// A connection whose other end has shown an expected host key, and what cuts it.
+pub(super) type Greeted = (client::Handle<Doorkeeper>, Knife);
+
+/// Exchanges keys with the other end, which must show one of the expected host keys.
+pub(super) async fn greet(stream: Connection, expected: &HostKeys) -> Result<Greeted, Fault> {
+    let (line, knife) = Line::new(stream);
+    let doorkeeper = Doorkeeper { expected: expected.clone(), banners: knife.banners() };
+    let greeted = client::connect_stream(Arc::new(config(expected)), line, doorkeeper).await;
+    let greeted = greeted.map_err(|fault| match fault {
         Fault::Protocol(russh::Error::NoCommonAlgo {
             kind: russh::AlgorithmKind::Key,
             theirs,
@@ -93,22 +122,25 @@ pub(super) async fn greet(
                 .iter()
                 .map(|kind| kind.as_str().strip_prefix("ssh-").unwrap_or(kind.as_str()))
                 .collect();
-            let seen = format!("no {} key, but {}", kinds.join(" or "), theirs.join(", "));
+            let theirs = excerpt(&theirs.join(", "), ssh::QUOTED / 10);
+            let seen = format!("no {} key, but {theirs}", kinds.join(" or "));
             Fault::HostKey { seen }
         }
         fault => fault,
-    })
+    })?;
+    Ok((greeted, knife))
 }
 
 /// Opens a connection and logs in.
 pub(super) async fn open(target: &Target) -> Result<Session, Error> {
-    let stream = target.dialer.tcp(target.address, CONNECT_LIMIT).await.map_err(|error| {
+    let limit = target.clock.limit(ssh::CONNECT);
+    let stream = target.dialer.tcp(target.address, limit).await.map_err(|error| {
         // What stopped us on the way there is told as it is.
         error.downcast::<Error>().unwrap_or_else(|error| unreachable(target, error.to_string()))
     })?;
-    timeout(LOGIN_LIMIT, enter(target, stream)).await.unwrap_or_else(|_| {
-        let seconds = LOGIN_LIMIT.as_secs();
-        Err(unreachable(target, format!("connected, but no login within {seconds} s")))
+    let limit = target.clock.limit(ssh::LOGIN);
+    timeout(limit, enter(target, stream)).await.unwrap_or_else(|_| {
+        Err(unreachable(target, format!("connected, but no login within {}", span(limit))))
     })
 }
 
@@ -118,23 +150,25 @@ fn unreachable(target: &Target, cause: String) -> Error {
 
 async fn enter(target: &Target, stream: Connection) -> Result<Session, Error> {
     let expected = HostKeys::from(target.host_key.clone());
-    let mut handle = greet(stream, &expected).await.map_err(|fault| match fault {
+    let (mut handle, knife) = greet(stream, &expected).await.map_err(|fault| match fault {
         Fault::HostKey { seen } => Error::HostKey {
             node: target.node.clone(),
             address: target.address,
             expected: expected.fingerprints(),
             seen,
         },
-        Fault::Protocol(error) => unreachable(target, error.to_string()),
+        fault => unreachable(target, fault.to_string()),
     })?;
-    login(&mut handle, &target.user, &target.keys).await.map_err(|refusal| match refusal {
-        Refusal::Keys(offered) => Error::AuthRefused {
-            node: target.node.clone(),
-            address: target.address,
-            user: target.user.clone(),
-            offered,
+    login(&mut handle, &knife, &target.user, &target.keys).await.map_err(
+        |refusal| match refusal {
+            Refusal::Keys(offered) => Error::AuthRefused {
+                node: target.node.clone(),
+                address: target.address,
+                user: target.user.clone(),
+                offered,
+            },
+            Refusal::Lost(cause) => unreachable(target, cause),
         },
-        Refusal::Lost(cause) => unreachable(target, cause),
-    })?;
-    Ok(Session::new(target, handle))
+    )?;
+    Ok(Session::new(target, handle, knife))
 }

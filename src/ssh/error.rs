@@ -1,9 +1,11 @@
 //! What can go wrong between us and a node.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::mask::mask;
 use super::{Command, Output};
+use crate::limits::{size, span, ssh};
+use crate::secrets::forms::mask;
 
 /// How many last lines of standard output a failed command's error quotes.
 const QUOTED_LINES: usize = 8;
@@ -21,7 +23,7 @@ pub enum Error {
         /// What the system, the proxy or the other side said.
         cause: String,
     },
-    /// Somebody else answers at the node's address.
+    /// Another machine answers at the node's address.
     #[error(
         "the host key of `{node}` at {address} is not the one that was planted there: \
          expected {expected}, seen {seen}"
@@ -36,7 +38,7 @@ pub enum Error {
         /// The SHA-256 fingerprint of the key that was shown, or what was shown instead.
         seen: String,
     },
-    /// The jump host is not reached, is somebody else, or does not let us through.
+    /// The jump host is not reached, is another machine, or does not let us through.
     #[error("no way through the jump host {jump}: {cause}")]
     Jump {
         /// The jump host, as `user@host:port`.
@@ -78,15 +80,39 @@ pub enum Error {
         /// The command line.
         command: String,
     },
+    /// The server closed the command's channel without an exit status. The command may have run.
+    #[error("`{command}` on `{node}` ended without an exit status")]
+    NoStatus {
+        /// The node.
+        node: String,
+        /// The command line.
+        command: String,
+    },
+    /// The command printed more than it may; the connection was closed. It may still run.
+    #[error(
+        "`{command}` on `{node}` printed more than {} on {stream}, which is the limit; \
+         the connection was closed",
+        size(*.limit)
+    )]
+    TooMuch {
+        /// The node.
+        node: String,
+        /// The command line.
+        command: String,
+        /// `standard output` or `standard error`.
+        stream: &'static str,
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// The command took longer than it may. It may still run.
-    #[error("`{command}` on `{node}` did not end within {seconds} s")]
+    #[error("`{command}` on `{node}` did not end within {}", span(*.limit))]
     Timeout {
         /// The node.
         node: String,
         /// The command line.
         command: String,
-        /// The limit, in seconds.
-        seconds: u64,
+        /// How long it may take.
+        limit: Duration,
     },
     /// The node's SSH server takes the connection but runs no command.
     #[error("`{node}` refuses to run `{command}`: {cause}")]
@@ -137,6 +163,14 @@ fn said(stderr: &str, stdout: &str) -> String {
     }
 }
 
+/// The end of a text that an error quotes; what went wrong stands there.
+fn end(text: &str) -> String {
+    match text.char_indices().rev().nth(ssh::QUOTED - 1) {
+        Some((at, _)) if at > 0 => format!("({at} bytes before this) …{}", &text[at..]),
+        _ => text.to_owned(),
+    }
+}
+
 impl Error {
     pub(super) fn failed(node: &str, command: &Command, output: &Output) -> Self {
         let stdout = output.stdout_text();
@@ -146,8 +180,8 @@ impl Error {
             node: node.to_owned(),
             command: command.to_string(),
             code: output.code,
-            stderr: mask(output.stderr_text().trim_end()),
-            stdout: mask(&tail.join("\n")),
+            stderr: end(&mask(output.stderr_text().trim_end())),
+            stdout: end(&mask(&tail.join("\n"))),
         }
     }
 
@@ -163,7 +197,10 @@ impl Error {
     /// Whether the same may go well a moment later: the network or a booting node is at fault.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Unreachable { .. } | Error::Lost { .. } | Error::Timeout { .. } => true,
+            Error::Unreachable { .. }
+            | Error::Lost { .. }
+            | Error::NoStatus { .. }
+            | Error::Timeout { .. } => true,
             Error::Jump { transient, .. } => *transient,
             _ => false,
         }
@@ -177,8 +214,9 @@ impl Error {
                  reachable from here?"
             ),
             Error::HostKey { node, address, .. } => format!(
-                "another machine holds {}, or `{node}` was made by another run; if the VM was \
-                 replaced by hand, rebuild it",
+                "another machine holds {}, or the state folder's `ssh/host-{node}` is another file than \
+                 when the machine was made. If its VM was replaced by hand, remove that VM, and `k8sha up` \
+                 makes the machine again",
                 address.ip()
             ),
             Error::Jump { fix, .. } => fix.clone(),
@@ -186,11 +224,18 @@ impl Error {
                 "give the password of `{user}` on the nodes by K8SHA_SUDO_PASSWORD or \
                  K8SHA_SUDO_PASSWORD_FILE"
             ),
-            Error::AuthRefused { node, .. } => format!(
-                "cloud-init has not made the user, or it was made by another run; look at \
-                 /var/log/cloud-init.log on the console of `{node}`"
+            Error::AuthRefused { node, user, .. } => format!(
+                "the machine answers with its own key and does not take ours: `ssh/operator` of the \
+                 state folder is another one than when it was made, `{user}` lost the key from \
+                 `~/.ssh/authorized_keys`, or its first boot has not made that user yet \
+                 (/var/log/cloud-init.log on the console of `{node}`)"
             ),
-            Error::Lost { .. } | Error::Timeout { .. } => {
+            Error::TooMuch { node, command, .. } => format!(
+                "no command of ours prints that much: run `{command}` on the console of `{node}` and \
+                 see what does;\nthen run the same command again: it finds out what was done and goes \
+                 on there"
+            ),
+            Error::Lost { .. } | Error::NoStatus { .. } | Error::Timeout { .. } => {
                 "run the same command again: it finds out what was done and goes on there".into()
             }
             Error::Failed { stderr, .. } if wants_password(stderr) => {

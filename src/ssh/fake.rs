@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{HostKey, Identity, Jump, KeyPair, Keys, Remote, Target};
+use crate::clock::Clock;
 use crate::net::Dialer;
 
 /// How the server answers a command.
@@ -22,6 +23,12 @@ pub(crate) enum Reply {
     Drop,
     /// Never.
     Hang,
+    /// With more and more of it, on standard output or else on standard error.
+    Flood { stdout: bool },
+    /// With a byte now and then.
+    Trickle,
+    /// With the end of the channel and no exit status.
+    NoStatus,
 }
 
 impl Reply {
@@ -44,6 +51,7 @@ pub(crate) struct Fake {
     connections: Arc<AtomicUsize>,
     lines: Arc<Mutex<Vec<String>>>,
     forwards: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Fake {
@@ -58,6 +66,7 @@ impl Fake {
             connections: Arc::default(),
             lines: Arc::default(),
             forwards: Arc::default(),
+            open: Arc::default(),
         };
         let config = Arc::new(server::Config {
             keys: vec![PrivateKey::from_openssh(fake.host.private.expose_secret()).unwrap()],
@@ -70,15 +79,18 @@ impl Fake {
             lines: Arc::clone(&fake.lines),
             forwards: Arc::clone(&fake.forwards),
         };
-        let connections = Arc::clone(&fake.connections);
+        let (connections, open) = (Arc::clone(&fake.connections), Arc::clone(&fake.open));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
+                open.fetch_add(1, Ordering::SeqCst);
                 let (config, handler) = (Arc::clone(&config), handler.clone());
+                let open = Arc::clone(&open);
                 tokio::spawn(async move {
                     if let Ok(session) = server::run_stream(config, stream, handler).await {
                         let _ = session.await;
                     }
+                    open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -94,6 +106,7 @@ impl Fake {
             keys: Keys::from(self.identity()),
             sudo_password: None,
             dialer: Dialer::direct(),
+            clock: Clock::real(),
         }
     }
 
@@ -120,6 +133,11 @@ impl Fake {
     /// How many connections to elsewhere were asked for.
     pub(crate) fn forwards(&self) -> usize {
         self.forwards.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// How many connections were taken.
@@ -211,6 +229,25 @@ impl server::Handler for Handler {
                         .await;
                 }
                 Reply::Hang => std::future::pending().await,
+                Reply::Flood { stdout } => {
+                    let block = [b'x'; 32 * 1024];
+                    let mut sent = Ok(());
+                    while sent.is_ok() {
+                        sent = match stdout {
+                            true => channel.data(&block[..]).await,
+                            false => channel.extended_data(1, &block[..]).await,
+                        };
+                    }
+                }
+                Reply::Trickle => {
+                    while channel.data(&b"."[..]).await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+                Reply::NoStatus => {
+                    let _ = channel.data(&b"half"[..]).await;
+                    let _ = channel.close().await;
+                }
             }
         });
         reply.accept().await;

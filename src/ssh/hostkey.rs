@@ -58,7 +58,7 @@ impl HostKeys {
     }
 
     /// Whether one of these keys was shown; if not, what was. A certificate never is one: we trust
-    /// no authority, so whoever shows one is somebody else.
+    /// no authority, so a machine that shows one is another machine.
     pub(super) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Err("a certificate".to_owned());

@@ -9,14 +9,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use russh::{ChannelOpenFailure, client};
+use russh::ChannelOpenFailure;
 use tokio::net::lookup_host;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::dial::{CONNECT_LIMIT, Doorkeeper, Fault, LOGIN_LIMIT, greet};
+use super::dial::{Fault, Greeted, greet};
 use super::login::{Refusal, login};
 use super::{Error, HostKeys, Keys};
+use crate::limits::{span, ssh};
 use crate::net::{Connection, Dialer, Route, Routing};
 
 /// How a jump host is reached and known.
@@ -49,19 +50,19 @@ impl Jump {
         self.fault(cause, format!("ssh {port}{}@{}     (from here)", self.user, self.host), true)
     }
 
-    async fn dial(&self) -> Result<client::Handle<Doorkeeper>, Error> {
-        let addresses = timeout(CONNECT_LIMIT, lookup_host((self.host.as_str(), self.port)))
+    async fn dial(&self) -> Result<Greeted, Error> {
+        let addresses = timeout(ssh::CONNECT, lookup_host((self.host.as_str(), self.port)))
             .await
             .map_err(|_| self.unreachable(format!("no answer about the name `{}`", self.host)))?
             .map_err(|error| self.unreachable(error))?;
         let mut causes = Vec::new();
         for address in addresses {
-            match Dialer::direct().tcp(address, CONNECT_LIMIT).await {
+            match Dialer::direct().tcp(address, ssh::CONNECT).await {
                 Ok(stream) => {
-                    return timeout(LOGIN_LIMIT, self.enter(address, stream)).await.unwrap_or_else(
+                    return timeout(ssh::LOGIN, self.enter(address, stream)).await.unwrap_or_else(
                         |_| {
-                            let seconds = LOGIN_LIMIT.as_secs();
-                            let cause = format!("connected, but no login within {seconds} s");
+                            let limit = span(ssh::LOGIN);
+                            let cause = format!("connected, but no login within {limit}");
                             Err(self.unreachable(cause))
                         },
                     );
@@ -76,27 +77,28 @@ impl Jump {
         }))
     }
 
-    async fn enter(
-        &self,
-        address: SocketAddr,
-        stream: Connection,
-    ) -> Result<client::Handle<Doorkeeper>, Error> {
-        let mut handle = greet(stream, &self.host_keys).await.map_err(|fault| match fault {
+    async fn enter(&self, address: SocketAddr, stream: Connection) -> Result<Greeted, Error> {
+        let (mut handle, knife) =
+            greet(stream, &self.host_keys).await.map_err(|fault| {
+                match fault {
             Fault::HostKey { seen } => self.fault(
                 format!(
                     "its host key is not the one that is known: expected {}, seen {seen}",
                     self.host_keys.fingerprints()
                 ),
                 format!(
-                    "somebody else answers at {address}, or the jump host was made anew: compare \
+                    "another machine answers at {address}, or the jump host was reinstalled: compare \
                      with what\n`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its \
                      console, then pin the new key"
                 ),
                 false,
             ),
-            Fault::Protocol(error) => self.unreachable(error),
-        })?;
-        login(&mut handle, &self.user, &self.keys).await.map_err(|refusal| match refusal {
+            fault => self.unreachable(fault),
+        }
+            })?;
+        login(&mut handle, &knife, &self.user, &self.keys).await.map_err(
+            |refusal| {
+                match refusal {
             Refusal::Keys(offered) => self.fault(
                 format!("it refuses user `{}`: offered {offered}", self.user),
                 "name the private key that it knows (`access.identity` or `--identity`), or add it \
@@ -104,8 +106,10 @@ impl Jump {
                 false,
             ),
             Refusal::Lost(cause) => self.unreachable(cause),
-        })?;
-        Ok(handle)
+        }
+            },
+        )?;
+        Ok((handle, knife))
     }
 }
 
@@ -128,19 +132,19 @@ struct Way {
 
 #[derive(Default)]
 struct Slot {
-    handle: Option<Arc<client::Handle<Doorkeeper>>>,
+    handle: Option<Arc<Greeted>>,
     failed: Option<(Instant, Error)>,
 }
 
 impl Way {
-    async fn handle(&self) -> Result<Arc<client::Handle<Doorkeeper>>, Error> {
+    async fn handle(&self) -> Result<Arc<Greeted>, Error> {
         let asked = Instant::now();
         // The lock is held while the connection opens: all nodes share it.
         let mut slot = self.slot.lock().await;
-        if let Some(handle) = slot.handle.as_ref().filter(|handle| !handle.is_closed()) {
+        if let Some(handle) = slot.handle.as_ref().filter(|greeted| !greeted.0.is_closed()) {
             return Ok(Arc::clone(handle));
         }
-        // Whoever waited for an attempt that failed shares its end, else eight nodes would wait for
+        // What waited for an attempt that failed shares its end, else eight nodes would wait for
         // eight of them.
         if let Some((when, error)) = slot.failed.as_ref().filter(|(when, _)| *when >= asked) {
             tracing::debug!(?when, "a shared failure");
@@ -170,7 +174,7 @@ impl Way {
         match opened {
             Ok(stream) => Ok(stream),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed)) => {
-                // It does not say whether somebody refuses there or nobody is there.
+                // It does not say whether a machine refuses there or none is there.
                 let text = format!("the jump host {} cannot connect to {to}", self.jump);
                 Err(io::Error::new(io::ErrorKind::HostUnreachable, text))
             }
@@ -185,10 +189,10 @@ impl Way {
 
     async fn open_channel(&self, to: SocketAddr) -> io::Result<Result<Connection, russh::Error>> {
         let handle = self.handle().await.map_err(told)?;
-        // In a task of its own: where nobody waits any longer, what opens late is closed again.
+        // In a task of its own: where no one waits any longer, what opens late is closed again.
         let open = tokio::spawn(async move {
             let (ip, port) = (to.ip().to_string(), u32::from(to.port()));
-            let channel = handle.channel_open_direct_tcpip(ip, port, "127.0.0.1", 0).await?;
+            let channel = handle.0.channel_open_direct_tcpip(ip, port, "127.0.0.1", 0).await?;
             Ok::<Connection, russh::Error>(Box::new(channel.into_stream()))
         });
         open.await.map_err(io::Error::other)

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 
 use super::Identity;
 use super::dial::Doorkeeper;
+use super::line::Knife;
 
 /// The keys that are offered, in their order.
 #[derive(Clone, Debug, Default)]
@@ -63,9 +64,24 @@ pub(super) enum Refusal {
 /// Offers every key until one is taken.
 pub(super) async fn login(
     handle: &mut Handle<Doorkeeper>,
+    knife: &Knife,
     user: &str,
     keys: &Keys,
 ) -> Result<(), Refusal> {
+    let refusal = match offer(handle, user, keys).await {
+        Ok(()) => {
+            knife.logged_in();
+            return Ok(());
+        }
+        Err(refusal) => refusal,
+    };
+    if let Some(flood) = knife.flood() {
+        return Err(Refusal::Lost(flood));
+    }
+    Err(refusal)
+}
+
+async fn offer(handle: &mut Handle<Doorkeeper>, user: &str, keys: &Keys) -> Result<(), Refusal> {
     let mut attempt = Attempt { handle, user, told: Vec::new(), seen: BTreeSet::new(), refused: 0 };
     for offer in &keys.offers {
         let end = match offer {
@@ -156,7 +172,7 @@ impl Attempt<'_> {
         let name = identity.comment().trim();
         let told = format!("the agent's {kind} `{name}` ({})", described(&public));
         let hash = match public.algorithm() {
-            // Whoever does not say what it takes is a server of old, or takes the better one.
+            // A server that does not say what it takes is an old one, or takes the better one.
             Algorithm::Rsa { .. } => match self.handle.best_supported_rsa_hash().await {
                 Ok(Some(hash)) => hash,
                 _ => Some(HashAlg::Sha512),

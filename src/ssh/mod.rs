@@ -15,8 +15,8 @@ mod hostkey;
 mod jump;
 mod key;
 mod known_hosts;
+mod line;
 mod login;
-pub mod mask;
 mod remote;
 mod session;
 mod sudo;
@@ -30,8 +30,11 @@ pub use known_hosts::Known;
 pub use login::Keys;
 pub use remote::{Remote, Target};
 
+pub use crate::secrets::forms as mask;
+
 #[cfg(test)]
 mod tests {
     mod commands;
+    mod floods;
     mod jumps;
 }

@@ -9,9 +9,9 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::session::{Session, Trouble};
 use super::{Command, Error, HostKey, Keys, Output, dial};
+use crate::clock::Clock;
 use crate::net::Dialer;
 use crate::report::event;
-use crate::tempo::Tempo;
 
 /// How many commands run at once over one connection: below OpenSSH's `MaxSessions` of 10.
 const AT_ONCE: usize = 8;
@@ -37,6 +37,8 @@ pub struct Target {
     pub sudo_password: Option<SecretString>,
     /// How addresses are reached.
     pub dialer: Dialer,
+    /// What its limits of time are.
+    pub clock: Clock,
 }
 
 /// A node that commands can be run on. Clones share one connection.
@@ -70,19 +72,29 @@ impl Remote {
 
     /// Runs a command and says how it ended, whatever its exit status.
     ///
-    /// A connection that proves dead before the command was sent is opened anew; after that, the
+    /// A connection that proves dead before the command was sent is opened again; after that, the
     /// caller has to find out what the command did.
     ///
     /// # Errors
     /// Everything but [`Error::Failed`].
     pub async fn run(&self, command: &Command) -> Result<Output, Error> {
-        // A closed semaphore is impossible: nobody closes it.
+        // Boxed: whatever runs commands would carry the whole connection in its own future, and many
+        // of those side by side overflow a thread's stack.
+        Box::pin(self.run_now(command)).await
+    }
+
+    async fn run_now(&self, command: &Command) -> Result<Output, Error> {
+        // A closed semaphore is impossible: nothing closes it.
         let _slot = self.inner.slots.acquire().await.ok();
         for _ in 0..2 {
             match self.session().await?.run(command).await {
                 Ok(output) => {
                     tracing::debug!(node = self.node(), %command, code = output.code, "ran");
                     return Ok(output);
+                }
+                Err(Trouble::Error(error @ Error::TooMuch { .. })) => {
+                    self.forget().await;
+                    return Err(error);
                 }
                 Err(Trouble::Error(error)) => return Err(error),
                 Err(Trouble::NotSent) => self.forget().await,
@@ -112,15 +124,15 @@ impl Remote {
     ///
     /// # Errors
     /// What the last try met. A wrong host key ends the wait at once: waiting cures none.
-    pub async fn reach(&self, tempo: Tempo, limit: Duration) -> Result<(), Error> {
-        let deadline = tempo.deadline(limit);
+    pub async fn reach(&self, clock: Clock, limit: Duration) -> Result<(), Error> {
+        let deadline = clock.deadline(limit);
         let mut patience = None;
         for attempt in 1.. {
             let error = match self.session().await {
                 Ok(_) => break,
                 Err(error @ Error::AuthRefused { .. }) => {
                     let patience =
-                        *patience.get_or_insert_with(|| tempo.deadline(LOGIN_PATIENCE.min(limit)));
+                        *patience.get_or_insert_with(|| clock.deadline(LOGIN_PATIENCE.min(limit)));
                     if patience.passed() {
                         return Err(error);
                     }
@@ -135,7 +147,7 @@ impl Remote {
             // A machine that boots answers when it has booted: that is no fault to tell of.
             tracing::debug!(node = self.node(), %error, attempt, "not reached yet");
             event::progress(format!("waiting for SSH: {}", error.cause()));
-            tempo.pause(BOOT_PAUSE).await;
+            clock.pause(BOOT_PAUSE).await;
         }
         Ok(())
     }

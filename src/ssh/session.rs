@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, client};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::Doorkeeper;
+use super::line::Knife;
 use super::sudo::Sudo;
 use super::{Command, Error, Output, Target};
+use crate::clock::Clock;
+use crate::limits::{UNTOLD, excerpt, ssh};
+use crate::report::event;
 
 /// Extended data of this kind is standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -22,7 +27,9 @@ const SESSION_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Session {
     node: String,
     handle: client::Handle<Doorkeeper>,
+    knife: Knife,
     sudo: Option<Sudo>,
+    clock: Clock,
 }
 
 /// Why a command did not run to its end.
@@ -34,10 +41,10 @@ pub(super) enum Trouble {
 }
 
 impl Session {
-    pub(super) fn new(target: &Target, handle: client::Handle<Doorkeeper>) -> Self {
+    pub(super) fn new(target: &Target, handle: client::Handle<Doorkeeper>, knife: Knife) -> Self {
         let password = target.sudo_password.clone();
         let sudo = password.map(|password| Sudo::new(target.user.clone(), password));
-        Self { node: target.node.clone(), handle, sudo }
+        Self { node: target.node.clone(), handle, knife, sudo, clock: target.clock }
     }
 
     pub(super) fn node(&self) -> &str {
@@ -50,12 +57,14 @@ impl Session {
 
     /// Runs a command without a terminal.
     pub(super) async fn run(&self, command: &Command) -> Result<Output, Trouble> {
-        let limit = command.longest();
-        timeout(limit, self.perform(command)).await.unwrap_or_else(|_| {
+        let limit = self.clock.limit(command.longest());
+        let waits = || format!("waiting for `{}`", excerpt(&command.to_string(), 100));
+        let work = event::untold(UNTOLD, waits, self.perform(command));
+        timeout(limit, work).await.unwrap_or_else(|_| {
             Err(Trouble::Error(Error::Timeout {
                 node: self.node.clone(),
                 command: command.to_string(),
-                seconds: limit.as_secs(),
+                limit,
             }))
         })
     }
@@ -79,6 +88,8 @@ impl Session {
     ) -> Result<Output, Trouble> {
         let channel = self.open(command).await?;
         let (reader, writer) = channel.split();
+        let mut open = Open(Some(writer));
+        let Some(writer) = &open.0 else { return Err(self.lost(command)) };
         writer.exec(true, line).await.map_err(|_| self.lost(command))?;
         let write = async {
             if !input.is_empty() {
@@ -86,7 +97,7 @@ impl Session {
             }
             writer.eof().await
         };
-        let mut read = std::pin::pin!(collect(reader));
+        let mut read = std::pin::pin!(collect(reader, command.most()));
         // Both at once: a command may print before it has read everything, and may end without
         // reading anything.
         let heard = tokio::select! {
@@ -94,12 +105,27 @@ impl Session {
             // A failed write shows in what is heard: an exit status or its absence.
             _ = write => read.await,
         };
-        match heard {
-            Heard { refused: true, .. } => {
+        let Heard { code, stdout, stderr, end } = heard;
+        if end != End::Refused {
+            // It is closed already, or about to be cut.
+            open.0 = None;
+        }
+        match (end, code) {
+            (End::Refused, _) => {
                 Err(self.refused(command, "the request for a command failed".into()))
             }
-            Heard { code: Some(code), stdout, stderr, .. } => Ok(Output { code, stdout, stderr }),
-            Heard { code: None, .. } => Err(self.lost(command)),
+            (End::TooMuch(stream, limit), _) => {
+                // It would go on sending, and we would go on reading what nothing wants.
+                self.knife.cut();
+                let (node, command) = (self.node.clone(), command.to_string());
+                Err(Trouble::Error(Error::TooMuch { node, command, stream, limit }))
+            }
+            (_, Some(code)) => Ok(Output { code, stdout, stderr }),
+            (End::Closed, None) => {
+                let (node, command) = (self.node.clone(), command.to_string());
+                Err(Trouble::Error(Error::NoStatus { node, command }))
+            }
+            (End::Lost, None) => Err(self.lost(command)),
         }
     }
 
@@ -133,33 +159,72 @@ impl Session {
     }
 }
 
-#[derive(Default)]
+/// A channel that is closed when its command is given up, so that the server's count of sessions
+/// goes down again.
+struct Open(Option<ChannelWriteHalf<client::Msg>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let (Some(writer), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        runtime.spawn(async move { writer.close().await });
+    }
+}
+
+/// How a channel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With the connection.
+    Lost,
+    /// By the server.
+    Closed,
+    /// The command was not begun.
+    Refused,
+    /// By us: the name of the stream that printed more than it may, and that limit.
+    TooMuch(&'static str, usize),
+}
+
 struct Heard {
     code: Option<u32>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    refused: bool,
+    end: End,
 }
 
-/// Reads a channel to its end. Neither the end of data nor the exit status is the end: the other
-/// may still come.
-async fn collect(mut reader: ChannelReadHalf) -> Heard {
-    let mut heard = Heard::default();
+/// Reads a channel to its end, or to what it may print at most. Neither the end of data nor the exit
+/// status is the end: the other may still come.
+async fn collect(mut reader: ChannelReadHalf, most: usize) -> Heard {
+    let mut heard = Heard { code: None, stdout: Vec::new(), stderr: Vec::new(), end: End::Lost };
     while let Some(message) = reader.wait().await {
-        match message {
-            ChannelMsg::Data { data } => heard.stdout.extend_from_slice(&data),
-            ChannelMsg::ExtendedData { data, ext: STDERR } => heard.stderr.extend_from_slice(&data),
-            ChannelMsg::ExitStatus { exit_status } => heard.code = Some(exit_status),
+        let (text, data, most, stream) = match message {
+            ChannelMsg::Data { data } => (&mut heard.stdout, data, most, "standard output"),
+            ChannelMsg::ExtendedData { data, ext: STDERR } => {
+                (&mut heard.stderr, data, ssh::STDERR, "standard error")
+            }
+            ChannelMsg::ExitStatus { exit_status } => {
+                heard.code = Some(exit_status);
+                continue;
+            }
             ChannelMsg::ExitSignal { signal_name, .. } => {
                 heard.code = Some(128);
-                heard.stderr.extend_from_slice(format!("killed by {signal_name:?}\n").as_bytes());
+                let signal = excerpt(&format!("{signal_name:?}"), 40);
+                heard.stderr.extend_from_slice(format!("killed by {signal}\n").as_bytes());
+                continue;
             }
             ChannelMsg::Failure => {
-                heard.refused = true;
+                heard.end = End::Refused;
                 break;
             }
-            _ => {}
+            ChannelMsg::Close => {
+                heard.end = End::Closed;
+                break;
+            }
+            _ => continue,
+        };
+        if text.len() + data.len() > most {
+            heard.end = End::TooMuch(stream, most);
+            break;
         }
+        text.extend_from_slice(&data);
     }
     heard
 }

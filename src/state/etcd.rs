@@ -14,10 +14,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{State, fault};
 use crate::cluster::{Cluster, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
-use crate::files::{private_folder, read_if_there, write_private};
+use crate::files::{Kind, read_text};
 use crate::pki::{self, Authority, Pair, Subject};
+use crate::secrets;
 
-/// What has less than this left is made anew. A run happens now and then, and all members'
+/// What has less than this left is renewed. A run happens now and then, and all members'
 /// certificates end on one day: etcd must not be the first to notice.
 const RENEWED: i64 = 30 * 86_400;
 
@@ -53,9 +54,7 @@ impl State {
     }
 
     fn etcd_keys_at(&self, cluster: &Cluster, now: i64) -> Result<EtcdKeys, Failure> {
-        let folder = self.etcd_folder();
-        private_folder(&folder).map_err(|error| fault("open the folder of etcd's keys", &error))?;
-        let shelf = Shelf { folder };
+        let shelf = Shelf { state: self };
         let name = format!("etcd-ca of {}", cluster.name);
         let made = || Authority::new(&name, now).map(|authority| authority.pair().clone());
         // An authority is not renewed: all that it has signed would have to go with it.
@@ -97,7 +96,7 @@ impl State {
         for entry in fs::read_dir(self.etcd_folder())? {
             let path = entry?.path();
             if path.extension().is_some_and(|ending| ending == "pem") {
-                let text = SecretString::from(fs::read_to_string(&path)?);
+                let text = SecretString::from(read_text(&path, Kind::State)?);
                 ends.push((path, pki::ends(text.expose_secret())));
             }
         }
@@ -119,11 +118,11 @@ fn member(node: &Node) -> Subject {
     Subject { name: node.fqdn.clone(), called: called.map(str::to_owned).into() }
 }
 
-struct Shelf {
-    folder: PathBuf,
+struct Shelf<'a> {
+    state: &'a State,
 }
 
-impl Shelf {
+impl Shelf<'_> {
     /// The pair of that name, made where there is none for `whom` that lasts beyond `least`.
     fn keep(
         &self,
@@ -134,28 +133,29 @@ impl Shelf {
     ) -> Result<Pair, Failure> {
         let (file, beside) = (self.path(name, "pem"), self.path(name, "for"));
         let doing = || format!("read etcd's key `{}`", file.display());
-        let read = |path: &Path| read_if_there(path).map_err(|error| fault(&doing(), &error));
-        let there = read(&file)?
-            .map(|bytes| SecretString::from(String::from_utf8_lossy(&bytes).into_owned()));
-        let known = read(&beside)?.is_some_and(|bytes| bytes == whom.as_bytes());
+        let read = |path: &Path| self.state.known(path).map_err(|error| fault(&doing(), &error));
+        let there = read(&file)?;
+        // An authority says itself whose it is, and is never replaced by another.
+        let lasting = least == i64::MIN;
+        let known = read(&beside)?.map_or(lasting, |text| text.expose_secret() == whom);
         let pair = there.and_then(|text| Pair::parse(text.expose_secret()));
         if let Some(pair) =
             pair.filter(|pair| known && pair.ends().is_some_and(|ends| ends > least))
         {
+            secrets::learn(pair.key.expose_secret());
             return Ok(pair);
         }
         let pair = make().map_err(|error| Failure::new(Exit::Local, "make etcd's keys", error))?;
+        secrets::learn(pair.key.expose_secret());
         // Whom it is for comes last: a pair that was cut off before counts as none.
-        let write = || -> io::Result<()> {
-            write_private(&file, pair.text().expose_secret().as_bytes())?;
-            write_private(&beside, whom.as_bytes())
-        };
-        write().map_err(|error| fault("write etcd's keys", &error))?;
+        let mut made = self.state.made();
+        made.push((file, pair.text()));
+        made.push((beside, SecretString::from(whom.to_owned())));
         Ok(pair)
     }
 
     fn path(&self, name: &str, ending: &str) -> PathBuf {
-        self.folder.join(format!("{name}.{ending}"))
+        self.state.etcd_folder().join(format!("{name}.{ending}"))
     }
 }
 
@@ -185,6 +185,8 @@ mod tests {
         let again = state.etcd_keys_at(&own_etcd(), NOW + 300 * DAY).unwrap();
         assert_eq!((&first.ca, all(&first)), (&again.ca, all(&again)));
         assert_eq!(first.members.len(), 3);
+        assert!(state.new_keys().etcd && !state.etcd_folder().exists());
+        state.keep().unwrap();
         for entry in fs::read_dir(state.etcd_folder()).unwrap() {
             let mode = entry.unwrap().metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
@@ -201,6 +203,7 @@ mod tests {
         let later = state.etcd_keys_at(&own_etcd(), NOW + 336 * DAY).unwrap();
         assert_eq!(first.ca, later.ca);
         assert!(all(&first).iter().zip(all(&later)).all(|(before, after)| *before != after));
+        state.keep().unwrap();
         let ends = state.etcd_ends().unwrap();
         assert_eq!(ends.len(), 1 + 2 * 3 + 1);
         assert!(ends.iter().all(|(_, ends)| *ends >= Some(NOW + (336 + 365) * DAY)));
@@ -224,6 +227,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path().to_owned()).unwrap();
         let before = state.etcd_keys_at(&own_etcd(), NOW).unwrap();
+        state.keep().unwrap();
         fs::write(state.etcd_formed(), "").unwrap();
         state.forget().unwrap();
         assert!(!state.etcd_formed().exists());

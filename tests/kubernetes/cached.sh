@@ -29,7 +29,7 @@ cached() {
       echo "Go is missing, and ${missing[*]} of $folder not built before" >&2
       exit 3
     fi
-    # What a killed build left; nobody builds here now but us.
+    # What a killed build left; no other build runs here now.
     rm -rf "$folder"/.work.*
     work="$(mktemp -d "$folder/.work.XXXXXX")"
     mkdir "$work/module" "$work/out"

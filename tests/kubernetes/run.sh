@@ -4,19 +4,19 @@
 # long a client missed the API. SCENE is a file of scenes/ without its ending; all of them but
 # six-masters unless named.
 #
-# Needs root, Go, Debian's packages that .ci/run installs, and cgroup v1 or v2 controllers. The
+# Needs root, Go, Debian's packages that ci/prerequisites.sh installs, and cgroup v1 or v2 controllers. The
 # first run builds Kubernetes, which takes long; it is kept. What a failed scene leaves stays where
 # KEEP says, if it does: reports, events, state.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 result=${1:--}
 scenes=("${@:2}")
-[ ${#scenes[@]} -gt 0 ] || scenes=(external rebuilds stacked etcd-role)
+[ ${#scenes[@]} -gt 0 ] || scenes=(living-stacked living-external external rebuilds stacked etcd-role)
 
 layer="$(tests/kubernetes/layer.sh)"
 cargo build --locked --quiet
 all="${KEEP:-$(mktemp -d)}"
-# Whoever builds anew meanwhile does not change what is tested.
+# A build in the meantime does not change what is tested.
 cp target/debug/k8sha "$all"
 k8sha=$all/k8sha
 # shellcheck source-path=SCRIPTDIR

@@ -117,15 +117,17 @@ in_machine() {
   leader=$(pgrep -P "$leader" | head -n 1)
   nsenter --target "$leader" --all -- "${@:2}"
 }
-# power HOST VMID start|stop: what a person does in Proxmox VE.
-power() {
+# proxmox HOST METHOD PATH: what a person does in Proxmox VE, below the host's node.
+proxmox() {
   local url token
   url=$(jq -r ".hosts.$1.url" "$work/endpoints.json")
   token=$(jq -r ".hosts.$1.token" "$work/endpoints.json")
   jq -r ".hosts.$1.ca" "$work/endpoints.json" >"$work/$1.pem"
-  curl -sS --fail-with-body --cacert "$work/$1.pem" -X POST -H @<(printf 'Authorization: PVEAPIToken=%s\n' "$token") \
-    "$url/api2/json/nodes/$1/qemu/$2/status/$3" >/dev/null
+  curl -sS --fail-with-body --cacert "$work/$1.pem" -X "$2" -H @<(printf 'Authorization: PVEAPIToken=%s\n' "$token") \
+    "$url/api2/json/nodes/$1/$3"
 }
+# power HOST VMID start|stop
+power() { proxmox "$1" POST "qemu/$2/status/$3" >/dev/null; }
 host_of() { grep "vmid: $1 " "$profile" | sed 's/.*pve: \([a-z0-9]*\).*/\1/'; }
 cut_power() { power "$(host_of "$1")" "$1" stop; }
 # Which balancer has the VIP.
@@ -163,9 +165,9 @@ outage() {
   client=
   awk 'NR > 1 && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%.2f s", most }' "$work/answers"
 }
-# lose_and_mend WHAT VMID: cuts a machine's power, and lets k8sha see and mend that. Says for how long
+# lose_and_repair WHAT VMID: cuts a machine's power, and lets k8sha see and repair that. Says for how long
 # a client missed the API.
-lose_and_mend() {
+lose_and_repair() {
   local missed
   watch_api
   cut_power "$2"
@@ -173,9 +175,9 @@ lose_and_mend() {
   missed=$(outage)
   must "k8sha status sees that $1 is lost" fails on_site lost status
   must 'and says which' is "$(jq -r '[.nodes[] | select(.vm == "stopped") | .vmid] | join(" ")' "$work/lost.json")" "$2"
-  must 'k8sha up starts it again' on_site mended up
+  must 'k8sha up starts it again' on_site repaired up
   must 'k8sha status finds all well' on_site well status
-  say "| $1 | $missed | $(wall mended) s |"
+  say "| $1 | $missed | $(wall repaired) s |"
 }
 
 # How many joins of masters began while another one went on.

@@ -57,6 +57,8 @@ if [ -z "${K8SHA:-}" ]; then
   K8SHA=${CARGO_TARGET_DIR:-target}/debug/k8sha
 fi
 "$K8SHA" render "$node" --profile "$here/machine.yaml" --quiet --state "$work/state" --seed "$work/seed.iso"
+# The seed is for the card with this address, which k8sha gives to the VM.
+mac=$(grep -a -o 'macaddress: "[0-9a-f:]*"' "$work/seed.iso" | cut -d '"' -f 2)
 qemu-img create -q -f qcow2 -F qcow2 -b "$image" "$work/disk.qcow2" 6G
 
 boot() {
@@ -65,7 +67,7 @@ boot() {
     -device virtio-scsi-pci -drive "if=none,id=disk,file=$work/disk.qcow2" -device scsi-hd,drive=disk \
     -drive "if=ide,index=2,media=cdrom,readonly=on,format=raw,file=$work/seed.iso" \
     -netdev "user,id=net,net=10.30.0.0/24,host=10.30.0.1,dns=10.30.0.3,hostfwd=tcp:127.0.0.1:$port-$address:22" \
-    -device virtio-net-pci,netdev=net -device virtio-rng-pci \
+    -device "virtio-net-pci,netdev=net,mac=$mac" -device virtio-rng-pci \
     -device virtio-serial-pci -chardev "socket,id=agent,path=$work/agent,server=on,wait=off" \
     -device virtserialport,chardev=agent,name=org.qemu.guest_agent.0 \
     -serial "file:$work/console" 2>"$work/qemu" &

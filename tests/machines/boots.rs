@@ -61,7 +61,7 @@ fn packages_really_install_and_a_mirror_that_does_not_answer_is_told() {
         return;
     }
     let site = Site::start();
-    // Nobody listens on port 9 of the node itself.
+    // Nothing listens on port 9 of the node itself.
     let folder = templates(
         &site,
         &[

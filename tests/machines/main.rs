@@ -2,7 +2,7 @@
 //!
 //!     K8SHA_REAL=1 cargo test --test machines -- --ignored --test-threads=1
 //!
-//! as root, with the packages that `.ci/run` installs. The first run builds a root file system from
+//! as root, with the packages that `ci/prerequisites.sh` installs. The first run builds a root file system from
 //! Debian's packages and keeps it in /var/cache/k8sha.
 
 #![cfg(target_os = "linux")]

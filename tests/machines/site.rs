@@ -45,7 +45,7 @@ nodes:
   - { role: master,        name: master2, ip: 10.101.1.201, pve: pve2, vmid: 1201 }
 ";
 
-/// Says a line that nobody captures.
+/// Prints a line past the harness's capture.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -163,7 +163,7 @@ impl Site {
         data
     }
 
-    /// A call of the simulated Proxmox VE; nobody looks what becomes of a task.
+    /// A call of the simulated Proxmox VE; the task is not followed.
     pub fn order(&self, method: &str, path: &str) -> Value {
         let host = &self.endpoints()["hosts"]["pve1"];
         let ca = self.folder.path().join("ca.pem");

@@ -19,9 +19,19 @@ pub fn material() -> PathBuf {
 /// The recorded exchanges in the order in which they happened; `None`, said on standard error,
 /// where there are none.
 pub fn exchanges() -> Option<Vec<Value>> {
-    let file = material().join("pve-recordings/exchanges.jsonl");
+    read("exchanges.jsonl")
+}
+
+/// Those of the second recording.
+#[allow(dead_code, reason = "not every test replays both")]
+pub fn more_exchanges() -> Option<Vec<Value>> {
+    read("exchanges-2.jsonl")
+}
+
+fn read(name: &str) -> Option<Vec<Value>> {
+    let file = material().join("pve-recordings").join(name);
     let Ok(text) = std::fs::read_to_string(file) else {
-        tell("SKIPPED: no recordings of a real Proxmox VE beside this checkout");
+        tell(&format!("SKIPPED: no {name} of a real Proxmox VE beside this checkout"));
         return None;
     };
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

@@ -1,7 +1,7 @@
-//! Somebody else's VRRP on the segment, heard before we use a router id.
+//! Another router's VRRP on the segment, heard before we use a router id.
 //!
 //! What no listener can hear: an advertisement sent by unicast to others. It does no harm either:
-//! ours go by unicast too, and nobody shares a virtual MAC.
+//! ours go by unicast too, and no virtual MAC is shared.
 
 use std::net::Ipv4Addr;
 use std::process::Output;

@@ -1,4 +1,4 @@
-//! Somebody who uses the API all the time, and notes when it was there.
+//! A client that uses the API all the time, and notes when it was there.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

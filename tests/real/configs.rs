@@ -71,11 +71,12 @@ fn netplan_makes_of_every_network_config_what_was_meant() {
         let (output, written) = generate(&seed.network_config);
         assert!(output.status.success(), "{what}: {}", said(&output));
         let (network, home) = (&cluster.network, cluster.network.home(node.ip));
+        let mac = seed.mac.as_deref().unwrap();
         let mut wanted = vec![
             format!("Address={}/{}", node.ip, home.subnet.prefix_len()),
             format!("Gateway={}", home.gateway),
             format!("Domains={}", network.domain),
-            "Name=e*".to_owned(),
+            format!("PermanentMACAddress={}", mac.to_lowercase()),
             "IPv6AcceptRA=no".to_owned(),
         ];
         wanted.extend(network.nameservers.iter().map(|server| format!("DNS={server}")));

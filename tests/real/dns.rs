@@ -38,7 +38,7 @@ pub fn without(zone: &[String], name: &str) -> Zone {
 }
 
 /// What the report says, done by hand: wrong records out, missing ones in.
-fn mended(mut zone: Zone, report: &Report) -> Zone {
+fn corrected(mut zone: Zone, report: &Report) -> Zone {
     for line in &report.records.remove {
         let (name, address) = line.split_once(". IN A ").unwrap();
         zone.retain(|record| *record != format!("host-record={name},{address}"));
@@ -120,7 +120,7 @@ async fn the_records_of_the_report_mend_what_is_missing() {
     ] {
         assert!(text.contains(wanted), "{text}");
     }
-    let zone = mended(zone, &told);
+    let zone = corrected(zone, &told);
     let report = report(&cluster, [&zone, &zone]).await;
     assert_eq!(report.findings, [], "{}", report.text());
 }
@@ -140,7 +140,7 @@ async fn a_record_that_is_stale_on_one_server_is_told_of_that_server_and_mended_
     let second = Some(cluster.network.nameservers[1]);
     assert_eq!(servers, [second, second], "{}", told.text());
     assert_eq!(told.records.remove, ["k8s1api.kloud.lan. IN A 10.101.1.99"]);
-    let stale = mended(stale, &told);
+    let stale = corrected(stale, &told);
     let report = report(&cluster, [&right, &stale]).await;
     assert_eq!(report.findings, [], "{}", report.text());
 }
@@ -157,7 +157,7 @@ async fn a_second_address_of_the_api_is_wrong_although_the_right_one_is_there() 
     let told = report(&cluster, [&zone, &zone]).await;
     assert_eq!(told.errors().count(), 4, "{}", told.text());
     assert!(told.text().contains("answers 10.101.1.10 and 10.101.1.99"), "{}", told.text());
-    let zone = mended(zone, &told);
+    let zone = corrected(zone, &told);
     let report = report(&cluster, [&zone, &zone]).await;
     assert_eq!(report.findings, [], "{}", report.text());
 }
@@ -196,7 +196,7 @@ async fn a_server_of_another_domain_refuses_and_a_silent_one_costs_two_seconds()
     let cluster = cluster();
     let other = report_of_domain(&cluster, "other.example", [&[], &[]]).await;
     assert!(other.text().contains("answers that it refuses for `k8s1api.kloud.lan`"));
-    assert!(other.records.is_empty(), "no record mends a refusal: {}", other.text());
+    assert!(other.records.is_empty(), "no record cures a refusal: {}", other.text());
     // Bound, so that the questions arrive, and never answered.
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = mute.local_addr().unwrap();

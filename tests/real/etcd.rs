@@ -202,7 +202,7 @@ async fn dead_and_hung_members_are_named(size: usize) {
     assert!(text.starts_with(&begins), "{text}");
     for wanted in [
         format!("{}: no answer (curl: (28)", scene.endpoints[1]),
-        format!("{}: nobody listens (curl: (7)", scene.endpoints[size - 1]),
+        format!("{}: no process listens (curl: (7)", scene.endpoints[size - 1]),
     ] {
         assert!(text.contains(&wanted), "no `{wanted}` in {text}");
     }
@@ -259,22 +259,31 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     scene.take_files(&scene.authority, 2060);
     scene.etcdctl(&["put", "/registry/nodes/old", "1"]);
     scene.etcdctl(&["put", "/calico/nodes/old", "2"]);
-    let error = etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap_err();
+    let error = etcd::prepare(&first, cluster, &client, &owner("a"), etcd::Keys::Refused)
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
     assert!(error.hint().unwrap().contains("--wipe-etcd"));
     assert!(scene.etcdctl(&["get", "/registry/", "--prefix"]).contains("old"), "it is left alone");
 
-    assert!(etcd::prepare(&first, cluster, &client, &owner("a"), true).await.unwrap());
+    assert!(
+        etcd::prepare(&first, cluster, &client, &owner("a"), etcd::Keys::Wiped { of: None })
+            .await
+            .unwrap()
+    );
     assert_eq!(scene.etcdctl(&["get", "/registry/", "--prefix"]), "");
     assert!(scene.etcdctl(&["get", "/calico/", "--prefix"]).contains("old"), "not Kubernetes'");
     assert!(
-        !etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap(),
+        !etcd::prepare(&first, cluster, &client, &owner("a"), etcd::Keys::Refused).await.unwrap(),
         "nothing to do"
     );
     scene.etcdctl(&["put", "/registry/nodes/ours", "1"]);
-    assert!(!etcd::prepare(&first, cluster, &client, &owner("a"), false).await.unwrap(), "ours");
+    let resumed = etcd::Keys::Resumed;
+    assert!(!etcd::prepare(&first, cluster, &client, &owner("a"), resumed).await.unwrap(), "ours");
 
-    let error = etcd::prepare(&first, cluster, &client, &owner("b"), false).await.unwrap_err();
+    let error = etcd::prepare(&first, cluster, &client, &owner("b"), etcd::Keys::Refused)
+        .await
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "the external etcd holds data of the cluster `k8s1-cluster` (creation a)"
@@ -293,7 +302,8 @@ async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone()
     }
     let mut scene = Scene::start(3).await;
     let (first, client) = (scene.first(), scene.client());
-    let prepared = etcd::prepare(&first, &scene.cluster, &client, &owner("a"), false).await;
+    let prepared =
+        etcd::prepare(&first, &scene.cluster, &client, &owner("a"), etcd::Keys::Refused).await;
     assert!(prepared.unwrap());
     scene.etcdctl(&["put", "/registry/nodes/ours", "1"]);
 
@@ -322,7 +332,7 @@ async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone()
     let error = etcd::is_ours(&first, &scene.cluster, &owner("a")).await.unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("3 of 3 etcd members cannot be used from `k8s1master1`:\n"), "{text}");
-    for (nth, wanted) in [(0, "nobody listens"), (1, ""), (2, "nobody listens")] {
+    for (nth, wanted) in [(0, "no process listens"), (1, ""), (2, "no process listens")] {
         let wanted = format!("{}: {wanted}", scene.endpoints[nth]);
         assert!(text.contains(&wanted), "no `{wanted}` in {text}");
     }

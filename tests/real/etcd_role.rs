@@ -4,12 +4,12 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use k8sha::clock::Clock;
 use k8sha::cluster::{Cluster, Etcd, Node, Role};
 use k8sha::kubeadm::etcd::member::Machine;
 use k8sha::kubeadm::etcd::{self, Client, Owner, form};
 use k8sha::ssh::{Command, Remote};
 use k8sha::state::{EtcdKeys, State};
-use k8sha::tempo::Tempo;
 
 use crate::cell::Cell;
 use crate::lab::Lab;
@@ -96,7 +96,7 @@ fn machine(node: &Node, keys: &EtcdKeys, sshd: &Sshd) -> Machine {
     }
 }
 
-/// Lets something be done by whoever is on that network.
+/// Lets a machine on that network do something.
 fn from<T: Send + 'static>(lab: &Lab, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     lab.on("operator", move || runtime().block_on(work())).join().unwrap()
@@ -145,10 +145,10 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
         for machine in &machines {
             assert!(machine.plant().await.unwrap());
         }
-        assert!(form::run(&machines, "k8s1-a", false, Tempo::real()).await.unwrap());
-        assert!(etcd::prepare(&to, &like, &with, &mark, false).await.unwrap());
-        assert!(!form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
-        assert!(!etcd::prepare(&to, &like, &with, &mark, false).await.unwrap());
+        assert!(form::run(&machines, "k8s1-a", false, Clock::real()).await.unwrap());
+        assert!(etcd::prepare(&to, &like, &with, &mark, etcd::Keys::Refused).await.unwrap());
+        assert!(!form::run(&machines, "k8s1-a", true, Clock::real()).await.unwrap());
+        assert!(!etcd::prepare(&to, &like, &with, &mark, etcd::Keys::Refused).await.unwrap());
         for machine in &machines {
             assert!(!machine.plant().await.unwrap());
             let seen = machine.look().await.unwrap();
@@ -174,14 +174,15 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
     let (like, with) = (cluster.clone(), client.clone());
     from(&lab, async move || {
         assert!(machines[1].plant().await.unwrap());
-        assert!(form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
-        assert!(!form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
+        assert!(form::run(&machines, "k8s1-a", true, Clock::real()).await.unwrap());
+        assert!(!form::run(&machines, "k8s1-a", true, Clock::real()).await.unwrap());
         // What was written before is still there.
-        assert!(!etcd::prepare(&to, &like, &with, &owner, false).await.unwrap());
+        assert!(!etcd::prepare(&to, &like, &with, &owner, etcd::Keys::Resumed).await.unwrap());
     });
     needs::say(&format!("a lost member is back in {:.1} s", began.elapsed().as_secs_f64()));
 
     // A renewed certificate is shown at the next handshake, by a process that was not restarted.
+    state.keep().unwrap();
     std::fs::remove_file(state.etcd_folder().join(format!("server-{}.for", rows[0].name))).unwrap();
     let renewed = state.etcd_keys(&cluster).unwrap();
     let (machines, to) = (all(&renewed, &sshds), master.remote(KEEN));
@@ -190,7 +191,7 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
         let pid = Command::new("cat").arg("/run/etcd.pid");
         let before = machines[0].remote.run_ok(&pid).await.unwrap().stdout_text();
         assert!(machines[0].plant().await.unwrap());
-        assert!(!form::run(&machines, "k8s1-a", true, Tempo::real()).await.unwrap());
+        assert!(!form::run(&machines, "k8s1-a", true, Clock::real()).await.unwrap());
         assert_eq!(machines[0].remote.run_ok(&pid).await.unwrap().stdout_text(), before);
         let file = |name: &str| format!("/etc/kubernetes/pki/etcd/{name}");
         let (ca, cert) = (file("etcd-ca.crt"), file("apiserver-etcd-client.crt"));
@@ -231,7 +232,7 @@ fn a_forming_that_was_cut_off_goes_on_with_real_members() {
         for machine in &machines {
             machine.plant().await.unwrap();
         }
-        // Two of three begin, and are a quorum, before whoever began is gone.
+        // Two of three begin, and are a quorum, before the one that began is gone.
         let initial: Vec<String> = machines
             .iter()
             .map(|machine| format!("{}={}", machine.name, machine.peer_url()))
@@ -249,7 +250,7 @@ fn a_forming_that_was_cut_off_goes_on_with_real_members() {
             let start = Command::sudo("systemctl").args(["start", "--no-block", "etcd"]);
             machine.remote.run_ok(&start).await.unwrap();
         }
-        assert!(form::run(&machines, "k8s1-a", false, Tempo::real()).await.unwrap());
+        assert!(form::run(&machines, "k8s1-a", false, Clock::real()).await.unwrap());
         for machine in &machines {
             assert!(machine.look().await.unwrap().healthy, "{}", machine.name);
         }

@@ -63,11 +63,11 @@ impl Fault {
             Fault::HaproxyHangs => scene.balancer(name).haproxy().resume(),
             Fault::MachineKilled => {
                 scene.forget_vip(name);
-                scene.lab.mend(name);
+                scene.lab.reconnect(name);
                 scene.balancer(name).start_haproxy();
                 scene.balancer(name).start_keepalived();
             }
-            Fault::LinkCut => scene.lab.mend(name),
+            Fault::LinkCut => scene.lab.reconnect(name),
             Fault::KeepalivedStopped => scene.balancer(name).start_keepalived(),
         }
     }
@@ -110,7 +110,7 @@ fn splits_and_heals(scene: &mut Scene) -> Round {
     scene.holder(|holders| holders.len() == 2);
     let outage = scene.settle(began);
     let began = Instant::now();
-    scene.lab.mend(&first);
+    scene.lab.reconnect(&first);
     let kept = scene.holder(|holders| holders.len() == 1);
     let at_return = scene.settle(began);
     assert_eq!(scene.holders(), [kept], "{}", scene.logs());

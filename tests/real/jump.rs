@@ -98,7 +98,8 @@ fn a_node_that_only_the_jump_host_reaches_is_reached_as_by_ssh_j() {
         let told = host.stdout_text();
         assert!(told.starts_with(&format!("keen\n{BACK} ")), "{told}");
         let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-        let back = through.run_ok(&Command::sudo("cat").stdin(body.clone())).await.unwrap();
+        let echo = Command::sudo("cat").stdin(body.clone()).prints(4 << 20);
+        let back = through.run_ok(&echo).await.unwrap();
         assert!(back.stdout == body);
         let runs: Vec<_> = (0..100)
             .map(|_| {
@@ -172,7 +173,7 @@ fn a_man_in_the_middle_is_refused_in_front_of_the_jump_host_and_behind_it() {
     });
     scene.jump.wait_for_a_stranger_to_leave();
     scene.node.wait_for_a_stranger_to_leave();
-    // At the jump host, the second of two came in; at the node, nobody tried.
+    // At the jump host, the second of two came in; at the node, no login was tried.
     assert_eq!(scene.jump.log().matches("Accepted publickey").count(), 1, "{}", scene.jump.log());
     assert!(!scene.node.log().contains(ATTEMPT), "{}", scene.node.log());
 }
@@ -261,7 +262,7 @@ fn a_jump_host_that_forwards_nothing_says_so_at_once() {
     let Some(scene) = Scene::with(PROGRAMS, forbid) else { return };
     let remote = scene.behind(scene.jump.jump(KEEN));
     scene.on_operator(|| async move {
-        let error = remote.reach(k8sha::tempo::Tempo::real(), LIMIT).await.unwrap_err();
+        let error = remote.reach(k8sha::clock::Clock::real(), LIMIT).await.unwrap_err();
         let Error::Jump { cause, fix, transient: false, .. } = &error else { panic!("{error}") };
         assert!(cause.contains(&format!("does not forward to {NODE}:{PORT}")), "{cause}");
         assert!(fix.contains("AllowTcpForwarding"), "{fix}");

@@ -170,7 +170,7 @@ async fn an_agent_that_does_not_sign_or_is_gone_leaves_the_other_keys() {
     }
     let (ring, agent) = (Ring::new(), Agent::start());
     let asks = ring.make("asks", &["ed25519"], "");
-    // It asks for a confirmation, and there is nobody to give it.
+    // It asks for a confirmation, and no person is there to give it.
     agent.add(&["-c"], &asks);
     let sshd = Setup::new().key(&public(&asks)).start();
     let keys = Keys::none().agent("/nowhere/agent").agent(agent.socket());

@@ -22,14 +22,14 @@ const BUDGET: Duration = Duration::from_secs(5 * 60);
 const NOT_BUILT: i32 = 3;
 
 /// A real kubeadm.
-struct Kubeadm {
-    version: Version,
+pub struct Kubeadm {
+    pub version: Version,
     program: PathBuf,
 }
 
 impl Kubeadm {
     /// Each of [`VERSIONS`] that can be had here in time; the others are named aloud.
-    fn all() -> &'static [Self] {
+    pub fn all() -> &'static [Self] {
         static ALL: LazyLock<Vec<Kubeadm>> = LazyLock::new(|| {
             let start = Instant::now();
             let one = |version: &&str| Kubeadm::new(version, start.elapsed() < BUDGET);
@@ -56,7 +56,7 @@ impl Kubeadm {
     }
 
     /// What `kubeadm config validate` says: on stdout and stderr when it accepts, or when not.
-    fn validate(&self, text: &str) -> Result<String, String> {
+    pub fn validate(&self, text: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kubeadm.yaml");
         fs::write(&file, text).unwrap();
@@ -136,7 +136,7 @@ fn kubeadm_of_every_minor_accepts_every_configuration() {
             kubeadm.accepts(
                 &format!("{name}: init"),
                 &cluster,
-                &config::init(&cluster, &keys).unwrap(),
+                &config::init(&cluster, cluster.first_master(), &keys).unwrap(),
             );
         }
         for (name, mut cluster) in profiles::clusters() {
@@ -149,7 +149,7 @@ fn kubeadm_of_every_minor_accepts_every_configuration() {
                 kubeadm.accepts(
                     &format!("{name}: init"),
                     &cluster,
-                    &config::init(&cluster, keys).unwrap(),
+                    &config::init(&cluster, cluster.first_master(), keys).unwrap(),
                 );
                 let master = cluster.first_master();
                 let joined = config::join(&cluster, master, &join_with(keys)).unwrap();
@@ -169,7 +169,7 @@ fn kubeadm_rejects_what_it_does_not_know() {
     for kubeadm in Kubeadm::all() {
         let version = kubeadm.version;
         cluster.kubernetes.version = version;
-        let config = config::init(&cluster, &secrets()[0]).unwrap();
+        let config = config::init(&cluster, cluster.first_master(), &secrets()[0]).unwrap();
         let text = config.text().expose_secret();
         let refused = |from: &str, to: &str, why: &str| {
             assert!(text.contains(from), "{version}: no `{from}` in {text}");
@@ -186,7 +186,7 @@ fn kubeadm_rejects_what_it_does_not_know() {
             }
             KubeadmApi::V1Beta4 => {
                 cluster.kubernetes.version = Version { minor: 30, ..version };
-                let old = config::init(&cluster, &secrets()[0]).unwrap();
+                let old = config::init(&cluster, cluster.first_master(), &secrets()[0]).unwrap();
                 let old =
                     old.text().expose_secret().replace("v1.30.", &format!("v1.{}.", version.minor));
                 match kubeadm.validate(&old) {

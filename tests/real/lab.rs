@@ -34,7 +34,7 @@ pub enum Cut {
 
 impl Lab {
     /// An empty network, or `None` and a loud line where the kernel has no network namespaces for
-    /// us: no package mends that.
+    /// us: no package fixes that.
     pub fn new() -> Option<Self> {
         sweep();
         let count = LABS.fetch_add(1, Ordering::Relaxed);
@@ -77,8 +77,8 @@ impl Lab {
         }
     }
 
-    /// Puts a machine behind another one, which has an address of its own towards it: nobody else
-    /// reaches it, and nobody routes.
+    /// Puts a machine behind another one, which has an address of its own towards it: no other machine
+    /// reaches it, and none routes.
     pub fn add_behind(&mut self, front: &str, front_ip: Ipv4Addr, machine: &str, ip: Ipv4Addr) {
         let (front, name) = (self.name(front), self.name(machine));
         self::ip(&["netns", "add", &name]);
@@ -110,7 +110,7 @@ impl Lab {
     }
 
     /// Mends a machine's link.
-    pub fn mend(&self, machine: &str) {
+    pub fn reconnect(&self, machine: &str) {
         let (hub, port) = (self.name("hub"), port(machine));
         ip(&["-n", &hub, "link", "set", &port, "master", "br0", "up"]);
     }

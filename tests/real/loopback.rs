@@ -1,4 +1,4 @@
-//! Addresses of this machine that nobody else uses: all of 127.0.0.0/8 is loopback on Linux.
+//! Addresses of this machine that nothing else uses: all of 127.0.0.0/8 is loopback on Linux.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};

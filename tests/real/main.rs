@@ -4,7 +4,7 @@
 //!
 //!     K8SHA_REAL=1 cargo test --test real -- --ignored --test-threads=1
 //!
-//! as root, with the packages that `.ci/run` installs. Nothing of the machine is changed: programs
+//! as root, with the packages that `ci/prerequisites.sh` installs. Nothing of the machine is changed: programs
 //! run in namespaces of their own, with our files in the places where a node has them, and end with
 //! the test.
 
@@ -23,6 +23,8 @@ mod dns_on_node;
 mod etcd;
 mod etcd_role;
 mod failover;
+#[path = "../kit/hostile.rs"]
+mod hostile;
 mod idle;
 mod jump;
 mod keys;
@@ -42,4 +44,5 @@ mod seeds;
 mod sshd;
 mod standin;
 mod sudo;
+mod values;
 mod wait;

@@ -60,7 +60,7 @@ impl Masters {
     }
 }
 
-/// Answers one request. Whoever breaks off is no fault of the test's.
+/// Answers one request. A client that breaks off is not an error of the test.
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, unready: &Mutex<BTreeSet<Ipv4Addr>>) {
     let Ok(IpAddr::V4(me)) = stream.local_addr().map(|address| address.ip()) else { return };
     let _ = stream.set_read_timeout(Some(SILENCE));

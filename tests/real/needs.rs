@@ -7,16 +7,21 @@ use std::path::Path;
 /// failure: a machine without the programs must not look like one that passed.
 pub fn asked_for(programs: &[&str]) -> bool {
     if std::env::var_os("K8SHA_REAL").is_none_or(|value| value != "1") {
-        say("SKIPPED: the real tier runs with K8SHA_REAL=1, as root, with the packages of .ci/run");
+        say(
+            "SKIPPED: the real tier runs with K8SHA_REAL=1, as root, with the packages of ci/prerequisites.sh",
+        );
         return false;
     }
     assert!(rustix::process::geteuid().is_root(), "K8SHA_REAL=1 needs root");
     let missing: Vec<_> = programs.iter().filter(|program| !is_installed(program)).collect();
-    assert!(missing.is_empty(), "not installed: {missing:?}; .ci/run knows their packages");
+    assert!(
+        missing.is_empty(),
+        "not installed: {missing:?}; ci/prerequisites.sh installs their packages"
+    );
     true
 }
 
-/// Tells a line to whoever runs the tests. The harness captures what `eprintln!` prints.
+/// Prints a line for the person who runs the tests. The harness captures what `eprintln!` prints.
 pub fn say(line: &str) {
     // A closed standard error is no reason to fail.
     let _ = writeln!(std::io::stderr(), "{line}");

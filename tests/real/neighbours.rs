@@ -1,4 +1,4 @@
-//! `k8sha doctor` in a network where somebody has one of our addresses and filters every port.
+//! `k8sha doctor` in a network where another machine has one of our addresses and filters every port.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,7 +13,7 @@ use crate::lab::Lab;
 use crate::needs;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_k8sha");
-/// The operator, and the addresses that are and are not somebody's.
+/// The operator, and the addresses that are and are not in use.
 const OPERATOR: Ipv4Addr = Ipv4Addr::new(10, 101, 1, 250);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 101, 1, 251);
 const TAKEN: &str = "10.101.1.102";
@@ -31,7 +31,7 @@ fn shell(lab: &Lab, machine: &str, script: &str) {
 
 /// A machine that answers ARP for an address, and drops all that is sent there.
 fn mute(lab: &Lab, machine: &str) {
-    // The kernel answers for a neighbour behind another link (proxy ARP), which nobody is.
+    // The kernel answers for a neighbour behind another link (proxy ARP), and there is none.
     let script = format!(
         "ip link add in type veth peer name out; ip link set in up; ip link set out up\n\
          ip route add {TAKEN}/32 dev in; ip neigh add {TAKEN} lladdr 02:00:00:00:00:01 dev in\n\

@@ -16,7 +16,7 @@ const PROGRAMS: &[&str] = &["sshd", "ssh-keygen", "sudo", "unshare", "setpriv"];
 /// Longer than anything here takes.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// What sshd logs of whoever tries to log in.
+/// What sshd logs of each login.
 pub const ATTEMPT: &str = "userauth-request for user";
 
 pub fn shell(script: &str) -> Command {
@@ -123,7 +123,7 @@ async fn three_megabytes_become_a_file_of_root_that_nobody_else_reads() {
     assert_eq!(remote.run_ok(&stat).await.unwrap().stdout_text(), "600 root root\n");
     assert!(!remote.run(&Command::new("cat").arg(path)).await.unwrap().success());
     // And back, byte for byte: what is read back is compared with what was written.
-    let back = remote.run_ok(&Command::sudo("cat").arg(path)).await.unwrap();
+    let back = remote.run_ok(&Command::sudo("cat").arg(path).prints(4 << 20)).await.unwrap();
     assert!(back.stdout == body);
 }
 

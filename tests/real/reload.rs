@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
+use k8sha::clock::Clock;
 use k8sha::cluster::{Cluster, Failover, Node, Role};
 use k8sha::kubeadm::Error;
 use k8sha::kubeadm::balance::{self, File};
 use k8sha::ssh::{Command, Remote};
-use k8sha::tempo::Tempo;
 
 use crate::balancers::PROGRAMS;
 use crate::cell::Cell;
@@ -85,7 +85,7 @@ fn from<T: Send + 'static>(lab: &Lab, work: impl AsyncFnOnce() -> T + Send + 'st
 
 fn update(lab: &Lab, sshd: &Sshd, files: &[File]) -> Result<bool, Error> {
     let (remote, files) = (sshd.remote(KEEN), files.to_vec());
-    from(lab, async move || balance::update(&remote, &files, Tempo::real()).await)
+    from(lab, async move || balance::update(&remote, &files, Clock::real()).await)
 }
 
 fn run(lab: &Lab, sshd: &Sshd, words: &[&str]) -> String {

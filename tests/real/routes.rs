@@ -241,7 +241,7 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
 
     let (code, said) = site.routes(&profile, &[]);
     assert!(code == 1 && said.matches("absent").count() == 6, "{code}: {said}");
-    assert!(site.leads("pve1", "100.64.7.7"), "what nobody takes leaves by the default route");
+    assert!(site.leads("pve1", "100.64.7.7"), "what no route takes leaves by the default route");
 
     assert_eq!(site.noted(), "");
     let (code, said) = site.routes(&profile, &["--apply"]);
@@ -278,7 +278,7 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     let (code, said) = site.routes(&profile, &[]);
     assert_eq!(code, 0, "{said}");
 
-    // Somebody has removed one by hand.
+    // A person has removed one by hand.
     let gone = ["-n", &site.lab.name("pve2"), "-4", "route", "flush", "198.18.0.0/16"];
     ip(&gone);
     assert_eq!(site.dropped("pve2").len(), 2);
@@ -348,7 +348,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     assert_eq!(site.dropped("pve2"), ["100.64.0.0/16", "198.18.0.0/16", "198.19.0.0/16"]);
     assert!(site.leads("pve2", "100.99.1.1"));
 
-    // A unit of that name that somebody else wrote.
+    // A unit of that name that another person wrote.
     fs::write(site.unit("pve1"), "[Unit]\nDescription=mine\n").unwrap();
     let (code, said) = site.routes(&own, &["--remove"]);
     assert!(code == 1 && said.contains("does not carry our mark"), "{code}: {said}");

@@ -57,7 +57,8 @@ fn shellcheck_has_nothing_to_say_of_our_own_scripts() {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = vec![root.join(".ci/run")];
-    for folder in ["examples", "tests/kubernetes", "tests/kubernetes/scenes", "tests/machine"] {
+    for folder in ["ci", "examples", "tests/kubernetes", "tests/kubernetes/scenes", "tests/machine"]
+    {
         let before = paths.len();
         let files = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
         paths.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "sh")));

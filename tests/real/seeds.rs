@@ -1,4 +1,4 @@
-//! The seed's disc and keys, read by the tools that everybody has.
+//! The seed's disc and keys, read by the tools of every distribution.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +27,7 @@ fn isoinfo_reads_every_seed() {
     for seeded in profiles::one_of_each_role() {
         let (what, seed) = (&seeded.what, &seeded.seed);
         let path = folder.path().join("seed.iso");
-        fs::write(&path, seed.image(&seeded.cluster, &seeded.node.name).bytes).unwrap();
+        fs::write(&path, seed.image().bytes).unwrap();
         let header = String::from_utf8(output("isoinfo", &["-d", "-i"], &path)).unwrap();
         assert!(header.contains("Volume id: cidata\n"), "{what}: {header}");
         assert!(header.contains("Rock Ridge signatures version 1 found"), "{what}: {header}");

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use k8sha::clock::Clock;
 use k8sha::net::Dialer;
 use k8sha::ssh::{HostKey, Identity, Jump, KeyPair, Remote, Target};
 use secrecy::ExposeSecret;
@@ -226,6 +227,7 @@ impl Sshd {
             keys: self.identity().into(),
             sudo_password: None,
             dialer: Dialer::direct(),
+            clock: Clock::real(),
         }
     }
 

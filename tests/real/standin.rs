@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8sha::cluster::{Cluster, Etcd, Node, Role};
 use k8sha::kubeadm::config::{self, Join, Keys};
 use k8sha::kubeadm::path;
-use k8sha::sim::containers::standin::{FILES, MACHINE, VERSION};
+use k8sha_simulator::containers::standin::{FILES, MACHINE, VERSION};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ const ETCD: Ipv4Addr = Ipv4Addr::new(10, 101, 1, 250);
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const WORDS: [&str; 4] = ["kubeadm", "init", "--config", path::INIT];
 
-/// Answers where containerd would, and takes in whoever has lost its parent.
+/// Answers where containerd would, and takes in processes that have lost their parent.
 const FIRST: &str = "import signal, socket, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 open('/proc/sys/net/ipv4/ip_forward', 'w').write('1')
@@ -106,7 +106,7 @@ impl World {
 
     fn init(&self) -> Output {
         let keys = Keys { token: TOKEN.into(), certificate_key: KEY.into() };
-        let config = config::init(&self.cluster, &keys).unwrap();
+        let config = config::init(&self.cluster, self.cluster.first_master(), &keys).unwrap();
         self.first.write(path::INIT, config.text().expose_secret());
         succeeded(self.first.run(&["kubeadm", "config", "validate", "--config", path::INIT]));
         self.first.run(&[&WORDS[..], &["--upload-certs"]].concat())

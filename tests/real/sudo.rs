@@ -27,7 +27,8 @@ async fn a_sudo_that_asks_is_told_the_password_and_the_program_never_sees_it() {
         assert_eq!((who.stdout_text().as_str(), who.stderr_text().as_str()), ("root\n", ""));
         // What it reads comes through whole, and nothing before it.
         let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-        let back = remote.run_ok(&Command::sudo("cat").stdin(body.clone())).await.unwrap();
+        let echo = Command::sudo("cat").stdin(body.clone()).prints(4 << 20);
+        let back = remote.run_ok(&echo).await.unwrap();
         assert!(back.stdout == body, "{user}: {} bytes came back", back.stdout.len());
         let nothing = remote.run_ok(&Command::sudo("cat")).await.unwrap();
         assert!(nothing.stdout.is_empty(), "{user}");
@@ -86,7 +87,7 @@ async fn a_wrong_password_is_tried_once_and_told_without_being_shown() {
     }
     // Two looks at sudo, and none of the three commands.
     assert_eq!(sshd.log().matches("Starting session: command").count(), 2, "{}", sshd.log());
-    // A command that needs no root is not held up.
+    // A command that needs no root does not wait.
     assert!(remote.run_ok(&Command::new("true")).await.is_ok());
 }
 

@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::second;
+
 /// Exchanges that are not replayed.
 pub const LEFT_OUT: &[(&[RangeInclusive<u64>], &str)] = &[
     (&[738..=743, 760..=765], "clones that race each other: who wins is chance"),
@@ -20,11 +22,9 @@ const NO_DNS: &str =
     "the recorded host had no working DNS; a look-up that works says another sentence";
 const NOT_COPIED: &str =
     "the recorded host's QEMU could not copy the disk of a running VM; Proxmox's own can";
-/// How a method that is not simulated differs from one that did what it was asked.
-const NO_METHOD: &[&str] = &["status: 200, here 501", "said here: Method '"];
 
 /// Lines, how the texts of their differences may begin, and why.
-type Entry = (&'static [RangeInclusive<u64>], &'static [&'static str], &'static str);
+pub type Entry = (&'static [RangeInclusive<u64>], &'static [&'static str], &'static str);
 
 /// Differences: in which lines, how their texts may begin, and why.
 pub const LISTED: &[Entry] = &[
@@ -39,24 +39,14 @@ pub const LISTED: &[Entry] = &[
         "of the formats of `/api2/` JSON and ExtJS alone are simulated",
     ),
     (
-        &[195..=195, 423..=423, 425..=428, 431..=431],
-        NO_METHOD,
-        "of the guest agent `ping`, `get-host-name` and `network-get-interfaces` alone are \
-         simulated",
-    ),
-    (
-        &[190..=193, 430..=430, 432..=432, 591..=591],
-        &["status: 500, here 501", "said here: Method '"],
-        "the same, and the recorded call failed",
-    ),
-    (
-        &[429..=429],
-        &["status: 596, here 501", "said here: Method '"],
-        "the same, and the recorded call took too long",
-    ),
-    (
-        &[421..=422, 424..=424],
-        &["status: 200, here 500", "said here: QEMU guest agent is not running"],
+        &[421..=432],
+        &[
+            "status: 200, here 500",
+            "status: 596, here 500",
+            "said here: QEMU guest agent is not running",
+            "reason: Agent error: ",
+            "body.message: `Agent error: ",
+        ],
         "the recorded guest, an ISO image with an agent in it, is not simulated",
     ),
     (&[210..=210, 444..=444], &["body.data.exitstatus: `clone failed: "], NOT_COPIED),
@@ -74,27 +64,12 @@ pub const LISTED: &[Entry] = &[
         "the recorded clone still ran, which took longer than the others of its kind",
     ),
     (
-        &[358..=358, 597..=597, 619..=619, 771..=772, 925..=925],
-        NO_METHOD,
-        "methods that are not simulated: URL metadata, snapshots, syslog, cluster configuration",
-    ),
-    (
-        &[596..=596, 618..=618],
-        &["status: 403, here 501", "said here: Method '"],
-        "the same, asked by somebody who may not",
-    ),
-    (
         &[635..=636],
         &[
             "reason: Permission check failed (/vms/302, VM.Config.",
             "body.message: `Permission check failed (/vms/302, VM.Config.",
         ],
         "Perl checks a VM's options in the order of a hash, which is chance",
-    ),
-    (
-        &[766..=766, 836..=836],
-        &["body.data[cluster].name: `testcl`, here `site`"],
-        "the cluster has its own name",
     ),
     (
         &[769..=770],
@@ -122,22 +97,36 @@ fn covers(lines: &[RangeInclusive<u64>], line: u64) -> bool {
 
 /// Why a line is not replayed.
 pub fn left_out(line: u64) -> Option<&'static str> {
-    LEFT_OUT.iter().find(|(lines, _)| covers(lines, line)).map(|(_, reason)| *reason)
+    let mut all = LEFT_OUT.iter().chain(second::LEFT_OUT);
+    all.find(|(lines, _)| covers(lines, line)).map(|(_, reason)| *reason)
 }
 
-/// The place in the table of a difference: of the entry, and of the beginning in it.
+/// The entries of both recordings.
+fn all() -> impl Iterator<Item = (usize, &'static Entry)> {
+    LISTED.iter().chain(second::LISTED).enumerate()
+}
+
+/// The place in the tables of a difference: of the entry, and of the beginning in it.
 pub fn listed(line: u64, difference: &str) -> Option<(usize, usize)> {
     let of = |(place, (lines, starts, _)): (usize, &Entry)| {
         let start = starts.iter().position(|start| difference.starts_with(start));
         start.filter(|_| covers(lines, line)).map(|start| (place, start))
     };
-    LISTED.iter().enumerate().find_map(of)
+    all().find_map(of)
 }
 
-/// All the places of the table.
-pub fn places() -> impl Iterator<Item = (usize, usize)> {
-    let of = |(place, entry): (usize, &(_, &'static [&'static str], _))| {
-        (0..entry.1.len()).map(move |start| (place, start))
-    };
-    LISTED.iter().enumerate().flat_map(of)
+/// The entries of a recording, whose lines these are.
+fn within(lines: &RangeInclusive<u64>) -> impl Iterator<Item = (usize, &'static Entry)> {
+    all()
+        .filter(move |(_, (covered, ..))| covered.iter().all(|range| lines.contains(range.start())))
+}
+
+/// How many entries a recording has.
+pub fn entries(lines: &RangeInclusive<u64>) -> usize {
+    within(lines).count()
+}
+
+/// All the places of a recording in the tables.
+pub fn places(lines: &RangeInclusive<u64>) -> impl Iterator<Item = (usize, usize)> {
+    within(lines).flat_map(|(place, entry)| (0..entry.1.len()).map(move |start| (place, start)))
 }

@@ -1,8 +1,10 @@
 //! What was done to the recorded host beside the recording, done by API calls.
 
-use k8sha::sim::Sim;
-use k8sha::sim::faults::{FaultKind, Faults};
-use k8sha::sim::world::SimTime;
+use std::sync::Arc;
+
+use k8sha_simulator::Sim;
+use k8sha_simulator::faults::{FaultKind, Faults};
+use k8sha_simulator::world::SimTime;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -21,14 +23,14 @@ const PROVISIONER: &str = "Datastore.AllocateSpace,Datastore.AllocateTemplate,Da
     VM.Config.Cloudinit,VM.Config.Disk,VM.Config.HWType,VM.Config.Memory,VM.Config.Network,\
     VM.Config.Options,VM.GuestAgent.Audit,VM.PowerMgmt";
 
-/// Somebody with `root@pam`'s rights at a simulated site.
-pub struct Hands<'a> {
-    sim: &'a Sim,
+/// A user with `root@pam`'s rights at a simulated site.
+pub struct Hands {
+    sim: Arc<Sim>,
     door: Door,
     auth: Vec<(String, String)>,
     /// What `prov@pve` has been granted for the exchange at hand: (path, privilege).
     grants: Vec<(String, String)>,
-    /// What could not be done, since somebody asked.
+    /// What could not be done, since the last question.
     failed: Vec<String>,
 }
 
@@ -44,9 +46,9 @@ fn role_of(privilege: &str) -> String {
     format!("P_{}", privilege.replace('.', "_"))
 }
 
-impl<'a> Hands<'a> {
-    /// Logs in at `pve1` and makes the users of the recorded world.
-    pub async fn new(sim: &'a Sim, names: &mut Names) -> Self {
+impl Hands {
+    /// Logs in at `pve1` and makes the root user's token of the recorded world.
+    pub async fn new(sim: Arc<Sim>, names: &mut Names) -> Self {
         let endpoint = sim.endpoints().hosts["pve1"].clone();
         let door = Door::new(&endpoint);
         let mut hands =
@@ -63,16 +65,27 @@ impl<'a> Hands<'a> {
         let full = "/access/users/root@pam/token/full";
         let token = hands.call("POST", full, &[("privsep", "0")]).await;
         names.learn(ROOT_SECRET, token["value"].as_str().unwrap());
-        let user = [("userid", "prov@pve"), ("password", PROV_PASSWORD)];
-        hands.call("POST", "/access/users", &user).await;
-        let tok = "/access/users/prov@pve/token/tok";
-        let token = hands.call("POST", tok, &[("privsep", "0")]).await;
-        names.learn(PROV_SECRET, token["value"].as_str().unwrap());
         // A token's tasks are shown with the token, as those of the recording are.
         let secret = names.translate(ROOT_SECRET);
         let token = format!("PVEAPIToken=root@pam!full={secret}");
         hands.auth = vec![("Authorization".to_owned(), token)];
         hands
+    }
+
+    /// The same, and makes the user `prov@pve` with a token.
+    pub async fn with_provisioner(sim: Arc<Sim>, names: &mut Names) -> Self {
+        let mut hands = Self::new(sim, names).await;
+        let user = [("userid", "prov@pve"), ("password", PROV_PASSWORD)];
+        hands.call("POST", "/access/users", &user).await;
+        let tok = "/access/users/prov@pve/token/tok";
+        let token = hands.call("POST", tok, &[("privsep", "0")]).await;
+        names.learn(PROV_SECRET, token["value"].as_str().unwrap());
+        hands
+    }
+
+    /// The root user's password.
+    pub fn password(&self) -> String {
+        self.sim.endpoints().hosts["pve1"].root_password.clone()
     }
 
     /// The simulated instant.
@@ -89,7 +102,7 @@ impl<'a> Hands<'a> {
         self.door.open().await.ask(sent).await
     }
 
-    /// What could not be done since the last time that somebody asked.
+    /// What could not be done since the last question.
     pub fn failed(&mut self) -> Vec<String> {
         std::mem::take(&mut self.failed)
     }
@@ -144,7 +157,7 @@ impl<'a> Hands<'a> {
         self.failed.push("something runs for ever".to_owned());
     }
 
-    /// Waits until a task has ended, as whoever made the recording did before such an exchange.
+    /// Waits until a task has ended, as the client of the recording did before such an exchange.
     pub async fn wait_for(&mut self, upid: &str) {
         let node = upid.split(':').nth(1).unwrap_or_default();
         let status = format!("/nodes/{node}/tasks/{upid}/status");
@@ -164,6 +177,10 @@ impl<'a> Hands<'a> {
         let vm = |vmid: u32| format!("/nodes/pve1/qemu/{vmid}");
         match *step {
             Step::Call(method, path, fields) => self.done(method, path, fields).await,
+            Step::Try(method, path, fields) => {
+                self.call(method, path, fields).await;
+                self.failed.clear();
+            }
             Step::Clone(newid, fields) => {
                 let newid = newid.to_string();
                 let fields: Vec<_> =

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use k8sha::sim::site::{Site, SiteHost, SiteStorage, Topology};
+use k8sha_simulator::site::{Site, SiteHost, SiteStorage, Topology, usual_name};
 
 /// From this line on there are two nodes.
 pub const SECOND_WORLD: u64 = 766;
@@ -13,6 +13,8 @@ type Fields = &'static [(&'static str, &'static str)];
 pub enum Step {
     /// An API call as root.
     Call(&'static str, &'static str, Fields),
+    /// An API call as root that was refused, or whose outcome is unknown.
+    Try(&'static str, &'static str, Fields),
     /// A clone of template 9000.
     Clone(u32, Fields),
     /// A change of a VM's options.
@@ -136,8 +138,8 @@ pub const STEPS: &[(u64, &[Step])] = &[
     (977, &[Idle]),
 ];
 
-/// The site of the recordings: one node, or two of a cluster.
-pub fn site(hosts: &[&str], topology: Topology) -> Site {
+/// The site of the recordings: one node, or two of a cluster of this name.
+pub fn site(hosts: &[&str], cluster: Option<&str>) -> Site {
     let storage = SiteStorage {
         name: "local".to_owned(),
         kind: "dir".to_owned(),
@@ -155,13 +157,15 @@ pub fn site(hosts: &[&str], topology: Topology) -> Site {
         cpus: 2,
     });
     Site {
-        topology,
+        topology: if cluster.is_some() { Topology::Cluster } else { Topology::Standalone },
+        cluster: cluster.map_or_else(usual_name, str::to_owned),
         hosts: hosts.collect(),
         domain: "test.lan".to_owned(),
         // As the host's own resolv.conf has it, which goes into cloud-init's network.
         nameservers: vec![Ipv4Addr::LOCALHOST],
         records: Vec::new(),
         api: String::new(),
+        pools: Vec::new(),
         gateway: Ipv4Addr::new(10, 98, 0, 1),
         etcd: Vec::new(),
         packages: std::collections::BTreeMap::new(),

@@ -28,6 +28,7 @@ const NUMBERS: &[&str] = &[
     "priority",
     "pstart",
     "size",
+    "snaptime",
     "starttime",
     "t",
     "time",

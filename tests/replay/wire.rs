@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8sha::sim::HostEndpoint;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use k8sha_simulator::HostEndpoint;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -55,6 +55,15 @@ impl Door {
             .with_no_client_auth();
         let address = endpoint.url.trim_start_matches("https://").to_owned();
         Self { address, tls: TlsConnector::from(Arc::new(config)) }
+    }
+
+    /// Asks over plain HTTP for a path, as a client that has forgotten the `s`.
+    pub async fn ask_plainly(&self, request: &Sent, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let request = Sent { target: path.to_owned(), ..request.clone() };
+        stream.write_all(&request.bytes()).await.unwrap();
+        let read = read(&mut stream, request.method == "HEAD");
+        tokio::time::timeout(PATIENCE, read).await.unwrap_or_default()
     }
 
     /// A new connection.
@@ -113,7 +122,7 @@ impl Sent {
     }
 }
 
-async fn read(stream: &mut TlsStream<TcpStream>, head_only: bool) -> Answer {
+async fn read(stream: &mut (impl AsyncRead + Unpin), head_only: bool) -> Answer {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

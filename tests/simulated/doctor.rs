@@ -177,7 +177,7 @@ fn addresses_that_others_have_are_found() {
     let wanted = [("vmid", "500"), ("name", "old"), ("ipconfig0", "ip=10.101.1.101/24")];
     server.api().call("POST", "/nodes/pve1/qemu", &wanted);
     server.run(&["provision", "--pve", "pve2", "--json"], &server.endpoints).ok();
-    // The same addresses for VMs that do not exist: those that answer are somebody else's.
+    // The same addresses for VMs that do not exist: those that answer are other machines'.
     let ran = examined("addresses", &server, &[("vmid: 12", "vmid: 22")]);
     assert!(ran.stdout.contains("10.101.1.201 is taken"), "{}", ran.stdout);
 }
@@ -188,7 +188,7 @@ fn a_host_that_cannot_be_asked_is_found_beside_the_others() {
     let mut endpoints = server.endpoints.clone();
     let hosts = &mut endpoints["hosts"];
     hosts["pve1"]["token"] = Value::from("k8sha@pve!k8sha=00000000-0000-4000-8000-000000000000");
-    // Nobody listens on the port of no service.
+    // Nothing listens on that port.
     hosts["pve2"]["url"] = Value::from("https://127.0.0.1:1");
     let ran = server.run(&["doctor"], &endpoints);
     golden("unreachable", &ran, server.folder.path(), &[&server.endpoints["hosts"]["pve1"]["url"]]);

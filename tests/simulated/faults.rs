@@ -67,6 +67,22 @@ fn a_failed_clone_task_is_named_with_its_log() {
 }
 
 #[test]
+fn a_configuration_that_changes_after_the_clone_is_read_again_before_it_is_written() {
+    let fault = "config-changed@k8s1master2";
+    healed(fault);
+    let world = World::new();
+    world.run(&["provision", "--quiet", "--inject", fault]).ok();
+    let lost: Vec<Value> =
+        world.requests().into_iter().filter(|request| request["status"] == 500).collect();
+    assert_eq!(lost.len(), 1, "{lost:#?}");
+    assert!(lost[0]["path"].as_str().unwrap().ends_with("/qemu/1102/config"), "{lost:#?}");
+    let inner = k8sha_simulator::inspect::open(&world.path()).unwrap();
+    let found = inner.pve.datacenters.iter().find_map(|dc| dc.vms.get(&1102));
+    let config = &found.unwrap().config;
+    assert_eq!((config["keyboard"].as_str(), config["memory"].as_str()), ("de", "4096"));
+}
+
+#[test]
 fn a_596_on_a_write_that_did_happen_is_healed_by_reading_back() {
     healed("proxy-timeout-596@pve1");
     healed("proxy-timeout-596@pve2#9");

@@ -2,8 +2,9 @@
 
 use std::thread;
 
+use crate::seeds::seeds;
 use crate::world::{World, events};
-use k8sha::sim::inspect::VmLine;
+use k8sha_simulator::inspect::VmLine;
 
 /// How many points of a run are tried.
 const POINTS: usize = 20;
@@ -13,6 +14,7 @@ fn end_state(world: &World) -> (Vec<VmLine>, usize) {
     let status = world.run(&["status", "--json"]).ok().json();
     assert_eq!(status["healthy"], true, "{status:#}");
     let nodes = status["nodes"].as_array().unwrap().len();
+    assert!(seeds(&world.path()).is_empty(), "seeds that have served are left");
     (world.vms(), nodes)
 }
 
@@ -57,4 +59,17 @@ fn a_killed_rebuild_is_finished_by_the_next() {
     world.kill_after(&["rebuild", "--yes"], 40);
     world.run(&["rebuild", "--yes", "--quiet"]).ok();
     assert_eq!(end_state(&world).1, 8);
+}
+
+#[test]
+fn a_destroy_that_is_killed_again_and_again_is_finished_by_the_next() {
+    let mut world = World::of("k8s1");
+    world.with_profile_of("k8s1", "mine.yaml", &[]);
+    world.run(&["up", "--quiet"]).ok();
+    // The keys in the external etcd go first; what is killed later has no master left to ask with.
+    for events in (2..40).step_by(4) {
+        world.kill_after(&["destroy", "--yes"], events);
+    }
+    world.run(&["destroy", "--yes"]).ok();
+    assert!(world.vms().iter().all(|vm| !vm.name.starts_with("k8s1")), "{:?}", world.vms());
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::world::{Ran, World};
 
-const UPLOAD: &str = "upload the control plane's certificates anew";
+const UPLOAD: &str = "upload the control plane's certificates again";
 const TOKEN: &str = "renew the bootstrap token";
 
 /// The events of a run.

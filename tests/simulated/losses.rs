@@ -43,7 +43,7 @@ fn failure(report: &Value) -> [String; 3] {
     ["step", "on", "said"].map(|key| failures[0][key].as_str().unwrap().to_owned())
 }
 
-fn mended(server: &Server) {
+fn repaired(server: &Server) {
     let again = server.run(&["up", "--json"], &server.endpoints).ok().json();
     assert_eq!(again["verdict"], "done", "{again:#}");
     let settled = server.run(&["up", "--json"], &server.endpoints).ok().json();
@@ -59,7 +59,7 @@ fn a_master_that_is_switched_off_while_it_joins_is_told_at_once_and_started_by_t
     // A network that is away gets two minutes of looks.
     assert!(looks < 5, "looked {looks} times for a machine that is off");
     assert_eq!(state(&report, "join/k8s1master4"), "done");
-    mended(&server);
+    repaired(&server);
 }
 
 #[test]
@@ -69,5 +69,5 @@ fn a_cluster_is_not_done_while_one_of_its_balancers_is_off() {
     let said = "VM 1012 on pve2 was switched off";
     assert_eq!(failure(&report), ["verify", "k8s1vrrp2", said]);
     assert_eq!(state(&report, "join/k8s1master6"), "done");
-    mended(&server);
+    repaired(&server);
 }

@@ -36,8 +36,8 @@ fn a_manifest_of_ones_own_is_applied_with_the_clusters_pod_network() {
     );
     let report = world.run(&["up", "--json"]).ok().json();
     assert_eq!(ready(&report), 5, "{report:#}");
-    let sim = k8sha::sim::inspect::open(&world.path()).unwrap();
-    let applied = k8sha::sim::inspect::applied(&sim);
+    let sim = k8sha_simulator::inspect::open(&world.path()).unwrap();
+    let applied = k8sha_simulator::inspect::applied(&sim);
     assert_eq!(applied["configmap/net"]["data"]["net"], "10.244.0.0/16");
     assert_eq!(world.run(&["up", "--json"]).ok().json()["verdict"], "settled");
 }
@@ -62,7 +62,7 @@ fn a_manifest_that_cannot_be_used_is_refused_before_anything_is_made() {
         }
     }
     assert!(world.writes().is_empty(), "{:#?}", world.writes());
-    // Whoever only looks needs no manifest.
+    // A command that only looks needs no manifest.
     std::fs::remove_file(world.write("cni.yaml", "")).unwrap();
     world.run(&["plan", "--quiet"]).ok();
 }

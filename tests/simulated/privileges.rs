@@ -17,7 +17,7 @@ fn readme() -> Vec<String> {
 }
 
 /// Makes the README's token, its role without the privileges of `without`.
-fn token(api: &Api, without: &[&str]) -> String {
+pub fn token(api: &Api, without: &[&str]) -> String {
     let mut secret = None;
     for line in readme() {
         let kept: Vec<&str> =
@@ -66,7 +66,7 @@ fn the_smallest_role_is_enough_from_the_first_template_to_the_last_file() {
 }
 
 /// With one privilege missing, `doctor` names it before the run, the run names it, and the commands
-/// that both print mend it.
+/// that both print fix it.
 fn is_named_where_it_is_missing(privilege: &str) {
     let server = Server::with(&["--profile", "homelab"]);
     let api = server.api();
@@ -149,4 +149,14 @@ fn each_other_privilege_is_named_where_it_is_missing() {
     for privilege in PRIVILEGES.iter().filter(|name| !name.starts_with("VM.")) {
         is_named_where_it_is_missing(privilege);
     }
+}
+
+#[test]
+fn a_cluster_that_may_not_be_seen_is_not_called_a_standalone_host() {
+    let server = Server::start();
+    let endpoints = server.endpoints_with(&token(&server.api(), &[]));
+    let plan = server.run(&["plan"], &endpoints).ok().stdout;
+    let told = "on a Proxmox VE cluster (pve1, pve2) whose name and quorum could not be seen \
+                (Sys.Audit on /)";
+    assert!(plan.lines().next().unwrap().ends_with(told), "{plan}");
 }

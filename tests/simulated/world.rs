@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use k8sha::sim::inspect;
+use k8sha_simulator::inspect;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,6 +39,7 @@ impl Ran {
 pub struct World {
     folder: TempDir,
     profile: String,
+    speed: &'static str,
 }
 
 /// Proxmox's own schema, where it lies beside the checkout: every simulator of these tests holds its
@@ -81,9 +82,9 @@ pub fn violations(world: &Path) -> Vec<String> {
 /// Every request that a world's simulated Proxmox VE has got, oldest first.
 pub fn requests(world: &Path) -> Vec<Value> {
     let text = fs::read_to_string(world.join("requests.jsonl")).unwrap_or_default();
-    // Of a program that was killed the last line may be cut off.
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    // Of a program that was killed the last line may be cut off, and the next program's first line
+    // stand behind it.
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// The program, with a home of its own and nothing of the caller's environment that it reads.
@@ -124,7 +125,12 @@ impl World {
     /// An empty world for a profile.
     pub fn of(profile: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, profile: profile.to_owned() }
+        Self { folder, profile: profile.to_owned(), speed: SPEED }
+    }
+
+    /// The same world, in which time goes so many times as fast as outside.
+    pub fn at_speed(self, speed: &'static str) -> Self {
+        Self { speed, ..self }
     }
 
     /// The same world, seen by the profile `k8s1` with some text replaced.
@@ -145,6 +151,16 @@ impl World {
         self.profile = path.to_str().unwrap().to_owned();
     }
 
+    /// The same world, seen by a profile with this text.
+    pub fn with_text(&mut self, text: &str) {
+        self.profile = self.write("mine.yaml", text).to_str().unwrap().to_owned();
+    }
+
+    /// Forgets which requests were sent so far: what is asked of them is only about later ones.
+    pub fn forget_requests(&self) {
+        let _ = fs::remove_file(self.path().join("requests.jsonl"));
+    }
+
     /// The folder of the simulated world.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("world")
@@ -153,7 +169,7 @@ impl World {
     /// The program on this world, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = program(self.folder.path());
-        command.args(args).args(["--profile", &self.profile, "--speed", SPEED, "--simulate"]);
+        command.args(args).args(["--profile", &self.profile, "--speed", self.speed, "--simulate"]);
         command.arg(self.path());
         held(&mut command);
         command
@@ -197,7 +213,16 @@ impl World {
         path
     }
 
-    /// Lets hours pass while nobody looks.
+    /// Changes the world that is put away, as no user of it could.
+    pub fn change(&self, change: impl FnOnce(&mut k8sha_simulator::world::World)) {
+        let mut world = inspect::open(&self.path()).unwrap();
+        change(&mut world);
+        let store = k8sha_simulator::store::Store::open(Some(self.path())).unwrap();
+        store.save(&world);
+        assert_eq!(store.failure(), None);
+    }
+
+    /// Lets hours pass without a look.
     pub fn pass(&self, hours: f64) {
         inspect::pass(&self.path(), hours * 3600.0).unwrap();
     }

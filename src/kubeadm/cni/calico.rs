@@ -1,15 +1,15 @@
 //! Calico, installed by its operator (docs.tigera.io/calico, "Install in eBPF mode" for a cluster
-//! without kube-proxy, "On-premises" otherwise).
+//! without kube-proxy, "On-prerequisites" otherwise).
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::clock::Clock;
 use crate::cluster::{CalicoDataplane, Cluster, ProxyMode};
 use crate::kubeadm::{Error, kubectl};
 use crate::report::event;
 use crate::ssh::Remote;
-use crate::tempo::Tempo;
 
 /// Where the operator lives.
 const NAMESPACE: &str = "tigera-operator";
@@ -27,14 +27,14 @@ pub(super) async fn install(
     cluster: &Cluster,
     version: &str,
     dataplane: CalicoDataplane,
-    tempo: Tempo,
+    clock: Clock,
 ) -> Result<bool, Error> {
     let there = kubectl::json_if_there(first, &["get", DEFINITION, "default", "-o", "json"]);
     let changed = there.await?.is_none();
     if changed {
         event::progress(format!("install Calico {version}"));
         // Before the operator: its environment comes from there when its container is made.
-        kubectl::apply(first, "the API's address for Calico", &premises(cluster)).await?;
+        kubectl::apply(first, "the API's address for Calico", &prerequisites(cluster)).await?;
         kubectl::apply_from(first, "Calico's operator", &operator(version)).await?;
         let named = ["get", "crd", DEFINITION, "-o", "json"];
         wait(
@@ -42,7 +42,7 @@ pub(super) async fn install(
             "Calico's operator has not defined its resources",
             &named,
             "Established",
-            tempo,
+            clock,
         )
         .await?;
         let resources = resources(cluster, dataplane);
@@ -50,7 +50,7 @@ pub(super) async fn install(
     }
     event::progress("wait for Calico");
     let status = ["get", "tigerastatuses.operator.tigera.io", "calico", "-o", "json"];
-    wait(first, "Calico is not available", &status, "Available", tempo).await?;
+    wait(first, "Calico is not available", &status, "Available", clock).await?;
     Ok(changed)
 }
 
@@ -60,9 +60,9 @@ async fn wait(
     what: &str,
     get: &[&str],
     condition: &str,
-    tempo: Tempo,
+    clock: Clock,
 ) -> Result<(), Error> {
-    let deadline = tempo.deadline(PATIENCE);
+    let deadline = clock.deadline(PATIENCE);
     loop {
         // The API may be away for a moment while masters join.
         let seen = match kubectl::json_if_there(first, get).await {
@@ -80,7 +80,7 @@ async fn wait(
                 seen,
             });
         }
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 
@@ -111,7 +111,7 @@ pub fn operator(version: &str) -> String {
 
 /// What must be there before the operator: its namespace and, without kube-proxy, the way to the
 /// API that needs no service.
-pub fn premises(cluster: &Cluster) -> String {
+pub fn prerequisites(cluster: &Cluster) -> String {
     let mut objects = vec![json!({
         "apiVersion": "v1",
         "kind": "Namespace",

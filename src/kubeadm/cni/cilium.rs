@@ -50,7 +50,7 @@ pub fn command(cluster: &Cluster, version: &str) -> Command {
     let alone = kubernetes.proxy == ProxyMode::None;
     let values = [
         format!("kubeProxyReplacement={alone}"),
-        // Without kube-proxy nobody answers at the service's address yet: the API's name does.
+        // Without kube-proxy nothing answers at the service's address yet: the API's name does.
         format!("k8sServiceHost={}", cluster.api.fqdn),
         format!("k8sServicePort={}", cluster.api.port),
         format!("ipam.operator.clusterPoolIPv4PodCIDRList={{{}}}", kubernetes.pods),

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::files as local;
 use crate::kubeadm::{Error, files, kubectl};
 use crate::report::event;
 use crate::ssh::Remote;
@@ -20,7 +21,7 @@ const OURS: &str = "${K8SHA_";
 /// # Errors
 /// [`Error::File`] where it cannot be read, [`Error::Manifest`] where it is none.
 pub fn read(cluster: &Cluster, path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+    let text = local::read_text(path, local::Kind::Manifest).map_err(|source| Error::File {
         doing: "read",
         path: path.into(),
         source,

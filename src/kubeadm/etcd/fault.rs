@@ -73,6 +73,36 @@ pub enum Fault {
         /// How many are needed.
         needed: usize,
     },
+    /// A member that was to be removed as lost still answers.
+    #[error("the etcd member at {member} still answers `{node}`; nothing was removed")]
+    Alive {
+        /// The node that asked.
+        node: String,
+        /// The member's address.
+        member: String,
+    },
+    /// Without a lost member, those that answer would be no quorum.
+    #[error(
+        "asked from `{node}`, {answering} etcd members answer and {needed} are needed without the lost \
+         one; silent are {}; nothing was removed",
+        silent.join(", ")
+    )]
+    NoQuorum {
+        /// The node that asked.
+        node: String,
+        /// The members that do not answer, by address.
+        silent: Vec<String>,
+        /// How many answer.
+        answering: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// The etcd holds this cluster's own data, and no master of it is left to go on with.
+    #[error("etcd holds the data of this very cluster (creation {creation})")]
+    Own {
+        /// The creation id.
+        creation: String,
+    },
     /// The etcd holds the data of another cluster.
     #[error("the external etcd holds data {}", whose(found.as_ref()))]
     Foreign {
@@ -106,7 +136,7 @@ fn whose(found: Option<&Owner>) -> String {
 /// What is wrong with one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nobody listens there.
+    /// No process listens there.
     Refused(String),
     /// No answer in time.
     Silent(String),
@@ -168,7 +198,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Refused(text) => write!(f, "nobody listens ({text})"),
+            Trouble::Refused(text) => write!(f, "no process listens ({text})"),
             Trouble::Silent(text) => write!(f, "no answer ({text})"),
             Trouble::WrongCa(text) => {
                 write!(f, "its certificate is not signed by the CA of `etcd-ca.crt` ({text})")
@@ -195,10 +225,31 @@ impl Fault {
             Fault::NoFile { .. } | Fault::NotPem { .. } => {
                 return Some("the profile's `etcd` section names the three files".into());
             }
-            Fault::Foreign { .. } => {
+            Fault::Foreign { found } => {
+                let named =
+                    found.as_ref().map_or(String::new(), |owner| format!("={}", owner.cluster));
+                return Some(format!(
+                    "kubeadm would bring that cluster's nodes and secrets back to life; if they are \
+                     not needed and nothing runs on them, run again with `--wipe-etcd{named}`"
+                ));
+            }
+            Fault::Own { .. } => {
                 return Some(
-                    "kubeadm would bring that cluster's nodes and secrets back to life; if nobody \
-                     needs them, run again with `--wipe-etcd`"
+                    "a new control plane over it would have another CA than what is stored there. \
+                     Restore a master's VM from a backup, or, if the data is not needed, `k8sha \
+                     rebuild`, or run again with `--wipe-etcd`"
+                        .into(),
+                );
+            }
+            Fault::Alive { .. } => {
+                return Some(
+                    "its machine is not gone: see in Proxmox VE which VM has that address".into(),
+                );
+            }
+            Fault::NoQuorum { .. } => {
+                return Some(
+                    "bring the silent members back first; if they are gone for good, the cluster \
+                     needs an etcd snapshot or a Proxmox VE backup of their VMs"
                         .into(),
                 );
             }

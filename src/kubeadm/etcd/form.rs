@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use super::member::{Initial, Listed, Machine};
 use super::{Error, Fault, Trouble};
+use crate::clock::{Clock, Deadline};
 use crate::report::event;
-use crate::tempo::{Deadline, Tempo};
 
 /// How long members may take until they are healthy: the slowest follows a snapshot.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -30,7 +30,7 @@ pub async fn run(
     machines: &[Machine],
     token: &str,
     formed: bool,
-    tempo: Tempo,
+    clock: Clock,
 ) -> Result<bool, Error> {
     let (with, without) = by_data(machines).await?;
     let mut changed = false;
@@ -46,8 +46,8 @@ pub async fn run(
         let needed = machines.len() / 2 + 1;
         if with.len() >= needed {
             // A quorum has data: it decides what becomes of the others.
-            let healthy = any_healthy(&with, tempo).await?;
-            admit(machines, &without, healthy, token, tempo).await?;
+            let healthy = any_healthy(&with, clock).await?;
+            admit(machines, &without, healthy, token, clock).await?;
         } else if formed {
             let without = without.iter().map(|machine| machine.name.to_string()).collect();
             return Err(Fault::Lost { without, all: machines.len(), needed }.into());
@@ -59,7 +59,7 @@ pub async fn run(
             }
         }
     }
-    all_healthy(machines, tempo).await?;
+    all_healthy(machines, clock).await?;
     Ok(changed)
 }
 
@@ -114,10 +114,10 @@ async fn admit(
     without: &[&Machine],
     healthy: &Machine,
     token: &str,
-    tempo: Tempo,
+    clock: Clock,
 ) -> Result<(), Error> {
     let list = healthy.list().await?;
-    // All that is dead goes first: etcd adds nobody while a member is out of its reach.
+    // All that is dead goes first: etcd adds no member while a member is out of its reach.
     for machine in without.iter().filter(|one| standing(&list, one) == Standing::Former) {
         enough(machines, &list).await?;
         let own = machine.peer_url();
@@ -138,27 +138,27 @@ async fn admit(
             }
             Standing::Added => machine.begin(&existing(&list, machine, token)).await?,
             Standing::Stranger | Standing::Former => {
-                let list = add(healthy, machine, tempo).await?;
+                let list = add(healthy, machine, clock).await?;
                 machine.begin(&existing(&list, machine, token)).await?;
             }
         }
-        is_healthy(machine, &tempo.deadline(LIMIT), tempo).await?;
+        is_healthy(machine, &clock.deadline(LIMIT), clock).await?;
     }
     Ok(())
 }
 
 /// Adds a member. etcd refuses that until it has been in touch with all others for five seconds
 /// (server/etcdserver/server.go, `mayAddMember` and `HealthInterval`).
-async fn add(healthy: &Machine, machine: &Machine, tempo: Tempo) -> Result<Vec<Listed>, Error> {
+async fn add(healthy: &Machine, machine: &Machine, clock: Clock) -> Result<Vec<Listed>, Error> {
     event::progress(format!("add {} to etcd", machine.name));
-    let deadline = tempo.deadline(LIMIT);
+    let deadline = clock.deadline(LIMIT);
     loop {
         match healthy.add(&machine.peer_url()).await {
             Err(Error::Etcd(Fault::Call { trouble: Trouble::Said(said), .. }))
                 if !deadline.passed() && passes(&said) =>
             {
                 event::progress(format!("not yet: {said}"));
-                tempo.pause(LOOK).await;
+                clock.pause(LOOK).await;
             }
             added => return added,
         }
@@ -200,8 +200,8 @@ async fn enough(machines: &[Machine], list: &[Listed]) -> Result<(), Error> {
 }
 
 /// Waits until one of these is healthy.
-async fn any_healthy<'a>(machines: &[&'a Machine], tempo: Tempo) -> Result<&'a Machine, Error> {
-    let deadline = tempo.deadline(LIMIT);
+async fn any_healthy<'a>(machines: &[&'a Machine], clock: Clock) -> Result<&'a Machine, Error> {
+    let deadline = clock.deadline(LIMIT);
     loop {
         let mut sick = None;
         for machine in machines {
@@ -213,21 +213,21 @@ async fn any_healthy<'a>(machines: &[&'a Machine], tempo: Tempo) -> Result<&'a M
         if let Some((machine, trouble)) = sick.filter(|_| deadline.passed()) {
             return Err(machine.fault(trouble).await);
         }
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 
 /// Waits until every member is healthy.
-async fn all_healthy(machines: &[Machine], tempo: Tempo) -> Result<(), Error> {
-    let deadline = tempo.deadline(LIMIT);
+async fn all_healthy(machines: &[Machine], clock: Clock) -> Result<(), Error> {
+    let deadline = clock.deadline(LIMIT);
     for machine in machines {
-        is_healthy(machine, &deadline, tempo).await?;
+        is_healthy(machine, &deadline, clock).await?;
     }
     event::progress(format!("all {} etcd members are healthy", machines.len()));
     Ok(())
 }
 
-async fn is_healthy(machine: &Machine, deadline: &Deadline, tempo: Tempo) -> Result<(), Error> {
+async fn is_healthy(machine: &Machine, deadline: &Deadline, clock: Clock) -> Result<(), Error> {
     loop {
         let Some(trouble) = machine.trouble().await? else { return Ok(()) };
         // Of two that both do not answer, the first is as good as the other: both are named by
@@ -236,7 +236,7 @@ async fn is_healthy(machine: &Machine, deadline: &Deadline, tempo: Tempo) -> Res
             return Err(machine.fault(trouble).await);
         }
         event::progress(format!("{}: {trouble}", machine.name));
-        tempo.pause(LOOK).await;
+        clock.pause(LOOK).await;
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Machine {
 pub struct Seen {
     /// Whether it has the certificates that it should have.
     pub planted: bool,
+    /// Whether it trusts another authority than ours.
+    pub foreign: bool,
     /// Whether it has data: it has been a member before.
     pub data: bool,
     /// Whether it says itself that it is healthy, which takes a quorum.
@@ -76,6 +78,14 @@ pub(super) struct Listed {
     /// Where clients reach it; empty until it has started for the first time.
     #[serde(rename = "clientURLs", default)]
     pub(super) clients: Vec<String>,
+}
+
+/// The files that a member does not have as it should.
+struct Unplanted<'a> {
+    /// Each with what it should hold.
+    files: Vec<(&'static str, &'a [u8])>,
+    /// Whether the authority's certificate is there and is another one.
+    foreign: bool,
 }
 
 impl Machine {
@@ -101,19 +111,25 @@ impl Machine {
     }
 
     /// The files that are missing or others.
-    async fn unplanted(&self) -> Result<Vec<(&'static str, &[u8])>, Error> {
+    async fn unplanted(&self) -> Result<Unplanted<'_>, Error> {
         let wanted = self.wanted();
         let there = files::hashes(&self.remote, &wanted.map(|(to, _)| to)).await?;
+        let ours = files::sha256(self.ca.as_bytes());
+        let foreign = there.get(CA).is_some_and(|hash| *hash != ours);
         let differs = |(to, body): &(&str, &[u8])| there.get(*to) != Some(&files::sha256(body));
-        Ok(wanted.into_iter().filter(differs).collect())
+        Ok(Unplanted { files: wanted.into_iter().filter(differs).collect(), foreign })
     }
 
     /// Plants its certificates where they differ; etcd reads them again at every handshake.
     ///
     /// # Errors
-    /// Where the node cannot be asked or written to.
+    /// Where the node cannot be asked or written to, and [`Error::Authority`] where it trusts another
+    /// authority: the members that are there would lock each other out.
     pub async fn plant(&self) -> Result<bool, Error> {
-        let unplanted = self.unplanted().await?;
+        let Unplanted { files: unplanted, foreign } = self.unplanted().await?;
+        if foreign {
+            return Err(Error::Authority { node: self.name.to_string() });
+        }
         for (to, body) in &unplanted {
             event::progress(format!("write `{to}`"));
             files::write_for(&self.remote, USER, to, body).await?;
@@ -126,11 +142,12 @@ impl Machine {
     /// # Errors
     /// Where the node cannot be asked.
     pub async fn look(&self) -> Result<Seen, Error> {
-        let planted = self.unplanted().await?.is_empty();
+        let Unplanted { files: unplanted, foreign } = self.unplanted().await?;
+        let planted = unplanted.is_empty();
         let data = files::exists(&self.remote, DATA).await?;
-        // Without data nobody listens.
+        // Without data no process listens.
         let healthy = planted && data && self.trouble().await?.is_none();
-        Ok(Seen { planted, data, healthy })
+        Ok(Seen { planted, foreign, data, healthy })
     }
 
     /// What is wrong with it, by its own word.

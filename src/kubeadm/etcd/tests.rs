@@ -58,11 +58,16 @@ async fn an_empty_etcd_is_marked_once_and_given_back_clean() {
     let keys = Keys::default();
     let host = Host::start(etcd(Arc::clone(&keys))).await;
     let (first, cluster) = (host.remote("m1"), k8s1());
-    assert!(claim(&first, &cluster, &owner("a"), false).await.unwrap());
-    assert!(!claim(&first, &cluster, &owner("a"), false).await.unwrap());
+    assert!(claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap());
+    assert!(!claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap());
     keys.lock().unwrap().insert("/registry/nodes/x".into(), "1".into());
     keys.lock().unwrap().insert("/others".into(), "2".into());
-    assert!(!claim(&first, &cluster, &owner("a"), false).await.unwrap(), "our own data");
+    let own = claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap_err();
+    assert!(own.to_string().contains("this very cluster"), "{own}");
+    assert!(
+        !claim(&first, &cluster, &owner("a"), super::Keys::Resumed).await.unwrap(),
+        "our own init"
+    );
     assert!(!remove_ours(&first, &cluster, &owner("b")).await.unwrap(), "not that creation's");
     assert_eq!(keys.lock().unwrap().len(), 3);
     assert!(remove_ours(&first, &cluster, &owner("a")).await.unwrap());
@@ -75,17 +80,38 @@ async fn anothers_data_is_refused_unless_its_deletion_is_asked_for() {
     keys.lock().unwrap().insert("/registry/nodes/old".into(), "1".into());
     let host = Host::start(etcd(Arc::clone(&keys))).await;
     let (first, cluster) = (host.remote("m1"), k8s1());
-    let error = claim(&first, &cluster, &owner("a"), false).await.unwrap_err();
+    let error = claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap_err();
     assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
     assert!(error.hint().unwrap().contains("--wipe-etcd"));
     assert_eq!(keys.lock().unwrap().len(), 1, "nothing was written");
-    assert!(claim(&first, &cluster, &owner("a"), true).await.unwrap());
+    assert!(claim(&first, &cluster, &owner("a"), super::Keys::Wiped { of: None }).await.unwrap());
     assert_eq!(keys.lock().unwrap().keys().collect::<Vec<_>>(), [OWNER]);
-    let error = claim(&first, &cluster, &owner("b"), false).await.unwrap_err();
+    let error = claim(&first, &cluster, &owner("b"), super::Keys::Refused).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the external etcd holds data of the cluster `k8s1-cluster` (creation a)"
     );
+}
+
+#[tokio::test]
+async fn data_that_is_marked_as_another_clusters_goes_only_where_that_cluster_is_named() {
+    let keys = Keys::default();
+    let mark = r#"{"cluster":"prod","creation":"p"}"#;
+    keys.lock().unwrap().insert(OWNER.into(), mark.into());
+    keys.lock().unwrap().insert("/registry/nodes/theirs".into(), "1".into());
+    let host = Host::start(etcd(Arc::clone(&keys))).await;
+    let (first, cluster) = (host.remote("m1"), k8s1());
+    for typed in [None, Some("k8s1-cluster"), Some("prod-eu")] {
+        let wiped = super::Keys::Wiped { of: typed.map(str::to_owned) };
+        let error = claim(&first, &cluster, &owner("a"), wiped).await.unwrap_err();
+        assert!(error.to_string().contains("the cluster `prod` (creation p)"), "{error}");
+        assert!(error.hint().unwrap().contains("`--wipe-etcd=prod`"), "{:?}", error.hint());
+        assert_eq!(keys.lock().unwrap().len(), 2, "nothing was written");
+        assert_eq!(keys.lock().unwrap()[OWNER], mark);
+    }
+    let wiped = super::Keys::Wiped { of: Some("prod".to_owned()) };
+    assert!(claim(&first, &cluster, &owner("a"), wiped).await.unwrap());
+    assert_eq!(keys.lock().unwrap().keys().collect::<Vec<_>>(), [OWNER]);
 }
 
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -126,7 +152,7 @@ async fn a_member_that_is_dead_or_has_no_leader_is_passed_over() {
     let (asked, script) = sick(Arc::clone(&keys), THREE);
     let host = Host::start(script).await;
     let (first, cluster) = (host.remote("m1"), k8s1());
-    assert!(claim(&first, &cluster, &owner("a"), false).await.unwrap());
+    assert!(claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap());
     // Who has answered is asked again: a member that hangs costs its five seconds once.
     assert_eq!(*asked.lock().unwrap(), ["101", "102", "103", "201", "201", "201"]);
     keys.lock().unwrap().insert("/registry/nodes/x".into(), "1".into());
@@ -160,7 +186,7 @@ async fn members_that_all_fail_are_each_named() {
     assert_eq!(
         error.to_string(),
         "3 of 3 etcd members cannot be used from `m1`:\n\
-         \x20 https://10.103.1.101:2379: nobody listens (curl: (7) Failed to connect: Connection \
+         \x20 https://10.103.1.101:2379: no process listens (curl: (7) Failed to connect: Connection \
          refused)\n\
          \x20 https://10.103.1.102:2379: no answer (curl: (28) Connection timed out after 5001 \
          milliseconds)\n\
@@ -191,7 +217,7 @@ async fn every_sick_member_is_named_with_its_own_cause() {
     assert_eq!(
         error.to_string(),
         "3 of 6 etcd members cannot be used from `m1`:\n\
-         \x20 https://10.103.1.102:2379: nobody listens (curl: (7) Failed to connect to \
+         \x20 https://10.103.1.102:2379: no process listens (curl: (7) Failed to connect to \
          10.103.1.102 port 2379: Connection refused)\n\
          \x20 https://10.103.1.201:2379: its certificate is not signed by the CA of `etcd-ca.crt` \
          (curl: (60) SSL certificate problem: unable to get local issuer certificate)\n\

@@ -62,8 +62,8 @@ async fn master(ok: bool, name: &'static str) -> (Host, Arc<AtomicBool>) {
     (host, started)
 }
 
-fn tempo() -> Tempo {
-    Tempo::simulated(1000.0)
+fn clock() -> Clock {
+    Clock::simulated(1000.0)
 }
 
 fn run_line(host: &Host) -> Option<String> {
@@ -74,13 +74,14 @@ fn run_line(host: &Host) -> Option<String> {
 async fn a_fresh_master_is_initialised_once() {
     let (host, _) = master(true, "k8s1-cluster").await;
     let (first, cluster) = (host.remote("m1"), k8s1());
-    assert!(run(&first, &cluster, tempo()).await.unwrap());
+    assert!(run(&first, &cluster.nodes[2], &cluster, clock()).await.unwrap());
     assert!(keys::find(&host.text(path::INIT).unwrap()).is_some());
+    assert!(host.text(path::INIT_OVER).is_some(), "its end is on record");
     assert!(run_line(&host).unwrap().ends_with(
         "-- /usr/bin/kubeadm init --config /etc/kubernetes/k8sha/init.yaml --upload-certs"
     ));
     let before = host.fake.lines().len();
-    assert!(!run(&first, &cluster, tempo()).await.unwrap());
+    assert!(!run(&first, &cluster.nodes[2], &cluster, clock()).await.unwrap());
     let changes = ["systemd-run", "install", "systemctl stop", "rm"];
     for line in &host.fake.lines()[before..] {
         assert!(!changes.iter().any(|change| line.contains(change)), "{line}");
@@ -90,11 +91,11 @@ async fn a_fresh_master_is_initialised_once() {
 #[tokio::test]
 async fn an_interrupted_init_goes_on_with_its_own_keys_and_certificates() {
     let (host, _) = master(true, "k8s1-cluster").await;
-    let config = config::init(&k8s1(), &keys::generate()).unwrap();
+    let config = config::init(&k8s1(), &k8s1().nodes[2], &keys::generate()).unwrap();
     let text = config.text().expose_secret();
     host.put(path::INIT, text);
     host.put(path::CA, "x");
-    assert!(run(&host.remote("m1"), &k8s1(), tempo()).await.unwrap());
+    assert!(run(&host.remote("m1"), &k8s1().nodes[2], &k8s1(), clock()).await.unwrap());
     assert_eq!(host.text(path::INIT).unwrap(), *text);
     let line = run_line(&host).unwrap();
     for name in ["FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml", "Port-6443"] {
@@ -105,7 +106,7 @@ async fn an_interrupted_init_goes_on_with_its_own_keys_and_certificates() {
 #[tokio::test]
 async fn a_failure_tells_the_check_and_what_to_do() {
     let (host, _) = master(false, "k8s1-cluster").await;
-    let error = run(&host.remote("m1"), &k8s1(), tempo()).await.unwrap_err();
+    let error = run(&host.remote("m1"), &k8s1().nodes[2], &k8s1(), clock()).await.unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("`k8sha-kubeadm-init` failed on `m1` (exit-code, exit status 1)"));
     assert!(text.contains("[ERROR NumCPU]: too few"), "{text}");
@@ -116,7 +117,7 @@ async fn a_failure_tells_the_check_and_what_to_do() {
 async fn a_master_of_another_cluster_is_left_alone() {
     let (host, _) = master(true, "prod").await;
     initialise(&host.files);
-    let error = run(&host.remote("m1"), &k8s1(), tempo()).await.unwrap_err();
+    let error = run(&host.remote("m1"), &k8s1().nodes[2], &k8s1(), clock()).await.unwrap_err();
     assert_eq!(error.to_string(), "`m1` runs the cluster `prod` already, not `k8s1-cluster`");
     assert_eq!(run_line(&host), None);
 }

@@ -11,8 +11,11 @@ use crate::cluster::fixture::k8s1;
 use crate::kubeadm::fake::Host;
 use crate::ssh::fake::Reply;
 
+/// The machine that joins.
+const MACHINE: &str = "5f0c";
+
 fn facts(join: State, kubelet: bool, apiserver: bool) -> Facts {
-    Facts { join, kubelet, apiserver, ..Facts::default() }
+    Facts { join, kubelet, apiserver, machine_id: "own".into(), ..Facts::default() }
 }
 
 fn registered(roles: &[&str]) -> ready::Registered {
@@ -23,6 +26,7 @@ fn registered(roles: &[&str]) -> ready::Registered {
         message: None,
         version: "v1.28.4".into(),
         address: None,
+        machine_id: "own".into(),
     }
 }
 
@@ -30,18 +34,22 @@ fn registered(roles: &[&str]) -> ready::Registered {
 fn what_to_do_follows_from_what_is_there() {
     let failed = || State::Failed { result: "exit-code".into(), code: "1".into() };
     let (plain, master) = (registered(&[]), registered(&["control-plane"]));
+    let other = ready::Registered { machine_id: "another".into(), ..plain.clone() };
     for (role, facts, seen, want) in [
         (Role::Worker, facts(State::Absent, false, false), None, Next::Join),
         (Role::Worker, facts(State::Running, true, false), None, Next::Follow),
         (Role::Worker, facts(State::Done, true, false), Some(&plain), Next::Nothing),
         // The node was restarted since: systemd has forgotten the unit.
         (Role::Master, facts(State::Absent, true, true), Some(&master), Next::Nothing),
-        // Registered by its kubelet, and then interrupted.
-        (Role::Master, facts(State::Absent, true, true), Some(&plain), Next::Reset),
-        (Role::Master, facts(failed(), true, true), Some(&master), Next::Reset),
+        // Registered by its kubelet, and then interrupted: a step of its own resets it.
+        (Role::Master, facts(State::Absent, true, true), Some(&plain), Next::Refuse),
+        (Role::Master, facts(failed(), true, true), Some(&master), Next::Refuse),
         (Role::Worker, facts(failed(), false, false), None, Next::Join),
+        // A kubelet that serves under another name, or as another machine.
+        (Role::Worker, facts(State::Absent, true, false), None, Next::Refuse),
+        (Role::Worker, facts(State::Absent, true, false), Some(&other), Next::Refuse),
         // A node of that name from an earlier life.
-        (Role::Worker, facts(State::Absent, false, false), Some(&plain), Next::Join),
+        (Role::Worker, facts(State::Absent, false, false), Some(&other), Next::Join),
     ] {
         assert_eq!(next(role, &facts, seen), want, "{role} {facts:?} {seen:?}");
     }
@@ -71,8 +79,8 @@ fn ca() -> (String, String) {
 #[test]
 fn the_ca_hash_is_that_of_its_public_key() {
     let (pem, hash) = ca();
-    assert_eq!(spki_hash(&pem).unwrap(), hash);
-    assert!(spki_hash("nothing").is_err());
+    assert_eq!(files::spki_hash(&pem).unwrap(), hash);
+    assert!(files::spki_hash("nothing").is_err());
 }
 
 /// A first master whose API knows a token, uploaded certificates, and the masters that have joined.
@@ -83,12 +91,17 @@ async fn first(joined: Vec<(String, Arc<AtomicBool>)>, uploads: Arc<AtomicUsize>
             let items: Vec<_> = joined
                 .iter()
                 .filter(|(_, joined)| joined.load(Ordering::SeqCst))
-                .map(|(name, _)| json!({"metadata": {"name": name, "labels": labels}}))
+                .map(|(name, _)| {
+                    json!({"metadata": {"name": name, "labels": labels},
+                    "status": {"nodeInfo": {"machineID": MACHINE}}})
+                })
                 .collect();
             Some(Reply::out(json!({ "items": items }).to_string()))
         }
         ["kubectl", .., "get", "secrets", "--field-selector", _, "-o", "json"] => {
-            let text = String::from_utf8(files.lock().unwrap()[path::INIT].clone()).unwrap();
+            let files = files.lock().unwrap();
+            let text = files.get(path::KEYS).unwrap_or(&files[path::INIT]).clone();
+            let text = String::from_utf8(text).unwrap();
             let token = keys::find(&text).unwrap().token;
             let id = token.expose_secret()[..6].to_owned();
             let secret = |id: &str| {
@@ -105,15 +118,15 @@ async fn first(joined: Vec<(String, Arc<AtomicBool>)>, uploads: Arc<AtomicUsize>
         }
         // 2026-11-22T11:00:00Z, an hour before both expire.
         ["date", "-u", "+%s"] => Some(Reply::out("1795345200\n")),
-        ["kubeadm", "token", "create", "--config", path::INIT] => Some(Reply::out("ok\n")),
-        ["kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config", path::INIT] => {
+        ["kubeadm", "token", "create", "--config", path::KEYS] => Some(Reply::out("ok\n")),
+        ["kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config", path::KEYS] => {
             uploads.fetch_add(1, Ordering::SeqCst);
             Some(Reply::out("ok\n"))
         }
         _ => None,
     })
     .await;
-    let config = config::init(&k8s1(), &keys::generate()).unwrap();
+    let config = config::init(&k8s1(), &k8s1().nodes[2], &keys::generate()).unwrap();
     host.put(path::INIT, config.text().expose_secret());
     host.put(path::CA, ca().0);
     host
@@ -131,6 +144,8 @@ async fn joiner(joined: Arc<AtomicBool>, good: usize) -> Host {
             }))
         }
         ["systemctl", "show", ..] => Some(Reply::out("ActiveState=inactive\n")),
+        ["cat", "/etc/machine-id"] => Some(Reply::out(MACHINE)),
+        ["cat", "/sys/class/dmi/id/product_uuid"] => Some(Reply::code(1, "no such file")),
         ["kubeadm", "reset", "-f", ..] => Some(Reply::out("")),
         ["systemctl", "reset-failed", _] => {
             active.store(false, Ordering::SeqCst);
@@ -141,9 +156,10 @@ async fn joiner(joined: Arc<AtomicBool>, good: usize) -> Host {
             let mut files = files.lock().unwrap();
             if tries.fetch_add(1, Ordering::SeqCst) + 1 >= good {
                 joined.store(true, Ordering::SeqCst);
-                for path in [path::KUBELET, path::APISERVER, path::CA] {
+                for path in [path::KUBELET, path::APISERVER] {
                     files.insert(path.into(), b"x".to_vec());
                 }
+                files.insert(path::CA.into(), ca().0.into());
             } else {
                 let text = "error downloading certs: Secret \"kubeadm-certs\" was not found in the \
                             \"kube-system\" Namespace\n";
@@ -163,11 +179,11 @@ async fn join_master(good: usize) -> (Result<bool, Error>, Host, usize) {
     let nodes = vec![(node.fqdn.clone(), Arc::clone(&joined))];
     let first = first(nodes, Arc::clone(&uploads)).await;
     let host = joiner(joined, good).await;
-    let admission = Admission::new(first.remote("m1"));
-    let tempo = Tempo::simulated(1000.0);
-    let result = run(&host.remote("m2"), node, &cluster, &admission, tempo).await;
+    let (credentials, via) = (JoinCredentials::default(), first.remote("m1"));
+    let clock = Clock::simulated(1000.0);
+    let result = run(&host.remote("m2"), &via, node, &cluster, &credentials, clock).await;
     if result.is_ok() {
-        let again = run(&host.remote("m2"), node, &cluster, &admission, tempo).await;
+        let again = run(&host.remote("m2"), &via, node, &cluster, &credentials, clock).await;
         assert!(!again.unwrap(), "a second join changes nothing");
     }
     (result, host, uploads.load(Ordering::SeqCst))
@@ -208,7 +224,7 @@ async fn masters_that_are_refused_together_renew_once_between_them() {
     let nodes = &cluster.nodes[3..6];
     let names = nodes.iter().map(|node| node.fqdn.clone()).zip(flags.clone()).collect();
     let first = first(names, Arc::clone(&uploads)).await;
-    let admission = Admission::new(first.remote("m1"));
+    let (credentials, via) = (JoinCredentials::default(), first.remote("m1"));
     let (a, b, c) = (
         joiner(Arc::clone(&flags[0]), 2).await,
         joiner(Arc::clone(&flags[1]), 2).await,
@@ -216,8 +232,8 @@ async fn masters_that_are_refused_together_renew_once_between_them() {
     );
     let join = |host: &Host, node: usize| {
         let remote = host.remote(nodes[node].name.as_str());
-        let (node, cluster, admission) = (&nodes[node], &cluster, &admission);
-        async move { run(&remote, node, cluster, admission, Tempo::simulated(1000.0)).await }
+        let (node, cluster, credentials, via) = (&nodes[node], &cluster, &credentials, &via);
+        async move { run(&remote, via, node, cluster, credentials, Clock::simulated(1000.0)).await }
     };
     let joined = tokio::try_join!(join(&a, 0), join(&b, 1), join(&c, 2));
     assert_eq!(joined.unwrap(), (true, true, true));
@@ -225,17 +241,20 @@ async fn masters_that_are_refused_together_renew_once_between_them() {
 }
 
 #[tokio::test]
-async fn half_a_join_is_reset_before_the_next() {
+async fn a_node_with_anything_of_kubernetes_is_never_reset_by_a_join() {
     let cluster = k8s1();
     let flag: Arc<AtomicBool> = Arc::default();
     let node = &cluster.nodes[3];
     let first = first(vec![(node.fqdn.clone(), Arc::clone(&flag))], Arc::default()).await;
     let host = joiner(flag, 1).await;
-    host.put(path::KUBELET, "left behind");
-    let admission = Admission::new(first.remote("m1"));
-    let tempo = Tempo::simulated(1000.0);
-    assert!(run(&host.remote("m2"), node, &cluster, &admission, tempo).await.unwrap());
-    let lines = host.fake.lines();
-    let at = |part: &str| lines.iter().position(|line| line.contains(part)).unwrap();
-    assert!(at("kubeadm reset -f --cri-socket") < at("systemd-run"));
+    host.put(path::KUBELET, "serves a cluster");
+    let (credentials, via) = (JoinCredentials::default(), first.remote("m1"));
+    let clock = Clock::simulated(1000.0);
+    let error =
+        run(&host.remote("m2"), &via, node, &cluster, &credentials, clock).await.unwrap_err();
+    assert!(matches!(error, Error::NotFresh { .. }), "{error}");
+    let changes = ["kubeadm reset", "systemd-run", "install", "rm "];
+    for line in host.fake.lines() {
+        assert!(!changes.iter().any(|change| line.contains(change)), "{line}");
+    }
 }

@@ -1,25 +1,48 @@
-//! One kubeconfig for several clusters: ours goes in, everybody else's stays.
+//! One kubeconfig for several clusters: ours goes in, what others have stays.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{endpoint, is_ours, write};
 use crate::cluster::Cluster;
+use crate::files::{self, Kind};
 use crate::kubeadm::Error;
+use crate::kubeadm::files::spki_hash;
 
 /// What the copy of the file as it was is called: this behind the file's own name.
 pub const BACKUP: &str = "k8sha-backup";
 /// The lists of a kubeconfig, each with named entries.
 const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
 
-/// Whether a file of any shape holds access to this cluster.
-pub(super) fn holds(cluster: &Cluster, text: &str) -> bool {
+/// Whether a file of any shape holds access to this cluster, whole: one that was cut off may have lost
+/// its end.
+pub(super) fn holds(cluster: &Cluster, ca: Option<&str>, text: &str) -> bool {
     let there: Value = serde_saphyr::from_str(text).unwrap_or_default();
-    entry(&there, "clusters", &cluster.name).is_some_and(|one| owns(cluster, one))
+    let trusts = |one: &Value| {
+        let Some(known) = ca else { return true };
+        let data = one["cluster"]["certificate-authority-data"].as_str().unwrap_or_default();
+        let pem = STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        pem.and_then(|pem| spki_hash(&pem).ok()).is_some_and(|hash| hash == known)
+    };
+    let owned = entry(&there, "clusters", &cluster.name)
+        .is_some_and(|one| owns(cluster, one) && trusts(one));
+    let contexts = there["contexts"].as_array().into_iter().flatten();
+    let mut ours = contexts.filter(|one| one["context"]["cluster"] == cluster.name);
+    let user = |context: &Value| {
+        let name = context["context"]["user"].as_str()?.to_owned();
+        let user = &entry(&there, "users", &name)?["user"];
+        // A person may let another program log in; what kubeadm gives is a certificate and its key.
+        let other = user.is_object() && user["client-certificate-data"].is_null();
+        let key = user["client-key-data"].as_str().filter(|key| !key.is_empty());
+        (other || key.is_some_and(|key| STANDARD.decode(key).is_ok())).then_some(())
+    };
+    owned && ours.any(|context| user(context).is_some())
 }
 
 fn owns(cluster: &Cluster, entry: &Value) -> bool {
@@ -37,7 +60,7 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
     let to = fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
     let to = to.as_path();
     let file = |doing| move |source| Error::File { doing, path: to.into(), source };
-    let before = match fs::read_to_string(to) {
+    let before = match files::read_text(to, Kind::Kubeconfig) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(file("read")(error)),
@@ -66,8 +89,8 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
     }
     let _lock = Lock::take(to)?;
     // Who wrote while we were reading must not lose what they wrote.
-    if fs::read_to_string(to).ok() != before {
-        return Err(refuse("something else than a moment ago: somebody writes to it"));
+    if files::read_text(to, Kind::Kubeconfig).ok() != before {
+        return Err(refuse("something else than a moment ago: another program writes to it"));
     }
     let copy = SecretString::from(before.unwrap_or_default());
     write(&beside(to, BACKUP), &copy).map_err(file("copy"))?;
@@ -189,16 +212,16 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         assert!(!path.with_file_name("config.lock").exists());
-        assert!(holds(&k8s1(), &fs::read_to_string(&path).unwrap()));
+        assert!(holds(&k8s1(), None, &fs::read_to_string(&path).unwrap()));
         assert!(!into(&k8s1(), &OURS.into(), &path).unwrap(), "nothing new the second time");
     }
 
     #[test]
-    fn a_cluster_made_anew_takes_the_place_of_its_former_self() {
+    fn a_cluster_made_again_takes_the_place_of_its_former_self() {
         let (_folder, path) = file(THEIRS);
         into(&k8s1(), &OURS.into(), &path).unwrap();
-        let anew = OURS.replace("Q0E=", "TkVX").replace("S0VZ", "TkVX");
-        assert!(into(&k8s1(), &anew.as_str().into(), &path).unwrap());
+        let again = OURS.replace("Q0E=", "TkVX").replace("S0VZ", "TkVX");
+        assert!(into(&k8s1(), &again.as_str().into(), &path).unwrap());
         let now = parsed(&fs::read_to_string(&path).unwrap());
         assert_eq!(now["clusters"].as_array().unwrap().len(), 2);
         assert_eq!(now["clusters"][1]["cluster"]["certificate-authority-data"], "TkVX");
@@ -248,6 +271,22 @@ mod tests {
         fs::remove_file(path.with_file_name("config.lock")).unwrap();
         assert!(into(&k8s1(), &OURS.into(), &link).unwrap());
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert!(holds(&k8s1(), &fs::read_to_string(&path).unwrap()));
+        assert!(holds(&k8s1(), None, &fs::read_to_string(&path).unwrap()));
+    }
+
+    #[test]
+    fn a_file_that_grows_without_bound_when_it_is_read_is_left_as_it_is() {
+        let mut bomb = "kind: Config\na0: &a0 [x]\n".to_owned();
+        for level in 1..40 {
+            let before = format!("*a{}", level - 1);
+            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", [before.as_str(); 10].join(", ")));
+        }
+        let deep = format!("kind: Config\nx: {}\n", "[".repeat(200_000));
+        for text in [bomb, deep] {
+            let (_folder, path) = file(&text);
+            assert!(!super::super::is_there(&k8s1(), None, &path));
+            assert!(into(&k8s1(), &OURS.into(), &path).is_err());
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

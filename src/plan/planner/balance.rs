@@ -1,6 +1,6 @@
 //! Planning the load balancers' configuration.
 
-use super::{Draft, spec};
+use super::Draft;
 use crate::cluster::{Node, NodeName, Role};
 use crate::plan::Action;
 
@@ -9,7 +9,7 @@ impl Draft<'_> {
     /// cloud-init.
     ///
     /// In every part of the job: what a machine is made of belongs to `provision`, and `bootstrap`
-    /// must not let masters join that nobody will ask. It comes before the VIP is looked at, and so
+    /// must not let masters join that will not be asked. It comes before the VIP is looked at, and so
     /// before init and joins: until a master is ready, haproxy's own look keeps it out.
     ///
     /// One after the other, for the VIP to have somewhere to be. Where one fails, the next keeps what
@@ -39,24 +39,5 @@ impl Draft<'_> {
             .filter(|(path, hash)| found.and_then(|found| found.get(*path)) != Some(*hash))
             .map(|(path, _)| path.clone())
             .collect()
-    }
-
-    /// What is to be known of a machine that has booted with other documents than those of now.
-    pub(super) fn unread(&self, node: &Node) -> Option<String> {
-        let (name, wanted) = (&node.name, &self.specs[&node.name]);
-        let drive = self.ours(node).and_then(|vm| vm.config.get(spec::SEED_DRIVE));
-        if drive.is_some_and(|drive| spec::lacks_only_kept(drive, &wanted.seed_file)) {
-            return None;
-        }
-        let kept: Vec<&str> =
-            wanted.kept.keys().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
-        let but = match kept.as_slice() {
-            [] => String::new(),
-            names => format!(" (but for {}, which are kept up to date)", names.join(" and ")),
-        };
-        Some(format!(
-            "{name}: its cloud-init documents have changed; a machine that has booted does not read \
-             them again{but}, `k8sha rebuild` makes it anew"
-        ))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Notes, resolved};
+use super::{Notes, resolved, users};
 use crate::cluster::{Access, Jump};
 use crate::profile::at::{At, Section};
 use crate::profile::complaint::Complaint;
@@ -19,6 +19,14 @@ pub(super) fn settle(raw: &Profile, base: &Path, notes: &mut Notes) -> Option<Ac
         Some(jump) => Some(settle_jump(jump, base, notes)?),
     };
     let user = section.and_then(|access| access.user.as_ref());
+    if let Some(user) = user.filter(|user| users::is_taken(&user.value.0)) {
+        let text = format!("`{}` is a user or a group that the system has already", user.value.0);
+        notes.push(
+            Complaint::error(text)
+                .at(user.span.clone(), "")
+                .help("cloud-init could not make it: take another one, such as `ubuntu` or `ops`"),
+        );
+    }
     let identity = section.and_then(|access| access.identity.as_ref());
     Some(Access {
         user: user.map_or_else(|| "ubuntu".to_owned(), |user| user.value.0.clone()),

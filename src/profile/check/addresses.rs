@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ipnet::Ipv4Net;
 
-use super::{Notes, rows};
+use super::{Notes, reserved, rows};
 use crate::cluster::Role;
 use crate::profile::at::At;
 use crate::profile::complaint::Complaint;
@@ -49,6 +49,7 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     twice(&taken, notes);
     inside(&taken, &subnets(raw), notes);
     let nets = nets(raw);
+    reserved::networks(&nets, notes);
     overlaps(&nets, notes);
     popular(&nets, notes);
     for (what, net) in nets.iter().filter(|(what, _)| !matches!(*what, FIRST | ANOTHER)) {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::kubernetes::NODE_MASK;
 use super::{Notes, resolved};
 use crate::cluster::{CalicoDataplane, Cni, ProxyMode, Version};
 use crate::profile::at::{At, Section};
@@ -45,7 +46,7 @@ pub(super) fn settle(
                     Complaint::warning("no kube-proxy: the manifest must bring what does its work")
                         .at(path.span.clone(), "this manifest")
                         .at(proxy.span.clone(), "no kube-proxy")
-                        .help("nobody but its author knows whether it does"),
+                        .help("only its author knows whether it does"),
                 );
             }
             Some(Cni::Manifest(resolved(base, path)))
@@ -88,6 +89,19 @@ fn calico(
         ProxyMode::Nftables => CalicoDataplane::Nftables,
         ProxyMode::Iptables | ProxyMode::Ipvs => CalicoDataplane::Iptables,
     };
+    let pods = typed.pods.as_ref().map(|pods| &pods.value);
+    let mask = pods.and_then(|pods| pods.node_mask.as_ref());
+    // In a smaller pod network the controller manager needs one, whatever Calico does.
+    let cidr = pods.and_then(|pods| pods.cidr.as_ref());
+    let needless = cidr.is_some_and(|cidr| cidr.value.prefix_len() <= NODE_MASK);
+    if let Some(mask) = mask.filter(|_| needless) {
+        notes.push(
+            Complaint::warning("Calico does not use `node_mask`: it hands addresses out itself")
+                .at(mask.span.clone(), "")
+                .at(section.span.clone(), "Calico")
+                .help("nodes get blocks of 64 addresses as they need them: leave `node_mask` out"),
+        );
+    }
     let asked = section.value.dataplane.as_ref();
     if let Some(asked) = asked.filter(|asked| asked.value != fitting) {
         notes.push(contradiction(asked, fitting, proxy, typed.proxy.as_ref()));

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Notes, RowView, resolved, rows};
+use super::{Notes, RowView, reserved, resolved, rows};
 use crate::cluster::{ETCD_CLIENT_PORT, Etcd, EtcdRelease, HostName, Role, Version};
 use crate::profile::at::{At, Section, Table, listed};
 use crate::profile::complaint::Complaint;
-use crate::profile::raw::{self, DnsLabel, EtcdUrl, Profile};
+use crate::profile::raw::{self, EtcdUrl, Profile, PveNode};
 
 /// What kubeadm asks of an etcd that it has not made itself, from Kubernetes 1.31 on
 /// (`MinExternalEtcdVersion` of cmd/kubeadm/app/constants/constants.go, in its release branches).
@@ -29,7 +29,7 @@ pub(super) fn settle(
             Some(Etcd::Stacked)
         }
         raw::Etcd::External(section) => {
-            idle(&members, "`external`: somebody else's", notes);
+            idle(&members, "`external`: another operator's", notes);
             external(section, base, notes)
         }
     }
@@ -116,6 +116,7 @@ fn external(section: &Section<raw::ExternalEtcd>, base: &Path, notes: &mut Notes
     let endpoints = notes.need(section, "endpoints", &typed.endpoints);
     if let Some(endpoints) = endpoints {
         distinct(section, endpoints, notes);
+        reserved::members(endpoints, notes);
     }
     let files = notes.need(section, "files", &typed.files);
     let files = files.and_then(|files| {
@@ -156,7 +157,7 @@ fn distinct(section: &Section<raw::ExternalEtcd>, endpoints: &[At<EtcdUrl>], not
 /// Which host each endpoint lives on, by the endpoint's URL.
 fn placed(
     endpoints: &[At<EtcdUrl>],
-    hosts: &Table<At<DnsLabel>>,
+    hosts: &Table<At<PveNode>>,
     notes: &mut Notes,
 ) -> BTreeMap<String, HostName> {
     let mut placed = BTreeMap::new();

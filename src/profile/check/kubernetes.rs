@@ -11,12 +11,20 @@ use crate::profile::raw::{self, Profile};
 
 /// The first minor that pkgs.k8s.io has packages of.
 const OLDEST: u16 = 24;
+/// The first minor whose packages are signed with a key that has not expired. That of 1.24 to 1.27
+/// ended on 2 November 2024 and was not renewed (kubernetes/release#3818,
+/// kubernetes/kubernetes#128609): apt refuses them with `EXPKEYSIG 234654DA9A296436`.
+const SIGNED: u16 = 28;
+/// The cluster's DNS domain unless said otherwise, as kubeadm has it.
+const DNS_DOMAIN: &str = "cluster.local";
 /// The newest minor whose kubeadm this k8sha knows.
 const NEWEST: u16 = 37;
 /// The oldest minor that still got fixes when this k8sha was made (kubernetes.io/releases).
 const MAINTAINED: u16 = 35;
 /// The largest service network that kube-apiserver takes, and the smallest that kubeadm takes.
 const SERVICES_PREFIX: std::ops::RangeInclusive<u8> = 12..=28;
+/// The prefix length of a node's slice unless said otherwise, as Kubernetes has it.
+pub(super) const NODE_MASK: u8 = 24;
 /// How many bits a node's slice may add to the pod network's prefix: the limit of the controller
 /// that hands the slices out (kubernetes pkg/controller/nodeipam/ipam/cidrset).
 const SLICE_BITS_MAX: u8 = 16;
@@ -30,7 +38,7 @@ pub(super) fn settle(
     let typed = &section.value;
     let version = notes.need(section, "version", &typed.version);
     if let Some(version) = version {
-        known(version, notes);
+        known(version, profile, notes);
     }
     let pods =
         notes.need(section, "pods", &typed.pods).and_then(|pods| slices(pods, profile, notes));
@@ -61,7 +69,7 @@ pub(super) fn settle(
         node_mask,
         services: services?.value,
         external: typed.external.as_ref().map(|net| net.value),
-        dns_domain: dns_domain.map_or("cluster.local", |domain| &domain.value.0).to_owned(),
+        dns_domain: dns_domain.map_or(DNS_DOMAIN, |domain| &domain.value.0).to_owned(),
         proxy,
         cni: cni?,
         control_plane_timeout,
@@ -71,7 +79,14 @@ pub(super) fn settle(
     })
 }
 
-fn known(version: &At<Version>, notes: &mut Notes) {
+/// Whether some node gets its packages from pkgs.k8s.io itself.
+fn from_the_source(profile: &Profile) -> bool {
+    let mirrored = profile.mirrors.as_ref().is_some_and(|all| all.value.kubernetes.is_some());
+    let bare = rows(profile).any(|row| !row.preinstalled().is_some_and(|there| there.value));
+    bare && !mirrored
+}
+
+fn known(version: &At<Version>, profile: &Profile, notes: &mut Notes) {
     let Version { major, minor, .. } = version.value;
     let complaint = if major != 1 || minor > NEWEST {
         let text = format!("Kubernetes {} is newer than this k8sha knows", version.value);
@@ -79,6 +94,12 @@ fn known(version: &At<Version>, notes: &mut Notes) {
     } else if minor < OLDEST {
         let text = format!("Kubernetes {} has no packages any more", version.value);
         Complaint::error(text).help(format!("pkgs.k8s.io starts at 1.{OLDEST}"))
+    } else if minor < SIGNED && from_the_source(profile) {
+        let text = format!("the key of the packages of Kubernetes 1.{minor} has expired");
+        Complaint::error(text).help(format!(
+            "1.{SIGNED} or newer; or images that hold the packages (`preinstalled: true`), or a \
+             mirror that signs them again (`mirrors.kubernetes`)"
+        ))
     } else if minor < MAINTAINED {
         let text = format!("Kubernetes 1.{minor} gets no fixes any more, not even for security");
         Complaint::warning(text).help(format!("1.{MAINTAINED} to 1.{NEWEST} get them"))
@@ -95,7 +116,7 @@ fn slices(
 ) -> Option<(ipnet::Ipv4Net, u8)> {
     let cidr = notes.need(pods, "cidr", &pods.value.cidr)?;
     let mask = pods.value.node_mask.as_ref();
-    let (node_mask, span) = mask.map_or((24, &cidr.span), |mask| (mask.value, &mask.span));
+    let (node_mask, span) = mask.map_or((NODE_MASK, &cidr.span), |mask| (mask.value, &mask.span));
     let prefix = cidr.value.prefix_len();
     if node_mask < prefix || node_mask > 30 {
         let text = format!("a node's slice of /{node_mask} does not fit into `{}`", cidr.value);
@@ -127,16 +148,23 @@ fn slices(
 
 fn domain(typed: &raw::Kubernetes, profile: &Profile, notes: &mut Notes) {
     let hosts = profile.network.as_ref().and_then(|network| network.value.domain.as_ref());
-    if let (Some(cluster), Some(hosts)) = (&typed.dns_domain, hosts)
-        && cluster.value == hosts.value
-    {
-        notes.push(
-            Complaint::warning(format!("the cluster and its hosts share `{}`", cluster.value.0))
-                .at(cluster.span.clone(), "the cluster's DNS domain")
-                .at(hosts.span.clone(), "the domain of the hosts")
-                .help("pods then ask CoreDNS for the names of hosts, which it does not know"),
-        );
+    let Some(hosts) = hosts else { return };
+    let cluster = typed.dns_domain.as_ref().map_or(DNS_DOMAIN, |domain| &domain.value.0);
+    let text = if hosts.value.0 == cluster {
+        format!("the cluster and its hosts share `{cluster}`")
+    } else if hosts.value.0.strip_suffix(cluster).is_some_and(|rest| rest.ends_with('.')) {
+        format!("the domain of the hosts, `{}`, lies in the cluster's `{cluster}`", hosts.value.0)
+    } else {
+        return;
+    };
+    let mut complaint = Complaint::warning(text);
+    if let Some(domain) = &typed.dns_domain {
+        complaint = complaint.at(domain.span.clone(), "the cluster's DNS domain");
     }
+    notes.push(complaint.at(hosts.span.clone(), "the domain of the hosts").help(
+        "pods ask CoreDNS for all names below the cluster's domain, and it knows none of the hosts: \
+         give `dns_domain` another name (`cluster.local` unless said otherwise)",
+    ));
 }
 
 fn proxy(typed: &raw::Kubernetes, notes: &mut Notes) -> ProxyMode {

@@ -6,13 +6,18 @@
 mod access;
 mod addresses;
 mod cni;
+mod cpu;
+mod distribution;
 mod etcd;
 mod kubernetes;
 mod layout;
 mod network;
 mod nodes;
 mod offline;
+mod ports;
 mod proxmox;
+mod reserved;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -171,6 +176,7 @@ pub(super) fn settle(
     let nodes = nodes::settle(raw, notes);
     addresses::check(raw, notes);
     layout::check(raw, notes);
+    distribution::check(raw, notes);
     notes.tell_missing();
     if notes.failed() {
         return None;
@@ -210,7 +216,13 @@ fn api(cluster: &Section<super::raw::Cluster>, raw: &Profile, notes: &mut Notes)
             }
         }
     }
+    if let Some(port) = &section.value.port {
+        ports::check(port, raw, notes);
+    }
     let domain = raw.network.as_ref().and_then(|network| network.value.domain.as_ref());
+    if let (Some(name), Some(domain)) = (name, domain) {
+        nodes::full_names(&[name], domain, NAME_MAX, "a name of DNS", notes);
+    }
     let name = name?.value.0.clone();
     Some(Api {
         fqdn: format!("{name}.{}", domain?.value.0),
@@ -230,7 +242,7 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
                     .help("1 to 255, unique on the network segment"),
             ),
             51 => notes.push(
-                Complaint::warning("the VRRP virtual router id 51 is everybody's default")
+                Complaint::warning("the VRRP virtual router id 51 is every guide's default")
                     .at(vrid.span.clone(), "")
                     .help("two pairs with one id on one segment fight for the VIP: take another"),
             ),
@@ -246,7 +258,41 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
         (Duration::from_secs(40), "40s"),
         notes,
     );
+    let fast = section.value.failover.as_ref().filter(|it| it.value == Failover::Fast);
+    if let (Some(advert), Some(fast)) = (&section.value.advert, fast) {
+        slow(advert, fast, notes);
+    }
     Some(Balancer { vrid: vrid?.value, failover, advert })
+}
+
+/// The longest full name that DNS has, in letters (RFC 1035 2.3.4; as Kubernetes counts an
+/// `RFC 1123 subdomain`).
+const NAME_MAX: usize = 253;
+
+/// How long the VIP may be away when a balancer is lost, with `failover: fast`.
+const FAST: Duration = Duration::from_secs(1);
+
+/// How long the other balancer waits before it takes the VIP, in adverts: three of them, and for the
+/// second of our priorities (190 of 256) a quarter more (RFC 9568, 6.1: `Active_Down_Interval`).
+const TAKEOVER: f64 = 3.0 + 66.0 / 256.0;
+
+/// Adverts so slow that the VIP moves later than `failover: fast` promises.
+fn slow(advert: &At<Duration>, fast: &At<Failover>, notes: &mut Notes) {
+    let away = advert.value.mul_f64(TAKEOVER);
+    if away < FAST {
+        return;
+    }
+    let text = format!(
+        "`failover: fast` means under one second, and with this advert a lost balancer's VIP is \
+         away for {:.1} s",
+        away.as_secs_f64()
+    );
+    notes.push(
+        Complaint::warning(text)
+            .at(advert.span.clone(), "this advert")
+            .at(fast.span.clone(), "fast")
+            .help("leave `advert` out (200 ms then), or take 300ms at most"),
+    );
 }
 
 /// A span of time between a least and a most.

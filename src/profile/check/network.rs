@@ -1,6 +1,6 @@
 //! The network of the nodes.
 
-use super::Notes;
+use super::{Notes, reserved};
 use crate::cluster::{Network, Subnet};
 use crate::profile::at::{At, Section};
 use crate::profile::complaint::Complaint;
@@ -21,6 +21,15 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
     {
         let text = "no name server: the nodes could not find the API by its name";
         notes.push(Complaint::error(text).at(section.span.clone(), "`nameservers` is empty here"));
+    }
+    reserved::name_servers(nameservers.map(Vec::as_slice).unwrap_or_default(), notes);
+    reserved::time_servers(typed.ntp.as_deref().unwrap_or_default(), notes);
+    if let Some(domain) = domain
+        && (domain.value.0 == "local" || domain.value.0.ends_with(".local"))
+    {
+        let text = format!("`{}` lies under `local`, which is not DNS's", domain.value.0);
+        let hint = "many machines ask for such names by multicast (RFC 6762): `home.arpa` is free";
+        notes.push(Complaint::warning(text).at(domain.span.clone(), "").help(hint));
     }
     if let Some(domain) = domain
         && !domain.value.0.contains('.')

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
 
-use super::{Notes, RowView, kubernetes, proxmox, rows};
+use super::{NAME_MAX, Notes, RowView, kubernetes, proxmox, rows};
 use crate::cluster::{HostName, Kernel, Node, NodeName, Role, VmId};
+use crate::profile::at::At;
 use crate::profile::complaint::Complaint;
-use crate::profile::raw::Profile;
+use crate::profile::raw::{DnsLabel, DnsName, Profile};
 
 pub(super) fn settle(raw: &Profile, notes: &mut Notes) -> Option<Vec<Node>> {
     let domain = raw.network.as_ref().and_then(|network| network.value.domain.as_ref());
@@ -18,6 +19,7 @@ pub(super) fn settle(raw: &Profile, notes: &mut Notes) -> Option<Vec<Node>> {
             node
         })
         .collect();
+    lengths(raw, notes);
     names(raw, notes);
     vmids(raw, notes);
     proxmox::homes(raw, notes);
@@ -55,15 +57,64 @@ fn node(row: RowView<'_>, domain: Option<&str>, notes: &mut Notes) -> Option<Nod
     })
 }
 
+/// The longest name of a Kubernetes node. A node's name is an RFC 1123 subdomain and may have 253
+/// letters, but kubelet also puts it into the label `kubernetes.io/hostname`, and a label's value ends
+/// at 63 (apimachinery pkg/util/validation, `LabelValueMaxLength`): the API refuses the node.
+const NODE_NAME_MAX: usize = 63;
+
+/// Names that are too long together with their domain: one complaint, since one domain is to blame.
+fn lengths(raw: &Profile, notes: &mut Notes) {
+    let domain = raw.network.as_ref().and_then(|network| network.value.domain.as_ref());
+    let Some(domain) = domain else { return };
+    let (mut nodes, mut machines) = (Vec::new(), Vec::new());
+    for row in rows(raw) {
+        let role = row.section.value.role.as_ref().map(|role| role.value);
+        let names = if role.is_some_and(Role::is_kubernetes) { &mut nodes } else { &mut machines };
+        names.extend(row.section.value.name.as_ref());
+    }
+    full_names(&nodes, domain, NODE_NAME_MAX, "a node's name in Kubernetes", notes);
+    full_names(&machines, domain, NAME_MAX, "a name of DNS", notes);
+}
+
+/// Complains of names that are too long together with their domain.
+pub(super) fn full_names(
+    names: &[&At<DnsLabel>],
+    domain: &At<DnsName>,
+    most: usize,
+    what: &str,
+    notes: &mut Notes,
+) {
+    let length = |name: &At<DnsLabel>| name.value.0.len() + 1 + domain.value.0.len();
+    let long: Vec<_> = names.iter().filter(|name| length(name) > most).collect();
+    let Some((first, others)) = long.split_first() else { return };
+    let more = match others.len() {
+        0 => String::new(),
+        count => format!(" (and {count} more)"),
+    };
+    let text = format!(
+        "`{}.{}`{more} has {} letters, and {what} has {most} at most",
+        first.value.0,
+        domain.value.0,
+        length(first)
+    );
+    let mut complaint = Complaint::error(text)
+        .at(first.span.clone(), "this name")
+        .at(domain.span.clone(), "its domain");
+    for name in others {
+        complaint = complaint.at(name.span.clone(), "too long");
+    }
+    notes.push(complaint.help("shorten the names or the domain"));
+}
+
 /// Whether the machine is large enough for its role.
 fn sizes(row: RowView<'_>, notes: &mut Notes) {
     let Some(role) = &row.section.value.role else { return };
     let (vcpu_least, ram_least, disk_least, why) = kubernetes::least(role.value);
     let mut small = |has: u32, least: u32, unit: &str, span: &Range<usize>| {
         if has < least {
-            let whoever = if role.value == Role::Etcd { "an" } else { "a" };
-            let whoever = format!("{whoever} {}", role.value);
-            let text = format!("`{}` has {has} {unit}, {whoever} needs {least}", row.name());
+            let article = if role.value == Role::Etcd { "an" } else { "a" };
+            let holder = format!("{article} {}", role.value);
+            let text = format!("`{}` has {has} {unit}, {holder} needs {least}", row.name());
             notes.push(Complaint::error(text).at(span.clone(), "").help(why));
         }
     };

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
-use super::{Notes, resolved, rows};
+use super::{Notes, cpu, resolved, rows};
 use crate::cluster::{
     CloneMode, Host, HostLogin, HostName, Image, Proxmox, TemplateSource, Trust, VmId,
 };
 use crate::profile::at::{At, Section, Table, Written, listed};
 use crate::profile::complaint::Complaint;
-use crate::profile::raw::{self, DnsLabel, OwnTemplate, Profile, Template};
+use crate::profile::raw::{self, OwnTemplate, Profile, PveNode, Template};
 
 /// Proxmox VE keeps the first hundred for itself (pve-common, `pve-vmid`).
 const VMIDS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
@@ -31,6 +31,9 @@ pub(super) fn settle(
     shared_endpoints(table, notes);
     let hosts: Vec<_> =
         table.0.iter().map(|(name, typed)| host(name, typed, base, notes)).collect();
+    if let Some(cpu) = &typed.cpu {
+        cpu::check(cpu, profile, notes);
+    }
     let parallel_clones = match &typed.parallel_clones {
         None => 4,
         Some(At { value, span }) => {
@@ -45,7 +48,7 @@ pub(super) fn settle(
         hosts: hosts.into_iter().collect::<Option<_>>()?,
         pool: typed.pool.as_ref().map(|pool| pool.value.0.clone()),
         clone: typed.clone.as_ref().map_or(CloneMode::Linked, |clone| clone.value),
-        cpu: typed.cpu.as_ref().map_or("x86-64-v2-AES", |cpu| cpu.value.as_str()).to_owned(),
+        cpu: typed.cpu.as_ref().map_or("x86-64-v2-AES", |cpu| cpu.value.option.as_str()).to_owned(),
         parallel_clones,
         ssh: login(typed.ssh.as_ref(), base),
         blackholes: blackholes(typed, profile, notes),
@@ -125,7 +128,7 @@ fn host(
     notes: &mut Notes,
 ) -> Option<(HostName, Host)> {
     let typed = &section.value;
-    let host = DnsLabel::read(&name.value);
+    let host = PveNode::read(&name.value);
     if let Err(why) = &host {
         let (what, hint) = why.split_once('\n').unwrap_or((why, "such as `pve1`"));
         notes.push(Complaint::error(what).at(name.span.clone(), "").help(hint));
@@ -245,7 +248,7 @@ pub(super) fn homes(raw: &Profile, notes: &mut Notes) {
                 notes.push(
                     Complaint::error(format!("no Proxmox VE host is named `{}`", pve.value))
                         .at(pve.span.clone(), "")
-                        .help(format!("known here: {}", hosts.names())),
+                        .help(known(hosts, &pve.value)),
                 );
             }
             continue;
@@ -279,6 +282,17 @@ pub(super) fn homes(raw: &Profile, notes: &mut Notes) {
             }
             Some(_) => {}
         }
+    }
+}
+
+/// The hosts that there are. Proxmox VE tells `PVE1` from `pve1`, and so do we.
+fn known(hosts: &Table<Section<raw::Host>>, asked: &str) -> String {
+    let alike = |(name, _): &&(At<String>, _)| name.value.eq_ignore_ascii_case(asked);
+    match hosts.0.iter().find(alike) {
+        Some((name, _)) => {
+            format!("did you mean `{}`? Proxmox VE tells capitals from small letters", name.value)
+        }
+        None => format!("known here: {}", hosts.names()),
     }
 }
 

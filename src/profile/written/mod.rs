@@ -20,6 +20,8 @@ macro_rules! words {
     )*};
 }
 
+mod keys;
+mod proxmox;
 mod sources;
 mod words;
 
@@ -33,6 +35,8 @@ use schemars::{Schema, json_schema};
 
 use crate::profile::at::{Written, listed};
 use crate::profile::fault::closest;
+pub use keys::*;
+pub use proxmox::*;
 pub use sources::*;
 pub use words::*;
 

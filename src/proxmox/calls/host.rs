@@ -4,8 +4,8 @@ use crate::proxmox::Params;
 use crate::proxmox::client::{Client, Request};
 use crate::proxmox::error::Error;
 use crate::proxmox::wire::{
-    Certificate, ClusterStatus, NetworkIface, NodeEntry, NodeStatus, Permissions, Pool, Version,
-    VmResource,
+    Certificate, ClusterStatus, CpuModel, NetworkIface, NodeEntry, NodeStatus, Permissions, Pool,
+    Role, Version, VmResource,
 };
 
 impl Client {
@@ -48,7 +48,7 @@ impl Client {
     /// # Errors
     /// Those of a reading call.
     pub async fn cluster_vms(&self) -> Result<Vec<VmResource>, Error> {
-        let request = Request::get(&["cluster", "resources"]);
+        let request = Request::list(&["cluster", "resources"]);
         self.read(request.query(Params::new().with("type", "vm"))).await
     }
 
@@ -57,8 +57,16 @@ impl Client {
     /// # Errors
     /// Those of a reading call.
     pub async fn permissions(&self, path: Option<&str>) -> Result<Permissions, Error> {
-        let request = Request::get(&["access", "permissions"]);
+        let request = Request::list(&["access", "permissions"]);
         self.read(request.query(Params::new().maybe("path", path))).await
+    }
+
+    /// The roles and their privileges. Any user may read them.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn roles(&self) -> Result<Vec<Role>, Error> {
+        self.read(Request::list(&["access", "roles"])).await
     }
 
     /// The nodes of the Proxmox cluster. Any user may read their names.
@@ -77,6 +85,16 @@ impl Client {
         self.read(Request::get(&["nodes", self.host().as_str(), "status"])).await
     }
 
+    /// The CPU types that the host knows. Any user may read them; custom ones are left out for who
+    /// lacks Sys.Audit on `/nodes`.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn cpu_models(&self) -> Result<Vec<CpuModel>, Error> {
+        let path = ["nodes", self.host().as_str(), "capabilities", "qemu", "cpu"];
+        self.read(Request::get(&path)).await
+    }
+
     /// The host's network interfaces that we may see.
     ///
     /// # Errors
@@ -90,6 +108,6 @@ impl Client {
     /// # Errors
     /// Those of a reading call.
     pub async fn pools(&self) -> Result<Vec<Pool>, Error> {
-        self.read(Request::get(&["pools"])).await
+        self.read(Request::list(&["pools"])).await
     }
 }

@@ -4,8 +4,9 @@ use crate::cluster::{CloneMode, VmId};
 use crate::proxmox::client::{Client, Request};
 use crate::proxmox::error::Error;
 use crate::proxmox::wire::VmConfig;
-use crate::proxmox::{Mark, Params, Upid};
+use crate::proxmox::{Mark, Params};
 
+use super::making::is_making;
 use super::settle::Look;
 
 /// A VM to be made from a template.
@@ -47,7 +48,7 @@ pub struct CreateRequest {
 }
 
 impl Client {
-    /// Clones a VM and waits until it is whole and unlocked.
+    /// Clones a VM, waits until it is whole and unlocked, and answers its configuration.
     ///
     /// `landing` is the host that the clone is for: this one, or another of the same Proxmox VE
     /// cluster where the template lies on shared storage.
@@ -58,7 +59,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotOurs`] when the VMID turns out to hold another VM; else the call's or the task's.
-    pub async fn clone_vm(&self, wanted: &CloneRequest, landing: &Client) -> Result<(), Error> {
+    pub async fn clone_vm(
+        &self,
+        wanted: &CloneRequest,
+        landing: &Client,
+    ) -> Result<VmConfig, Error> {
         let CloneRequest { source, newid, name, mode, storage, pool, line, mark } = wanted;
         let full = *mode == CloneMode::Full;
         let form = Params::new()
@@ -72,23 +77,22 @@ impl Client {
         let from = source.to_string();
         let path = ["nodes", self.host().as_str(), "qemu", &from, "clone"];
         self.settle(Request::post(&path).form(form), || async {
-            match landing.look_for_vm(*newid, mark).await? {
+            match landing.look_for_vm(*newid, mark, self).await? {
                 Look::Nothing => self.look_for_clone(*source, *newid).await,
                 seen => Ok(seen),
             }
         })
         .await?;
-        landing.wait_unlocked(*newid).await?;
-        Ok(())
+        landing.wait_made(*newid, self).await
     }
 
-    /// Creates a VM and waits until it is whole and unlocked.
+    /// Creates a VM, waits until it is whole and unlocked, and answers its configuration.
     ///
     /// Source: qemu-server src/PVE/API2/Qemu.pm, `create_vm`.
     ///
     /// # Errors
     /// As for [`Client::clone_vm`].
-    pub async fn create_vm(&self, wanted: &CreateRequest) -> Result<(), Error> {
+    pub async fn create_vm(&self, wanted: &CreateRequest) -> Result<VmConfig, Error> {
         let CreateRequest { vmid, name, pool, line, mark, settings } = wanted;
         let mut form = Params::new()
             .with("vmid", vmid)
@@ -101,28 +105,32 @@ impl Client {
         let request = Request::post(&["nodes", self.host().as_str(), "qemu"]).form(form);
         let id = vmid.to_string();
         self.settle(request, || async {
-            match self.look_for_vm(*vmid, mark).await? {
+            match self.look_for_vm(*vmid, mark, self).await? {
                 Look::Nothing => self.look_for_task("qmcreate", &id).await,
                 seen => Ok(seen),
             }
         })
         .await?;
-        self.wait_unlocked(*vmid).await?;
-        Ok(())
+        self.wait_made(*vmid, self).await
     }
 
-    /// Whether the VM of this mark stands on the VMID.
-    async fn look_for_vm(&self, vmid: VmId, mark: &Mark) -> Result<Look, Error> {
+    /// Whether the VM of this mark stands on the VMID; `home` is where its template lives.
+    async fn look_for_vm(&self, vmid: VmId, mark: &Mark, home: &Client) -> Result<Look, Error> {
         let Some(config) = self.find_vm(vmid).await? else { return Ok(Look::Nothing) };
         let ours = config.mark().is_some_and(|found| found.is_same_making(mark));
+        let making = config.lock().is_some_and(is_making);
         // A VM that is just being begun has no description yet, or the placeholder's.
         let unborn = config.is_clone_placeholder()
             || (config.lock().is_some() && config.get("description").is_none());
-        match (ours, config.lock()) {
-            (true, None) => Ok(Look::Done),
-            (true, Some(_)) => Ok(Look::Underway),
-            (false, _) if unborn => Ok(Look::Underway),
-            (false, _) => Err(self.not_ours(vmid, &config)),
+        if ours && !making {
+            return Ok(Look::Done);
+        }
+        if !ours && !unborn {
+            return Err(self.not_ours(vmid, &config));
+        }
+        match self.is_made(vmid, home).await? {
+            true => Ok(Look::Underway),
+            false => Ok(Look::Left(Box::new(self.cut_off(vmid, &config)))),
         }
     }
 
@@ -151,12 +159,7 @@ impl Client {
             if task.id != source || task.user.split('!').next() != Some(ours) {
                 continue;
             }
-            let Ok(upid) = task.upid.parse::<Upid>() else { continue };
-            let log = self.task_log(&upid, 0, 5).await?;
-            let told = log.iter().find_map(|line| {
-                let (_, rest) = line.t.split_once("creating a clone of VM ")?;
-                rest.split_once(" with ID ").map(|(_, id)| id.trim().to_owned())
-            });
+            let told = self.cloned_by(&task).await?;
             // A task that has not told yet may be ours.
             if told.is_none_or(|id| id == newid.to_string()) {
                 return Ok(Look::Underway);

@@ -11,8 +11,10 @@
 
 mod host;
 mod make;
+mod making;
 mod settle;
 mod storage;
 mod vm;
 
 pub use make::{CloneRequest, CreateRequest};
+pub use making::is_making;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits::{self, excerpt, span, task};
 use crate::proxmox::client::{Client, Request};
 use crate::proxmox::error::Error;
 use crate::report::event;
 use crate::retry::{Policy, Retry, retry};
 
 /// What a look at the state says about a write whose answer was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Look {
     /// It is done.
     Done,
@@ -21,15 +22,15 @@ pub(super) enum Look {
     Underway,
     /// Nothing of it is to be seen.
     Nothing,
+    /// It is half done, and no task is at work on it.
+    Left(Box<Error>),
 }
 
 /// The wait between two looks.
 const LOOK_WAIT: Duration = Duration::from_secs(1);
 /// How often in a row nothing must be seen before it counts as proved: a call may have waited in
 /// the host's queue when its answer was given up.
-const LOOKS: u32 = 3;
-/// How long something may be under way.
-const UNDERWAY_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub(super) const LOOKS: u32 = 3;
 /// How often a write is repeated after it was proved that nothing happened, or nothing was sent.
 const REPEATS: u32 = 3;
 
@@ -42,7 +43,8 @@ struct Try {
 impl fmt::Display for Try {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Told while a step goes on: a failed task's log would drown it.
-        f.write_str(self.error.to_string().lines().next().unwrap_or_default())
+        let line = self.error.to_string();
+        f.write_str(&excerpt(line.lines().next().unwrap_or_default(), task::LINE))
     }
 }
 
@@ -126,22 +128,34 @@ impl Client {
         Fut: Future<Output = Result<Look, Error>>,
     {
         let began = Instant::now();
+        let patience = self.clock().patience(task::UNDERWAY, limits::LEAST);
+        let mut quiet = self.clock().deadline(limits::UNTOLD);
         let mut nothing = 0;
         loop {
+            let mut left = None;
             match look().await? {
                 Look::Done => return Ok(true),
-                Look::Underway if began.elapsed() > UNDERWAY_LIMIT => {
+                Look::Underway if began.elapsed() > patience => {
                     return Err(Error::UnknownOutcome {
                         host: self.host().clone(),
                         call: request.label.clone(),
-                        why: "it has been under way for half an hour".to_owned(),
+                        why: format!("it has been under way for {}", span(task::UNDERWAY)),
                     });
                 }
                 Look::Underway => nothing = 0,
                 Look::Nothing => nothing += 1,
+                Look::Left(error) => {
+                    nothing += 1;
+                    left = Some(*error);
+                }
             }
             if nothing == LOOKS {
-                return Ok(false);
+                return left.map_or(Ok(false), Err);
+            }
+            if quiet.passed() {
+                let label = &request.label;
+                event::progress(format!("its answer was lost; waiting for what {label} has begun"));
+                quiet = self.clock().deadline(limits::TOLD_AGAIN);
             }
             self.pause(LOOK_WAIT).await;
         }

@@ -16,7 +16,7 @@ impl Client {
     /// # Errors
     /// Those of a reading call.
     pub async fn storages(&self) -> Result<Vec<StorageStatus>, Error> {
-        self.read(Request::get(&["nodes", self.host().as_str(), "storage"])).await
+        self.read(Request::list(&["nodes", self.host().as_str(), "storage"])).await
     }
 
     /// The state of a storage.
@@ -28,7 +28,8 @@ impl Client {
         self.read(Request::get(&path)).await
     }
 
-    /// The volumes of a storage of one content type, such as `iso` or `import`.
+    /// The volumes of a storage of one content type, such as `iso` or `import`. Those who ask at the
+    /// same time share a reading.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -38,7 +39,8 @@ impl Client {
         content: &str,
     ) -> Result<Vec<StorageContent>, Error> {
         let path = ["nodes", self.host().as_str(), "storage", storage, "content"];
-        self.read(Request::get(&path).query(Params::new().with("content", content))).await
+        let query = Params::new().with("content", content);
+        self.read_list(Request::list(&path).query(query)).await
     }
 
     /// The volume of that file name, if it is there.
@@ -101,7 +103,7 @@ impl Client {
         name: &str,
         image: &[u8],
     ) -> Result<String, Error> {
-        let sha256 = hex(&Sha256::digest(image));
+        let sha256 = hex::encode(Sha256::digest(image));
         let (content_type, body) = iso_upload(name, image, &sha256);
         let path = ["nodes", self.host().as_str(), "storage", storage, "upload"];
         self.settle(Request::post(&path).raw(content_type, body), || async {
@@ -134,8 +136,4 @@ impl Client {
         })
         .await
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,28 +2,31 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::cluster::VmId;
+use crate::cluster::{HostName, VmId};
 use crate::proxmox::client::{Client, Request};
 use crate::proxmox::error::Error;
-use crate::proxmox::wire::{AgentInterfaces, VmConfig, VmStatus, VmSummary};
+use crate::proxmox::wire::{AgentInterfaces, VmConfig, VmPending, VmStatus, VmSummary};
 use crate::proxmox::{Params, print_size};
 
 use super::settle::Look;
 
-/// The wait between two looks at a lock.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// How long a VM may stay locked: a full clone copies a whole disk.
-const LOCK_LIMIT: Duration = Duration::from_secs(30 * 60);
-
 impl Client {
-    /// The VMs of this host that we may see; live, not the cluster's cache.
+    /// The VMs of this host that we may see; live, not the cluster's cache. Those who ask at the same
+    /// time share a reading.
     ///
     /// # Errors
     /// Those of a reading call.
     pub async fn vms(&self) -> Result<Vec<VmSummary>, Error> {
-        self.read(Request::get(&["nodes", self.host().as_str(), "qemu"])).await
+        self.read_list(Request::list(&["nodes", self.host().as_str(), "qemu"])).await
+    }
+
+    /// The VMs of this host, as they were no longer than that ago: for those who watch, and share a
+    /// list a turn.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn watched_vms(&self, age: Duration) -> Result<Vec<VmSummary>, Error> {
+        self.watch_list(Request::list(&["nodes", self.host().as_str(), "qemu"]), age).await
     }
 
     /// The configuration of a VM, pending changes included.
@@ -46,6 +49,20 @@ impl Client {
         }
     }
 
+    /// The configuration of a VM on any node of the host's Proxmox VE cluster, asked through this
+    /// host; `None` where that node has none of that VMID.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn config_on(&self, node: &HostName, vmid: VmId) -> Result<Option<VmConfig>, Error> {
+        let path = ["nodes", node.as_str(), "qemu", &vmid.to_string(), "config"];
+        match self.read(Request::get(&path)).await {
+            Ok(config) => Ok(Some(config)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a VM runs, live.
     ///
     /// # Errors
@@ -54,32 +71,29 @@ impl Client {
         self.read(Request::get(&self.vm_path(&vmid.to_string(), &["status", "current"]))).await
     }
 
-    /// Waits until a VM has no lock.
+    /// What a VM uses of its configuration, and what is to be at its next start.
     ///
     /// # Errors
-    /// [`Error::StillLocked`] after half an hour; those of a reading call.
-    pub async fn wait_unlocked(&self, vmid: VmId) -> Result<VmConfig, Error> {
-        let began = Instant::now();
-        loop {
-            let config = self.vm_config(vmid).await?;
-            match config.lock() {
-                None => return Ok(config),
-                Some(lock) if began.elapsed() > LOCK_LIMIT => {
-                    return Err(Error::StillLocked {
-                        host: self.host().clone(),
-                        vmid,
-                        lock: lock.to_owned(),
-                        seconds: began.elapsed().as_secs(),
-                    });
-                }
-                Some(_) => self.pause(LOCK_WAIT).await,
-            }
+    /// Those of a reading call.
+    pub async fn vm_pending(&self, vmid: VmId) -> Result<VmPending, Error> {
+        self.read(Request::list(&self.vm_path(&vmid.to_string(), &["pending"]))).await
+    }
+
+    /// Whether a VM is switched on, by the list that all who ask at the same time share.
+    ///
+    /// # Errors
+    /// Those of a reading call.
+    pub async fn runs(&self, vmid: VmId) -> Result<bool, Error> {
+        match self.vms().await?.iter().find(|vm| vm.vmid == vmid) {
+            Some(vm) => Ok(vm.status == "running"),
+            // The list leaves out what we may not see, instead of saying so.
+            None => Ok(self.vm_status(vmid).await?.is_running()),
         }
     }
 
     /// Sets options of a VM, and unsets those that are named in `delete`.
     ///
-    /// With a digest the host refuses when somebody changed the VM since it was read; after a lost
+    /// With a digest the host refuses when the VM was changed since it was read; after a lost
     /// answer only the values decide.
     ///
     /// # Errors
@@ -109,7 +123,7 @@ impl Client {
         .await
     }
 
-    /// Grows a disk to a size in bytes; a disk that is as large already is left alone.
+    /// Grows a disk, which the caller has seen to be smaller, to a size in bytes.
     ///
     /// Source: qemu-server src/PVE/API2/Qemu.pm, `resize_vm`: PUT, and a task all the same.
     ///
@@ -122,9 +136,6 @@ impl Client {
         let is_done = async || -> Result<bool, Error> {
             Ok(self.vm_config(vmid).await?.disk_size(disk).is_some_and(|size| size >= bytes))
         };
-        if is_done().await? {
-            return Ok(());
-        }
         self.settle(request, || async {
             match is_done().await? {
                 true => Ok(Look::Done),
@@ -248,7 +259,8 @@ impl Client {
     pub async fn agent_interfaces(&self, vmid: VmId) -> Result<AgentInterfaces, Error> {
         let id = vmid.to_string();
         let path = self.vm_path(&id, &["agent", "network-get-interfaces"]);
-        self.read(Request::get(&path)).await
+        // A node of Kubernetes has an interface per pod.
+        self.read(Request::list(&path)).await
     }
 
     fn vm_path<'a>(&'a self, id: &'a str, rest: &[&'a str]) -> Vec<&'a str> {

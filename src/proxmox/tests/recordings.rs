@@ -28,6 +28,7 @@ fn check(method: &str, path: &str, body: &str) -> Option<Result<(), String>> {
         ("GET", ["pools"]) => decode::<Vec<Pool>>(body),
         ("GET", ["nodes"]) => decode::<Vec<NodeEntry>>(body),
         ("GET", ["nodes", _, "status"]) => decode::<NodeStatus>(body),
+        ("GET", ["nodes", _, "capabilities", "qemu", "cpu"]) => decode::<Vec<CpuModel>>(body),
         ("GET", ["nodes", _, "storage"]) => decode::<Vec<StorageStatus>>(body),
         ("GET", ["nodes", _, "storage", _, "status"]) => decode::<StorageStatus>(body),
         ("GET", ["nodes", _, "storage", _, "content"]) => decode::<Vec<StorageContent>>(body),

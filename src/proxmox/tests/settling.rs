@@ -8,6 +8,8 @@ use crate::proxmox::{CloneRequest, CreateRequest, Error, Mark, Params};
 
 const POST: &str = "POST /nodes/pve1/qemu/9000/clone";
 const CONFIG: &str = "GET /nodes/pve1/qemu/101/config";
+const TASKS: &str = "GET /nodes/pve1/tasks?source=active&limit=500";
+const LOG: &str = "task log?start=0&limit=5";
 const CLONES: &str = "GET /nodes/pve1/tasks?source=active&typefilter=qmclone";
 
 fn mark() -> Mark {
@@ -16,6 +18,8 @@ fn mark() -> Mark {
         node: Some(NodeName("m1".into())),
         spec: "abc".into(),
         creation: "c1".into(),
+        machine: None,
+        read: None,
     }
 }
 
@@ -44,6 +48,20 @@ fn absent() -> Turn {
     no(500, "Configuration file 'nodes/pve1/qemu-server/101.conf' does not exist", "")
 }
 
+/// The placeholder with which Proxmox VE begins a clone.
+fn placeholder() -> Turn {
+    ok(json!({ "lock": "clone", "description": " qmclone temporary file" }))
+}
+
+/// What tells that a task of ours makes VM 101: the list of the active ones, and its log.
+fn making() -> [Turn; 2] {
+    let running = json!([{
+        "upid": upid("qmclone", "9000"), "type": "qmclone", "id": "9000",
+        "user": "root@pam!t", "status": "RUNNING", "starttime": 1
+    }]);
+    [ok(running), ok(json!([{ "n": 1, "t": "creating a clone of VM 9000 with ID 101" }]))]
+}
+
 /// The calls, with what follows a known start cut off.
 fn calls(script: &Script) -> Vec<String> {
     let cut = |call: String| match call {
@@ -63,6 +81,7 @@ async fn a_clone_bears_its_mark_from_birth() {
             task("qmclone", "9000"),
             ended("OK"),
             ours(json!({"lock": "clone"})),
+            ok(json!([])),
             ours(json!({})),
         ])
         .await;
@@ -74,22 +93,39 @@ async fn a_clone_bears_its_mark_from_birth() {
         );
         assert!(call.starts_with(&start), "{call}");
         assert!(call.ends_with(&format!("&full={full}{storage}&pool=kube")), "{call}");
-        assert_eq!(calls(&script), [POST, "task status", CONFIG, CONFIG]);
+        assert_eq!(calls(&script), [POST, "task status", CONFIG, TASKS, CONFIG]);
     }
 }
 
 #[tokio::test]
 async fn a_clone_that_happened_behind_a_596_is_not_repeated() {
-    let script = Script::play([
-        proxy_fault(596, "Broken pipe"),
-        ok(json!({ "lock": "clone", "description": " qmclone temporary file" })),
-        ours(json!({ "lock": "clone" })),
-        ours(json!({})),
-        ours(json!({})),
-    ])
-    .await;
+    let mut turns = vec![proxy_fault(596, "Broken pipe"), placeholder()];
+    turns.extend(making());
+    turns.push(ours(json!({ "lock": "clone" })));
+    turns.extend(making());
+    turns.extend([ours(json!({})), ours(json!({}))]);
+    let script = Script::play(turns).await;
     script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap();
-    assert_eq!(calls(&script), [POST, CONFIG, CONFIG, CONFIG, CONFIG]);
+    let looks = [CONFIG, TASKS, LOG].repeat(2);
+    assert_eq!(calls(&script), [&[POST], looks.as_slice(), &[CONFIG, CONFIG]].concat());
+}
+
+#[tokio::test]
+async fn a_clone_that_a_host_left_half_made_is_told_at_once() {
+    let left = || [placeholder(), ok(json!([]))];
+    let told = "VM 101 on `pve1` was left half made: it keeps the lock `clone` and Proxmox VE's \
+                placeholder (`qmclone temporary file`), and no task makes it any more";
+    // The task says that all is well, or its answer is lost: either way only its end is believed.
+    for begun in [vec![task("qmclone", "9000"), ended("OK")], vec![Turn::HangUp]] {
+        let script = Script::play(begun.into_iter().chain((0..3).flat_map(|_| left()))).await;
+        let wanted = wanted(CloneMode::Linked);
+        let error = script.client().clone_vm(&wanted, &script.client()).await.unwrap_err();
+        assert_eq!(error.to_string(), told);
+        let hint = error.hint().unwrap();
+        assert!(hint.starts_with("qm unlock 101 && qm destroy 101     (on pve1"), "{hint}");
+        assert_eq!(calls(&script).iter().filter(|call| *call == POST).count(), 1);
+        assert!(script.is_over());
+    }
 }
 
 #[tokio::test]
@@ -127,19 +163,17 @@ async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
     let nothing = || [absent(), ok(json!([]))];
     let mut turns = vec![proxy_fault(596, "Connection timed out")];
     turns.extend((0..3).flat_map(|_| nothing()));
-    turns.extend([
-        no(500, "unable to create VM 101: config file already exists", ""),
-        ours(json!({ "lock": "clone" })),
-        ours(json!({})),
-        ours(json!({})),
-    ]);
+    turns.push(no(500, "unable to create VM 101: config file already exists", ""));
+    turns.push(ours(json!({ "lock": "clone" })));
+    turns.extend(making());
+    turns.extend([ours(json!({})), ours(json!({}))]);
     let script = Script::play(turns).await;
     script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap();
     assert!(script.is_over());
 }
 
 #[tokio::test]
-async fn a_vmid_that_holds_somebody_elses_vm_is_not_taken_for_ours() {
+async fn a_vmid_that_holds_another_persons_vm_is_not_taken_for_ours() {
     let taken = || no(500, "unable to create VM 101: config file already exists", "");
     let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
     let error =
@@ -187,6 +221,10 @@ async fn a_create_looks_for_its_mark() {
     let script = Script::play([
         Turn::HangUp,
         ours(json!({ "lock": "create" })),
+        ok(json!([{
+            "upid": upid("qmcreate", "101"), "type": "qmcreate", "id": "101",
+            "user": "root@pam!t", "status": "RUNNING", "starttime": 1
+        }])),
         ours(json!({})),
         ours(json!({})),
     ])
@@ -320,4 +358,34 @@ fn every_call_can_be_made_from_a_task_of_its_own() {
     movable(|client| async move { client.upload_iso("local", "a.iso", b"x").await });
     movable(|client| async move { client.delete_volume("local:iso/a.iso").await });
     movable(|client| async move { client.download("a", "import", "b", "c", "d").await });
+}
+
+#[tokio::test]
+async fn tasks_that_are_waited_for_together_are_asked_for_together() {
+    let [one, two] = ["101", "102"].map(|id| upid("qmstart", id));
+    let line = |upid: &str, status: &str, ended: bool| {
+        let mut line = json!({ "upid": upid, "type": "qmstart", "status": status, "starttime": 1 });
+        if ended {
+            line["endtime"] = json!(2);
+        }
+        line
+    };
+    let failed = "start failed: QEMU exited with code 1";
+    let script = Script::play([
+        ok(json!([line(&one, "RUNNING", false), line(&two, "RUNNING", false)])),
+        // Of a failure the list may cut the words.
+        ok(json!([line(&one, "OK", true), line(&two, "start fai", true)])),
+        ended(failed),
+        ok(json!([{ "n": 1, "t": failed }])),
+    ])
+    .await;
+    let client = script.client();
+    let (upids, place) = ([&one, &two].map(|id| id.parse().unwrap()), client.clone());
+    let (first, second) = tokio::join!(client.follow(&upids[0]), place.follow(&upids[1]));
+    assert_eq!(first.unwrap(), crate::proxmox::TaskEnd::Ok);
+    assert!(second.unwrap_err().to_string().contains(failed));
+    let calls = calls(&script);
+    let list = "GET /nodes/pve1/tasks?source=all&since=1795353459&limit=500";
+    assert_eq!(calls[..2], [list, list]);
+    assert_eq!(calls[2..], ["task status", "task log?start=0&limit=0"]);
 }

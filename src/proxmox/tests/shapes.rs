@@ -9,7 +9,7 @@ use crate::proxmox::scripted::{Script, no};
 use crate::proxmox::wire::*;
 use crate::proxmox::{Error, Params};
 
-/// An answer with fields strewn into each of its objects that nobody knows, one kind of value after
+/// An answer with fields strewn into each of its objects that no one knows, one kind of value after
 /// the other.
 pub(super) fn strewn(answer: &Value) -> Vec<Value> {
     fn strew(value: &mut Value, more: &Value) {

@@ -10,11 +10,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::de;
+use crate::cluster::VmId;
 
 mod vm;
 
 pub use vm::{
-    AgentAddress, AgentInterface, AgentInterfaces, VmConfig, VmResource, VmStatus, VmSummary,
+    AgentAddress, AgentInterface, AgentInterfaces, PendingOption, VmConfig, VmPending, VmResource,
+    VmStatus, VmSummary,
 };
 
 /// The envelope of every answer.
@@ -144,6 +146,9 @@ pub struct CpuInfo {
     /// Logical CPUs.
     #[serde(default, deserialize_with = "de::number")]
     pub cpus: u64,
+    /// What they can do, as `/proc/cpuinfo` has it, such as `sse4_2 aes`.
+    #[serde(default)]
+    pub flags: String,
 }
 
 /// The memory of a node, in bytes.
@@ -209,9 +214,24 @@ pub struct StorageContent {
     /// The VM that it belongs to.
     #[serde(default, deserialize_with = "de::maybe_number")]
     pub vmid: Option<u64>,
+    /// The volume that it is a linked clone of: `../9000/base-9000-disk-0.qcow2` on a directory,
+    /// `base-9000-disk-0` or with a snapshot's name behind it elsewhere.
+    #[serde(default)]
+    pub parent: Option<String>,
 }
 
 impl StorageContent {
+    /// Whether it is a linked clone of a disk of that template.
+    pub fn hangs_on(&self, template: VmId) -> bool {
+        let base = format!("base-{template}-disk-");
+        let begins =
+            |text: &str| text.rsplit('/').next().is_some_and(|name| name.starts_with(&base));
+        // The volume's own id names its base too, where the storage keeps files.
+        let (_, path) = self.volid.split_once(':').unwrap_or(("", &self.volid));
+        self.parent.as_deref().is_some_and(begins)
+            || path.split('/').rev().skip(1).any(|part| part.starts_with(&base))
+    }
+
     /// The file's name: what follows the last slash of the volume's id.
     pub fn file_name(&self) -> &str {
         self.volid.rsplit('/').next().unwrap_or(&self.volid)
@@ -311,6 +331,13 @@ impl NetworkIface {
     }
 }
 
+/// One entry of `GET /nodes/{node}/capabilities/qemu/cpu`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CpuModel {
+    /// Its name, such as `x86-64-v2-AES`; a custom one starts with `custom-`.
+    pub name: String,
+}
+
 /// One entry of `GET /pools`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Pool {
@@ -343,26 +370,48 @@ impl From<BTreeMap<String, serde_json::Value>> for Permissions {
     }
 }
 
+/// The paths that are listed whenever anything is held there. Source: pve-access-control
+/// src/PVE/RPCEnvironment.pm, `get_effective_permissions`.
+const TOP: [&str; 8] =
+    ["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
+
 impl Permissions {
     /// Whether a privilege is held on a path.
+    pub fn allows(&self, path: &str, privilege: &str) -> bool {
+        self.on(path).contains(privilege)
+    }
+
+    /// The privileges held on a path.
     ///
     /// The answer lists the effective privileges of certain paths; a path that is not listed has
     /// what its nearest listed ancestor passes on, since an entry further down replaces the ones
     /// above it. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
-    pub fn allows(&self, path: &str, privilege: &str) -> bool {
+    pub fn on(&self, path: &str) -> BTreeSet<String> {
         if let Some(held) = self.0.get(path) {
-            return held.contains_key(privilege);
+            return held.keys().cloned().collect();
         }
         let mut above = path;
-        while let Some((parent, _)) = above.rsplit_once('/') {
-            above = parent;
-            let key = if parent.is_empty() { "/" } else { parent };
-            if let Some(held) = self.0.get(key) {
-                return held.get(privilege).is_some_and(|propagates| propagates.0);
+        while !TOP.contains(&above)
+            && let Some((parent, _)) = above.rsplit_once('/')
+        {
+            above = if parent.is_empty() { "/" } else { parent };
+            if let Some(held) = self.0.get(above) {
+                let passed = held.iter().filter(|(_, propagates)| propagates.0);
+                return passed.map(|(privilege, _)| privilege.clone()).collect();
             }
         }
-        false
+        BTreeSet::new()
     }
+}
+
+/// One entry of `GET /access/roles`. Any user may read them.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Role {
+    /// Its name.
+    pub roleid: String,
+    /// Its privileges.
+    #[serde(default, deserialize_with = "de::words")]
+    pub privs: BTreeSet<String>,
 }
 
 #[cfg(test)]

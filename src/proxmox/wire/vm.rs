@@ -32,9 +32,12 @@ pub struct VmSummary {
     /// Its tags.
     #[serde(default, deserialize_with = "de::words")]
     pub tags: BTreeSet<String>,
-    /// Memory in bytes.
+    /// Memory in bytes: what a running VM has, whatever is pending in its configuration.
     #[serde(default, deserialize_with = "de::number")]
     pub maxmem: u64,
+    /// Virtual CPUs: what a running VM has.
+    #[serde(default, deserialize_with = "de::maybe_number")]
+    pub cpus: Option<u64>,
 }
 
 /// One entry of `GET /cluster/resources?type=vm`: a cache that lags by up to ten seconds, in which
@@ -87,7 +90,7 @@ impl<'de> Deserialize<'de> for VmConfig {
                         Value::Null => continue,
                         Value::String(text) => text,
                         Value::Bool(flag) => u8::from(flag).to_string(),
-                        // What a later release may nest stays readable, and hinders nobody.
+                        // What a later release may nest stays readable, and does no harm.
                         other => other.to_string(),
                     };
                     values.insert(key, text);
@@ -206,6 +209,44 @@ fn enabled(agent: &str) -> Option<&str> {
     agent.split(',').next().map(|first| first.strip_prefix("enabled=").unwrap_or(first))
 }
 
+/// `GET /nodes/N/qemu/ID/pending`: every option with the value in use and the one that waits.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct VmPending(pub Vec<PendingOption>);
+
+/// One option of a VM.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PendingOption {
+    /// Its name.
+    pub key: String,
+    /// The value in use; absent where it is unset.
+    #[serde(default)]
+    pub value: Option<Value>,
+    /// The value from the next start on.
+    #[serde(default)]
+    pub pending: Option<Value>,
+    /// 1 where it is to be unset at the next start, 2 where that is forced.
+    #[serde(default, deserialize_with = "de::number")]
+    pub delete: u64,
+}
+
+impl VmPending {
+    /// The options with a change that waits for the next start, with the value that is in use until
+    /// then; empty where it is unset.
+    pub fn unapplied(&self) -> BTreeMap<String, String> {
+        let waits = |option: &&PendingOption| option.pending.is_some() || option.delete > 0;
+        let in_use = |one: &PendingOption| {
+            let value = match &one.value {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+            };
+            (one.key.clone(), value)
+        };
+        self.0.iter().filter(waits).map(in_use).collect()
+    }
+}
+
 /// `GET /nodes/N/qemu/ID/status/current`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct VmStatus {
@@ -229,6 +270,13 @@ impl VmStatus {
     /// Whether QEMU runs.
     pub fn is_running(&self) -> bool {
         self.status == "running"
+    }
+
+    /// What a VM that is switched on does instead of running, such as `paused`.
+    pub fn halted(&self) -> Option<&str> {
+        let state = self.qmpstatus.as_str();
+        let halted = self.is_running() && !state.is_empty() && state != "running";
+        halted.then_some(state)
     }
 }
 
@@ -287,6 +335,19 @@ mod tests {
         assert_eq!(config.get("clipboard"), None);
         let current: VmConfig = serde_json::from_value(json!({"memory": "current=2048"})).unwrap();
         assert_eq!(current.memory_mib(), 2048);
+    }
+
+    #[test]
+    fn what_waits_for_the_next_start_is_told_with_the_value_in_use() {
+        let pending: VmPending = serde_json::from_value(json!([
+            {"key": "memory", "value": "2048", "pending": "4096"},
+            {"key": "cores", "value": 2},
+            {"key": "cpu", "pending": "host"},
+            {"key": "vcpus", "value": 1, "delete": 1},
+        ]))
+        .unwrap();
+        let want = [("cpu", ""), ("memory", "2048"), ("vcpus", "1")];
+        assert_eq!(pending.unapplied(), want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     }
 
     #[test]

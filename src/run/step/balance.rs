@@ -9,7 +9,7 @@ use super::bootstrap::fault;
 
 /// Gives a load balancer the configuration of now.
 pub(super) async fn balancer(context: &Context, name: &NodeName) -> Result<bool, Failure> {
-    balance::update(context.remote(name), &context.kept[name], context.tempo)
+    balance::update(context.remote(name), &context.kept[name], context.clock)
         .await
         .map_err(|error| fault("bring the load balancer up to date", &error).on(name))
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
+use crate::plan::spec;
 use crate::report::event;
 use crate::run::context::{Context, instance_id};
 use crate::run::first_boot::FirstBoot;
+use crate::run::look::proxmox;
 use crate::ssh::{Command, Error, Remote};
 
 /// How long a VM may take from being switched on to its first login.
@@ -24,7 +26,7 @@ pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Res
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);
-    let deadline = context.tempo.deadline(BOOT_PATIENCE);
+    let deadline = context.clock.deadline(BOOT_PATIENCE);
     let mut first: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
     reach(context, name, remote).await?;
@@ -36,7 +38,7 @@ pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Res
             Err(error) if error.is_transient() && !deadline.passed() => {
                 event::progress("restarting");
                 remote.forget().await;
-                context.tempo.pause(PAUSE).await;
+                context.clock.pause(PAUSE).await;
                 reach(context, name, remote).await?;
                 continue;
             }
@@ -66,13 +68,13 @@ pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Res
         if first.is_none() && !seen.has_kernel(node) {
             first = Some(seen);
         }
-        context.tempo.pause(PAUSE).await;
+        context.clock.pause(PAUSE).await;
     }
 }
 
 /// Waits until the node lets us in.
 async fn reach(context: &Context, name: &NodeName, remote: &Remote) -> Result<(), Failure> {
-    remote.reach(context.tempo, SSH_PATIENCE).await.map_err(|error| {
+    remote.reach(context.clock, SSH_PATIENCE).await.map_err(|error| {
         let doing = format!("reach the node by SSH within {} s", SSH_PATIENCE.as_secs());
         let waited = error.is_transient();
         let failure = ssh(name, &error);
@@ -87,6 +89,7 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
     if seen.status != "error" {
         return Ok(false);
     }
+    has_seed(context, name).await?;
     event::progress("starting over with cloud-init");
     let clean = Command::sudo("cloud-init").args(["clean", "--logs", "--reboot"]);
     match remote.run(&clean).await {
@@ -98,10 +101,10 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
         }
         _ => {}
     }
-    let deadline = context.tempo.deadline(SSH_PATIENCE);
+    let deadline = context.clock.deadline(SSH_PATIENCE);
     loop {
         remote.forget().await;
-        context.tempo.pause(PAUSE).await;
+        context.clock.pause(PAUSE).await;
         reach(context, name, remote).await?;
         match FirstBoot::ask(remote).await {
             Ok(now) if now.boot_id != seen.boot_id => return Ok(true),
@@ -113,6 +116,30 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
             _ => {}
         }
     }
+}
+
+/// Sees that a machine that is about to start over finds its seed: without one it would lose its
+/// network and its users.
+async fn has_seed(context: &Context, name: &NodeName) -> Result<(), Failure> {
+    let node = context.node(name);
+    let doing = "start over with cloud-init";
+    let fault = |error| proxmox(doing, &error).on(name);
+    let client = context.client(&node.host)?;
+    let config = client.vm_config(node.vmid).await.map_err(fault)?;
+    super::vm::own(context, name, &config, doing)?;
+    let drive = config.volume(spec::SEED_DRIVE).unwrap_or_default();
+    let own = config.mark().is_some_and(|mark| spec::is_own_seed(&drive, &mark));
+    let (storage, file) = drive.split_once(":iso/").unwrap_or_default();
+    if own && client.find_file(storage, "iso", file).await.map_err(fault)?.is_some() {
+        return Ok(());
+    }
+    let said = format!(
+        "the drive `{}` of VM {} holds no seed of it, which cloud-init would read again",
+        spec::SEED_DRIVE,
+        node.vmid
+    );
+    let hint = "run the same command again: it uploads the seed first".to_owned();
+    Err(Failure::new(Exit::NotAsAsked, doing, said).on(name).hint(hint))
 }
 
 /// A kernel that was not there before can only run after a restart.
@@ -153,7 +180,7 @@ async fn failed(name: &NodeName, remote: &Remote, seen: &FirstBoot) -> Failure {
         seen.detail.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
     let said = format!("cloud-init ended with status `{}`\n{}", seen.status, complaints.join("\n"));
     Failure::new(Exit::Node, "prepare the node", said).on(name).hint(format!(
-        "mend the cause (a mirror, the name servers, the network) and run the same command again: \
+        "fix the cause (a mirror, the name servers, the network) and run the same command again: \
          it lets cloud-init start over.\nThe whole log is {LOG} on the node"
     ))
 }
@@ -163,7 +190,7 @@ fn other_seed(name: &NodeName, seen: &FirstBoot, instance: &str) -> Failure {
     let said = format!("it has read the seed of `{found}`, not of `{instance}`");
     Failure::new(Exit::Node, "recognise the node", said)
         .on(name)
-        .hint("`k8sha rebuild` makes it anew".to_owned())
+        .hint("`k8sha rebuild` makes it again".to_owned())
 }
 
 /// An SSH fault as a failure.

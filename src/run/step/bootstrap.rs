@@ -6,9 +6,11 @@ use super::power::{all_on, while_on};
 use crate::cluster::{Cni, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
-use crate::kubeadm::etcd::{self, Owner};
+use crate::kubeadm::etcd::{self, Keys, Owner};
 use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, silence, vip};
+use crate::proxmox::TAG;
 use crate::run::context::{Context, Options};
+use crate::run::look::proxmox;
 
 /// How long the API may take to answer through the VIP.
 const API_PATIENCE: Duration = Duration::from_secs(120);
@@ -16,69 +18,94 @@ const API_PATIENCE: Duration = Duration::from_secs(120);
 const NODES_PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) async fn vip(context: &Context) -> Result<bool, Failure> {
-    vip::check(&context.balancers(), &context.cluster, context.tempo)
+    vip::check(&context.balancers(), &context.cluster, context.clock)
         .await
         .map(|_| false)
         .map_err(|error| fault("see one load balancer hold the VIP", &error))
 }
 
-pub(super) async fn etcd(context: &Context) -> Result<bool, Failure> {
-    let wipe = context.options.wipe_etcd;
-    // Before the first key: whoever is killed in between must know that there may be one.
+pub(super) async fn etcd(
+    context: &Context,
+    node: &NodeName,
+    resumed: bool,
+) -> Result<bool, Failure> {
+    // Before the first key: a run that is killed in between must know that there may be one.
     write_private(&context.etcd_claim, context.creation.as_bytes())
         .map_err(|error| Failure::new(Exit::Local, "note that etcd is used", error))?;
     let Some(client) = &context.etcd_client else { return Ok(false) };
     let what = if context.cluster.etcd.is_ours() { "use etcd" } else { "use the external etcd" };
-    etcd::prepare(context.first(), &context.cluster, client, &owner(context), wipe)
+    let keys = match (&context.options.wipe_etcd, resumed) {
+        // What an unfinished init of ours has written belongs to the certificates that it made.
+        (_, true) => Keys::Resumed,
+        (Some(of), false) => Keys::Wiped { of: of.clone() },
+        (None, false) => Keys::Refused,
+    };
+    if let Keys::Wiped { of: Some(of) } = &keys
+        && *of != context.cluster.name
+    {
+        gone(context, of).await?;
+    }
+    etcd::prepare(context.remote(node), &context.cluster, client, &owner(context), keys)
         .await
         .map_err(|error| fault(what, &error))
 }
 
-pub(super) async fn init(context: &Context) -> Result<bool, Failure> {
-    let first = context.first();
+pub(super) async fn init(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+    let (remote, node) = (context.remote(name), context.node(name));
     let work = Box::pin(async {
-        init::run(first, &context.cluster, context.tempo)
+        let changed = init::run(remote, node, &context.cluster, context.clock)
             .await
-            .map_err(|error| fault("initialise the cluster", &error).on(first.node()))
+            .map_err(|error| fault("initialise the cluster", &error).on(name))?;
+        // At once: from here on no other control plane may be made.
+        super::lifecycle::mark(context, name, None).await?;
+        Ok(changed)
     });
-    while_on(context, &[context.cluster.first_master()], work).await
+    while_on(context, &[node], work).await
 }
 
-pub(super) async fn keys(context: &Context) -> Result<bool, Failure> {
+pub(super) async fn keys(context: &Context, via: &NodeName) -> Result<bool, Failure> {
     context
-        .admission
-        .prepare(&context.cluster)
+        .credentials
+        .prepare(context.remote(via), &context.cluster)
         .await
         .map(|()| false)
         .map_err(|error| fault("renew token and certificate key", &error))
 }
 
-pub(super) async fn join(context: &Context, name: &NodeName) -> Result<bool, Failure> {
-    let (remote, node) = (context.remote(name), context.node(name));
+pub(super) async fn join(
+    context: &Context,
+    name: &NodeName,
+    via: &NodeName,
+) -> Result<bool, Failure> {
+    let (remote, node, via) = (context.remote(name), context.node(name), context.remote(via));
     let work = Box::pin(async {
-        join::run(remote, node, &context.cluster, &context.admission, context.tempo)
+        join::run(remote, via, node, &context.cluster, &context.credentials, context.clock)
             .await
             .map_err(|error| fault("join the cluster", &error).on(name))
     });
     while_on(context, &[node], work).await
 }
 
-pub(super) async fn label(context: &Context, name: &NodeName) -> Result<bool, Failure> {
-    label::worker(context.first(), context.node(name))
+pub(super) async fn label(
+    context: &Context,
+    name: &NodeName,
+    via: &NodeName,
+) -> Result<bool, Failure> {
+    label::worker(context.remote(via), context.node(name))
         .await
         .map_err(|error| fault("label the worker", &error).on(name))
 }
 
-pub(super) async fn kubeconfig(context: &Context) -> Result<bool, Failure> {
+pub(super) async fn kubeconfig(context: &Context, via: &NodeName) -> Result<bool, Failure> {
     let Options { kubeconfig: to, merge, .. } = &context.options;
-    kubeconfig::fetch(context.first(), &context.cluster, to, *merge)
+    kubeconfig::fetch(context.remote(via), &context.cluster, to, *merge)
         .await
         .map_err(|error| fault("fetch the kubeconfig", &error))
 }
 
-pub(super) async fn cni(context: &Context) -> Result<bool, Failure> {
+pub(super) async fn cni(context: &Context, via: &NodeName) -> Result<bool, Failure> {
     let work = Box::pin(async {
-        cni::install(context.first(), &context.cluster, context.tempo)
+        cni::install(context.remote(via), &context.cluster, context.clock)
             .await
             .map_err(|error| fault("install the pod network", &error))
     });
@@ -92,17 +119,17 @@ fn kubernetes(context: &Context) -> Vec<&Node> {
 
 /// The end: the API answers by its name through the VIP, every node of the table is there, and every
 /// machine runs.
-pub(super) async fn verify(context: &Context) -> Result<bool, Failure> {
+pub(super) async fn verify(context: &Context, via: &NodeName) -> Result<bool, Failure> {
     let doing = "see the cluster as asked";
-    let (first, cluster, tempo) = (context.first(), &context.cluster, context.tempo);
-    ready::through_vip(first, cluster, tempo, API_PATIENCE)
+    let (via, cluster, clock) = (context.remote(via), &context.cluster, context.clock);
+    ready::through_vip(via, cluster, clock, API_PATIENCE)
         .await
         .map_err(|error| fault(doing, &error))?;
     let rows = kubernetes(context);
     let names: Vec<&str> = rows.iter().map(|node| node.fqdn.as_str()).collect();
     let ready = cluster.kubernetes.cni != Cni::None;
     let work = Box::pin(async {
-        ready::all(first, &names, ready, tempo, NODES_PATIENCE)
+        ready::all(via, &names, ready, clock, NODES_PATIENCE)
             .await
             .map_err(|error| fault(doing, &error))
     });
@@ -169,23 +196,68 @@ pub(super) async fn forget_etcd(context: &Context, again: bool) -> Result<bool, 
             etcd::remove_ours(remote, &context.cluster, &owner).await
         };
         match removed.await {
-            Ok(changed) => return Ok(changed),
+            Ok(changed) => {
+                // A run that goes on after this one has nothing left to remove there, and no master
+                // to ask with.
+                unclaim(context)?;
+                return Ok(changed);
+            }
             Err(error) => last = Some(fault("remove our keys from etcd", &error).on(&master.name)),
         }
     }
-    let nobody =
+    let no_one =
         || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
-    Err(last.unwrap_or_else(nobody).hint(
+    Err(last.unwrap_or_else(no_one).hint(
         "bring up a master and most of etcd's members and run again, or leave the keys with \
-         `--keep-etcd`; then remove them yourself: `etcdctl del /registry/ --prefix`, `etcdctl del \
-         /k8sha/owner`"
+         `--keep-etcd`. Where `etcdctl get /k8sha/owner` still names this cluster, you can then \
+         remove them yourself: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"
+            .to_owned(),
+    ))
+}
+
+fn unclaim(context: &Context) -> Result<(), Failure> {
+    match std::fs::remove_file(&context.etcd_claim) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new(Exit::Local, "note that etcd holds nothing of ours", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to wipe the data of a cluster whose machines are on our hosts: it may be alive.
+async fn gone(context: &Context, cluster: &str) -> Result<(), Failure> {
+    let doing = format!("delete the data of the cluster `{cluster}` from etcd");
+    let mut left = Vec::new();
+    for host in context.cluster.proxmox.hosts.keys() {
+        let client = context.client(host)?;
+        let fault = |error| proxmox(&doing, &error).on(host);
+        for vm in client.vms().await.map_err(fault)? {
+            if vm.template || !vm.tags.contains(TAG) {
+                continue;
+            }
+            let config = client.find_vm(vm.vmid).await.map_err(fault)?;
+            let mark = config.and_then(|config| config.mark());
+            if mark.is_some_and(|mark| mark.cluster == cluster) {
+                left.push(format!("VM {} on {host}", vm.vmid));
+            }
+        }
+    }
+    left.sort();
+    left.dedup();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let said = format!("machines of that cluster are still there: {}", left.join(", "));
+    Err(Failure::new(Exit::NotAsAsked, doing, said).hint(
+        "destroy that cluster first, with its own profile and state folder, or give this one an etcd \
+         of its own"
             .to_owned(),
     ))
 }
 
 /// What `kubectl get nodes -o wide` prints; `None` where it does not answer.
-pub async fn kubectl_nodes(context: &Context) -> Option<String> {
-    ready::wide(context.first()).await.ok()
+pub async fn kubectl_nodes(context: &Context, via: &NodeName) -> Option<String> {
+    ready::wide(context.remote(via)).await.ok()
 }
 
 fn owner(context: &Context) -> Owner {

@@ -12,6 +12,7 @@ pub(super) async fn vm(
     node: &NodeName,
     host: &HostName,
     vmid: VmId,
+    creation: &str,
 ) -> Result<bool, Failure> {
     let client = context.client(host)?;
     let doing = format!("remove VM {vmid}");
@@ -19,7 +20,9 @@ pub(super) async fn vm(
     let fault = |error| proxmox(&doing, &error).on(&on);
     let ours = |config: &VmConfig| {
         let mark = config.mark().is_some_and(|mark| {
-            mark.cluster == context.cluster.name && mark.node.as_ref() == Some(node)
+            mark.cluster == context.cluster.name
+                && mark.node.as_ref() == Some(node)
+                && mark.creation == creation
         });
         if mark {
             return Ok(());
@@ -30,8 +33,14 @@ pub(super) async fn vm(
     };
     let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
     ours(&config)?;
+    // Proxmox VE itself says so only when the VM is off already.
+    if config.get("protection").is_some_and(|value| value == "1") {
+        let said = "it has `protection` set; it was not stopped";
+        let hint = format!("qm set {vmid} --protection 0     (on {host})");
+        return Err(Failure::new(Exit::Proxmox, &doing, said).on(&on).hint(hint));
+    }
     if client.vm_status(vmid).await.map_err(fault)?.is_running() {
-        // What is removed with its disks needs no farewell.
+        // What is removed with its disks need not shut down in order.
         client.stop_vm(vmid).await.map_err(fault)?;
         // That took its time.
         let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(true) };

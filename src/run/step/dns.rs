@@ -50,7 +50,7 @@ fn judge(report: &Report, from: Option<&NodeName>) -> Result<bool, Failure> {
     let hint = if records.is_empty() {
         "see that each name server answers (`k8sha dns`)".to_owned()
     } else {
-        format!("add or mend these records, then run again:\n{records}")
+        format!("add or correct these records, then run again:\n{records}")
     };
     Err(failure.hint(hint))
 }

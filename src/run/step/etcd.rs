@@ -18,7 +18,7 @@ pub(super) async fn member(context: &Context, name: &NodeName) -> Result<bool, F
 pub(super) async fn form(context: &Context) -> Result<bool, Failure> {
     let token = format!("{}-{}", context.cluster.name, context.creation);
     let formed = context.etcd_formed.exists();
-    let changed = form::run(&context.etcd_machines, &token, formed, context.tempo)
+    let changed = form::run(&context.etcd_machines, &token, formed, context.clock)
         .await
         .map_err(|error| fault("form the etcd cluster", &error))?;
     if !formed {

@@ -6,10 +6,16 @@ use std::time::Duration;
 
 use crate::cluster::Node;
 use crate::error::{Exit, Failure};
+use crate::limits::excerpt;
+use crate::plan::halt;
 use crate::run::context::Context;
 
-/// How often Proxmox VE is asked whether the machines still run.
+/// How often Proxmox VE is asked whether the machines still run: one list of a host tells it to all
+/// who wait for machines there.
 const LOOK: Duration = Duration::from_secs(5);
+/// At each so many looks every machine is asked for itself: the list does not tell that QEMU has
+/// halted one.
+const CLOSER: u32 = 6;
 
 /// Does what waits for nodes, and gives up when the VM of one does not run any more: the patience that a
 /// step has with a node is for networks, which come back by themselves.
@@ -32,7 +38,7 @@ pub(super) async fn while_on<T>(
     };
     // Whatever a node does not do any more, this is why.
     all_on(context, nodes).await?;
-    // And another one may be why this one could not: an API without its etcd answers nobody.
+    // And another one may be why this one could not: an API without its etcd does not answer.
     let all: Vec<&Node> = context.cluster.nodes.iter().collect();
     Err(match all_on(context, &all).await {
         Ok(()) => failure,
@@ -43,12 +49,28 @@ pub(super) async fn while_on<T>(
 }
 
 async fn switched_off(context: &Context, nodes: &[&Node]) -> Failure {
+    let mut looks = 0;
     loop {
-        context.tempo.pause(LOOK).await;
-        if let Err(failure) = all_on(context, nodes).await {
+        context.clock.pause(LOOK).await;
+        looks += 1;
+        let close = looks % CLOSER == 0;
+        let mut doubtful = Vec::new();
+        for node in nodes {
+            if close || !is_listed_on(context, node).await {
+                doubtful.push(*node);
+            }
+        }
+        if let Err(failure) = all_on(context, &doubtful).await {
             return failure;
         }
     }
+}
+
+/// Whether its host's list has a VM as running.
+async fn is_listed_on(context: &Context, node: &Node) -> bool {
+    let Ok(client) = context.client(&node.host) else { return false };
+    let listed = client.watched_vms(context.clock.scaled(LOOK)).await.unwrap_or_default();
+    listed.iter().any(|vm| vm.vmid == node.vmid && vm.status == "running")
 }
 
 /// Sees that the VMs run.
@@ -56,20 +78,27 @@ async fn switched_off(context: &Context, nodes: &[&Node]) -> Failure {
 /// # Errors
 /// Which ones do not. A host that does not answer says nothing about its VMs.
 pub(super) async fn all_on(context: &Context, nodes: &[&Node]) -> Result<(), Failure> {
-    let mut off = Vec::new();
+    let (mut names, mut said, mut hints) = (Vec::new(), Vec::new(), Vec::new());
     for node in nodes {
         let Ok(client) = context.client(&node.host) else { continue };
-        if client.vm_status(node.vmid).await.is_ok_and(|status| !status.is_running()) {
-            off.push(node);
+        let Ok(status) = client.vm_status(node.vmid).await else { continue };
+        let (vmid, host) = (node.vmid, &node.host);
+        if !status.is_running() {
+            said.push(format!("VM {vmid} on {host} was switched off"));
+        } else if let Some(state) = status.halted() {
+            let state = excerpt(state, 40);
+            said.push(format!("VM {vmid} on {host} does not run any more: QEMU says `{state}`"));
+            hints.push(halt::fix(vmid, host, &state));
+        } else {
+            continue;
         }
+        names.push(node.name.as_str());
     }
-    if off.is_empty() {
+    if said.is_empty() {
         return Ok(());
     }
-    let said = |node: &&&Node| format!("VM {} on {} was switched off", node.vmid, node.host);
-    let names: Vec<&str> = off.iter().map(|node| node.name.as_str()).collect();
-    let said: Vec<String> = off.iter().map(said).collect();
+    hints.push("`k8sha up` starts what is off and goes on where this run ended".to_owned());
     Err(Failure::new(Exit::Node, "see that the machines run", said.join("\n"))
         .on(names.join(", "))
-        .hint("`k8sha up` starts what is off and goes on where this run ended".to_owned()))
+        .hint(hints.join("\n")))
 }

@@ -44,6 +44,8 @@ pub(super) struct Wanted<'a> {
     pub(super) image: &'a str,
     pub(super) storage: &'a str,
     pub(super) spec: &'a str,
+    /// The size of its disk, if it is to be more than the image's.
+    pub(super) disk_gib: Option<u32>,
 }
 
 /// Makes a template of a downloaded image.
@@ -60,10 +62,14 @@ pub(super) async fn template(
         node: None,
         spec: wanted.spec.to_owned(),
         creation: context.creation.clone(),
+        machine: None,
+        read: None,
     };
-    let there = match client.find_vm(wanted.vmid).await.map_err(fault)? {
-        Some(config) => Some(config),
-        None => {
+    // The list tells that it is absent without a refusal, after which the host hangs up.
+    let listed = client.vms().await.map_err(fault)?;
+    let config = match listed.iter().any(|vm| vm.vmid == wanted.vmid) {
+        true => client.vm_config(wanted.vmid).await.map_err(fault)?,
+        false => {
             let request = CreateRequest {
                 vmid: wanted.vmid,
                 name: format!("k8sha-{}", wanted.os.replace('.', "-")),
@@ -72,11 +78,9 @@ pub(super) async fn template(
                 mark,
                 settings: settings(context, wanted),
             };
-            client.create_vm(&request).await.map_err(fault)?;
-            client.find_vm(wanted.vmid).await.map_err(fault)?
+            client.create_vm(&request).await.map_err(fault)?
         }
     };
-    let config = there.unwrap_or_default();
     let ours = config.mark().is_some_and(|found| found.node.is_none() && found.spec == wanted.spec);
     if !ours {
         let name = config.name().unwrap_or_default().to_owned();
@@ -85,6 +89,10 @@ pub(super) async fn template(
     }
     if config.is_template() {
         return Ok(false);
+    }
+    let want = wanted.disk_gib.map_or(0, |gib| u64::from(gib) << 30);
+    if config.disk_size(spec::DISK).is_some_and(|size| size < want) {
+        client.resize_disk(wanted.vmid, spec::DISK, want).await.map_err(fault)?;
     }
     client.make_template(wanted.vmid).await.map_err(fault)?;
     Ok(true)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
+use crate::limits::ssh;
 use crate::ssh::fake::{Fake, Reply};
 use crate::ssh::{Command, Error, HostKey, Identity, KeyPair, Keys, Remote};
-use crate::tempo::Tempo;
 
 fn echo(line: &str, input: &[u8]) -> Reply {
     match line {
@@ -75,7 +76,8 @@ async fn a_connection_lost_in_a_command_is_an_error_and_the_next_command_has_a_n
 async fn three_megabytes_go_in_and_come_back() {
     let remote = Fake::start(echo).await.remote("n1");
     let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-    let output = remote.run_ok(&Command::new("cat").stdin(body.clone())).await.unwrap();
+    let output =
+        remote.run_ok(&Command::new("cat").stdin(body.clone()).prints(ssh::LIST)).await.unwrap();
     assert!(output.stdout == body);
 }
 
@@ -109,7 +111,7 @@ async fn a_closed_port_is_unreachable_and_waiting_for_it_ends() {
     target.address = free.local_addr().unwrap();
     drop(free);
     let remote = Remote::new(target);
-    let error = remote.reach(Tempo::simulated(1000.0), Duration::from_secs(5)).await.unwrap_err();
+    let error = remote.reach(Clock::simulated(1000.0), Duration::from_secs(5)).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(error.hint().unwrap().contains("console"));
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
+use crate::limits::ssh;
 use crate::net::Dialer;
 use crate::ssh::fake::{Fake, Reply};
 use crate::ssh::{Command, Error, HostKey, Identity, KeyPair, Keys, Remote};
-use crate::tempo::Tempo;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,7 +48,9 @@ async fn all_nodes_share_one_connection_to_the_jump_host() {
 async fn three_megabytes_go_through_and_come_back() {
     let (jump, node) = servers().await;
     let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-    let output = behind(&jump, &node).run_ok(&Command::new("cat").stdin(body.clone())).await;
+    let output = behind(&jump, &node)
+        .run_ok(&Command::new("cat").stdin(body.clone()).prints(ssh::LIST))
+        .await;
     assert!(output.unwrap().stdout == body);
 }
 
@@ -59,7 +62,7 @@ async fn another_host_key_of_the_jump_host_ends_the_wait_and_the_node_is_never_a
     way.host_keys = other.clone().into();
     let mut target = node.target("n1");
     target.dialer = Dialer::by(way.route());
-    let error = Remote::new(target).reach(Tempo::real(), LIMIT).await.unwrap_err();
+    let error = Remote::new(target).reach(Clock::real(), LIMIT).await.unwrap_err();
     let Error::Jump { cause, .. } = &error else { panic!("{error}") };
     assert!(cause.contains(&format!("expected {}, seen SHA256:", other.fingerprint())), "{cause}");
     assert!(!error.is_transient());

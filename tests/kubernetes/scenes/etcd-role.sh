@@ -22,7 +22,7 @@ say "The authority's key has not left the operator's folder. A second run: 0 cha
 say
 say '| lost | the client missed the API for | `k8sha up` repaired it in |'
 say '|---|---|---|'
-lose_and_mend 'an etcd machine' 3201
+lose_and_repair 'an etcd machine' 3201
 
 # One is lost when masters begin to join. kubeadm asks every member before it lets one join; where it has
 # asked already, the joins are done and the machine is missed at the end.
@@ -31,8 +31,8 @@ reaches hurt '"event":"finished","step":"keys"'
 cut_power 3102
 must 'k8sha rebuild fails without an etcd machine' fails ended
 must 'and says which' grep -q 'VM 3102\|10\.103\.1\.102' <<<"$(jq -c .failures "$work/hurt.json")"
-must 'k8sha up mends it' on_site mended up
+must 'k8sha up repairs it' on_site repaired up
 must 'all three nodes are Ready' ready 3
 must 'k8sha status finds all well' on_site well status
 say
-say "An etcd machine lost when masters began to join: the report named it, \`k8sha up\` made up for it in $(wall mended) s."
+say "An etcd machine lost when masters began to join: the report named it, \`k8sha up\` repaired it in $(wall repaired) s."

@@ -38,7 +38,7 @@ done
 must 'k8sha bootstrap fails with two joins' fails on_site late bootstrap
 must 'both are told' is "$(failures late)" 'join/master4 join/worker2'
 must 'both say why' is "$(jq '[.failures[] | select(.said | contains("Port 10250 is in use"))] | length' "$work/late.json")" 2
-renewed() { grep -c 'renew the bootstrap token\|upload the control plane.s certificates anew' "$work/$1.events" || true; }
+renewed() { grep -c 'renew the bootstrap token\|upload the control plane.s certificates again' "$work/$1.events" || true; }
 must 'token and certificates were renewed, once for all' is "$(renewed late)" 2
 for vmid in 1202 1211; do
   in_machine "$vmid" systemctl stop squatter
@@ -52,9 +52,9 @@ say "A master and a worker joined later, token and certificates expired: renewed
 say
 say '| lost | the client missed the API for | `k8sha up` repaired it in |'
 say '|---|---|---|'
-lose_and_mend 'a master' 1201
-lose_and_mend 'the first master' 1101
-lose_and_mend 'the balancer that held the VIP' "$(holder)"
+lose_and_repair 'a master' 1201
+lose_and_repair 'the first master' 1101
+lose_and_repair 'the balancer that held the VIP' "$(holder)"
 
 # Last, since the etcd is not ours to repair.
 watch_api

@@ -9,7 +9,7 @@ say
 must 'k8sha up makes the cluster' on_site up up
 must 'all four nodes are Ready' ready 4
 
-# Somebody else's data lies in the etcd when the cluster is made again.
+# Another cluster's data lies in the etcd when the cluster is made again.
 # Without what etcd itself lets go of after 15 s.
 registry() { etcdctl get --prefix /registry/ --keys-only | grep '^/registry/' | grep -vc '^/registry/masterleases/'; }
 etcdctl put /k8sha/owner '{"cluster":"other","creation":"0"}' >/dev/null
@@ -20,11 +20,13 @@ sed -i 's/parallel_joins: all/parallel_joins: 1/' "$profile"
 must 'k8sha up refuses that etcd' fails on_site refused up
 must 'and names the step' is "$(failures refused)" etcd
 must 'and has written nothing there' is "$(registry)" "$left"
-must 'k8sha up --wipe-etcd makes the cluster' on_site serial up --wipe-etcd
+must 'k8sha up --wipe-etcd without its name refuses, too' fails on_site refused up --wipe-etcd
+must 'and has written nothing there' is "$(registry)" "$left"
+must 'k8sha up --wipe-etcd=other makes the cluster' on_site serial up --wipe-etcd=other
 must 'all four nodes are Ready' ready 4
 sed -i 's/parallel_joins: 1/parallel_joins: all/' "$profile"
 say
-say "Another cluster's $left keys in etcd: refused, nothing touched; wiped with \`--wipe-etcd\`."
+say "Another cluster's $left keys in etcd: refused, nothing touched; wiped with \`--wipe-etcd=other\`."
 say
 say "From the first master's join to the end of the last one's: $(joins up) all at once, $(joins serial) one by one."
 
@@ -64,10 +66,10 @@ must 'k8sha up fails without a master' fails ended
 missed=$(outage)
 must 'and says which' grep -q 'VM 1102 on pve1 was switched off' "$work/hurt-again.json"
 must 'and joined the other master' grep -q '"event":"finished","step":"join/master2"' "$work/hurt-again.events"
-must 'k8sha up mends it all' on_site mended up
+must 'k8sha up repairs it all' on_site repaired up
 must 'all four nodes are Ready' ready 4
 must 'both balancers run' on_site well status
 say
 say "Lost while the cluster was made: the first master during its init, then the balancer that held the VIP and"
 say "a master during its join (the client missed the API for $missed): the report named each, and \`k8sha up\` made up"
-say "for it in $(wall mended) s."
+say "for it in $(wall repaired) s."

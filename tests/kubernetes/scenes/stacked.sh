@@ -23,8 +23,8 @@ say "From the first master's join to the end of the last one's: $(joins up). A s
 say
 say '| lost | the client missed the API for | `k8sha up` repaired it in |'
 say '|---|---|---|'
-lose_and_mend 'a master with its etcd member' 1201
-lose_and_mend 'the first master with its etcd member' 1101
+lose_and_repair 'a master with its etcd member' 1201
+lose_and_repair 'the first master with its etcd member' 1101
 
 kill_at in-join '"step":"join/master2","line":"[etcd]' rebuild --yes
 must 'a run after a rebuild that was killed finishes' on_site resumed up

@@ -171,22 +171,22 @@ fn pair() -> Pair {
     Pair { cert: "certificate".into(), key: "key".into() }
 }
 
-/// A machine that was made anew: its data is gone.
+/// A machine that was made again: its data is gone.
 fn lose(hosts: &[Host], machines: &[Machine], etcd: &Shared, index: usize) {
     hosts[index].files.lock().unwrap().clear();
     etcd.lock().unwrap().up.remove(&index);
     assert_eq!(machines[index].name.as_str(), format!("e{}", index + 1));
 }
 
-fn tempo() -> Tempo {
-    Tempo::simulated(100.0)
+fn clock() -> Clock {
+    Clock::simulated(100.0)
 }
 
 async fn form(machines: &[Machine], formed: bool) -> Result<bool, Error> {
     for machine in machines {
         machine.plant().await.unwrap();
     }
-    run(machines, "k8s1-a", formed, tempo()).await
+    run(machines, "k8s1-a", formed, clock()).await
 }
 
 #[tokio::test]

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Real machines, as system containers, behind the simulated Proxmox VE; and the main job on them.
+set -euo pipefail
+cd "$(git rev-parse --show-toplevel)"
+
+K8SHA_REAL=1 cargo test --locked --test machines -- --ignored --test-threads=1 --nocapture
+cargo build --locked
+target/debug/k8sha up --profile k8s1 --simulate --guests containers
+left=$(find /run/netns /run/k8sha/labs -mindepth 1 -maxdepth 1 -name 'k8sha-????????' -o -name '????????' 2>/dev/null || true)
+if [ -n "$left" ]; then
+  echo "left behind: $left" >&2
+  exit 1
+fi

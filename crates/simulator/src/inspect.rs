@@ -1,0 +1,142 @@
+//! Looking at a world that is put away in a folder, from outside: for tests and for the curious.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+pub use super::lab::{Act, ClusterLine, What};
+use super::store::Store;
+use super::world::World;
+
+/// A VM in a nutshell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VmLine {
+    /// Its node.
+    pub host: String,
+    /// Its VMID.
+    pub vmid: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is switched on.
+    pub running: bool,
+    /// Whether it is a template.
+    pub template: bool,
+}
+
+/// Reads a world without changing anything.
+///
+/// # Errors
+/// When the folder holds none.
+pub fn open(folder: &Path) -> io::Result<World> {
+    let store = Store::open(Some(folder.to_owned()))?;
+    store.load()?.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("no world in `{}`", folder.display()))
+    })
+}
+
+/// Lets time pass in a world that is put away, as if no client had looked at it for so long.
+///
+/// # Errors
+/// When the folder holds none, or cannot be written.
+pub fn pass(folder: &Path, seconds: f64) -> io::Result<()> {
+    let mut world = open(folder)?;
+    let store = Store::open(Some(folder.to_owned()))?;
+    let then = world.now.after(seconds);
+    world.advance(then, &store);
+    store.save(&world);
+    store.failure().map_or(Ok(()), |text| Err(io::Error::other(text)))
+}
+
+/// Deletes a Node object in a world that is put away, as a person with `kubectl` does: no machine is
+/// told. Says whether there was one.
+///
+/// # Errors
+/// When the folder holds no world, or cannot be written.
+pub fn delete_node(folder: &Path, name: &str) -> io::Result<bool> {
+    let mut world = open(folder)?;
+    let store = Store::open(Some(folder.to_owned()))?;
+    let was_there = world.lab.delete_node(name);
+    store.save(&world);
+    store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
+}
+
+/// What `kubectl apply` has left in the clusters, by `kind/name` in lower case.
+pub fn applied(world: &World) -> BTreeMap<String, Value> {
+    world.lab.applied()
+}
+
+/// A file on the guest of a VM, by the VM's name.
+pub fn file(world: &World, name: &str, path: &str) -> Option<String> {
+    world.lab.file(name, path)
+}
+
+/// What `journalctl -u` shows of a unit on the guest of a VM, by the VM's name.
+pub fn journal(world: &World, name: &str, unit: &str) -> Vec<String> {
+    world.lab.journal(name, unit)
+}
+
+/// What was done to clusters and cannot be undone, oldest first: each `kubeadm init` and `reset`, each
+/// cluster CA, each Node and member that was removed.
+pub fn history(world: &World) -> Vec<Act> {
+    world.lab.history().to_vec()
+}
+
+/// The Kubernetes clusters of which data is left.
+pub fn clusters(world: &World) -> Vec<ClusterLine> {
+    world.lab.clusters()
+}
+
+/// The addresses that more than one running guest has, with the names of their VMs.
+pub fn conflicts(world: &World) -> BTreeMap<Ipv4Addr, Vec<String>> {
+    world.lab.conflicts()
+}
+
+/// SHA-256, in hex, over everything that users of a world can see; see [`super::Sim::digest`].
+pub fn digest(world: &World) -> String {
+    let state = (world.pve.visible(), world.lab.etcd_keys());
+    let text = serde_json::to_string(&state).unwrap_or_default();
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The VMs, templates included, by host and VMID.
+pub fn vms(world: &World) -> Vec<VmLine> {
+    let mut lines: Vec<VmLine> = world
+        .pve
+        .datacenters
+        .iter()
+        .flat_map(|datacenter| &datacenter.vms)
+        .map(|(vmid, vm)| VmLine {
+            host: vm.host.clone(),
+            vmid: *vmid,
+            name: vm.config.get("name").cloned().unwrap_or_default(),
+            running: vm.running.is_some(),
+            template: vm.config.get("template").is_some_and(|value| value == "1"),
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// A VM's configuration, as Proxmox prints it.
+pub fn config(world: &World, host: &str, vmid: u32) -> Option<BTreeMap<String, String>> {
+    let mut all = world.pve.datacenters.iter().filter_map(|datacenter| datacenter.vms.get(&vmid));
+    all.find(|vm| vm.host == host).map(|vm| vm.config.clone())
+}
+
+/// The ids of all volumes on all storages, disks and files alike.
+pub fn volumes(world: &World) -> BTreeSet<String> {
+    let volumes = world.pve.datacenters.iter().flat_map(|datacenter| &datacenter.volumes);
+    volumes.map(|volume| volume.volid.clone()).collect()
+}
+
+/// Everything secret that the world holds in its guests' files and its users' tokens: what no log,
+/// report or plan may show.
+pub fn secrets(world: &World) -> BTreeSet<String> {
+    let tokens = world.pve.datacenters.iter().flat_map(|datacenter| datacenter.users.values());
+    let tokens = tokens.flat_map(|user| user.tokens.values().map(|token| token.secret.clone()));
+    tokens.chain(world.lab.secrets()).filter(|secret| !secret.is_empty()).collect()
+}

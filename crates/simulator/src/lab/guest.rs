@@ -1,0 +1,261 @@
+//! A guest: what its disk remembers and what only its memory does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::cloudinit::{Progress, Step};
+use super::seed::{Network, Seed, WriteFile};
+use super::units::Unit;
+use crate::world::{Machine, SimTime};
+
+/// Ubuntu 22.04's stock kernel.
+pub const KERNEL_STOCK: &str = "5.15.0-126-generic";
+
+/// A simulated Ubuntu 22.04.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Guest {
+    /// The hardware that it was last switched on with.
+    pub machine: Machine,
+    /// What survives a reboot.
+    pub disk: Disk,
+    /// What does not; `None` while it is switched off.
+    pub run: Option<Run>,
+}
+
+/// What is on a guest's disk.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Disk {
+    /// The short host name.
+    pub hostname: String,
+    /// The fully qualified name.
+    pub fqdn: String,
+    /// `/etc/machine-id`.
+    pub machine_id: String,
+    /// The instance for which cloud-init has run.
+    pub instance_id: Option<String>,
+    /// Login users.
+    pub users: BTreeMap<String, User>,
+    /// sshd's ed25519 key in OpenSSH's PEM form.
+    pub host_key: String,
+    /// The network that netplan brings up.
+    pub network: Option<Network>,
+    /// Path → file.
+    pub files: BTreeMap<String, File>,
+    /// Installed packages and their versions.
+    pub packages: BTreeMap<String, String>,
+    /// Packages that apt must not change.
+    pub held: BTreeSet<String>,
+    /// Units that start at boot.
+    pub enabled: BTreeSet<String>,
+    /// The kernel that GRUB boots next.
+    pub kernel: String,
+    /// How often it has booted.
+    pub boots: u32,
+    /// How far cloud-init has come.
+    pub cloud_init: Progress,
+    /// The Kubernetes cluster that this machine belongs to.
+    pub kube: Option<String>,
+    /// What the serving certificate of this machine's API server is for.
+    pub api_names: Vec<String>,
+}
+
+/// A login user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct User {
+    /// `ssh_authorized_keys`, as lines.
+    pub keys: Vec<String>,
+    /// Whether sudo asks for no password.
+    pub sudo: bool,
+}
+
+/// A regular file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct File {
+    /// Its body.
+    pub content: String,
+    /// Permission bits in octal digits, such as `0600`.
+    pub mode: String,
+    /// `user:group`.
+    pub owner: String,
+}
+
+/// What a running guest has in memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// When it was switched on.
+    pub since: SimTime,
+    /// Whether it hangs before its kernel.
+    pub held: bool,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// Whether the network is up.
+    pub network: bool,
+    /// Whether sshd listens.
+    pub sshd: bool,
+    /// The unit states.
+    pub units: BTreeMap<String, Unit>,
+    /// Whether `net.ipv4.ip_forward` is on.
+    pub ip_forward: bool,
+    /// From when on this machine's API server serves.
+    pub api_at: Option<SimTime>,
+    /// From when on the etcd of this master runs.
+    #[serde(default)]
+    pub etcd_at: Option<SimTime>,
+    /// Whether its kubelet has registered its node since it was started.
+    #[serde(default)]
+    pub registered: bool,
+    /// The seed in the CD-ROM drive.
+    pub seed: Option<Seed>,
+    /// Whether cloud-init found no seed when it booted, and may not trust the one that it knows.
+    #[serde(default)]
+    pub seedless: bool,
+    /// What cloud-init has still to do.
+    pub steps: Vec<Step>,
+    /// What happens next, in order.
+    pub queue: Vec<(SimTime, Due)>,
+}
+
+/// Something that takes effect at an instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Due {
+    /// Network and sshd come up.
+    Network,
+    /// sshd comes up late.
+    Sshd,
+    /// cloud-init finishes its next step.
+    CloudInit,
+    /// The machine goes down to reboot.
+    Down,
+    /// The machine is down and starts again.
+    Reboot,
+    /// The machine has switched itself off.
+    Off,
+    /// The static pods serve again after a boot.
+    StaticPods,
+    /// The process of a transient unit reaches its next phase.
+    Process(String),
+}
+
+impl Run {
+    /// Plans an event.
+    pub fn plan(&mut self, at: SimTime, due: Due) {
+        self.queue.push((at, due));
+    }
+
+    /// When the next event is.
+    pub fn next(&self) -> Option<SimTime> {
+        self.queue.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Takes the first event that is due by `now`: the one planned first among equals.
+    pub fn take(&mut self, now: SimTime) -> Option<(SimTime, Due)> {
+        let next = self.next().filter(|at| *at <= now)?;
+        let index = self.queue.iter().position(|(at, _)| *at == next)?;
+        Some(self.queue.remove(index))
+    }
+}
+
+impl Guest {
+    /// The address at which it can be reached now.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let run = self.run.as_ref()?;
+        let network = self.disk.network.as_ref()?;
+        run.network.then_some(network.address)
+    }
+
+    /// A file's body.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.disk.files.get(path).map(|file| file.content.as_str())
+    }
+
+    /// Writes a file as root.
+    pub fn write(&mut self, path: &str, content: impl Into<String>, mode: &str) {
+        let file =
+            File { content: content.into(), mode: mode.to_owned(), owner: "root:root".to_owned() };
+        self.disk.files.insert(path.to_owned(), file);
+    }
+
+    /// Writes a file as `write_files` says.
+    pub fn write_as(&mut self, file: WriteFile) {
+        let content = match self.text(&file.path) {
+            Some(before) if file.append => format!("{before}{}", file.content),
+            _ => file.content,
+        };
+        let made = File { content, mode: file.mode, owner: file.owner };
+        self.disk.files.insert(file.path, made);
+    }
+
+    /// Adds lines to a log.
+    pub fn append(&mut self, path: &str, lines: &[String]) {
+        let file = self.disk.files.entry(path.to_owned()).or_insert_with(|| File {
+            content: String::new(),
+            mode: "0644".to_owned(),
+            owner: "root:root".to_owned(),
+        });
+        for line in lines {
+            file.content.push_str(line);
+            file.content.push('\n');
+        }
+    }
+
+    /// Whether there is a file or a folder with something in it.
+    pub fn exists(&self, path: &str) -> bool {
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        self.disk.files.contains_key(path)
+            || self.disk.files.keys().any(|known| known.starts_with(&folder))
+            || matches!(
+                path,
+                "/" | "/etc" | "/tmp" | "/var" | "/var/log" | "/root" | "/etc/kubernetes"
+            )
+    }
+
+    /// Removes everything below a folder.
+    pub fn remove_below(&mut self, folder: &str) {
+        let folder = format!("{}/", folder.trim_end_matches('/'));
+        self.disk.files.retain(|path, _| !path.starts_with(&folder));
+    }
+
+    /// Whether a user who is not root may read a file.
+    pub fn world_readable(&self, path: &str) -> bool {
+        // Folders that only root may enter.
+        const CLOSED: [&str; 4] =
+            ["/root/", "/etc/kubernetes/k8sha/", "/var/lib/kubelet/", "/var/lib/etcd/"];
+        self.disk.files.get(path).is_none_or(|file| {
+            let others = file.mode.chars().last().and_then(|digit| digit.to_digit(8)).unwrap_or(0);
+            others & 4 != 0 && !CLOSED.iter().any(|folder| path.starts_with(folder))
+        })
+    }
+
+    /// Whether a unit is active.
+    pub fn active(&self, unit: &str) -> bool {
+        self.run
+            .as_ref()
+            .and_then(|run| run.units.get(unit))
+            .is_some_and(|unit| unit.state == super::units::State::Active)
+    }
+
+    /// The container runtime's version, if one is installed.
+    pub fn containerd(&self) -> Option<&str> {
+        let packages = &self.disk.packages;
+        let version = packages.get("containerd.io").or_else(|| packages.get("containerd"))?;
+        version.split(['-', '~']).next()
+    }
+
+    /// Applies the sysctl files, as `sysctl --system` and every boot do.
+    pub fn apply_sysctls(&mut self) {
+        let on = self.disk.files.iter().any(|(path, file)| {
+            path.starts_with("/etc/sysctl.d/")
+                && file.content.lines().any(|line| {
+                    let plain: String = line.split_whitespace().collect();
+                    plain == "net.ipv4.ip_forward=1"
+                })
+        });
+        if let Some(run) = &mut self.run {
+            run.ip_forward = on;
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The embedded Proxmox VE: a simulator at the wire.
+//!
+//! [`Sim::start`] makes a world out of a [`Site`], or goes on with the one that a folder holds, and
+//! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
+//! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
+
+pub mod containers;
+pub mod faults;
+pub mod inspect;
+pub mod lab;
+pub mod pve;
+pub mod site;
+pub mod store;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::RuntimeFlavor;
+use tokio::task::JoinSet;
+
+use self::containers::Containers;
+use self::faults::{Fault, FaultKind, Faults};
+use self::lab::Lab;
+use self::pve::apidoc::Schema;
+use self::pve::requests::{Request, RequestLog};
+use self::pve::server::{self, Server};
+use self::pve::{OPERATOR, Pve, TOKEN};
+use self::site::Site;
+use self::store::Store;
+use self::world::{Clock, Shared, SimTime, World};
+
+/// How often a world with real machines goes on by itself.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How a simulator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the world is kept; `None`: it lives as long as the simulator.
+    pub folder: Option<PathBuf>,
+    /// How many simulated seconds pass in a real one.
+    pub speed: f64,
+    /// The faults to inject; those of an earlier start are gone.
+    pub faults: Vec<Fault>,
+    /// The port of the first host, by name; the next has the next. `None`: any free ones.
+    pub port: Option<u16>,
+    /// What boots when a VM is switched on.
+    pub guests: Guests,
+    /// Is told what takes a while.
+    pub say: fn(&str),
+    /// A file with Proxmox's own API schema: a request that it does not allow is refused and counted.
+    pub schema: Option<PathBuf>,
+}
+
+/// What boots when a VM is switched on.
+#[derive(Clone, Debug, Default)]
+pub enum Guests {
+    /// A state machine that answers the commands it knows.
+    #[default]
+    Scripted,
+    /// A system container.
+    Containers(containers::Setup),
+}
+
+impl Guests {
+    fn are_containers(&self) -> bool {
+        matches!(self, Guests::Containers(_))
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            speed: 1.0,
+            faults: Vec::new(),
+            port: None,
+            guests: Guests::default(),
+            say: |_| (),
+            schema: None,
+        }
+    }
+}
+
+/// Why a simulator could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder cannot be used.
+    #[error("cannot use the simulated world in `{folder}`: {source}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder holds a world of another site.
+    #[error(
+        "the simulated world in `{folder}` was made for other hosts: it has {known}; name another \
+         folder, or remove it"
+    )]
+    OtherSite {
+        /// The folder.
+        folder: String,
+        /// Its hosts.
+        known: String,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make the simulated hosts' certificates: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// The folder holds a world of the other kind of guests.
+    #[error(
+        "the simulated world in `{folder}` has {known} guests; name another folder, or remove it"
+    )]
+    OtherGuests {
+        /// The folder.
+        folder: String,
+        /// What they are.
+        known: &'static str,
+    },
+    /// There can be no real machines.
+    #[error(transparent)]
+    Containers(#[from] containers::Error),
+    /// The schema cannot be used.
+    #[error("cannot use the schema of Proxmox VE in `{file}`: {source}")]
+    Schema {
+        /// The file.
+        file: String,
+        /// What the system or the reader said.
+        source: io::Error,
+    },
+    /// What is beyond Proxmox could not be made.
+    #[error("cannot make the simulated network: {0}")]
+    Lab(io::Error),
+    /// A port could not be served.
+    #[error("cannot serve the simulated host `{host}`: {source}")]
+    Serve {
+        /// The host.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How clients reach the simulated site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// The Proxmox VE hosts, by node name.
+    pub hosts: BTreeMap<String, HostEndpoint>,
+    /// How many simulated seconds pass in a real one.
+    pub speed: f64,
+    /// An HTTP CONNECT proxy that leads to the guests.
+    pub proxy: SocketAddr,
+    /// Where each name server of the site is asked.
+    pub name_servers: BTreeMap<Ipv4Addr, SocketAddr>,
+    /// The files with which the site's etcd is reached, when it has one.
+    pub etcd: Option<EtcdPems>,
+    /// What to know of the machines where they are system containers.
+    #[serde(default)]
+    pub containers: Option<ContainerFacts>,
+    /// What a client's limits of time on connections, answers and commands are divided by: for peers
+    /// that are slow on purpose. The simulator never sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub haste: Option<f64>,
+}
+
+/// What to know of machines that are system containers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// The network namespace of the site's router, which every machine is reached from; a machine's
+    /// own has its VMID and its datacenter's name behind that: `k8sha-0a1b2c3d-1101-site`.
+    pub network: String,
+    /// Whether kubeadm, kubelet and kubectl on them are scripted stand-ins.
+    pub standin: bool,
+}
+
+/// How a Proxmox VE host is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostEndpoint {
+    /// Such as `https://127.0.0.1:40001`.
+    pub url: String,
+    /// SHA-256 of its certificate: upper-case hex with colons.
+    pub fingerprint: String,
+    /// An API token that may do everything: `USER@REALM!NAME=SECRET`.
+    pub token: String,
+    /// The password of `root@pam`.
+    pub root_password: String,
+    /// The CA's certificate, in PEM.
+    pub ca: String,
+}
+
+/// The files of an etcd client, in PEM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EtcdPems {
+    /// The CA's certificate.
+    pub ca: String,
+    /// The client's certificate.
+    pub cert: String,
+    /// The client's private key.
+    pub key: String,
+}
+
+/// A simulator that runs.
+pub struct Sim {
+    shared: Shared,
+    log: Arc<RequestLog>,
+    endpoints: Endpoints,
+    servers: JoinSet<()>,
+}
+
+impl Sim {
+    /// Starts a simulator: loads the folder's world if there is one, else makes one of the site.
+    ///
+    /// # Errors
+    /// When the folder, the certificates or the ports cannot be had, or when the folder's world is
+    /// of another site.
+    pub async fn start(site: Site, options: Options) -> Result<Sim, Error> {
+        let shown = options.folder.as_ref().map(|folder| folder.display().to_string());
+        let shown = shown.unwrap_or_default();
+        let schema = options.schema.as_ref().map(|file| {
+            let unusable = |source| Error::Schema { file: file.display().to_string(), source };
+            Schema::read(file).map(Arc::new).map_err(unusable)
+        });
+        let schema = schema.transpose()?;
+        let failed = |source| Error::Folder { folder: shown.clone(), source };
+        let store = Store::open(options.folder.clone()).map_err(failed)?;
+        let mut world = match store.load().map_err(failed)? {
+            Some(world) if world.containers != options.guests.are_containers() => {
+                let known = if world.containers { "container" } else { "scripted" };
+                return Err(Error::OtherGuests { folder: shown, known });
+            }
+            Some(mut world) if world.site.has_hosts_of(&site) => {
+                // Hosts and etcd stay as they were made; names and addresses are today's.
+                let Site { topology, cluster, hosts, etcd, .. } = world.site;
+                world.site = Site { topology, cluster, hosts, etcd, ..site };
+                world.lab.survey(&world.site);
+                world
+            }
+            Some(world) => {
+                let hosts: Vec<String> =
+                    world.site.hosts.into_iter().map(|host| host.name).collect();
+                return Err(Error::OtherSite { folder: shown, known: hosts.join(", ") });
+            }
+            None => new_world(site)?,
+        };
+        let log = RequestLog::open(options.folder.as_deref()).map_err(failed)?;
+        let faults = options
+            .faults
+            .iter()
+            .map(|fault| (fault.kind.name().to_owned(), fault.target.clone()))
+            .collect();
+        world.lab.set_faults(faults);
+        let containers = match &options.guests {
+            Guests::Scripted => None,
+            Guests::Containers(setup) => {
+                containers::check_faults(&options.faults)?;
+                let folder = options.folder.as_ref().map(|folder| folder.join("lab"));
+                let (site, lab, say) = (&world.site, &world.lab, options.say);
+                let start = || Containers::start(site, setup, folder.as_deref(), lab, say);
+                Some(Arc::new(tokio::task::block_in_place(start)?))
+            }
+        };
+        if let Some(containers) = &containers {
+            world.containers = true;
+            world.lab.inhabit(containers.clone());
+            let now = world.now;
+            pve::work::after_outage(&mut world, now, &store);
+        }
+        world.faults = Faults::new(options.faults);
+        world.pve.hold(&world.faults.targets(FaultKind::VmLocked));
+        store.save(&world);
+        let clock = Clock::new(world.now, options.speed);
+        let hosts: Vec<_> = world
+            .pve
+            .datacenters
+            .iter()
+            .flat_map(|dc| dc.hosts.iter().map(move |(name, host)| (dc, name, host)))
+            .map(|(dc, name, host)| {
+                let secret = dc.users.get(OPERATOR).and_then(|user| user.tokens.get(TOKEN));
+                let secret = secret.map(|token| token.secret.as_str()).unwrap_or_default();
+                let root = dc.users.get("root@pam").and_then(|root| root.password.clone());
+                let endpoint = HostEndpoint {
+                    url: String::new(),
+                    fingerprint: host.pair.fingerprint.clone(),
+                    token: format!("{OPERATOR}!{TOKEN}={secret}"),
+                    root_password: root.unwrap_or_default(),
+                    ca: dc.ca.cert.clone(),
+                };
+                (name.clone(), host.pair.clone(), endpoint)
+            })
+            .collect();
+        let shared = Shared::new(world, clock, store);
+        let log = Arc::new(log);
+        let mut servers = JoinSet::new();
+        let mut reached = BTreeMap::new();
+        for (place, (host, pair, mut endpoint)) in (0u16..).zip(hosts) {
+            let failed = |source| Error::Serve { host: host.clone(), source };
+            let port = options.port.map_or(0, |port| port.saturating_add(place));
+            let tls = server::tls(&pair).map_err(failed)?;
+            let (listener, address) = server::bind(port).await.map_err(failed)?;
+            endpoint.url = format!("https://{address}");
+            let (name, shared, log) = (host.clone(), shared.clone(), log.clone());
+            let server = Arc::new(Server { host: name, shared, log, schema: schema.clone() });
+            servers.spawn(server::serve(server, listener, tls));
+            reached.insert(host, endpoint);
+        }
+        if containers.is_some() {
+            // Real machines do not wait until a client looks: an order to one takes effect in time.
+            let world = shared.clone();
+            servers.spawn(async move {
+                let mut ticks = tokio::time::interval(LOOK);
+                loop {
+                    ticks.tick().await;
+                    world.pass();
+                }
+            });
+        }
+        let beyond = match &containers {
+            None => lab::serve(shared.clone()).await.map_err(Error::Lab)?,
+            Some(containers) => {
+                let lab = shared.look(|world| world.lab.clone());
+                containers::serve(containers, &lab).await.map_err(Error::Lab)?
+            }
+        };
+        let etcd =
+            beyond.etcd.map(|files| EtcdPems { ca: files.ca, cert: files.cert, key: files.key });
+        let endpoints = Endpoints {
+            hosts: reached,
+            speed: options.speed,
+            proxy: beyond.proxy,
+            name_servers: beyond.name_servers,
+            etcd,
+            containers: containers.map(|made| made.facts()),
+            haste: None,
+        };
+        Ok(Sim { shared, log, endpoints, servers })
+    }
+
+    /// How clients reach it.
+    pub fn endpoints(&self) -> Endpoints {
+        self.endpoints.clone()
+    }
+
+    /// The requests that reached the Proxmox VE hosts since the start.
+    pub fn requests(&self) -> Vec<Request> {
+        self.log.all()
+    }
+
+    /// The requests since the start that Proxmox's own schema does not allow.
+    pub fn violations(&self) -> Vec<Request> {
+        self.log.all().into_iter().filter(|request| request.violation.is_some()).collect()
+    }
+
+    /// SHA-256, in hex, over everything that users can see: VMs, volumes, pools, rights, the keys
+    /// in the site's etcd. The history of tasks, the clock and counters are not in it.
+    pub fn digest(&self) -> String {
+        self.shared.look(inspect::digest)
+    }
+
+    /// The door to its world.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Ends it: the ports are let go of, and the world is written down as it is.
+    pub async fn stop(mut self) {
+        self.servers.shutdown().await;
+    }
+}
+
+fn new_world(site: Site) -> Result<World, Error> {
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+    let seed: [u8; 16] = rand::random();
+    let seed: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let pve = Pve::new(&site, epoch, &seed)?;
+    let lab = Lab::new(&site, epoch).map_err(Error::Lab)?;
+    let (now, faults) = (SimTime::default(), Faults::default());
+    Ok(World { site, epoch, now, kept: now, pve, lab, faults, containers: false })
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        // What has become of the world since the last change was seen by a client: keep it.
+        self.shared.act(|_, _| ());
+        // Real machines end with it; their keepers are waited for.
+        let vacate = || self.shared.act(|world, _| world.lab.vacate());
+        // A runtime of one thread cannot be told that one of its threads waits.
+        let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        match flavor {
+            Ok(RuntimeFlavor::CurrentThread) | Err(_) => vacate(),
+            Ok(_) => tokio::task::block_in_place(vacate),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! Which path and method does what, with which parameters and which privileges.
+//!
+//! The table was written from Proxmox VE's public API description, not from what our client sends:
+//! a client that calls a wrong path must fail here.
+
+mod accounts;
+mod agent;
+mod cluster;
+mod console;
+mod copy;
+mod firewall;
+mod host;
+mod indexes;
+mod membership;
+mod migrate;
+mod nodes;
+mod password;
+mod pools;
+mod power;
+mod roles;
+mod sections;
+mod snapshots;
+mod storages;
+mod tasks;
+mod vms;
+
+pub use migrate::local_disks;
+pub use nodes::address;
+pub use snapshots::can_snapshot;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::access::Caller;
+use super::config::require;
+use super::multipart::Sent;
+use super::rules;
+use super::state::{Datacenter, Host};
+use super::task::Task;
+use super::wire::{Answer, Body, Failure, Params};
+use super::work::Work;
+use crate::store::Store;
+use crate::world::{SimTime, World};
+
+/// A request that was understood: who asks whom for what.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub caller: Caller,
+    /// The datacenter's place in the list.
+    pub dc: usize,
+    /// The node that was contacted.
+    pub via: String,
+    /// The node that the path names, or the contacted one.
+    pub node: String,
+    /// The parameters, those of the path among them.
+    pub params: Params,
+    /// When the handler was first asked.
+    pub first: SimTime,
+    /// Whether the handler had to wait and is asked again.
+    pub again: bool,
+    /// The file of an upload.
+    pub sent: Option<Sent>,
+}
+
+/// A call of the API.
+pub struct Call {
+    /// The method.
+    pub method: &'static str,
+    /// The path, with `{names}` for its parameters.
+    pub path: &'static str,
+    /// Who may call it.
+    pub permit: Permit,
+    /// What it does.
+    pub run: Run,
+}
+
+/// Who may call.
+#[derive(Clone, Copy)]
+pub enum Permit {
+    /// Anybody, without a login.
+    Anyone,
+    /// Any user; the handler filters or checks.
+    User,
+    /// Who has one of the privileges at the path.
+    One(&'static str, &'static [&'static str]),
+    /// Whom the function lets.
+    Check(fn(&World, &Ask) -> Result<(), Failure>),
+}
+
+/// A handler.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// It only looks.
+    Read(fn(&World, &Ask) -> Answer),
+    /// It shows some of a list, and says how many there are.
+    List(fn(&World, &Ask) -> Result<Body, Failure>),
+    /// It shows which parts there are, under this key; without a key an empty list.
+    Index(&'static str, &'static [&'static str]),
+    /// It changes the world.
+    Write(fn(&mut World, &Store, &Ask) -> Answer),
+}
+
+const TABLES: [&[Call]; 20] = [
+    accounts::CALLS,
+    agent::CALLS,
+    cluster::CALLS,
+    console::CALLS,
+    copy::CALLS,
+    firewall::CALLS,
+    host::CALLS,
+    indexes::CALLS,
+    membership::CALLS,
+    migrate::CALLS,
+    nodes::CALLS,
+    password::CALLS,
+    pools::CALLS,
+    power::CALLS,
+    roles::CALLS,
+    sections::CALLS,
+    snapshots::CALLS,
+    storages::CALLS,
+    tasks::CALLS,
+    vms::CALLS,
+];
+
+/// Finds a call, and adds the parameters of its path to `params`.
+pub fn find(method: &str, path: &str, params: &mut Params) -> Option<&'static Call> {
+    // The whole path is decoded before it is taken apart: a `%2F` is a slash.
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let calls = TABLES.iter().flat_map(|table| table.iter());
+    for call in calls.filter(|call| call.method == method) {
+        if let Some(found) = matches(call.path, &path) {
+            for (name, value) in found {
+                params.set(name, &value);
+            }
+            return Some(call);
+        }
+    }
+    None
+}
+
+fn matches(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    for piece in pattern.split('/').filter(|piece| !piece.is_empty()) {
+        let name = piece.strip_prefix('{').and_then(|piece| piece.strip_suffix('}'));
+        match name {
+            // A volume's name may have slashes in it, and is always last.
+            Some("volume") => {
+                let rest: Vec<_> = parts.by_ref().map(str::to_owned).collect();
+                if rest.is_empty() {
+                    return None;
+                }
+                found.push(("volume", rest.join("/")));
+            }
+            Some(name) => {
+                let value = parts.next()?.to_owned();
+                if name == "tokenid" && !is_token_id(&value) {
+                    return None;
+                }
+                found.push((name, value));
+            }
+            None if parts.next()? == piece => {}
+            None => return None,
+        }
+    }
+    parts.next().is_none().then_some(found)
+}
+
+/// What is no token's name is no path either.
+fn is_token_id(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good)
+}
+
+impl Call {
+    /// Checks who asks.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn permit(&self, world: &World, ask: &Ask) -> Result<(), Failure> {
+        match self.permit {
+            Permit::Anyone | Permit::User => Ok(()),
+            Permit::One(path, privileges) => ask.require(world, &ask.fill(path), privileges),
+            Permit::Check(check) => check(world, ask),
+        }
+    }
+
+    /// Checks with what.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check(&self, ask: &mut Ask) -> Result<(), Failure> {
+        rules::check(self.method, self.path, &mut ask.params)?;
+        let named = ROOT_ONLY.iter().filter(|(end, _)| self.path.ends_with(end));
+        let mut names = named.flat_map(|(_, names)| names.iter()).filter(|_| !ask.caller.is_root());
+        match names.find(|name| ask.params.text(name).is_some_and(|text| !matches!(text, "" | "0")))
+        {
+            Some(name) => Err(Failure::parameter(name, "Only root may use this option.")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Ask {
+    /// The datacenter.
+    pub fn dc<'a>(&self, world: &'a World) -> &'a Datacenter {
+        &world.pve.datacenters[self.dc]
+    }
+
+    /// The datacenter, to change.
+    pub fn dc_mut<'a>(&self, world: &'a mut World) -> &'a mut Datacenter {
+        &mut world.pve.datacenters[self.dc]
+    }
+
+    /// The VMID of the path.
+    pub fn vmid(&self) -> u32 {
+        self.params.vmid("vmid").unwrap_or_default()
+    }
+
+    /// A text parameter; empty when it is not there.
+    pub fn text(&self, name: &str) -> &str {
+        self.params.text(name).unwrap_or_default()
+    }
+
+    /// Whether the caller has one of these privileges at a path.
+    pub fn may(&self, world: &World, path: &str, privileges: &[&str]) -> bool {
+        super::access::any(self.dc(world), &self.caller, path, privileges)
+    }
+
+    /// Checks that the caller has one of these privileges at a path.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require(&self, world: &World, path: &str, privileges: &[&str]) -> Result<(), Failure> {
+        require(self.dc(world), &self.caller, path, privileges)
+    }
+
+    /// Checks that the cluster has quorum.
+    ///
+    /// # Errors
+    /// 500 in the words of pve-cluster src/PVE/Cluster.pm.
+    pub fn quorum(&self, world: &World) -> Result<(), Failure> {
+        if !world.is_quorate(&self.via) || !world.is_quorate(&self.node) {
+            return Err(Failure::die("cluster not ready - no quorum?"));
+        }
+        Ok(())
+    }
+
+    /// Checks that a shared file of the cluster can be written.
+    ///
+    /// # Errors
+    /// 500, after the time that the lock is waited for.
+    pub fn can_write(&self, world: &World, file: &str) -> Result<(), Failure> {
+        let text = format!("cfs-lock 'file-{file}' error: no quorum!");
+        let late = Failure::Late(super::pace::QUORUM_WAIT, Box::new(Failure::Die(text)));
+        self.quorum(world).map_err(|_| late)
+    }
+
+    /// Starts a task on the node of the path, and answers with its UPID.
+    pub fn spawn(&self, world: &mut World, kind: &str, id: &str, work: Work) -> Answer {
+        self.quorum(world)?;
+        Ok(self.spawn_on(world, &self.node, kind, id, work))
+    }
+
+    /// Starts a task on a node.
+    pub fn spawn_on(
+        &self,
+        world: &mut World,
+        host: &str,
+        kind: &str,
+        id: &str,
+        work: Work,
+    ) -> Value {
+        let begin = (world.now, world.unix());
+        let dc = self.dc_mut(world);
+        let pid = dc.hosts.get_mut(host).map_or(0, Host::take_pid);
+        let task = Task::new(host, kind, id, &self.caller, pid, begin, work);
+        let upid = json!(task.upid);
+        // Proxmox too forgets old tasks.
+        if dc.tasks.len() >= TASKS_KEPT
+            && let Some(old) = dc.tasks.iter().position(|task| task.next.is_none())
+        {
+            dc.tasks.remove(old);
+        }
+        dc.tasks.push(task);
+        upid
+    }
+
+    fn fill(&self, path: &str) -> String {
+        let parts = path.split('/').map(|part| {
+            let name = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
+            name.map_or(part, |name| self.text(name)).to_owned()
+        });
+        parts.collect::<Vec<_>>().join("/")
+    }
+}
+
+/// Parameters that are for `root@pam` itself, by how the path ends.
+const ROOT_ONLY: [(&str, &[&str]); 6] = [
+    ("", &["skiplock"]),
+    ("/migrate", &["force", "migration_network", "migration_type"]),
+    (
+        "/status/start",
+        &[
+            "force-cpu",
+            "migratedfrom",
+            "migration_network",
+            "migration_type",
+            "stateuri",
+            "targetstorage",
+        ],
+    ),
+    ("/status/stop", &["keepActive", "migratedfrom"]),
+    ("/status/shutdown", &["keepActive"]),
+    ("/status/resume", &["nocheck"]),
+];
+
+/// As long as a SHA-1, which it is on the real host.
+pub fn digest_of(text: &str) -> String {
+    Sha256::digest(text).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How many tasks a datacenter remembers.
+const TASKS_KEPT: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_matched_whole_and_decoded() {
+        let mut params = Params::default();
+        let call =
+            find("DELETE", "/nodes/pve1/storage/local/content/local%3Aiso%2Fa.iso", &mut params);
+        assert!(call.is_some());
+        assert_eq!(params.text("volume"), Some("local:iso/a.iso"));
+        let mut params = Params::default();
+        assert!(
+            find("DELETE", "/nodes/pve1/storage/local/content/iso/a.iso", &mut params).is_some()
+        );
+        assert_eq!(params.text("volume"), Some("iso/a.iso"));
+        assert!(find("POST", "/version", &mut params).is_none());
+        assert!(find("GET", "/nodes/pve1/qemu/100/config/more", &mut params).is_none());
+    }
+
+    #[test]
+    fn every_call_has_rules() {
+        let calls = TABLES.iter().flat_map(|table| table.iter());
+        let lost: Vec<_> = calls
+            .map(|call| (call.method, call.path))
+            .filter(|(method, path)| !rules::knows(method, path))
+            .collect();
+        assert_eq!(lost, []);
+    }
+
+    #[test]
+    fn no_two_calls_have_the_same_method_and_path() {
+        let mut all: Vec<_> =
+            TABLES.iter().flat_map(|t| t.iter()).map(|c| (c.method, c.path)).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

@@ -1,0 +1,81 @@
+//! The simulated internet: what the addresses give that a host is told to download from.
+//!
+//! - Names under `.invalid` have no address (RFC 2606).
+//! - Web servers listen on the ports 80, 443 and 8000 to 8999; every other port refuses.
+//! - A file whose name ends in `.img` or `.qcow2` is a cloud image, over `https` alone. It has the
+//!   checksum that is asked for: the images of next year are not known yet.
+//! - A file whose name ends in `.iso` is [`ISO_BYTES`] of zeros, and has the checksum of these.
+//! - Whatever is called `404`, and every other file, is not there.
+
+use percent_encoding::percent_decode_str;
+
+/// The length of every ISO image, in bytes.
+pub const ISO_BYTES: usize = 400 * 1024;
+
+/// What an address gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The name (that it names) has no address.
+    NoName(String),
+    /// Nothing listens at the place (that it names, as `HOST:PORT`).
+    Refused(String),
+    /// The server at the place has no such file.
+    Missing(String),
+    /// The server at the place has a cloud image.
+    Image(String),
+    /// The server at the place has an ISO image.
+    Iso(String),
+}
+
+/// Goes to an `http` or `https` address.
+pub fn visit(url: &str) -> Found {
+    let (secure, rest) = match url.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, url.strip_prefix("http://").unwrap_or(url)),
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let place = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match place.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, port),
+        _ => (place, if secure { 443 } else { 80 }),
+    };
+    if host.ends_with(".invalid") {
+        return Found::NoName(host.to_owned());
+    }
+    let place = format!("{host}:{port}");
+    if !matches!(port, 80u16 | 443 | 8000..=8999) {
+        return Found::Refused(place);
+    }
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    match name.rsplit_once('.') {
+        Some(("404", _)) => Found::Missing(place),
+        Some((_, "img" | "qcow2")) if secure => Found::Image(place),
+        Some((_, "iso")) => Found::Iso(place),
+        _ => Found::Missing(place),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gives_a_file_or_the_reason_why_not() {
+        let at = |place: &str| place.to_owned();
+        let ubuntu = "https://cloud-images.ubuntu.com/releases/jammy/jammy-cloudimg-amd64.img";
+        for (url, found) in [
+            (ubuntu, Found::Image(at("cloud-images.ubuntu.com:443"))),
+            ("https://u:p@mirror/a.qcow2?x=.iso#y", Found::Image(at("mirror:443"))),
+            ("http://mirror/a.qcow2", Found::Missing(at("mirror:80"))),
+            ("http://127.0.0.1:8099/ok.iso", Found::Iso(at("127.0.0.1:8099"))),
+            ("http://127.0.0.1:8099/404.iso", Found::Missing(at("127.0.0.1:8099"))),
+            ("http://127.0.0.1:9/x.iso", Found::Refused(at("127.0.0.1:9"))),
+            ("https://images.invalid/a.img", Found::NoName(at("images.invalid"))),
+            ("https://mirror", Found::Missing(at("mirror:443"))),
+        ] {
+            assert_eq!(visit(url), found, "{url}");
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! What a Proxmox VE datacenter is made of, as plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::drive::{self, Drive, Layout};
+use super::task::Task;
+use super::tls::Pair;
+use crate::world::SimTime;
+
+/// One Proxmox VE cluster, or one standalone host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Datacenter {
+    /// The cluster's name, or the host's.
+    pub name: String,
+    /// Whether it is a cluster.
+    pub clustered: bool,
+    /// Its nodes by name.
+    pub hosts: BTreeMap<String, Host>,
+    /// Its storages (`storage.cfg`) by id.
+    pub storages: BTreeMap<String, Storage>,
+    /// Everything that lies on its storages.
+    pub volumes: Vec<Volume>,
+    /// Its VMs by VMID.
+    pub vms: BTreeMap<u32, Vm>,
+    /// Its users by `name@realm`.
+    pub users: BTreeMap<String, User>,
+    /// The roles that an administrator made, with their privileges.
+    pub roles: BTreeMap<String, BTreeSet<String>>,
+    /// Who may do what where.
+    pub acl: Vec<Grant>,
+    /// Its pools by id.
+    pub pools: BTreeMap<String, Pool>,
+    /// Its tasks, oldest first.
+    pub tasks: Vec<Task>,
+    /// Who holds which lock file.
+    pub locks: Vec<Lock>,
+    /// The CA's certificate.
+    pub ca: Pair,
+    /// What tickets are signed with.
+    pub ticket_key: String,
+}
+
+/// A node of Proxmox VE.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Host {
+    /// Its place in the cluster, from 1.
+    pub number: u32,
+    /// Whether it is switched on.
+    pub online: bool,
+    /// Its bridges.
+    pub bridges: Vec<String>,
+    /// Physical memory in MiB.
+    pub memory_mib: u64,
+    /// Logical CPUs.
+    pub cpus: u32,
+    /// Its certificate.
+    pub pair: Pair,
+    /// The process id of its next task.
+    pub next_pid: u32,
+}
+
+/// A section of `storage.cfg`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Storage {
+    /// Proxmox's storage type.
+    pub kind: String,
+    /// The content types that it may hold.
+    pub content: Vec<String>,
+    /// The folder that the caller named for it.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Whether every node sees the same contents.
+    pub shared: bool,
+    /// Whether it is switched off.
+    pub disabled: bool,
+    /// Its size in bytes on each node that has it.
+    pub size: BTreeMap<String, u64>,
+}
+
+/// A file or a disk on a storage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its id, such as `local-lvm:vm-101-disk-0`.
+    pub volid: String,
+    /// Its storage.
+    pub storage: String,
+    /// The node on which it lies; `None` on a shared storage.
+    pub host: Option<String>,
+    /// `images`, `iso`, `import` or `vztmpl`.
+    pub content: String,
+    /// `raw`, `qcow2`, `iso` ...
+    pub format: String,
+    /// Its size in bytes, as a guest sees it.
+    pub size: u64,
+    /// The size in bytes of the disk inside, for a file that is an image of one.
+    #[serde(default)]
+    pub disk: Option<u64>,
+    /// Unix time of its making.
+    pub ctime: i64,
+    /// The VM that owns it.
+    pub vmid: Option<u32>,
+    /// The base volume of a linked clone, by its id.
+    pub parent: Option<String>,
+    /// What is in it ([`crate::store::Store::blob`]), for uploads.
+    pub blob: Option<String>,
+    /// The SHA-256 of its contents, for files that were fetched or sent with one.
+    pub sha256: Option<String>,
+    /// Whether an operating system is on it: it is a cloud image, or descends from one.
+    pub system: bool,
+}
+
+/// A VM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Vm {
+    /// The node on which it is.
+    pub host: String,
+    /// Its options as its configuration file has them.
+    pub config: BTreeMap<String, String>,
+    /// Changes that wait for the next start; `None` deletes the option.
+    pub pending: BTreeMap<String, Option<String>>,
+    /// What locks its configuration, such as `clone`.
+    pub lock: Option<String>,
+    /// Whether that lock is an injected fault's.
+    #[serde(default)]
+    pub held: bool,
+    /// When it was switched on, if it runs.
+    pub running: Option<SimTime>,
+    /// What QEMU does instead of running while it is switched on, such as `paused`.
+    #[serde(default)]
+    pub halted: Option<String>,
+    /// When it was last switched off.
+    pub stopped: Option<SimTime>,
+    /// What `pvestatd` last said of it.
+    pub reported: Option<String>,
+    /// Its snapshots by name.
+    #[serde(default)]
+    pub snapshots: BTreeMap<String, Snapshot>,
+    /// What its guest's agent ran.
+    #[serde(default)]
+    pub processes: Processes,
+}
+
+/// The processes that a guest's agent ran.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Processes {
+    /// How many there were since the VM was switched on.
+    pub count: u32,
+    /// What those have said that ended, by process id, until their status is asked for.
+    pub ended: BTreeMap<i64, String>,
+}
+
+/// A snapshot of a VM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The VM's options at that time.
+    pub config: BTreeMap<String, String>,
+    /// Unix time of its taking.
+    pub time: i64,
+    /// A remark.
+    pub description: String,
+    /// The snapshot before it.
+    pub parent: Option<String>,
+}
+
+/// A user of the datacenter.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct User {
+    /// Whether the account may be used.
+    pub enable: bool,
+    /// Unix time after which it may not; 0 never.
+    pub expire: i64,
+    /// A remark.
+    pub comment: Option<String>,
+    /// `email`, `firstname`, `lastname` and `keys`, where they were given.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
+    /// The password, when there is one.
+    pub password: Option<String>,
+    /// API tokens by their own name.
+    pub tokens: BTreeMap<String, Token>,
+}
+
+/// An API token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// The secret half.
+    pub secret: String,
+    /// Whether it has only the privileges granted to itself.
+    pub privsep: bool,
+    /// Unix time after which it is no good; 0 never.
+    pub expire: i64,
+    /// A remark.
+    pub comment: Option<String>,
+}
+
+/// A line of the access control list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Where, such as `/vms/100`.
+    pub path: String,
+    /// A user (`name@realm`) or a token (`name@realm!token`).
+    pub who: String,
+    /// The role granted.
+    pub role: String,
+    /// Whether it holds below the path too.
+    pub propagate: bool,
+}
+
+/// A pool of VMs and storages.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Pool {
+    /// A remark.
+    pub comment: Option<String>,
+    /// Its VMs.
+    pub vms: BTreeSet<u32>,
+    /// Its storages.
+    pub storages: BTreeSet<String>,
+}
+
+/// A lock file that a task holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lock {
+    /// The file, with the node in front: each node has its own.
+    pub file: String,
+    /// Whether others may share it.
+    pub shared: bool,
+    /// The UPID of the task that holds it.
+    pub owner: String,
+    /// When it is let go at the latest; `None`: when the task ends.
+    pub until: Option<SimTime>,
+}
+
+impl Datacenter {
+    /// What identifies one of its VMs in the whole site: `vmid@datacenter`.
+    pub fn key(&self, vmid: u32) -> String {
+        format!("{vmid}@{}", self.name)
+    }
+
+    /// A VM on a node.
+    pub fn vm_on(&self, host: &str, vmid: u32) -> Option<&Vm> {
+        self.vms.get(&vmid).filter(|vm| vm.host == host)
+    }
+
+    /// A VM on a node, to change.
+    pub fn vm_on_mut(&mut self, host: &str, vmid: u32) -> Option<&mut Vm> {
+        self.vms.get_mut(&vmid).filter(|vm| vm.host == host)
+    }
+
+    /// A volume as a node sees it.
+    pub fn volume(&self, host: &str, volid: &str) -> Option<&Volume> {
+        self.volumes.iter().find(|volume| volume.volid == volid && volume.seen_from(host))
+    }
+
+    /// A volume as a node sees it, to change.
+    pub fn volume_mut(&mut self, host: &str, volid: &str) -> Option<&mut Volume> {
+        self.volumes.iter_mut().find(|volume| volume.volid == volid && volume.seen_from(host))
+    }
+
+    /// A storage that a node has.
+    pub fn storage_on(&self, host: &str, id: &str) -> Option<&Storage> {
+        self.storages.get(id).filter(|storage| storage.size.contains_key(host))
+    }
+
+    /// Bytes that lie on a storage, as a node sees it. Linked clones and thin disks take what was
+    /// written: about a third.
+    pub fn used(&self, host: &str, storage: &str) -> u64 {
+        let on_it = |volume: &&Volume| volume.storage == storage && volume.seen_from(host);
+        self.volumes.iter().filter(on_it).map(Volume::used).sum()
+    }
+
+    /// The path of a volume on its node, for texts that name it.
+    pub fn path(&self, storage: &str, volid: &str) -> String {
+        let path = volid.split_once(':').map_or(volid, |(_, path)| path);
+        let section = self.storages.get(storage);
+        match section.map_or(Layout::Files, |section| Layout::of(&section.kind)) {
+            Layout::Files => drive::file_path(&self.root(storage), path),
+            Layout::Thin | Layout::Thick => format!("/dev/pve/{path}"),
+            Layout::Tree => format!("/dev/zvol/{storage}/{path}"),
+        }
+    }
+
+    /// The folder of a storage of files.
+    pub fn root(&self, storage: &str) -> String {
+        match self.storages.get(storage).and_then(|section| section.path.clone()) {
+            Some(path) => path,
+            None if storage == "local" => "/var/lib/vz".to_owned(),
+            None => format!("/mnt/pve/{storage}"),
+        }
+    }
+
+    /// The pool that a VM is in.
+    pub fn pool_of(&self, vmid: u32) -> Option<&str> {
+        self.pools.iter().find(|(_, pool)| pool.vms.contains(&vmid)).map(|(id, _)| id.as_str())
+    }
+
+    /// A volume that has this one as its base.
+    pub fn child_of(&self, host: &str, volid: &str) -> Option<&Volume> {
+        let base = |volume: &&Volume| volume.parent.as_deref() == Some(volid);
+        self.volumes.iter().filter(|volume| volume.seen_from(host)).find(base)
+    }
+
+    /// Takes a volume away.
+    pub fn remove_volume(&mut self, host: &str, volid: &str) {
+        self.volumes.retain(|volume| !(volume.volid == volid && volume.seen_from(host)));
+    }
+}
+
+impl Volume {
+    /// Whether a node sees it.
+    pub fn seen_from(&self, host: &str) -> bool {
+        self.host.as_deref().is_none_or(|on| on == host)
+    }
+
+    /// Bytes that it takes.
+    pub fn used(&self) -> u64 {
+        if self.content == "images" && self.format != "raw" || self.parent.is_some() {
+            self.size / 3
+        } else {
+            self.size
+        }
+    }
+}
+
+impl Vm {
+    /// A VM without options.
+    pub fn new(host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            config: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            lock: None,
+            held: false,
+            running: None,
+            halted: None,
+            stopped: None,
+            reported: None,
+            snapshots: BTreeMap::new(),
+            processes: Processes::default(),
+        }
+    }
+
+    /// Its name, or what Proxmox shows when it has none.
+    pub fn name(&self, vmid: u32) -> String {
+        self.config.get("name").cloned().unwrap_or_else(|| format!("VM {vmid}"))
+    }
+
+    /// Whether it is a template.
+    pub fn is_template(&self) -> bool {
+        self.config.get("template").is_some_and(|flag| flag == "1")
+    }
+
+    /// Its drives, by option name.
+    pub fn drives(&self) -> impl Iterator<Item = (&str, Drive)> {
+        let drives = self.config.iter().filter(|(key, _)| drive::is_drive(key));
+        drives.map(|(key, value)| (key.as_str(), Drive::parse(value)))
+    }
+
+    /// Whether it is switched on and paused.
+    pub fn is_paused(&self) -> bool {
+        self.running.is_some() && self.halted.as_deref() == Some("paused")
+    }
+
+    /// Lets the changes that wait for the VM's end take effect: it has ended, or starts again.
+    /// A disk that goes so is kept as an unused one.
+    pub fn settle(&mut self) {
+        self.halted = None;
+        for (option, value) in std::mem::take(&mut self.pending) {
+            match value {
+                Some(value) => drop(self.config.insert(option, value)),
+                None => {
+                    let old = self.config.remove(&option);
+                    if let Some(disk) = old.filter(|_| drive::is_drive(&option)) {
+                        self.keep_unused(&Drive::parse(&disk));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps a disk that was taken out of its drive, unless it is no disk of its own.
+    pub fn keep_unused(&mut self, old: &Drive) {
+        if old.is_cdrom() || old.is_cloudinit() || !old.volume.contains(':') {
+            return;
+        }
+        let there = self.drives().any(|(_, drive)| drive.volume == old.volume)
+            || self.config.iter().any(|(k, v)| k.starts_with("unused") && *v == old.volume);
+        let free =
+            (0..256).map(|n| format!("unused{n}")).find(|key| !self.config.contains_key(key));
+        if let Some(key) = free.filter(|_| !there) {
+            self.config.insert(key, old.volume.clone());
+        }
+    }
+
+    /// Whether a snapshot names a volume.
+    pub fn in_snapshot(&self, volid: &str) -> bool {
+        let named = |value: &String| Drive::parse(value).volume == volid;
+        self.snapshots.values().any(|snapshot| snapshot.config.values().any(named))
+    }
+
+    /// The digest of its configuration, which a change may name to be refused when it is stale.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.lock.as_deref().unwrap_or_default());
+        for (key, value) in &self.config {
+            hash.update(format!("{key}: {value}\n"));
+        }
+        for (key, value) in &self.pending {
+            hash.update(format!("[{key}: {value:?}]\n"));
+        }
+        for (name, snapshot) in &self.snapshots {
+            hash.update(format!("[{name}] {} {snapshot:?}\n", snapshot.time));
+        }
+        // As long as the real one, which is a SHA-1.
+        hash.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// `running` or `stopped`.
+    pub fn status(&self) -> &'static str {
+        if self.running.is_some() { "running" } else { "stopped" }
+    }
+
+    /// A whole number among its options.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.config.get(key)?.split(',').next()?.trim_start_matches("current=").parse().ok()
+    }
+
+    /// Its virtual CPUs.
+    pub fn vcpus(&self) -> u32 {
+        let cores = self.number("cores").unwrap_or(1) * self.number("sockets").unwrap_or(1);
+        u32::try_from(cores).unwrap_or(u32::MAX)
+    }
+
+    /// Its memory in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        self.number("memory").unwrap_or(512)
+    }
+
+    /// Whether the guest agent's device is on.
+    pub fn agent(&self) -> bool {
+        let on = |word: &str| matches!(word, "1" | "enabled=1" | "on" | "yes" | "true");
+        self.config.get("agent").is_some_and(|agent| agent.split(',').any(on))
+    }
+
+    /// The option name of the drive it boots from first that is a disk.
+    pub fn boot_disk(&self) -> Option<(String, Drive)> {
+        let order = self.config.get("boot").and_then(|boot| boot.strip_prefix("order="));
+        let disk = |key: &str| {
+            let drive = Drive::parse(self.config.get(key)?);
+            (!drive.is_cdrom()).then(|| (key.to_owned(), drive))
+        };
+        match order {
+            Some(order) => order.split(';').filter(|key| drive::is_drive(key)).find_map(disk),
+            None => self.config.keys().filter(|key| drive::is_drive(key)).find_map(|key| disk(key)),
+        }
+    }
+}

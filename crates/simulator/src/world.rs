@@ -1,0 +1,268 @@
+//! The simulated world's state, its clock, and the one door to both.
+//!
+//! The state is plain data. Whatever takes time (a task, a boot, a `kubeadm init`) is stored with
+//! the instant at which it ends and takes effect when a client looks after that instant
+//! ([`World::advance`]). So a world that was put away in the middle of something goes on where it
+//! was, and the same requests at the same instants give the same world.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::faults::{FaultKind, Faults};
+use super::lab::Lab;
+use super::pve::Pve;
+use super::site::Site;
+use super::store::Store;
+
+/// After how much real time a world that is only looked at is written down again.
+const KEEP_AFTER: Duration = Duration::from_millis(250);
+
+/// Milliseconds of simulated time since the world was made.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SimTime(pub u64);
+
+impl SimTime {
+    /// This instant plus a simulated duration.
+    pub fn after(self, seconds: f64) -> SimTime {
+        SimTime(self.0 + (seconds * 1000.0).round() as u64)
+    }
+
+    /// Seconds since the world was made.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+}
+
+/// Everything that is simulated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct World {
+    /// What the site was described as.
+    pub site: Site,
+    /// The Unix time, in seconds, at which the world was made: what its machines' clocks start at.
+    pub epoch: i64,
+    /// The latest instant at which a client looked.
+    pub now: SimTime,
+    /// When it was last written down.
+    #[serde(skip)]
+    pub kept: SimTime,
+    /// The Proxmox VE side: hosts, VMs, storages, users, tasks.
+    pub pve: Pve,
+    /// Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
+    pub lab: Lab,
+    /// The faults that are armed. They belong to one start of the simulator.
+    #[serde(default)]
+    pub faults: Faults,
+    /// Whether its machines are system containers.
+    #[serde(default)]
+    pub containers: bool,
+}
+
+/// Real time turned into simulated time.
+///
+/// With an infinite speed no real time counts: simulated time stands still until a task sleeps,
+/// which takes it forward at once, or [`Clock::skip_to`] is called. Then what happens depends on
+/// nothing but what is asked.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    started: Instant,
+    from: SimTime,
+    speed: f64,
+    skipped: Arc<AtomicU64>,
+}
+
+impl Clock {
+    /// A clock that shows `from` now and runs `speed` times as fast as the real one.
+    pub fn new(from: SimTime, speed: f64) -> Self {
+        Self { started: Instant::now(), from, speed, skipped: Arc::default() }
+    }
+
+    /// The simulated instant.
+    pub fn now(&self) -> SimTime {
+        let skipped = SimTime(self.from.0 + self.skipped.load(Ordering::Relaxed));
+        if self.speed.is_infinite() {
+            return skipped;
+        }
+        skipped.after(self.started.elapsed().as_secs_f64() * self.speed)
+    }
+
+    /// Takes the clock forward to an instant, unless it is past it.
+    pub fn skip_to(&self, at: SimTime) {
+        let missing = at.0.saturating_sub(self.now().0);
+        self.skipped.fetch_add(missing, Ordering::Relaxed);
+    }
+
+    /// Waits until a simulated instant.
+    pub async fn sleep_until(&self, at: SimTime) {
+        tokio::time::sleep(self.until(at)).await;
+        if self.speed.is_infinite() {
+            self.skip_to(at);
+        }
+    }
+
+    /// Waits for so many simulated seconds.
+    pub async fn sleep(&self, seconds: f64) {
+        self.sleep_until(self.now().after(seconds)).await;
+    }
+
+    /// How long to wait, in real time, until a simulated instant.
+    pub fn until(&self, at: SimTime) -> Duration {
+        let left = at.seconds() - self.now().seconds();
+        Duration::from_secs_f64((left / self.speed).max(0.0))
+    }
+
+    /// How long a simulated duration lasts in real time.
+    pub fn real(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64((seconds / self.speed).max(0.0))
+    }
+}
+
+/// The one door to a world: every server of the simulator holds a copy of it.
+#[derive(Clone)]
+pub struct Shared {
+    world: Arc<Mutex<World>>,
+    /// The world's clock.
+    pub clock: Clock,
+    /// Where the world and its large objects are kept.
+    pub store: Arc<Store>,
+}
+
+impl Shared {
+    /// Opens the door to a world.
+    pub fn new(world: World, clock: Clock, store: Store) -> Self {
+        Self { world: Arc::new(Mutex::new(world)), clock, store: Arc::new(store) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        // A panic in one request must not take the world from the others.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the world as it is now.
+    pub fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        let mut world = self.lock();
+        let now = self.clock.now();
+        world.advance(now, &self.store);
+        // Who is killed must not find the world much younger than they have seen it.
+        let unkept = now.seconds() - world.kept.seconds();
+        if self.clock.real(unkept) > KEEP_AFTER {
+            world.kept = now;
+            self.store.save(&world);
+        }
+        look(&world)
+    }
+
+    /// Lets what is due take effect. It is not written down: no client has seen it yet.
+    pub fn pass(&self) {
+        self.lock().advance(self.clock.now(), &self.store);
+    }
+
+    /// Changes the world and writes it down before anybody is told.
+    pub fn act<R>(&self, act: impl FnOnce(&mut World, &Store) -> R) -> R {
+        let mut world = self.lock();
+        let now = self.clock.now();
+        world.advance(now, &self.store);
+        let result = act(&mut world, &self.store);
+        world.kept = now;
+        self.store.save(&world);
+        result
+    }
+}
+
+impl World {
+    /// Whether a Proxmox VE host is switched on.
+    pub fn is_online(&self, host: &str) -> bool {
+        let dc = self.pve.home(host).map(|dc| &self.pve.datacenters[dc]);
+        let on = dc.and_then(|dc| dc.hosts.get(host)).is_some_and(|host| host.online);
+        on && !self.faults.active(FaultKind::HostDown, host)
+    }
+
+    /// Whether a Proxmox VE host may write: its cluster has more than half of its members.
+    pub fn is_quorate(&self, host: &str) -> bool {
+        if self.faults.active(FaultKind::NoQuorum, host) {
+            return false;
+        }
+        let Some(dc) = self.pve.home(host).map(|dc| &self.pve.datacenters[dc]) else { return true };
+        let down = dc.hosts.keys().filter(|host| self.faults.active(FaultKind::HostDown, host));
+        !dc.clustered || down.count() * 2 < dc.hosts.len()
+    }
+
+    /// Lets everything take effect that ends by `now`.
+    pub fn advance(&mut self, now: SimTime, store: &Store) {
+        if now > self.now {
+            self.now = now;
+        }
+        let now = self.now;
+        // Tasks first: a VM that a task starts boots from that task's end on.
+        Pve::advance(self, now, store);
+        self.lab.advance(now);
+    }
+
+    /// The Unix time, in seconds, that the world's machines show.
+    pub fn unix(&self) -> i64 {
+        self.epoch + (self.now.0 / 1000) as i64
+    }
+}
+
+/// What a VM shows a guest when it is switched on. Made by the Proxmox side, used by the lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Identifies the VM in the whole site: `vmid@datacenter`.
+    pub key: String,
+    /// The VMID.
+    pub vmid: u32,
+    /// Its Proxmox node, such as `pve1`.
+    pub host: String,
+    /// The VM's name in Proxmox.
+    pub name: String,
+    /// Virtual CPUs.
+    pub vcpu: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// The boot disk's size in GiB; `None` when there is no disk to boot from.
+    pub disk_gib: Option<f64>,
+    /// Whether the boot disk holds an operating system (it comes from an imported image).
+    pub bootable: bool,
+    /// Network cards: (MAC address, bridge, VLAN tag).
+    pub nics: Vec<(String, String, Option<u16>)>,
+    /// The blob ids ([`Store::blob`]) of the ISO images in its CD-ROM drives, in the order in which
+    /// the guest finds them.
+    pub cdroms: Vec<String>,
+    /// The documents of the drive that Proxmox VE makes for cloud-init, if there is one, and how many
+    /// of `cdroms` the guest finds before it.
+    #[serde(default)]
+    pub cloudinit: Option<(usize, BTreeMap<String, String>)>,
+    /// The UUID in its firmware (`smbios1`).
+    #[serde(default)]
+    pub uuid: String,
+    /// Whether the guest agent's device is there.
+    pub agent: bool,
+}
+
+/// A folder for a world, or `None` for a world that lives in memory.
+pub type Folder = Option<PathBuf>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clock_of_infinite_speed_is_moved_by_nothing_but_sleeping_and_skipping() {
+        let clock = Clock::new(SimTime(500), f64::INFINITY);
+        tokio::task::yield_now().await;
+        assert_eq!(clock.now(), SimTime(500));
+        clock.sleep(3.0).await;
+        assert_eq!(clock.clone().now(), SimTime(3_500));
+        clock.skip_to(SimTime(10_000));
+        clock.skip_to(SimTime(4_000));
+        clock.sleep_until(SimTime(9_000)).await;
+        assert_eq!(clock.now(), SimTime(10_000));
+    }
+}

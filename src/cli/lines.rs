@@ -1,0 +1,79 @@
+//! What became of each step and each node, as lines of the report.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::{Cluster, Role};
+use crate::plan::{Action, Fate, Plan};
+use crate::report::summary::{EndLine, NodeLine, StepLine};
+use crate::run::engine::{End, Outcome};
+
+pub(super) fn steps(plan: &Plan, outcome: &Outcome) -> Vec<StepLine> {
+    plan.steps
+        .iter()
+        .map(|step| StepLine {
+            step: step.id.clone(),
+            end: match outcome.ends.get(&step.id) {
+                Some(End::Done { changed }) => EndLine::Done { changed: *changed },
+                Some(End::Failed { .. }) => EndLine::Failed,
+                Some(End::Blocked { by }) => EndLine::Blocked { by: by.clone() },
+                Some(End::Interrupted) | None => EndLine::Interrupted,
+            },
+            seconds: outcome.seconds.get(&step.id).copied(),
+        })
+        .collect()
+}
+
+pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {
+    let mut lines = Vec::new();
+    for vm in &plan.vms {
+        let Some(node) = cluster.node(&vm.node) else { continue };
+        let own: Vec<_> = plan.steps.iter().filter(|step| step.on == vm.node.as_str()).collect();
+        let ends: BTreeMap<&str, &End> = own
+            .iter()
+            .filter_map(|step| Some((step.id.as_str(), outcome.ends.get(&step.id)?)))
+            .collect();
+        let joined = own.iter().find_map(|step| match (&step.action, ends.get(step.id.as_str())) {
+            (Action::Init { .. }, Some(End::Done { .. })) => Some("first control plane"),
+            (Action::Balance { .. }, Some(End::Done { changed: true })) => {
+                Some("brought up to date")
+            }
+            (Action::EtcdMember { .. }, Some(End::Done { .. })) => Some("etcd member"),
+            (Action::Join { .. }, Some(End::Done { .. })) => Some(match node.role {
+                Role::Master => "joined as control plane",
+                _ => "joined as worker",
+            }),
+            _ => None,
+        });
+        let result =
+            if let Some((id, _)) = ends.iter().find(|(_, end)| matches!(end, End::Failed { .. })) {
+                format!("FAILED at {}", id.split('/').next().unwrap_or(id))
+            } else if ends.values().any(|end| **end == End::Interrupted) {
+                "interrupted".to_owned()
+            } else if ends.values().any(|end| matches!(end, End::Blocked { .. })) {
+                "blocked".to_owned()
+            } else {
+                let made = match vm.fate {
+                    Fate::Created => "created",
+                    Fate::Changed { .. } => "changed",
+                    Fate::Kept => "kept",
+                    Fate::Started => "started",
+                    Fate::Destroyed => "destroyed",
+                    Fate::Absent => "absent",
+                };
+                joined.map_or(made.to_owned(), |joined| format!("{made}, {joined}"))
+            };
+        lines.push(NodeLine {
+            node: vm.node.to_string(),
+            role: vm.role.to_string(),
+            ip: node.ip.to_string(),
+            host: vm.host.to_string(),
+            vmid: vm.vmid.0,
+            result,
+            seconds: own
+                .iter()
+                .filter_map(|step| outcome.seconds.get(&step.id))
+                .fold(0.0, |sum, seconds| sum + seconds),
+        });
+    }
+    lines
+}

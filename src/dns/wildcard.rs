@@ -1,0 +1,94 @@
+//! Whether the hosts' domain answers for names that do not exist.
+//!
+//! A pod's resolver has the hosts' domain in its search list, as kubelet takes it from the node, and
+//! five dots are needed before a name is taken as it is (kubernetes.io, "DNS for Services and Pods",
+//! `ndots:5`). With a wildcard record in that domain, `github.com` is found as `github.com.kloud.lan`,
+//! at the wildcard's address: no program in a pod finds the Internet any more.
+
+use std::net::Ipv4Addr;
+
+use super::verdict::{Finding, Severity};
+use super::{Answer, Heard, Kind, Question};
+
+/// A name below the domain that does not exist: it is made up each time, so that no
+/// server can know it but by a wildcard.
+pub(super) fn question(domain: &str) -> Question {
+    let label = hex::encode(rand::random::<[u8; 8]>());
+    // The address stands for none: there is no right one.
+    Question {
+        kind: Kind::Nowhere,
+        name: format!("k8sha-{label}.{domain}"),
+        address: Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+/// What an answer to such a question tells. A server that does not answer is told of elsewhere.
+pub(super) fn finding(domain: &str, heard: &Heard) -> Option<Finding> {
+    let (Answer::Addresses(_), Some(server)) = (&heard.answer, heard.server) else { return None };
+    let (name, got) = (format!("*.{domain}"), heard.answer.to_string());
+    let text = format!(
+        "{server} answers {got} for a name below `{domain}` that was made up just now: there is a \
+         wildcard `{name}`, and pods, which look for every name below `{domain}` too, get that \
+         address for names of the Internet"
+    );
+    Some(Finding {
+        severity: Severity::Warning,
+        from: heard.from.clone(),
+        server: heard.server,
+        name,
+        wanted: Answer::NxDomain.to_string(),
+        got,
+        text,
+    })
+}
+
+/// The records that must go, in BIND's form.
+pub(super) fn records(domain: &str, heard: &Heard) -> Vec<String> {
+    match &heard.answer {
+        Answer::Addresses(given) => {
+            given.iter().map(|wrong| format!("*.{domain}. IN A {wrong}")).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(answer: Answer) -> Heard {
+        Heard {
+            from: None,
+            server: Some([10, 101, 1, 2].into()),
+            question: question("kloud.lan"),
+            answer,
+        }
+    }
+
+    #[test]
+    fn the_name_is_another_one_each_time_and_a_name_of_dns() {
+        let names: Vec<String> = (0..2).map(|_| question("kloud.lan").name).collect();
+        assert_ne!(names[0], names[1]);
+        assert!(names[0].ends_with(".kloud.lan") && names[0].len() < 40, "{names:?}");
+    }
+
+    #[test]
+    fn only_an_address_is_a_wildcard() {
+        for answer in [
+            Answer::NxDomain,
+            Answer::NoRecords,
+            Answer::Refused,
+            Answer::Silent,
+            Answer::Failed("SERVFAIL".to_owned()),
+        ] {
+            let heard = heard(answer);
+            assert_eq!(finding("kloud.lan", &heard), None, "{heard:?}");
+            assert!(records("kloud.lan", &heard).is_empty());
+        }
+        let heard = heard(Answer::Addresses(vec![[203, 0, 113, 80].into()]));
+        let found = finding("kloud.lan", &heard).unwrap();
+        assert_eq!((found.severity, found.name.as_str()), (Severity::Warning, "*.kloud.lan"));
+        assert!(!found.text.contains("k8sha-"), "another text each time: {}", found.text);
+        assert_eq!(records("kloud.lan", &heard), ["*.kloud.lan. IN A 203.0.113.80"]);
+    }
+}

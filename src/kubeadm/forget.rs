@@ -1,0 +1,84 @@
+//! Making the cluster forget a machine that is gone, so that the one that takes its place can join: its
+//! member of a stacked etcd first, then its Node object.
+//!
+//! Order and reasons: a member that stays listed counts for the quorum and refuses other masters; a
+//! Node object that stays keeps the name (`cmd/kubeadm/app/phases/kubelet` and
+//! `cmd/kubeadm/app/cmd/phases/join/kubelet.go` of kubernetes/kubernetes).
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{Error, etcd, kubectl, ready};
+use crate::clock::Clock;
+use crate::report::event;
+use crate::ssh::Remote;
+
+/// How long a Node may stay Ready whose machine is gone: kube-controller-manager's
+/// `--node-monitor-grace-period`, 40 s or 50 s by version, and a little more.
+const GRACE: Duration = Duration::from_secs(90);
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A machine that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The name of its Node object.
+    pub name: String,
+    /// Its `/etc/machine-id` in that object; empty where it has no Node object.
+    pub machine_id: String,
+    /// The addresses at which its member of a stacked etcd may be listed.
+    pub members: Vec<Ipv4Addr>,
+}
+
+/// Removes what the machine has left in the cluster, by way of a master that is well. The caller has
+/// proved that the machine is gone.
+///
+/// # Errors
+/// [`Error::Etcd`] where its member still answers or the quorum would not hold;
+/// [`Error::OtherMachine`] where another machine has registered under its name since.
+pub async fn run(via: &Remote, gone: &Gone, stacked: bool, clock: Clock) -> Result<bool, Error> {
+    let mut changed = false;
+    if stacked && !gone.members.is_empty() {
+        changed |= etcd::stacked::remove(via, &gone.members, clock).await?;
+    }
+    let nodes = ready::nodes(via).await?;
+    if let Some(node) = nodes.iter().find(|node| node.name == gone.name) {
+        if node.machine_id != gone.machine_id {
+            return Err(Error::OtherMachine {
+                node: via.node().to_owned(),
+                name: gone.name.clone(),
+                found: node.machine_id.clone(),
+                wanted: gone.machine_id.clone(),
+            });
+        }
+        silent(via, gone, clock).await?;
+        event::progress(format!("delete the Node object `{}`", gone.name));
+        kubectl::text(via, &["delete", "node", &gone.name]).await?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Waits until the API has not heard of the machine's kubelet for its grace period: one that reports
+/// is not gone, whatever Proxmox VE says.
+async fn silent(via: &Remote, gone: &Gone, clock: Clock) -> Result<(), Error> {
+    let deadline = clock.deadline(GRACE);
+    loop {
+        let nodes = ready::nodes(via).await?;
+        let ready = nodes.iter().any(|node| node.name == gone.name && node.ready);
+        if !ready {
+            return Ok(());
+        }
+        if deadline.passed() {
+            return Err(Error::StillReports {
+                node: via.node().to_owned(),
+                name: gone.name.clone(),
+            });
+        }
+        event::progress(format!(
+            "waiting until `{}` is no longer Ready: its VM is gone",
+            gone.name
+        ));
+        clock.pause(LOOK).await;
+    }
+}

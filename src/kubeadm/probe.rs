@@ -1,0 +1,43 @@
+//! Whether an API server answers at an address, asked from a node. Nothing secret is sent, so its
+//! certificate is not verified: the question is whether anything lives there, not who it is.
+
+use std::net::IpAddr;
+
+use super::Error;
+use super::error::Doing;
+use crate::ssh::{Command, Remote};
+
+/// What is said at an address's `/readyz`: `Ok` where anything answers in TLS, be it a refusal.
+///
+/// # Errors
+/// Where the node cannot be asked.
+pub async fn readyz(from: &Remote, to: IpAddr, port: u16) -> Result<Result<String, String>, Error> {
+    let url = format!("https://{to}:{port}/readyz");
+    let command = Command::new("curl").args(["-sS", "-k", "--max-time", "5"]).arg(url.clone());
+    let output = from.run(&command).await.doing(format!("ask {url}"))?;
+    let said = if output.success() { output.stdout_text() } else { output.stderr_text() };
+    let said = failing(&said);
+    Ok(if output.success() { Ok(said) } else { Err(said) })
+}
+
+/// What is wrong of a list of checks, as an API server that is not ready prints it; else the first line.
+fn failing(said: &str) -> String {
+    let wrong: Vec<&str> = said.lines().filter(|line| line.starts_with("[-]")).collect();
+    match wrong.as_slice() {
+        [] => said.trim().lines().next().unwrap_or("an empty answer").to_owned(),
+        wrong => wrong.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_checks_those_that_fail_are_told() {
+        let list = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\nreadyz check failed";
+        assert_eq!(failing(list), "[-]etcd failed: reason withheld");
+        assert_eq!(failing("ok\n"), "ok");
+        assert_eq!(failing(""), "an empty answer");
+    }
+}

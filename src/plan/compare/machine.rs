@@ -1,0 +1,340 @@
+//! A row against its machine: where it is, what it was made as, what it runs with.
+
+use super::{Class, Difference};
+use crate::cluster::{Cluster, Node, Role, TemplateSource};
+use crate::plan::documents::{self, Changed};
+use crate::plan::inventory::{Inventory, OurVm, TemplateState};
+use crate::plan::planner::Specs;
+use crate::plan::survey::KubeNode;
+use crate::plan::{card, spec};
+use crate::proxmox::wire::VmConfig;
+
+/// Every difference between a row and its machine that `up` does not follow by itself.
+pub(super) fn differences(
+    cluster: &Cluster,
+    specs: &Specs,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+) -> Vec<Difference> {
+    let mut found = Vec::new();
+    place(node, vm, &mut found);
+    machine(cluster, node, vm, inventory, &mut found);
+    network(specs, node, vm, inventory, &mut found);
+    hardware(cluster, node, vm, &mut found);
+    if !found.iter().any(|one| one.blocks) {
+        documents(cluster, specs, node, vm, inventory, &mut found);
+    }
+    found
+}
+
+/// Where a row's VM is.
+fn place(node: &Node, vm: &OurVm, found: &mut Vec<Difference>) {
+    if vm.vmid != node.vmid {
+        found.push(Difference {
+            on: node.name.to_string(),
+            what: "vmid".into(),
+            have: format!("{} on {}", vm.vmid, vm.host),
+            want: node.vmid.to_string(),
+            class: Class::NewMachine,
+            blocks: true,
+            next: format!("set `vmid: {}` again: a VMID cannot be changed", vm.vmid),
+        });
+    }
+    if vm.host != node.host {
+        found.push(Difference {
+            on: node.name.to_string(),
+            what: "pve".into(),
+            have: format!("{} (VM {})", vm.host, vm.vmid),
+            want: node.host.to_string(),
+            class: Class::NotFollowed,
+            blocks: true,
+            next: format!(
+                "migrate it (`qm migrate {} {}` on {}), or set `pve: {}` in the profile",
+                vm.vmid, node.host, vm.host, vm.host
+            ),
+        });
+    }
+}
+
+/// What a machine was made as, and what it serves as.
+fn machine(
+    cluster: &Cluster,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+    found: &mut Vec<Difference>,
+) {
+    let mut differs = |what: &str, have: String, want: String| {
+        if have != want && !have.is_empty() {
+            found.push(Difference {
+                on: node.name.to_string(),
+                what: what.to_owned(),
+                next: remake(node, vm, what, &have),
+                have,
+                want,
+                class: Class::NewMachine,
+                blocks: true,
+            });
+        }
+    };
+    let registered = own_node(node, inventory);
+    if let Some(role) = vm.role() {
+        differs("role", role.to_string(), node.role.to_string());
+    } else if let Some((_, known)) = registered {
+        let master = known.roles.contains("control-plane");
+        let have = if master { Role::Master } else { Role::Worker };
+        differs("role", have.to_string(), node.role.to_string());
+    }
+    match &vm.mark.machine {
+        Some(made) => {
+            differs("ip", made.address.to_string(), node.ip.to_string());
+            differs("access.user", made.user.clone(), cluster.access.user.clone());
+        }
+        None => {
+            let address = registered.and_then(|(_, known)| known.address.clone());
+            differs("ip", address.unwrap_or_default(), node.ip.to_string());
+        }
+    }
+    if let Some((name, _)) = registered {
+        differs("name in Kubernetes (name and network.domain)", name.clone(), node.fqdn.clone());
+    }
+}
+
+/// The Node object that a row's machine has registered, whatever it is called there.
+fn own_node<'a>(node: &Node, inventory: &'a Inventory) -> Option<(&'a String, &'a KubeNode)> {
+    let seen = inventory.survey.seen(&node.name)?;
+    let nodes = inventory.survey.nodes()?;
+    nodes
+        .iter()
+        .find(|(_, known)| !seen.machine_id.is_empty() && known.machine_id == seen.machine_id)
+}
+
+fn remake(node: &Node, vm: &OurVm, what: &str, have: &str) -> String {
+    let drain = match node.role {
+        _ if what == "role" => "drain it and delete its Node object, ",
+        Role::Master | Role::Worker => "drain it (`kubectl drain`), ",
+        Role::LoadBalancer | Role::Etcd => "",
+    };
+    format!(
+        "set it back to {have}; or {drain}remove VM {} on {} (`qm stop {} && qm destroy {}`) and run \
+         `k8sha up`, which makes the machine again. One machine at a time",
+        vm.vmid, vm.host, vm.vmid, vm.vmid
+    )
+}
+
+/// Where a machine's network card leads, where the profile has come to name another bridge or VLAN. A
+/// machine that serves the cluster is not moved: if the other network is not there, all of them would
+/// be cut off at once. A card that a person moved by hand is put back: the mark tells what the profile
+/// asked for when the VM was written.
+fn network(
+    specs: &Specs,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+    found: &mut Vec<Difference>,
+) {
+    let Some(spec) = specs.get(&node.name) else { return };
+    let (Some(want), Some(have)) = (spec.settings.get(spec::CARD), vm.config.get(spec::CARD))
+    else {
+        return;
+    };
+    let booted = inventory.nodes.get(&node.name).is_some_and(|state| state.booted);
+    let serves = vm.mark.read.is_some() || booted;
+    let (leads, wanted) = (card::leads_to(have), card::leads_to(want));
+    let asked = vm.mark.machine.as_ref().and_then(|made| made.network.as_ref());
+    if !serves || leads == wanted || asked == Some(&wanted) {
+        return;
+    }
+    let to = card::corrected(want, have, None);
+    found.push(Difference {
+        on: node.name.to_string(),
+        what: "network (bridge and vlan)".into(),
+        have: leads,
+        want: wanted,
+        class: Class::NotFollowed,
+        blocks: true,
+        next: format!(
+            "set it back; or move the machines by hand, one at a time, and see each one answer \
+             before the next: `qm set {} --net0 {to}` on {}",
+            vm.vmid, vm.host
+        ),
+    });
+}
+
+/// What a running machine has, where that is not what the row asks for. A change is pending while the
+/// machine runs (qemu-server's src/PVE/API2/Qemu.pm, `update_vm`), so writing it, as this run may, does
+/// not settle it.
+fn hardware(cluster: &Cluster, node: &Node, vm: &OurVm, found: &mut Vec<Difference>) {
+    let Some(hardware) = &vm.hardware else { return };
+    let restart = format!(
+        "drain the node, then `qm shutdown {0} && qm start {0}` on {1} (a restart from inside the \
+         guest applies nothing)",
+        vm.vmid, vm.host
+    );
+    let mut differs = |what: &str, have: String, want: String, next: String| {
+        found.push(Difference {
+            on: node.name.to_string(),
+            what: what.to_owned(),
+            have,
+            want,
+            class: Class::NotFollowed,
+            blocks: false,
+            next,
+        });
+    };
+    let then = |written: bool| match written {
+        true => format!("it is written and pending: {restart}"),
+        false => format!("once `k8sha up` has written it: {restart}"),
+    };
+    let mut number = |what: &str, key: &str, want: u64, have: Option<u64>, unit: &str| {
+        let Some(have) = have.filter(|have| *have != want) else { return };
+        let written = vm.config.get(key).is_some_and(|value| *value == want.to_string());
+        if !written && plugged(vm, key) {
+            return;
+        }
+        let next = then(written);
+        differs(&format!("{what} in use"), format!("{have}{unit}"), format!("{want}{unit}"), next);
+    };
+    // What multiplies or limits the cores is a person's, or a template's.
+    let others: Vec<String> = [("sockets", "1"), ("vcpus", "")]
+        .iter()
+        .filter_map(|(key, usual)| Some((key, vm.config.get(*key).filter(|it| it != usual)?)))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if others.is_empty() {
+        number("vcpu", "cores", node.vcpu.into(), hardware.cpus, "");
+    }
+    number("ram", "memory", node.ram_mib.into(), hardware.memory_mib, " MiB");
+    if !others.is_empty() {
+        let next = format!(
+            "`qm set {} --sockets 1 --delete vcpus` on {}, then {restart}",
+            vm.vmid, vm.host
+        );
+        differs("vcpu", others.join(", "), format!("all of {} cores, once", node.vcpu), next);
+    }
+    let least = vm.config.get("balloon").and_then(|value| value.parse::<u64>().ok());
+    if let Some(least) = least.filter(|least| (1..u64::from(node.ram_mib)).contains(least)) {
+        let next = format!(
+            "`qm set {} --balloon 0` on {}: the host takes memory from the machine when it is short \
+             of it, and a kubelet counts on what it saw at its start",
+            vm.vmid, vm.host
+        );
+        differs(
+            "ram that is always there",
+            format!("{least} MiB (`balloon`)"),
+            format!("{} MiB", node.ram_mib),
+            next,
+        );
+    }
+    let written = vm.config.get("cpu").map_or(CPU, String::as_str);
+    let in_use = match hardware.unapplied.get("cpu").map(String::as_str) {
+        Some("") => CPU,
+        Some(value) => value,
+        None => written,
+    };
+    let want = &cluster.proxmox.cpu;
+    if !spec::same("cpu", want, in_use) {
+        let next = then(spec::same("cpu", want, written));
+        differs("cpu in use", in_use.to_owned(), want.clone(), next);
+    }
+    if let (Some(in_use), Some(card)) =
+        (hardware.unapplied.get(spec::CARD), vm.config.get(spec::CARD))
+    {
+        differs("net0 in use", in_use.clone(), card.clone(), then(true));
+    }
+}
+
+/// The type of CPU of a VM that names none.
+/// Source: qemu-server src/PVE/QemuServer/CPUConfig.pm, `get_cpu_options`.
+const CPU: &str = "kvm64";
+
+/// Whether Proxmox VE changes a setting of this machine while it runs: of CPU and memory only memory,
+/// and only where that is switched on (the feature `cpu` is about `vcpus`, not `cores`).
+fn plugged(vm: &OurVm, key: &str) -> bool {
+    let features = vm.config.get("hotplug");
+    features.is_some_and(|features| features.split([',', ';']).any(|feature| feature == key))
+}
+
+/// What a booted machine was made from, and does not read again.
+fn documents(
+    cluster: &Cluster,
+    specs: &Specs,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+    found: &mut Vec<Difference>,
+) {
+    let booted = inventory.nodes.get(&node.name).is_some_and(|state| state.booted);
+    let mut differs = |what: &str, have: String, want: String| {
+        // A template of ours is made from one image for its life.
+        let first = match what {
+            "image" => {
+                "first give the new image's template another VMID (`templates` of each host), then "
+            }
+            _ => "",
+        };
+        found.push(Difference {
+            on: node.name.to_string(),
+            what: what.to_owned(),
+            have,
+            want,
+            class: Class::NewMachine,
+            blocks: false,
+            next: format!(
+                "set it back; or {first}{}remove VM {} on {} (`qm stop {1} && qm destroy {1}`) and run `k8sha \
+                 up`, which makes the machine again. One machine at a time; `k8sha rebuild` makes a \
+                 new cluster of new machines",
+                if node.role.is_kubernetes() { "drain it (`kubectl drain`), " } else { "" },
+                vm.vmid,
+                vm.host
+            ),
+        });
+    };
+    let wanted = specs.get(&node.name).map(|spec| spec::seed_hashes(&spec.seed_file));
+    let made = vm.mark.machine.as_ref().map(|made| made.seed.clone());
+    let read = vm.mark.read.clone().or(made);
+    let drive = vm.config.get(spec::SEED_DRIVE).map(|drive| spec::seed_hashes(drive).to_owned());
+    if let (true, Some(wanted), Some(read)) = (booted, wanted, read.or(drive))
+        && !read.is_empty()
+        && spec::differ_in_more_than_kept(&read, wanted)
+    {
+        let changed = inventory.documents.get(&node.name);
+        let (have, want) = match changed.filter(|changed| **changed != Changed::default()) {
+            Some(changed) => (documents::phrase(&changed.then), documents::phrase(&changed.now)),
+            // Nothing tells which lines: it was made by an earlier release, or from another folder.
+            None => (read, wanted.to_owned()),
+        };
+        differs("its cloud-init seed", have, want);
+    }
+    if let Some(made) = &vm.mark.machine {
+        let want = image(cluster, node);
+        if made.image != want {
+            differs("image", made.image.clone(), want);
+        }
+    }
+    let want = u64::from(node.disk_gib) << 30;
+    // A machine that is made again has its template's disk again, at least.
+    let templates = inventory.hosts.values().filter_map(|host| host.templates.get(&node.os));
+    let least = templates
+        .filter_map(TemplateState::settings)
+        .filter_map(|settings| VmConfig(settings.clone()).disk_size(spec::DISK))
+        .max()
+        .unwrap_or_default();
+    if let Some(have) = vm.disk_bytes.filter(|have| *have > want.max(least)) {
+        let gib = have as f64 / f64::from(1 << 30);
+        differs("disk", format!("{gib}G"), format!("{}G (a disk only grows)", node.disk_gib));
+    }
+}
+
+/// What a machine's disk is made from: the operating system, and which image or template of it.
+pub fn image(cluster: &Cluster, node: &Node) -> String {
+    let source =
+        cluster.proxmox.hosts.get(&node.host).and_then(|host| host.templates.get(&node.os));
+    let which = match (source, cluster.images.get(&node.os)) {
+        (Some(TemplateSource::Theirs(vmid)), _) => format!("template {vmid}"),
+        (_, Some(image)) => spec::template_spec(&node.os, image),
+        (_, None) => "unknown".to_owned(),
+    };
+    format!("{} {which}", node.os)
+}

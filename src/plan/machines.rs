@@ -1,0 +1,314 @@
+//! Whether a host can run the VMs of the profile: its CPUs, its CPU types, its pools. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::inventory::Inventory;
+use super::prerequisites::Lack;
+use crate::cluster::{Cluster, HostName, Node};
+use crate::proxmox::wire::{CpuInfo, CpuModel};
+use crate::proxmox::{Identity, rights};
+
+/// What a host tells of this.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Its CPUs; `None` where we may not see them.
+    pub cpus: Option<CpuInfo>,
+    /// The CPU types that it knows; `None` where it does not say.
+    pub models: Option<Vec<CpuModel>>,
+    /// The pools that we see.
+    pub pools: Vec<String>,
+    /// Whether we would see the profile's pool if it were there.
+    pub sees_pools: bool,
+}
+
+/// The privileges of which one makes a pool visible (pve-manager PVE/API2/Pool.pm, `index`).
+pub const SEES_POOLS: [&str; 2] = ["Pool.Audit", "Pool.Allocate"];
+
+/// What a host did not let us see. That is no lack: a run may do well without.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unseen {
+    /// How many CPUs it has.
+    Cpus,
+    /// The custom CPU type of the profile.
+    Model(String),
+    /// The pool of the profile.
+    Pool(String),
+}
+
+impl Unseen {
+    /// The command that lets us see it, for the host's root.
+    pub fn fix(&self, who: &Identity) -> Vec<String> {
+        let (path, roles) = match self {
+            // Above it nothing can be replaced, and roles on one path add up.
+            Unseen::Cpus | Unseen::Model(_) => ("/".to_owned(), "PVEAuditor".to_owned()),
+            // An entry on a path replaces those that are inherited from above.
+            Unseen::Pool(pool) => (format!("/pool/{pool}"), format!("PVEAuditor,{}", rights::ROLE)),
+        };
+        vec![format!("pveum acl modify {path} {} --roles {roles}", who.acl_options())]
+    }
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unseen::Cpus => f.write_str(
+                "its CPUs could not be seen (that takes Sys.Audit on /nodes): whether they are \
+                 enough for each VM is not known",
+            ),
+            Unseen::Model(model) => write!(
+                f,
+                "the CPU type `{model}` could not be seen (that takes Sys.Audit on /nodes): whether \
+                 it is there is not known"
+            ),
+            Unseen::Pool(pool) => write!(
+                f,
+                "the pool `{pool}` could not be seen (that takes Pool.Audit on /pool/{pool}): \
+                 whether it is there is not known"
+            ),
+        }
+    }
+}
+
+/// What was found out about a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// What it lacks.
+    pub lacks: Vec<Lack>,
+    /// What could not be seen.
+    pub unseen: BTreeSet<Unseen>,
+}
+
+/// Holds what the profile wants of a host's VMs against what the host told.
+pub fn judge(cluster: &Cluster, host: &HostName, told: &Told, who: &Identity) -> Judged {
+    let mut judged = Judged::default();
+    let model = cluster.proxmox.cpu.split(',').next().unwrap_or_default();
+    let model = model.strip_prefix("cputype=").unwrap_or(model);
+    match known(model, host, told.models.as_deref()) {
+        Ok(true) => {}
+        Ok(false) => drop(judged.unseen.insert(Unseen::Model(model.to_owned()))),
+        Err(lack) => judged.lacks.push(lack),
+    }
+    match &told.cpus {
+        Some(cpus) => {
+            judged.lacks.extend(too_many(cluster, host, cpus));
+            judged.lacks.extend(unable(model, &cpus.flags));
+        }
+        None => drop(judged.unseen.insert(Unseen::Cpus)),
+    }
+    if let Some(pool) = &cluster.proxmox.pool
+        && !told.pools.contains(pool)
+    {
+        if told.sees_pools {
+            judged.lacks.push(no_pool(pool, &told.pools, who));
+        } else {
+            judged.unseen.insert(Unseen::Pool(pool.clone()));
+        }
+    }
+    judged
+}
+
+/// Whether the host knows the CPU type; `false` where it would not say.
+fn known(model: &str, host: &HostName, models: Option<&[CpuModel]>) -> Result<bool, Lack> {
+    let Some(models) = models.filter(|models| !models.is_empty()) else { return Ok(false) };
+    if models.iter().any(|known| known.name == model) {
+        return Ok(true);
+    }
+    // Custom types are left out of the list for who may not see them.
+    let customs = models.iter().any(|known| known.name.starts_with("custom-"));
+    if model.starts_with("custom-") && !customs {
+        return Ok(false);
+    }
+    Err(Lack {
+        what: format!("it knows no CPU type `{model}`"),
+        fix: vec![
+            "name another one as `proxmox.cpu` in the profile; it knows:".to_owned(),
+            format!("pvesh get /nodes/{host}/capabilities/qemu/cpu"),
+        ],
+    })
+}
+
+/// VMs with more CPUs than the host has, which Proxmox VE does not start (qemu-server
+/// src/PVE/QemuServer.pm, `config_to_command`).
+fn too_many(cluster: &Cluster, host: &HostName, cpus: &CpuInfo) -> Option<Lack> {
+    let has = u32::try_from(cpus.cpus).ok().filter(|has| *has > 0)?;
+    let large = |node: &&Node| node.host == *host && node.vcpu > has;
+    let large: Vec<String> = cluster
+        .nodes
+        .iter()
+        .filter(large)
+        .map(|node| format!("{} wants {}", node.name, node.vcpu))
+        .collect();
+    (!large.is_empty()).then(|| Lack {
+        what: format!("it has {has} CPUs and starts no VM with more: {}", large.join(", ")),
+        fix: vec![format!("a `vcpu` of {has} at most, or another host (`pve`) for these rows")],
+    })
+}
+
+/// What Proxmox's own CPU types ask of the host's CPU, by the names of `/proc/cpuinfo` (qemu-server
+/// src/PVE/QemuServer/CPUConfig.pm, `$builtin_models`). QEMU is told to enforce them.
+const V2: [&str; 5] = ["popcnt", "pni", "sse4_1", "sse4_2", "ssse3"];
+const V3: [&str; 9] = ["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"];
+const V4: [&str; 5] = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
+
+/// What the host's CPU cannot do of what the CPU type asks for.
+fn unable(model: &str, flags: &str) -> Option<Lack> {
+    let aes: &[&str] = &["aes"];
+    let wanted: Vec<&[&str]> = match model {
+        "x86-64-v2" => vec![&V2],
+        "x86-64-v2-AES" => vec![&V2, aes],
+        "x86-64-v3" => vec![&V2, aes, &V3],
+        "x86-64-v4" => vec![&V2, aes, &V3, &V4],
+        _ => return None,
+    };
+    let has: BTreeSet<&str> = flags.split_whitespace().collect();
+    if has.is_empty() {
+        return None;
+    }
+    let missing: Vec<&str> =
+        wanted.into_iter().flatten().copied().filter(|flag| !has.contains(flag)).collect();
+    (!missing.is_empty()).then(|| Lack {
+        what: format!(
+            "its CPU has no {}, which the CPU type `{model}` needs: no VM of that type starts",
+            missing.join(", ")
+        ),
+        fix: vec!["take a lower one as `proxmox.cpu` in the profile, or `host`".to_owned()],
+    })
+}
+
+fn no_pool(pool: &str, known: &[String], who: &Identity) -> Lack {
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Lack {
+        what: format!("there is no pool `{pool}`; {who} sees {known}"),
+        fix: vec![
+            "name another one as `proxmox.pool` in the profile, or make it:".to_owned(),
+            format!("pveum pool add {pool}"),
+        ],
+    }
+}
+
+/// What the hosts did not let us see, each said once with its hosts.
+pub fn unseen(inventory: &Inventory) -> Vec<String> {
+    let mut hosts: BTreeMap<&Unseen, Vec<&str>> = BTreeMap::new();
+    for (host, state) in &inventory.hosts {
+        for unseen in &state.unseen {
+            hosts.entry(unseen).or_default().push(host.as_str());
+        }
+    }
+    let say = |(unseen, hosts): (&Unseen, Vec<&str>)| format!("{}: {unseen}", hosts.join(", "));
+    hosts.into_iter().map(say).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inventory::HostState;
+    use super::*;
+    use crate::cluster::fixture::k8s1;
+
+    const FLAGS: &str = "sse2 pni ssse3 sse4_1 sse4_2 popcnt aes";
+
+    fn told(cpus: u64, flags: &str, models: &[&str]) -> Told {
+        let model = |name: &&str| CpuModel { name: (*name).to_owned() };
+        Told {
+            cpus: Some(CpuInfo { cpus, flags: flags.to_owned() }),
+            models: Some(models.iter().map(model).collect()),
+            ..Told::default()
+        }
+    }
+
+    fn judged(cluster: &Cluster, told: &Told) -> Judged {
+        let who = Identity::Token("k8sha@pve!ci".to_owned());
+        judge(cluster, &HostName("pve1".to_owned()), told, &who)
+    }
+
+    fn lacks(cluster: &Cluster, told: &Told) -> Vec<String> {
+        judged(cluster, told).lacks.into_iter().map(|lack| lack.what).collect()
+    }
+
+    #[test]
+    fn a_host_that_has_all_lacks_nothing() {
+        let found = judged(&k8s1(), &told(2, FLAGS, &["host", "x86-64-v2-AES"]));
+        assert_eq!(found, Judged::default());
+    }
+
+    #[test]
+    fn more_vcpus_than_the_host_has_are_named_with_their_rows() {
+        let mut cluster = k8s1();
+        cluster.nodes[2].vcpu = 3;
+        cluster.nodes[7].vcpu = 99; // on pve2
+        assert_eq!(
+            lacks(&cluster, &told(2, FLAGS, &["x86-64-v2-AES"])),
+            ["it has 2 CPUs and starts no VM with more: k8s1master1 wants 3"]
+        );
+        assert!(lacks(&cluster, &told(3, FLAGS, &["x86-64-v2-AES"])).is_empty());
+    }
+
+    #[test]
+    fn a_cpu_type_must_be_known_and_within_what_the_host_can() {
+        let mut cluster = k8s1();
+        let old = FLAGS.replace(" aes", "");
+        assert_eq!(
+            lacks(&cluster, &told(4, &old, &["x86-64-v2-AES"])),
+            [
+                "its CPU has no aes, which the CPU type `x86-64-v2-AES` needs: no VM of that type starts"
+            ]
+        );
+        cluster.proxmox.cpu = "EPYC-Milano,flags=+aes".to_owned();
+        assert_eq!(
+            lacks(&cluster, &told(4, FLAGS, &["EPYC-Milan"])),
+            ["it knows no CPU type `EPYC-Milano`"]
+        );
+        cluster.proxmox.cpu = "cputype=host".to_owned();
+        assert!(lacks(&cluster, &told(4, FLAGS, &["host"])).is_empty());
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_not_taken_for_absent() {
+        let mut cluster = k8s1();
+        cluster.proxmox.cpu = "custom-node".to_owned();
+        cluster.proxmox.pool = Some("k8s".to_owned());
+        let blind = Told { cpus: None, ..told(0, "", &["host"]) };
+        let found = judged(&cluster, &blind);
+        assert!(found.lacks.is_empty(), "{found:?}");
+        let unseen =
+            [Unseen::Cpus, Unseen::Model("custom-node".to_owned()), Unseen::Pool("k8s".to_owned())];
+        assert_eq!(found.unseen, unseen.into());
+        // Who sees custom types sees that this one is not among them.
+        assert_eq!(
+            lacks(&cluster, &Told { cpus: None, ..told(0, "", &["host", "custom-other"]) }),
+            ["it knows no CPU type `custom-node`"]
+        );
+        let silent = Told { models: None, ..blind };
+        assert!(judged(&cluster, &silent).lacks.is_empty());
+    }
+
+    #[test]
+    fn a_pool_that_would_be_seen_and_is_not_is_missing() {
+        let mut cluster = k8s1();
+        cluster.proxmox.pool = Some("k8s".to_owned());
+        let mut told = told(4, FLAGS, &["x86-64-v2-AES"]);
+        told.sees_pools = true;
+        told.pools = vec!["other".to_owned()];
+        assert_eq!(
+            lacks(&cluster, &told),
+            ["there is no pool `k8s`; the token `k8sha@pve!ci` sees other"]
+        );
+        told.pools.push("k8s".to_owned());
+        told.sees_pools = false;
+        assert_eq!(judged(&cluster, &told), Judged::default());
+    }
+
+    #[test]
+    fn what_hosts_share_is_said_once() {
+        let state = || HostState { unseen: [Unseen::Cpus].into(), ..HostState::default() };
+        let mut inventory = Inventory::default();
+        for host in ["pve1", "pve2"] {
+            inventory.hosts.insert(HostName(host.to_owned()), state());
+        }
+        let said = unseen(&inventory);
+        assert!(said.len() == 1 && said[0].starts_with("pve1, pve2: its CPUs"), "{said:?}");
+    }
+}

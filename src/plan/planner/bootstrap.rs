@@ -1,0 +1,420 @@
+//! Planning Kubernetes: one init where nothing lives, else every join through a master that is well.
+
+use std::net::Ipv4Addr;
+
+use super::Draft;
+use crate::cluster::{Cni, Node, NodeName, Role};
+use crate::plan::conflicts::Conflict;
+use crate::plan::inventory::EtcdMember;
+use crate::plan::life::{self, Life};
+use crate::plan::survey::{KubeNode, Machine, Seen, Work};
+use crate::plan::{Action, settings};
+
+/// What has to be done before a node can join, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Way {
+    /// It is a node of the cluster.
+    Joined,
+    /// It may join.
+    Join { reset: Option<String>, forget: Option<String> },
+    /// It cannot be told before it was started and asked.
+    Unasked(String),
+    /// It has something of Kubernetes that must not be touched.
+    Refused(String),
+}
+
+impl Draft<'_> {
+    /// Of a cluster that was made once and does not answer, no machine is made: it could not join, and
+    /// would stand where a backup is to be restored.
+    pub(super) fn hold_back(&mut self) {
+        let survey = &self.inventory.survey;
+        if !survey.was_made() || survey.api.is_some() {
+            return;
+        }
+        // Members of etcd come back by themselves while a quorum of them lives.
+        let etcd = self.cluster.etcd.is_ours() && !self.has_quorum();
+        let held = |node: &Node| node.role.is_kubernetes() || (etcd && node.role == Role::Etcd);
+        let absent = self.cluster.nodes.iter().filter(|node| self.ours(node).is_none());
+        self.held = absent.filter(|node| held(node)).map(|node| node.name.clone()).collect();
+        if !self.part.bootstrap && !self.held.is_empty() {
+            match life::judge(self.cluster, survey, &[]) {
+                _ if self.lost_members() => self.refuse_etcd(),
+                Life::Lost { seen, hint } => {
+                    self.refuse("reach the control plane that is or was there", seen, &hint);
+                }
+                _ => {}
+            }
+            let names: Vec<&str> = self.held.iter().map(NodeName::as_str).collect();
+            self.notices
+                .push(format!("not made while the cluster does not answer: {}", names.join(", ")));
+        }
+    }
+
+    /// How many members of our etcd have to be healthy.
+    fn quorum(&self) -> usize {
+        self.cluster.with_role(Role::Etcd).count() / 2 + 1
+    }
+
+    /// Whether enough members of our etcd are healthy.
+    fn has_quorum(&self) -> bool {
+        let rows = self.cluster.with_role(Role::Etcd);
+        let healthy =
+            |node: &&Node| self.inventory.etcd.get(&node.name).is_some_and(|it| it.healthy);
+        rows.filter(healthy).count() >= self.quorum()
+    }
+
+    /// Whether so many machines of our etcd are gone that those which are there are no quorum.
+    fn lost_members(&self) -> bool {
+        let held = |node: &&Node| self.held.contains(&node.name);
+        let rows = || self.cluster.with_role(Role::Etcd);
+        rows().any(|node| held(&node)) && rows().filter(|node| !held(node)).count() < self.quorum()
+    }
+
+    fn refuse_etcd(&mut self) {
+        let rows = || self.cluster.with_role(Role::Etcd);
+        let (gone, left): (Vec<_>, Vec<_>) =
+            rows().partition(|node| self.held.contains(&node.name));
+        let names = |nodes: &[&Node]| {
+            nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let seen = format!(
+            "of {} members of etcd the machines of {} are gone ({}), and {} are a quorum",
+            rows().count(),
+            gone.len(),
+            names(&gone),
+            self.quorum()
+        );
+        let left = (!left.is_empty()).then(|| format!("left: {}", names(&left)));
+        let seen = std::iter::once(seen).chain(left).collect();
+        self.refuse(
+            "reach the cluster's etcd",
+            seen,
+            "bring the VMs of the lost members back from a Proxmox VE backup (`qmrestore`), or restore \
+             an etcd snapshot; k8sha does neither yet, and makes no machine where one is to be \
+             restored. `k8sha rebuild` makes a new, empty cluster",
+        );
+    }
+
+    pub(super) fn bootstrap(&mut self) {
+        let cluster = self.cluster;
+        if self.lost_members() {
+            self.refuse_etcd();
+            return;
+        }
+        if cluster.etcd.is_ours() {
+            self.etcd_members();
+        }
+        let survey = &self.inventory.survey;
+        match life::judge(cluster, survey, &self.repairs()) {
+            Life::Living { via } => self.join_all(&via, None),
+            Life::None => {
+                let first = cluster.first_master().name.clone();
+                self.init(&first, false);
+            }
+            Life::Unfinished { on } => self.init(&on, true),
+            Life::Pending { what } if self.steps.is_empty() => self.refuse(
+                "tell whether a cluster lives on these machines",
+                what,
+                "`kubeadm init` beside a living cluster would destroy it: see to these machines first",
+            ),
+            Life::Pending { mut what } => {
+                what.dedup();
+                self.look_again = what;
+            }
+            Life::Lost { seen, hint } => {
+                self.refuse("reach the control plane that is or was there", seen, &hint);
+            }
+        }
+    }
+
+    fn refuse(&mut self, doing: &str, seen: Vec<String>, hint: &str) {
+        let text = format!("cannot {doing}: {}", seen.join("; "));
+        self.refusals.push(Conflict::new("cluster", text, hint));
+    }
+
+    /// What is planned so far that an API which does not answer may be waiting for.
+    fn repairs(&self) -> Vec<String> {
+        let planned = |verb: &str, node: &Node| self.ids.contains(&format!("{verb}/{}", node.name));
+        let balancers = self.cluster.with_role(Role::LoadBalancer).filter(|node| {
+            ["clone", "start", "boot", "balance"].iter().any(|verb| planned(verb, node))
+        });
+        let mut repairs: Vec<String> =
+            balancers.map(|node| format!("the load balancer {} is not up", node.name)).collect();
+        let members = self.cluster.with_role(Role::Etcd);
+        let waited =
+            members.filter(|node| ["start", "boot"].iter().any(|verb| planned(verb, node)));
+        repairs.extend(waited.map(|node| format!("the etcd member {} is not up", node.name)));
+        if self.ids.contains("etcd-form") {
+            repairs.push("etcd is not whole".to_owned());
+        }
+        repairs
+    }
+
+    fn init(&mut self, on: &NodeName, resumed: bool) {
+        self.vip();
+        let node_dns = format!("node-dns/{on}");
+        if self.cluster.etcd.endpoints().is_some() {
+            let needs = [node_dns.clone(), "etcd-form".into()];
+            let action = Action::Etcd { node: on.clone(), resumed };
+            self.step("etcd".into(), "etcd", action, &needs);
+        }
+        let action = Action::Init { node: on.clone(), resumed };
+        self.step("init".into(), on, action, &[node_dns, "vip".into(), "etcd".into()]);
+        self.join_all(on, Some(on));
+    }
+
+    fn vip(&mut self) {
+        if self.ids.contains("vip") {
+            return;
+        }
+        let balancers: Vec<String> = self
+            .cluster
+            .with_role(Role::LoadBalancer)
+            .flat_map(|lb| ["node-dns", "balance"].map(|verb| format!("{verb}/{}", lb.name)))
+            .collect();
+        self.step("vip".into(), self.cluster.api.vip, Action::Vip, &balancers);
+    }
+
+    /// Everything that goes through a master that is well; `initialised` is the one that this plan
+    /// initialises.
+    fn join_all(&mut self, via: &NodeName, initialised: Option<&NodeName>) {
+        let cluster = self.cluster;
+        self.vip();
+        let rows: Vec<&Node> = cluster
+            .nodes
+            .iter()
+            .filter(|node| node.role.is_kubernetes() && Some(&node.name) != initialised)
+            .collect();
+        let ways: Vec<(&Node, Way)> = rows.into_iter().map(|node| (node, self.way(node))).collect();
+        for (node, way) in &ways {
+            match way {
+                Way::Unasked(why) => self.look_again.push(why.clone()),
+                Way::Refused(why) => self.refusals.push(Conflict::new(
+                    &node.name,
+                    why,
+                    "it is left as it is. If its kubelet only lost its Node object: `sudo systemctl \
+                     restart kubelet` there registers it again; else drain it, remove its VM in Proxmox \
+                     VE and run `k8sha up`",
+                )),
+                Way::Joined | Way::Join { .. } => {}
+            }
+        }
+        let fresh = initialised.is_some();
+        if fresh || !self.inventory.kubeconfig {
+            let action = Action::Kubeconfig { via: via.clone() };
+            self.step("kubeconfig".into(), via, action, &["init".into()]);
+        }
+        let cleared = self.clear(via, &ways);
+        self.pod_network(via, fresh, &cleared);
+        self.joins(via, &ways, &cleared);
+        if self.look_again.is_empty() {
+            let all: Vec<String> = self.ids.iter().cloned().collect();
+            let action = Action::Verify { via: via.clone() };
+            self.step("verify".into(), &cluster.api.name, action, &all);
+        }
+    }
+
+    /// What has to be done before a node can join.
+    fn way(&self, node: &Node) -> Way {
+        let survey = &self.inventory.survey;
+        let registered = survey.nodes().and_then(|nodes| nodes.get(&node.fqdn));
+        let left =
+            |why: String| (registered.is_some() || !self.members(node).is_empty()).then_some(why);
+        if self.ours(node).is_none() {
+            return Way::Join { reset: None, forget: left("its VM is gone".into()) };
+        }
+        match survey.machines.get(&node.name) {
+            None => Way::Unasked(format!("{} was not asked", node.name)),
+            Some(Machine::Off) => Way::Unasked(format!("{} is off", node.name)),
+            Some(Machine::Silent { .. }) => {
+                Way::Unasked(format!("{} does not answer yet", node.name))
+            }
+            Some(Machine::Seen(seen)) => seen_way(node, seen, registered, left),
+        }
+    }
+
+    /// The addresses at which a master's member of a stacked etcd is listed.
+    fn members(&self, node: &Node) -> Vec<Ipv4Addr> {
+        let Some(api) = &self.inventory.survey.api else { return Vec::new() };
+        if node.role != Role::Master || self.cluster.etcd.endpoints().is_some() {
+            return Vec::new();
+        }
+        let former = api.nodes.get(&node.fqdn).and_then(|known| known.address.clone());
+        let known = [Some(node.ip), former.and_then(|address| address.parse().ok())];
+        let listed = |at: &Ipv4Addr| api.members.iter().any(|one| one.address == at.to_string());
+        let mut members: Vec<Ipv4Addr> = known.into_iter().flatten().filter(listed).collect();
+        members.dedup();
+        members
+    }
+
+    /// Resets and forgets what is in the way of joins; masters of a stacked etcd one by one, and all of
+    /// them before the first joins: etcd takes no new member while one is out of reach.
+    fn clear(&mut self, via: &NodeName, ways: &[(&Node, Way)]) -> Vec<String> {
+        let mut before: Option<String> = None;
+        let mut cleared = Vec::new();
+        for (node, way) in ways {
+            let Way::Join { reset, forget } = way else { continue };
+            let chained = self.cluster.etcd.endpoints().is_none() && node.role == Role::Master;
+            let mut needs: Vec<String> = vec!["vip".into(), "init".into()];
+            needs.extend(before.clone().filter(|_| chained));
+            if let Some(reason) = reset {
+                let id = format!("reset/{}", node.name);
+                needs.push(format!("node-dns/{}", node.name));
+                let action = Action::Reset {
+                    node: node.name.clone(),
+                    via: via.clone(),
+                    reason: reason.clone(),
+                };
+                self.step(id.clone(), &node.name, action, &needs);
+                needs = vec![id.clone()];
+                cleared.push(id);
+            }
+            if let Some(reason) = forget {
+                let id = format!("forget/{}", node.name);
+                let nodes = self.inventory.survey.nodes();
+                let known = nodes.and_then(|nodes| nodes.get(&node.fqdn));
+                let action = Action::Forget {
+                    node: node.name.clone(),
+                    via: via.clone(),
+                    name: node.fqdn.clone(),
+                    machine_id: known.map(|known| known.machine_id.clone()).unwrap_or_default(),
+                    members: self.members(node),
+                    reason: reason.clone(),
+                };
+                self.step(id.clone(), &node.name, action, &needs);
+                cleared.push(id.clone());
+                if chained {
+                    before = Some(id);
+                }
+            }
+        }
+        cleared
+    }
+
+    fn pod_network(&mut self, via: &NodeName, fresh: bool, cleared: &[String]) {
+        let cluster = self.cluster;
+        let survey = &self.inventory.survey;
+        let wanted = settings::cni(&cluster.kubernetes.cni);
+        let none = cluster.kubernetes.cni == Cni::None;
+        let api = survey.api.as_ref();
+        let there = api.and_then(|api| api.settings.get(settings::CNI)) == Some(&wanted);
+        let mark = api.and_then(|api| api.mark.as_ref());
+        let noted = none || mark.is_some_and(|mark| mark.cni.as_ref() == Some(&wanted));
+        let ready = api.is_some_and(|api| api.nodes.values().all(|node| node.ready));
+        if !none && (fresh || !there || !(noted || ready)) {
+            let needs = [&["vip".to_owned(), "init".to_owned()], cleared].concat();
+            self.step("cni".into(), via, Action::Cni { via: via.clone() }, &needs);
+        }
+        if !none && !noted || mark.is_none() || survey.known.is_none() {
+            let cni = (!none).then_some(wanted);
+            let action = Action::Mark { via: via.clone(), cni };
+            self.step("mark".into(), via, action, &["vip".into(), "init".into(), "cni".into()]);
+        }
+    }
+
+    fn joins(&mut self, via: &NodeName, ways: &[(&Node, Way)], cleared: &[String]) {
+        let cluster = self.cluster;
+        let external = cluster.etcd.endpoints().is_some();
+        let joining = || ways.iter().filter(|(_, way)| matches!(way, Way::Join { .. }));
+        if joining().next().is_some() {
+            let needs = ["init".into(), "vip".into()];
+            self.step("keys".into(), via, Action::Keys { via: via.clone() }, &needs);
+        }
+        let mut before = String::from("keys");
+        for (node, way) in ways {
+            let id = format!("join/{}", node.name);
+            if matches!(way, Way::Join { .. }) {
+                // kubeadm asks every etcd member before it lets a master join.
+                let mut needs: Vec<String> = ["keys", "vip", "etcd-form"].map(String::from).into();
+                needs.push(format!("node-dns/{}", node.name));
+                needs.extend(["reset", "forget"].map(|verb| format!("{verb}/{}", node.name)));
+                if !external && node.role == Role::Master {
+                    // Each adds a member: two at once can lose the quorum.
+                    needs.extend(cleared.iter().cloned());
+                    needs.push(before.clone());
+                    before.clone_from(&id);
+                }
+                // Workers touch no etcd and nothing of each other: they join all at once.
+                let limited = external && node.role == Role::Master;
+                let at_once = cluster.kubernetes.parallel_joins.filter(|_| limited);
+                let action = Action::Join { node: node.name.clone(), via: via.clone(), at_once };
+                self.step(id.clone(), &node.name, action, &needs);
+            }
+            let unlabelled = matches!(way, Way::Join { .. }) || self.lacks_label(node, way);
+            if node.role == Role::Worker && unlabelled {
+                let action = Action::Label { node: node.name.clone(), via: via.clone() };
+                self.step(format!("label/{}", node.name), &node.name, action, &[id]);
+            }
+        }
+    }
+
+    fn lacks_label(&self, node: &Node, way: &Way) -> bool {
+        let nodes = self.inventory.survey.nodes();
+        let known = nodes.and_then(|nodes| nodes.get(&node.fqdn));
+        *way == Way::Joined && known.is_some_and(|known| !known.roles.contains("worker"))
+    }
+
+    /// The members of our etcd: certificates first, then all of them at once.
+    fn etcd_members(&mut self) {
+        let cluster = self.cluster;
+        let seen = |node: &Node| self.inventory.etcd.get(&node.name).copied().unwrap_or_default();
+        if cluster.with_role(Role::Etcd).any(|node| self.held.contains(&node.name)) {
+            // A lost member comes back when the others are a quorum, which the next look tells.
+            return;
+        }
+        let rows: Vec<(Node, EtcdMember)> =
+            cluster.with_role(Role::Etcd).map(|node| (node.clone(), seen(node))).collect();
+        let mut needs: Vec<String> = Vec::new();
+        for (node, _) in rows.iter().filter(|(_, seen)| !seen.planted) {
+            let id = format!("etcd-member/{}", node.name);
+            let action = Action::EtcdMember { node: node.name.clone() };
+            self.step(id.clone(), &node.name, action, &[format!("node-dns/{}", node.name)]);
+            needs.push(id);
+        }
+        if rows.iter().any(|(_, seen)| !seen.planted || !seen.healthy) {
+            needs.extend(rows.iter().map(|(node, _)| format!("node-dns/{}", node.name)));
+            self.step("etcd-form".into(), "etcd", Action::EtcdForm, &needs);
+        }
+        for name in self.inventory.etcd_outdated.clone() {
+            let id = format!("etcd-client/{name}");
+            let needs = ["etcd-form".to_owned()];
+            self.step(id, &name, Action::EtcdClient { node: name.clone() }, &needs);
+        }
+    }
+}
+
+/// What has to be done with a machine that was asked.
+fn seen_way(
+    node: &Node,
+    seen: &Seen,
+    registered: Option<&KubeNode>,
+    left: impl Fn(String) -> Option<String>,
+) -> Way {
+    let own = registered.filter(|known| known.machine_id == seen.machine_id);
+    let complete = own.is_some_and(|known| match node.role {
+        Role::Master => seen.apiserver && known.roles.contains("control-plane"),
+        _ => true,
+    });
+    if seen.join == Work::Running {
+        return Way::Join { reset: None, forget: None };
+    }
+    if complete && seen.kubelet {
+        return Way::Joined;
+    }
+    if seen.is_fresh() {
+        let made_again = registered.map_or("it lost its data".to_owned(), |known| {
+            format!("its VM was made again (the Node names machine {})", known.machine_id)
+        });
+        return Way::Join { reset: None, forget: left(made_again) };
+    }
+    if seen.join.is_open() && seen.init == Work::None && own.is_none_or(|known| !known.ready) {
+        let reason = "its own kubeadm join was begun and did not end".to_owned();
+        return Way::Join { reset: Some(reason), forget: left("its join did not end".into()) };
+    }
+    let what = match own {
+        Some(_) => "its kubelet serves the cluster, and its control plane is not complete",
+        None if seen.kubelet => "its kubelet serves a cluster, and the API knows no such node",
+        None => "it has certificates of a cluster, and the API knows no such node",
+    };
+    Way::Refused(what.to_owned())
+}

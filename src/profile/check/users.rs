@@ -1,0 +1,123 @@
+//! Names that the login user cannot have, since the image or a package has them already.
+
+/// Users and groups of the images and packages that we install, in alphabetical order.
+///
+/// cloud-init makes the user with `useradd`, which makes a group of the same name and fails where
+/// there is one (`useradd: group admin exists`, exit status 9, useradd(8)); where there is such a user
+/// it is left as it is, without a login. Both leave a machine that cannot be reached.
+///
+/// Sources: base-passwd's `passwd.master` and `group.master` of Ubuntu 22.04, 24.04 and Debian 12, 13;
+/// `/etc/group` of Ubuntu's and Debian's cloud images; the maintainer scripts and `sysusers.d` of
+/// chrony, containerd.io, haproxy, keepalived and etcd.
+const TAKEN: &[&str] = &[
+    "_apt",
+    "_chrony",
+    "_rpc",
+    "_ssh",
+    "adm",
+    "admin",
+    "audio",
+    "backup",
+    "bin",
+    "bind",
+    "cdrom",
+    "ceph",
+    "clock",
+    "containerd",
+    "crontab",
+    "daemon",
+    "dhcpcd",
+    "dialout",
+    "dip",
+    "disk",
+    "dnsmasq",
+    "docker",
+    "etcd",
+    "fax",
+    "floppy",
+    "fwupd-refresh",
+    "games",
+    "gnats",
+    "haproxy",
+    "input",
+    "irc",
+    "keepalived_script",
+    "kmem",
+    "kvm",
+    "landscape",
+    "libuuid",
+    "list",
+    "lp",
+    "lpadmin",
+    "lxd",
+    "mail",
+    "man",
+    "messagebus",
+    "mlocate",
+    "netdev",
+    "news",
+    "nogroup",
+    "nobody",
+    "ntp",
+    "ntpsec",
+    "operator",
+    "plocate",
+    "plugdev",
+    "polkitd",
+    "pollinate",
+    "postfix",
+    "proxy",
+    "rdma",
+    "render",
+    "root",
+    "sambashare",
+    "sasl",
+    "scanner",
+    "sgx",
+    "shadow",
+    "src",
+    "ssh",
+    "ssl-cert",
+    "sshd",
+    "staff",
+    "statd",
+    "sudo",
+    "sync",
+    "sys",
+    "syslog",
+    "tape",
+    "tcpdump",
+    "tss",
+    "tty",
+    "usbmux",
+    "users",
+    "utmp",
+    "uucp",
+    "uuidd",
+    "video",
+    "voice",
+    "wheel",
+    "www-data",
+];
+
+/// Whether a name belongs to a user or a group that is on the machine before the login user is made.
+pub(super) fn is_taken(name: &str) -> bool {
+    TAKEN.contains(&name) || name.starts_with("systemd-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_people_are_free_and_those_of_the_system_are_not() {
+        for name in ["ubuntu", "debian", "ops", "alice", "k8s", "administrator", "sysadmin"] {
+            assert!(!is_taken(name), "{name}");
+        }
+        for name in
+            ["admin", "syslog", "docker", "sudo", "adm", "games", "nobody", "systemd-resolve"]
+        {
+            assert!(is_taken(name), "{name}");
+        }
+    }
+}

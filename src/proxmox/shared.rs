@@ -1,0 +1,109 @@
+//! One reading of a list serves everyone who has asked for it before it was sent.
+//!
+//! Steps that go on side by side look at the same lists: which VMs a host has, what a storage holds.
+//! A look before a write has to be newer than the wish to write, so no caller gets a list that was
+//! sent for before it asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::client::{Client, Request};
+use super::error::Error;
+
+/// How long the first who asks waits for others: what steps do side by side they begin at the same
+/// look at their tasks.
+const COMPANY: Duration = Duration::from_millis(40);
+
+/// The lists that are being read, by what is asked.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    open: StdMutex<BTreeMap<String, Arc<Mutex<Option<Reading>>>>>,
+    /// The last readings for those who only watch.
+    watched: Mutex<BTreeMap<String, Reading>>,
+}
+
+/// The last reading of a list.
+#[derive(Clone, Debug)]
+struct Reading {
+    /// When it was sent.
+    sent: Instant,
+    body: Arc<Vec<u8>>,
+}
+
+impl Lists {
+    fn of(&self, call: &str) -> Arc<Mutex<Option<Reading>>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // What no caller waits for is not kept: a list may have megabytes.
+        open.retain(|other, reading| other == call || Arc::strong_count(reading) > 1);
+        Arc::clone(open.entry(call.to_owned()).or_default())
+    }
+
+    /// Forgets a reading that no caller waits for any more.
+    fn leave(&self, call: &str, reading: Arc<Mutex<Option<Reading>>>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(reading);
+        if open.get(call).is_some_and(|reading| Arc::strong_count(reading) == 1) {
+            open.remove(call);
+        }
+    }
+}
+
+impl Client {
+    /// Reads a list, trying again where that is safe; those who ask meanwhile get the same answer.
+    pub(super) async fn read_list<T: DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<T, Error> {
+        let asked = Instant::now();
+        let call = request.target();
+        let reading = self.lists().of(&call);
+        let body = self.body_since(&request, asked, &reading).await;
+        self.lists().leave(&call, reading);
+        self.decode(&request, &body?)
+    }
+
+    /// Reads a list, unless one that watches has read it no longer than that ago. Not for a look before
+    /// a write.
+    pub(super) async fn watch_list<T: DeserializeOwned>(
+        &self,
+        request: Request,
+        age: Duration,
+    ) -> Result<T, Error> {
+        let call = request.target();
+        // Who holds it asks; the others wait for that answer.
+        let mut watched = self.lists().watched.lock().await;
+        if let Some(last) = watched.get(&call).filter(|last| last.sent.elapsed() < age) {
+            return self.decode(&request, &last.body);
+        }
+        let sent = Instant::now();
+        let body = Arc::new(self.read_body(&request).await?);
+        let answer = self.decode(&request, &body);
+        watched.insert(call, Reading { sent, body });
+        answer
+    }
+
+    async fn body_since(
+        &self,
+        request: &Request,
+        asked: Instant,
+        reading: &Mutex<Option<Reading>>,
+    ) -> Result<Arc<Vec<u8>>, Error> {
+        // Who holds it asks; the others wait for that answer.
+        let mut last = reading.lock().await;
+        if let Some(Reading { sent, body }) = &*last
+            && *sent > asked
+        {
+            return Ok(Arc::clone(body));
+        }
+        self.pause(COMPANY).await;
+        let sent = Instant::now();
+        let body = Arc::new(self.read_body(request).await?);
+        *last = Some(Reading { sent, body: Arc::clone(&body) });
+        Ok(body)
+    }
+}

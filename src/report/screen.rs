@@ -1,0 +1,119 @@
+//! The one door to the terminal: what is printed passes here, masked and escaped.
+//!
+//! Data goes to stdout, everything else to stderr. Only [`Styled`] text, which carries colours of
+//! our own, and the rows of [`super::term`] reach a terminal otherwise. `tests/house.rs` finds
+//! what prints past it.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use serde::Serialize;
+
+use crate::secrets;
+use crate::text::{self, Styled};
+
+/// Text for a person: without secrets, without anything that a terminal obeys, no line too long.
+fn harmless(text: &str) -> String {
+    text::cut_lines(&text::printable(&secrets::mask(text))).into_owned()
+}
+
+fn ended(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// Says something on stderr. A reader that has gone away is no fault.
+pub fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(ended(harmless(text)).as_bytes());
+}
+
+/// Asks on stderr: the cursor stays behind the question.
+pub fn ask(text: &str) {
+    let mut screen = io::stderr().lock();
+    let _ = screen.write_all(harmless(text).as_bytes()).and_then(|()| screen.flush());
+}
+
+/// Shows text with styling of our own on stderr.
+pub fn show(text: &Styled) {
+    let _ = io::stderr().lock().write_all(ended(secrets::mask(text)).as_bytes());
+}
+
+/// Says something as one line of JSON on stderr.
+pub fn say_json(data: &impl Serialize) {
+    if let Ok(line) = json(data) {
+        let _ = io::stderr().lock().write_all(ended(line).as_bytes());
+    }
+}
+
+/// Whether stderr is a terminal.
+pub fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Prints text for a person on stdout.
+///
+/// # Errors
+/// When it cannot be written; a reader that has gone away is no fault (`k8sha plan | head`).
+pub fn print(text: &str) -> io::Result<()> {
+    put(&ended(harmless(text)))
+}
+
+/// Prints data as one line of JSON on stdout.
+///
+/// # Errors
+/// As [`print()`].
+pub fn print_json(data: &impl Serialize) -> io::Result<()> {
+    put(&ended(json(data)?))
+}
+
+/// Prints a document that is meant as it is, the secrets in it included, on stdout; a terminal
+/// still gets nothing that it would obey.
+///
+/// # Errors
+/// As [`print()`].
+pub fn print_document(text: &str) -> io::Result<()> {
+    let shown = if io::stdout().is_terminal() { text::printable(text) } else { text.into() };
+    put(&ended(shown.into_owned()))
+}
+
+fn put(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn json(data: &impl Serialize) -> io::Result<String> {
+    Ok(harmless_json(&serde_json::to_string(data)?))
+}
+
+/// JSON without secrets, its text the same for a program and harmless for a terminal.
+pub(super) fn harmless_json(text: &str) -> String {
+    text::json(&secrets::mask_json(text)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_for_a_person_is_masked_before_it_is_escaped_and_cut() {
+        secrets::learn("screen\u{1b}secret");
+        let text = format!("said screen\u{1b}secret \u{1b}[2J {}", "x".repeat(5_000));
+        let shown = harmless(&text);
+        assert!(shown.starts_with("said [masked] \\u{1b}[2J xxx"), "{shown}");
+        assert!(shown.contains("more characters)") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn json_keeps_its_text_but_for_secrets() {
+        secrets::learn("screen-json-secret");
+        let data = serde_json::json!({ "a": "\u{9b}31m \u{202e} screen-json-secret é" });
+        let text = json(&data).unwrap();
+        assert_eq!(text, r#"{"a":"\u009b31m \u202e [masked] é"}"#);
+        let back: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(back["a"], "\u{9b}31m \u{202e} [masked] é");
+    }
+}

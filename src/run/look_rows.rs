@@ -1,0 +1,68 @@
+//! What a row itself tells to look at: the address of a machine that is to be made, and what has changed
+//! in the documents of one that is there.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::context::{Context, SSH_PORT, made_from};
+use super::look::Scope;
+use super::look_watch::Watch;
+use crate::cluster::NodeName;
+use crate::files;
+use crate::plan::inventory::{Inventory, VmState};
+use crate::plan::{documents, spec};
+
+/// How long a machine at an address may take to answer; one that is there does so in milliseconds.
+const KNOCK: Duration = Duration::from_secs(1);
+
+/// The rows whose VMs do not exist and whose addresses answer: another machine is there, be it one of
+/// ours whose mark was deleted.
+pub(super) async fn taken(
+    context: &Arc<Context>,
+    scope: &Scope,
+    inventory: &Inventory,
+    watch: &Watch,
+) -> BTreeMap<NodeName, String> {
+    let mut knocking = JoinSet::new();
+    for node in &context.cluster.nodes {
+        let absent = matches!(inventory.vms.get(&node.name), Some(VmState::Absent) | None);
+        if !absent || !scope.part.covers(&node.host) {
+            continue;
+        }
+        let (context, node) = (Arc::clone(context), node.clone());
+        knocking.spawn(async move {
+            let to = SocketAddr::new(node.ip.into(), SSH_PORT);
+            let limit = context.clock.patience(KNOCK, KNOCK / 4);
+            context.dialer.tcp(to, limit).await.ok()?;
+            Some((node.name.clone(), format!("a machine answers at {to}")))
+        });
+    }
+    let knocked = knocking.join_all();
+    let seen = watch.over("addresses", "the addresses of machines to be made", knocked).await;
+    seen.into_iter().flatten().collect()
+}
+
+/// What has changed in the documents of each machine since it was made, where this folder made it.
+pub(super) fn changed_documents(
+    context: &Context,
+    inventory: &Inventory,
+) -> BTreeMap<NodeName, documents::Changed> {
+    let mut all = BTreeMap::new();
+    for (name, now) in &context.documents {
+        let Some(vm) = inventory.ours(name) else { continue };
+        let made = vm.mark.machine.as_ref().map(|made| made.seed.as_str());
+        let Some(hashes) = vm.mark.read.as_deref().or(made) else { continue };
+        if hashes == spec::seed_hashes(&context.specs[name].seed_file) {
+            continue;
+        }
+        let path = made_from(&context.made_from, name, hashes);
+        if let Ok(then) = files::read_text(&path, files::Kind::State) {
+            all.insert(name.clone(), documents::changed(&then, now));
+        }
+    }
+    all
+}

@@ -1,0 +1,140 @@
+//! What a person changes of a living cluster in Proxmox VE or in the profile, and what does not answer:
+//! told by every command, put back where that does no harm, and never called as asked.
+
+use k8sha::cluster::VmId;
+use k8sha::proxmox::Params;
+use k8sha_simulator::inspect;
+
+use crate::living::Living;
+use crate::world::Ran;
+
+/// Sets options of the first worker's VM, as a person would.
+fn set(living: &Living, key: &str, value: &str) {
+    let params = Params::new().with(key, value);
+    living.administer("pve1", async |client| {
+        client.set_config(VmId(WORKER), &params, &[], None).await.unwrap();
+    });
+}
+
+fn config(living: &Living, key: &str) -> String {
+    let world = inspect::open(&living.world.path()).unwrap();
+    let mut datacenters = world.pve.datacenters.iter();
+    let vm = datacenters.find_map(|datacenter| datacenter.vms.get(&WORKER)).unwrap();
+    vm.config.get(key).cloned().unwrap_or_default()
+}
+
+/// The first worker of `homelab`.
+const WORKER: u32 = 3051;
+
+/// `plan`, `status` and `doctor` all tell it, and none calls the cluster as asked.
+fn told(living: &Living, faults: &[&str], words: &str) {
+    let run = |command: &[&str]| -> Ran { living.world.run(&[command, faults].concat()) };
+    let plan = run(&["plan", "--exit-code"]);
+    assert_eq!(plan.code, 10, "{plan:#?}");
+    assert!(plan.stdout.contains(words), "plan: no `{words}` in {}", plan.stdout);
+    assert!(!plan.stdout.contains("all is as the profile asks"), "{}", plan.stdout);
+    let status = run(&["status"]);
+    assert_eq!(status.code, 1, "{status:#?}");
+    assert!(status.stdout.contains(words), "status: no `{words}` in {}", status.stdout);
+    let doctor = run(&["doctor"]);
+    assert!(doctor.stdout.contains(words), "doctor: no `{words}` in {}", doctor.stdout);
+}
+
+#[test]
+fn a_type_of_cpu_that_waits_for_a_restart_is_told_until_there_was_one() {
+    let mut living = Living::stacked();
+    living.edit(&[("proxmox:\n", "proxmox:\n  cpu: host\n")]);
+    let words = "k8s-worker1: cpu in use is x86-64-v2-AES, the profile asks for host";
+    told(&living, &[], words);
+    let up = living.world.run(&["up"]).ok();
+    assert!(up.stdout.contains(words), "{}", up.stdout);
+    told(&living, &[], "it is written and pending");
+    let machines = living.world.vms();
+    for vm in machines.iter().filter(|vm| vm.running) {
+        living.administer(&vm.host, async |client| {
+            client.stop_vm(VmId(vm.vmid)).await.unwrap();
+        });
+    }
+    living.world.run(&["up", "--quiet"]).ok();
+    living.settled();
+}
+
+#[test]
+fn a_card_that_was_unplugged_or_moved_by_hand_is_put_back_with_its_address() {
+    let living = Living::stacked();
+    let whole = config(&living, "net0");
+    for card in [format!("{whole},link_down=1"), format!("{whole},tag=7")] {
+        set(&living, "net0", &card);
+        assert_eq!(config(&living, "net0"), card);
+        let plan = living.world.run(&["plan", "--exit-code"]);
+        assert_eq!(plan.code, 10, "{plan:#?}");
+        assert!(plan.stdout.contains(&format!("net0: {card} -> virtio=")), "{}", plan.stdout);
+        living.world.run(&["up", "--quiet"]).ok();
+        assert_eq!(
+            config(&living, "net0").replace(",firewall=0", ""),
+            whole.replace(",firewall=0", "")
+        );
+        living.settled();
+    }
+}
+
+#[test]
+fn another_vlan_or_bridge_does_not_move_the_machines_of_a_living_cluster() {
+    let mut living = Living::stacked();
+    let before = config(&living, "net0");
+    living.edit(&[("  bridge: vmbr0\n", "  bridge: vmbr0\n  vlan: 30\n")]);
+    living.refused(&[
+        "network (bridge and vlan) is vmbr0, the profile asks for vmbr0, VLAN 30",
+        "one at a time",
+    ]);
+    assert_eq!(config(&living, "net0"), before);
+    // What the message asks for, done by hand, is as asked from then on.
+    for vm in living.world.vms().iter().filter(|vm| vm.running) {
+        let vmid = VmId(vm.vmid);
+        living.administer(&vm.host, async |client| {
+            let card = client.vm_config(vmid).await.unwrap().get("net0").unwrap().to_owned();
+            let params = Params::new().with("net0", format!("{card},tag=30"));
+            client.set_config(vmid, &params, &[], None).await.unwrap();
+        });
+    }
+    living.world.run(&["up", "--quiet"]).ok();
+    living.settled();
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_by_its_name_is_not_called_as_asked() {
+    let living = Living::stacked();
+    told(
+        &living,
+        &["--inject", "dns-silent@192.168.10.2"],
+        "API: its state is no answer by its name",
+    );
+    living.settled();
+}
+
+#[test]
+fn a_machine_that_shows_another_host_key_is_told_by_every_command() {
+    let living = Living::stacked();
+    let fault = ["--inject", "wrong-host-key@k8s-worker1"];
+    told(&living, &fault, "k8s-worker1: its state is no answer by SSH");
+    living.settled();
+}
+
+#[test]
+fn an_edit_that_only_new_machines_follow_tells_the_lines_that_changed() {
+    let mut living = Living::stacked();
+    living
+        .edit(&[("  gateway: 192.168.10.1\n", "  gateway: 192.168.10.1\n  ntp: [192.168.10.7]\n")]);
+    let plan = living.world.run(&["plan"]).ok();
+    let line = "k8s-worker1: its cloud-init seed is ";
+    let told = plan.stdout.lines().find(|text| text.contains(line)).unwrap_or_default().to_owned();
+    assert!(told.contains("192.168.10.7"), "{}", plan.stdout);
+    // Nothing secret is on record.
+    let folder = living.world.path().join("operator/homelab/made-from");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    assert_eq!(files.len(), 7);
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(!text.contains("PRIVATE KEY-----\n"), "{text}");
+    }
+}

@@ -1,0 +1,165 @@
+//! `rebuild` removes nothing that it could not make again, and advice never costs more than it must.
+
+use std::fs;
+
+use k8sha::cluster::VmId;
+use k8sha::proxmox::Params;
+use k8sha_simulator::inspect::VmLine;
+
+use crate::living::Living;
+use crate::world::{Ran, World};
+
+/// The VMs that are not templates.
+fn machines(world: &World) -> Vec<VmLine> {
+    world.vms().into_iter().filter(|vm| !vm.template).collect()
+}
+
+/// `rebuild` ends like this, and every machine is there and runs as before.
+fn refused(living: &Living, more: &[&str], words: &[&str]) {
+    let before = machines(&living.world);
+    let ran = living.world.run(&[&["rebuild", "--yes"], more].concat());
+    assert_ne!(ran.code, 0, "{ran:#?}");
+    for word in words {
+        assert!(ran.stderr.contains(word), "no `{word}` in {}", ran.stderr);
+    }
+    assert_eq!(machines(&living.world), before, "a machine was removed or stopped");
+    living.unharmed();
+}
+
+fn set(living: &Living, vmid: u32, key: &str, value: &str) {
+    let params = Params::new().with(key, value);
+    living.administer("pve1", async |client| {
+        client.set_config(VmId(vmid), &params, &[], None).await.unwrap();
+    });
+}
+
+fn unset(living: &Living, vmid: u32, key: &str) {
+    living.administer("pve1", async |client| {
+        client.set_config(VmId(vmid), &Params::new(), &[key], None).await.unwrap();
+    });
+}
+
+#[test]
+fn a_rebuild_that_could_not_make_the_cluster_again_removes_nothing() {
+    let mut living = Living::stacked();
+    refused(&living, &["--inject", "dns-silent@192.168.10.2"], &["192.168.10.2"]);
+    let edits = [
+        ("sha256: 91", "sha256: 92", "was made from another image"),
+        ("ram: 8G, vcpu: 4", "ram: 8G, vcpu: 999", "starts no VM with more"),
+        ("proxmox:\n", "proxmox:\n  pool: nowhere\n", "there is no pool `nowhere`"),
+    ];
+    for (from, to, words) in edits {
+        living.edit(&[(from, to)]);
+        refused(&living, &[], &[words]);
+    }
+    living.edit(&[]);
+    // A VM that lost its mark would be left, and stand where its row's machine is to be made.
+    unset(&living, 3041, "description");
+    refused(&living, &[], &["VM 3041 on pve1 is `k8s-master1`, which is not ours"]);
+}
+
+#[test]
+fn more_cpus_than_the_host_has_are_not_written_to_a_machine_that_lives() {
+    let mut living = Living::stacked();
+    living
+        .edit(&[("ip: 192.168.10.51, ram: 8G, vcpu: 4", "ip: 192.168.10.51, ram: 8G, vcpu: 999")]);
+    let before = living.world.digest();
+    for command in ["plan", "up", "provision"] {
+        let ran = living.world.run(&[command]);
+        assert_eq!(ran.code, 3, "{command}: {ran:#?}");
+        assert!(ran.stderr.contains("k8s-worker1 wants 999"), "{}", ran.stderr);
+    }
+    assert_eq!(living.world.digest(), before);
+}
+
+#[test]
+fn a_machine_that_lost_its_mark_gets_no_twin_at_its_address() {
+    let mut living = Living::stacked();
+    unset(&living, 3031, "description");
+    let told = living.world.run(&["plan"]);
+    assert_eq!(told.code, 1, "{told:#?}");
+    for words in ["would make a second machine at", "<!-- k8sha", "node: k8s-lb1", "-->"] {
+        assert!(told.stderr.contains(words), "no `{words}` in {}", told.stderr);
+    }
+    // Another VMID all the same.
+    living.edit(&[("pve: pve1, vmid: 3031", "pve: pve1, vmid: 3034")]);
+    let before = living.world.digest();
+    for command in ["plan", "up", "provision"] {
+        let ran = living.world.run(&[command]);
+        assert_eq!(ran.code, 1, "{command}: {ran:#?}");
+        assert!(ran.stderr.contains("its address 192.168.10.31 is taken"), "{}", ran.stderr);
+    }
+    assert_eq!(living.world.digest(), before);
+    // What the message asks for.
+    living.edit(&[]);
+    let block = told.stderr.split_once("<!-- k8sha").unwrap().1.split_once("-->").unwrap().0;
+    let lines: Vec<&str> = block.lines().map(str::trim).collect();
+    set(&living, 3031, "description", &format!("<!-- k8sha{}\n-->", lines.join("\n")));
+    living.world.run(&["up", "--quiet"]).ok();
+    living.settled();
+}
+
+#[test]
+fn an_authority_of_etcd_that_is_not_the_clusters_is_planted_nowhere() {
+    let world = World::of("k8s1-etcd");
+    world.run(&["up", "--quiet"]).ok();
+    let other = World::of("k8s1-etcd");
+    other.run(&["provision", "--quiet"]).ok();
+    let folder = |world: &World| world.path().join("operator/k8s1-etcd/etcd");
+    let ours = fs::read(folder(&world).join("ca.pem")).unwrap();
+    fs::copy(folder(&other).join("ca.pem"), folder(&world).join("ca.pem")).unwrap();
+    let before = world.digest();
+    for command in ["plan", "up", "bootstrap"] {
+        let ran = world.run(&[command]);
+        assert_eq!(ran.code, 1, "{command}: {ran:#?}");
+        let words = "is another one than these members trust: k8s1etcd1, k8s1etcd2";
+        assert!(ran.stderr.contains(words), "{command}: {}", ran.stderr);
+    }
+    assert_eq!(world.digest(), before, "something was planted");
+    fs::write(folder(&world).join("ca.pem"), ours).unwrap();
+    world.run(&["up", "--quiet"]).ok();
+    assert_eq!(world.run(&["status", "--json"]).ok().json()["healthy"], true);
+}
+
+#[test]
+fn advice_for_one_machine_costs_one_machine() {
+    let living = Living::stacked();
+    let plan = |living: &Living| -> Ran { living.world.run(&["plan"]) };
+    unset(&living, 3051, "scsi0");
+    let ran = plan(&living);
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stderr.contains("qm set 3051 --scsi0 local-lvm:vm-3051-disk-0"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("rebuild"), "{}", ran.stderr);
+    let folder = living.world.path().join("operator/homelab");
+    for number in 1..=3 {
+        fs::remove_file(folder.join(format!("ssh/host-k8s-master{number}"))).unwrap();
+    }
+    let ran = plan(&living);
+    assert!(ran.stderr.contains("Remove one machine at a time"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("qm destroy 304"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_machine_that_was_made_a_template_is_told_as_what_it_is() {
+    let living = Living::stacked();
+    living.administer("pve1", async |client| {
+        client.stop_vm(VmId(3051)).await.unwrap();
+        client.make_template(VmId(3051)).await.unwrap();
+    });
+    for command in ["plan", "up"] {
+        let ran = living.world.run(&[command]);
+        assert_eq!(ran.code, 1, "{command}: {ran:#?}");
+        assert!(ran.stderr.contains("VM 3051 was made a template"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn doctor_tells_what_up_would_follow_though_the_clusters_record_is_lost() {
+    let living = Living::stacked();
+    let folder = living.world.path().join("operator/homelab");
+    fs::remove_file(folder.join("identity.json")).unwrap();
+    set(&living, 3051, "onboot", "0");
+    living.administer("pve1", async |client| client.stop_vm(VmId(3051)).await.unwrap());
+    let doctor = living.world.run(&["doctor"]);
+    assert!(doctor.stdout.contains("k8s-worker1: onboot is 0"), "{}", doctor.stdout);
+}

@@ -1,0 +1,109 @@
+//! Files of the operator's own that are lost while the cluster lives: told, and never made again at
+//! random.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::living::Living;
+
+fn file(living: &Living, name: &str) -> PathBuf {
+    living.world.path().join("operator/homelab").join(name)
+}
+
+/// `plan` and `up` refuse twice with these words: the first refusal makes nothing that the second
+/// takes for known.
+fn refused(living: &Living, exit: i32, words: &[&str]) {
+    let before = living.world.digest();
+    for command in ["plan", "up", "plan"] {
+        let ran = living.world.run(&[command]);
+        assert_eq!(ran.code, exit, "{command}: {ran:#?}");
+        for word in words {
+            assert!(ran.stderr.contains(word), "{command} does not say `{word}`: {}", ran.stderr);
+        }
+    }
+    assert_eq!(living.world.digest(), before, "nothing was written");
+}
+
+#[test]
+fn a_lost_file_of_the_state_folder_is_told_and_not_replaced() {
+    let living = Living::stacked();
+    for (name, exit, words) in [
+        ("creation", 7, &["`identity.json` beside it is still there", "`creation:`"][..]),
+        (
+            "ssh/host-k8s-worker1",
+            1,
+            &["VM 3051 on pve1 was made with an SSH host key", "`ssh/host-k8s-worker1`", "backup"],
+        ),
+        ("ssh/operator", 1, &["the key that opens 7 machines is gone (`ssh/operator`)"]),
+    ] {
+        let path = file(&living, name);
+        let kept = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        refused(&living, exit, words);
+        assert!(!path.exists(), "{name} was made again");
+        fs::write(&path, kept).unwrap();
+    }
+    living.settled();
+}
+
+#[test]
+fn a_whole_folder_of_keys_that_is_lost_is_told_once_and_no_machine_is_given_up() {
+    let living = Living::stacked();
+    let (folder, kept) = (file(&living, "ssh"), file(&living, "kept"));
+    fs::rename(&folder, &kept).unwrap();
+    let ran = living.world.run(&["up"]);
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stderr.contains("the folder `ssh` is gone, with the key that opens 7 machines"));
+    assert!(!ran.stderr.contains("qm destroy"), "{}", ran.stderr);
+    fs::remove_dir_all(&folder).unwrap();
+    fs::rename(&kept, &folder).unwrap();
+    living.settled();
+}
+
+#[test]
+fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
+    let living = Living::stacked();
+    let path = file(&living, "kubeconfig");
+    let ours = fs::read_to_string(&path).unwrap();
+    for (text, what) in [
+        (ours.replace("homelab", "another"), "access to another cluster"),
+        ("a note of mine\n".to_owned(), "something that is not a kubeconfig of ours"),
+    ] {
+        fs::write(&path, &text).unwrap();
+        refused(&living, 7, &[what, "--merge-kubeconfig"]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    // Ours that was cut off is fetched again, and one that leads to a former cluster of that name.
+    let former = crate::world::World::of("homelab");
+    former.run(&["up", "--quiet"]).ok();
+    let theirs = former.path().join("operator/homelab/kubeconfig");
+    for text in [ours[..ours.len() / 2].to_owned(), fs::read_to_string(theirs).unwrap()] {
+        fs::write(&path, &text).unwrap();
+        assert_eq!(living.world.run(&["plan", "--exit-code"]).code, 10);
+        living.world.run(&["up", "--quiet"]).ok();
+        assert_eq!(fs::read_to_string(&path).unwrap(), ours);
+    }
+    living.settled();
+}
+
+#[test]
+fn the_authority_of_etcd_outlives_the_note_of_whose_it_is() {
+    let world = crate::world::World::of("k8s1-etcd");
+    world.run(&["up", "--quiet"]).ok();
+    let folder = world.path().join("operator/k8s1-etcd/etcd");
+    let authority = fs::read(folder.join("ca.pem")).unwrap();
+    fs::remove_file(folder.join("ca.for")).unwrap();
+    world.run(&["up", "--quiet"]).ok();
+    assert_eq!(fs::read(folder.join("ca.pem")).unwrap(), authority);
+    assert_eq!(world.run(&["status", "--json"]).ok().json()["healthy"], true);
+}
+
+#[test]
+fn a_plan_leaves_no_key_in_a_fresh_state_folder() {
+    let mut world = crate::world::World::of("homelab");
+    world.with_profile_of("homelab", "mine.yaml", &[]);
+    world.run(&["plan"]).ok();
+    let folder = world.path().join("operator/homelab");
+    assert!(!folder.join("creation").exists());
+    assert_eq!(fs::read_dir(folder.join("ssh")).unwrap().count(), 0);
+}

@@ -1,0 +1,411 @@
+//! A random walk over edits of the profile and losses of the world. After each step the program must
+//! have done no harm, and must not have called something "as asked" that is not.
+//!
+//! `cargo test` walks a few steps. `K8SHA_WALK_STEPS=200` walks as far as that, and
+//! `K8SHA_WALK_SEED=N` walks only from that seed: with the number that a failure prints it goes the
+//! same way again, as far as killed runs allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fmt::Debug;
+
+use k8sha::cluster::VmId;
+use k8sha_simulator::inspect::{self, What};
+
+use crate::living::administer;
+use crate::world::{Ran, World};
+
+mod dice;
+mod loss;
+mod model;
+mod sight;
+
+use dice::{Dice, edit};
+use model::{Asked, Card, Known, Made, Seen, blocked, differs, pool};
+
+/// The VMIDs of the profiles' templates.
+const TEMPLATES: [u32; 4] = [3091, 3092, 9001, 9002];
+
+/// How often a look is taken again that saw too little.
+const LOOKS: usize = 3;
+/// How many steps a walk of `cargo test` has.
+const STEPS: usize = 24;
+
+/// The walk so far.
+struct Walk {
+    seed: u64,
+    dice: Dice,
+    world: World,
+    asked: Asked,
+    /// The profile with which the last run ended well.
+    good: Asked,
+    known: Known,
+    /// The configurations of the VMs of others.
+    foreign: BTreeMap<u32, String>,
+    /// The pin of the cluster's CA and the UID of `kube-system`.
+    identity: Option<(String, String)>,
+    /// How many acts of the history were checked.
+    acts: usize,
+    /// Whether something may still be at work that no run waited for.
+    restless: bool,
+    steps: Vec<String>,
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("K8SHA_WALK_SEED={} K8SHA_WALK_STEPS={}", self.seed, self.steps.len());
+            println!("{}", self.steps.join("\n"));
+        }
+    }
+}
+
+impl Walk {
+    fn start(seed: u64) -> Self {
+        let asked = Asked::new(seed % 2 == 1);
+        let mut walk = Self {
+            seed,
+            dice: Dice(seed),
+            world: World::of("walk"),
+            good: asked.clone(),
+            asked,
+            known: Known::default(),
+            foreign: BTreeMap::new(),
+            identity: None,
+            acts: 0,
+            restless: false,
+            steps: Vec::new(),
+        };
+        walk.found();
+        walk
+    }
+
+    /// A first cluster in a new world; its making is sometimes cut off.
+    fn found(&mut self) {
+        self.world = World::of("walk");
+        self.asked = Asked::new(self.asked.external);
+        (self.known, self.foreign, self.identity, self.acts) =
+            (Known::default(), BTreeMap::new(), None, 0);
+        let all = Asked { rows: pool(), ..self.asked.clone() };
+        self.world.with_text(&all.text());
+        // The site's name servers know what the first look names.
+        self.world.run(&["plan", "--quiet"]).ok();
+        self.world.with_text(&self.asked.text());
+        self.note("found a cluster");
+        while self.dice.roll(3) == 0 {
+            self.kill();
+        }
+        self.converges();
+    }
+
+    fn note(&mut self, step: impl Into<String>) {
+        self.steps.push(step.into());
+        println!("{}", self.steps.last().unwrap());
+    }
+
+    fn must(&self, holds: bool, what: &str, more: &dyn Debug) {
+        assert!(holds, "{what}: {more:#?}");
+    }
+
+    fn look(&self) -> Seen {
+        let world = inspect::open(&self.world.path()).unwrap();
+        let mut vms = BTreeMap::new();
+        let mut disks = BTreeMap::new();
+        for datacenter in &world.pve.datacenters {
+            for (vmid, vm) in &datacenter.vms {
+                // A template in the making, as a killed run leaves it, is none yet.
+                let template = vm.is_template() || TEMPLATES.contains(vmid);
+                if !template && !self.foreign.contains_key(vmid) {
+                    vms.insert(*vmid, vm.clone());
+                }
+            }
+            for volume in datacenter.volumes.iter().filter(|volume| volume.content == "images") {
+                if let Some(vmid) = volume.vmid {
+                    let size: &mut u64 = disks.entry(vmid).or_default();
+                    *size = (*size).max(volume.size >> 30);
+                }
+            }
+        }
+        let files = |path: &str| -> BTreeMap<String, String> {
+            let names = vms.values().filter_map(|vm| vm.config.get("name").cloned());
+            names
+                .filter_map(|name| Some((name.clone(), inspect::file(&world, &name, path)?)))
+                .collect()
+        };
+        let balancers = files("/etc/haproxy/haproxy.cfg");
+        let lines = inspect::clusters(&world);
+        let uid = self.identity.as_ref().map(|(_, uid)| uid);
+        let cluster = lines.into_iter().find(|line| uid.is_none_or(|uid| *uid == line.uid));
+        let foreign = self.foreign.keys().copied().collect();
+        Seen { vms, disks, foreign, cluster, balancers }
+    }
+
+    /// The VMs of others and their disks, as text.
+    fn of_others(&self) -> BTreeMap<u32, String> {
+        let world = inspect::open(&self.world.path()).unwrap();
+        let datacenters = world.pve.datacenters.iter();
+        datacenters
+            .flat_map(|datacenter| {
+                let vms = datacenter.vms.iter();
+                vms.filter(|(vmid, _)| self.foreign.contains_key(vmid)).map(|(vmid, vm)| {
+                    let own =
+                        |volume: &&k8sha_simulator::pve::state::Volume| volume.vmid == Some(*vmid);
+                    let disks: Vec<_> = datacenter.volumes.iter().filter(own).collect();
+                    (*vmid, format!("{:?} {:?} {:?}", vm.host, vm.config, disks))
+                })
+            })
+            .collect()
+    }
+
+    /// Runs the program, and checks that it did no harm.
+    fn run(&mut self, args: &[&str]) -> (Ran, bool) {
+        self.world.forget_requests();
+        let (digest, acts) = (self.world.digest(), self.acts);
+        let ran = self.world.run(args);
+        self.unharmed(&ran);
+        let writes = self.world.writes();
+        // What a killed run has set going goes on in the machines.
+        let same = self.restless || (self.world.digest() == digest && self.acts == acts);
+        let wrote = !writes.is_empty() || !same;
+        if args[0] != "up" {
+            self.must(!wrote, &format!("{args:?} has written"), &(&ran, writes));
+        }
+        let error = ran.stderr.lines().find(|line| line.starts_with("error")).unwrap_or_default();
+        self.note(format!("  {}: {} {error}", args.join(" "), ran.code));
+        (ran, wrote)
+    }
+
+    /// Starts a run and kills it.
+    fn kill(&mut self) {
+        let after = 1 + self.dice.roll(90);
+        self.note(format!("up, killed after {after} events"));
+        self.world.kill_after(&["up"], after);
+        self.restless = true;
+        self.unharmed(&"a killed run");
+    }
+
+    /// What a run must never do, it has not done.
+    fn unharmed(&mut self, ran: &dyn Debug) {
+        let world = inspect::open(&self.world.path()).unwrap();
+        let history = inspect::history(&world);
+        for act in &history[self.acts..] {
+            if let What::Joined { node } = &act.what {
+                self.known.lost.retain(|name| !node.starts_with(&format!("{name}.")));
+            }
+            let bad = match &act.what {
+                What::Authority { pin } => self.identity.as_ref().is_some_and(|(ca, _)| ca != pin),
+                What::Cluster { uid } => self.identity.as_ref().is_some_and(|(_, id)| id != uid),
+                What::Overwritten { .. } | What::Reset { node: Some(_), .. } => true,
+                What::NodeDeleted { ready, .. } => *ready,
+                What::MemberRemoved { up, .. } => *up,
+                _ => false,
+            };
+            self.must(!bad, "HARM", &(act, ran));
+        }
+        self.acts = history.len();
+        let lines = inspect::clusters(&world);
+        if self.identity.is_none()
+            && let Some(line) = lines.first()
+        {
+            self.identity = Some((line.ca.clone(), line.uid.clone()));
+            self.known.init = self.asked.settings.clone();
+        }
+        for line in &lines {
+            let pins: BTreeSet<&String> = line.servers.values().collect();
+            self.must(pins.len() <= 1, "a cluster torn apart", &(line, ran));
+            let own = self.identity.as_ref() == Some(&(line.ca.clone(), line.uid.clone()));
+            self.must(own, "another cluster", &(line, &self.identity, ran));
+        }
+        let (was, is) = (&self.foreign, self.of_others());
+        self.must(*was == is, "a VM of others was touched", &(was, &is, ran));
+        let seen = self.look();
+        for vmid in seen.vms.keys() {
+            if self.known.made.contains_key(vmid) {
+                continue;
+            }
+            let row = self.asked.rows.iter().find(|row| row.vmid == *vmid);
+            self.must(row.is_some(), "a VM without a row was made", &(vmid, ran));
+            let (row, user) = (row.unwrap().clone(), self.asked.user.clone());
+            let (domain, vlan) = (self.asked.domain().to_owned(), self.asked.vlan);
+            self.known.made.insert(*vmid, Made { row, user, domain, vlan, mac: None });
+        }
+        self.known.made.retain(|vmid, _| seen.vms.contains_key(vmid));
+    }
+
+    /// `plan`; where nothing hinders `up`, it has to have a way.
+    fn plan(&mut self) -> i32 {
+        let (mut ran, _) = self.run(&["plan", "--exit-code"]);
+        let seen = self.look();
+        let possible = blocked(&self.asked, &self.known, &seen).is_empty();
+        for _ in 0..LOOKS {
+            if ran.code != 1 || !possible {
+                break;
+            }
+            ran = self.run(&["plan", "--exit-code"]).0;
+        }
+        let differs = differs(&self.asked, &self.known, &seen);
+        self.must(ran.code != 0 || differs.is_empty(), "plan says as asked", &(&differs, &ran));
+        let blocked = blocked(&self.asked, &self.known, &seen);
+        self.must([0, 1, 2, 10].contains(&ran.code), "a strange end", &ran);
+        if blocked.is_empty() {
+            self.must([0, 2, 10].contains(&ran.code), "plan refuses what is possible", &ran);
+        } else {
+            self.note(format!("    hindered: {}", blocked.join("; ")));
+        }
+        ran.code
+    }
+
+    fn status(&mut self) {
+        let (ran, _) = self.run(&["status", "--json"]);
+        if ran.code == 0 {
+            let differs = differs(&self.asked, &self.known, &self.look());
+            self.must(differs.is_empty(), "status says healthy", &(&differs, &ran));
+        }
+    }
+
+    /// `up`, after what `plan` has said.
+    fn up(&mut self) {
+        let planned = self.plan();
+        let before = blocked(&self.asked, &self.known, &self.look());
+        let (ran, wrote) = self.run(&["up", "--json"]);
+        if [1, 2].contains(&planned) {
+            self.must(ran.code == planned, "up does what plan refuses", &ran);
+            self.must(!wrote, "a refusal has written", &ran);
+            return;
+        }
+        let differs = differs(&self.asked, &self.known, &self.look());
+        if ran.code == 0 {
+            let report = ran.json();
+            let told = report["differences"].as_array().unwrap().len();
+            let hidden = told == 0 && !differs.is_empty();
+            self.must(!hidden, "up hides what differs", &(&differs, &report));
+            self.restless = false;
+        } else if before.is_empty() {
+            self.must(self.restless, "up fails though nothing hinders it", &ran);
+            self.restless = false;
+        }
+        if before.is_empty() {
+            self.converges();
+        }
+    }
+
+    /// At the latest the second run ends well, and all that can be followed is followed.
+    fn converges(&mut self) {
+        let mut ran = self.run(&["up", "--json"]).0;
+        if ran.code != 0 {
+            ran = self.run(&["up", "--json"]).0;
+        }
+        self.must(ran.code == 0, "two runs do not end well", &ran);
+        self.restless = false;
+        let seen = self.look();
+        for (vmid, made) in &mut self.known.made {
+            let card = seen.vms.get(vmid).and_then(|vm| vm.config.get("net0"));
+            made.mac = made.mac.take().or(card.map(|card| Card::of(card).mac));
+        }
+        let differs = differs(&self.asked, &self.known, &seen);
+        let left: Vec<_> = differs.iter().filter(|(_, lasting)| !**lasting).collect();
+        self.must(left.is_empty(), "not followed", &(&left, &ran));
+        // On a machine that is busy with other things a guest may answer too late for one look.
+        let mut code = self.plan();
+        for _ in 0..LOOKS {
+            if !differs.is_empty() || code == 0 {
+                break;
+            }
+            code = self.plan();
+        }
+        let wolf = differs.is_empty() && code != 0;
+        let again = if wolf { Some(self.world.run(&["plan"])) } else { None };
+        self.must(!wolf, "plan finds something to do where all is as asked", &again);
+        if differs.is_empty() {
+            let mut status = self.run(&["status", "--json"]).0;
+            for _ in 0..LOOKS {
+                if status.code == 0 {
+                    break;
+                }
+                status = self.run(&["status", "--json"]).0;
+            }
+            self.must(status.code == 0, "status finds something where all is as asked", &status);
+            self.good = self.asked.clone();
+        }
+    }
+
+    /// A cluster that cannot be saved is told to be so, and another one is made elsewhere.
+    fn end(&mut self) -> bool {
+        let seen = self.look();
+        let why = model::quorum(&self.asked, &self.known, &seen);
+        let Some(why) = why.filter(|why| !why.contains("has no row")) else { return false };
+        self.note(format!("the end: {why}"));
+        let (ran, _) = self.run(&["up", "--json"]);
+        self.must(ran.code != 0, "up ends well over a lost cluster", &ran);
+        self.found();
+        true
+    }
+
+    /// A person undoes the edits, moves a foreign VM away, and restarts machines without their Nodes.
+    fn heal(&mut self) {
+        self.note("undo all edits, and heal");
+        self.asked = self.good.clone();
+        self.world.with_text(&self.asked.text());
+        let seen = self.look();
+        if !self.foreign.is_empty() {
+            self.stranger(&seen);
+        }
+        for name in std::mem::take(&mut self.known.deleted) {
+            let vm = self.known.made.iter().find(|(_, made)| made.row.name == name);
+            let vmid = *vm.unwrap().0;
+            self.note(format!("stop {name} (VM {vmid})"));
+            administer(&self.world, &seen.vms[&vmid].host, async |client| {
+                client.stop_vm(VmId(vmid)).await.unwrap();
+            });
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.roll(20) {
+            0..=7 => {
+                let told = edit(&mut self.asked, &mut self.dice);
+                self.note(told);
+            }
+            8..=10 => {
+                self.note("undo all edits");
+                self.asked = self.good.clone();
+            }
+            11..=15 => self.lose(),
+            16 => self.kill(),
+            17 => self.status(),
+            _ => self.up(),
+        }
+        self.world.with_text(&self.asked.text());
+        if !self.end() {
+            self.plan();
+            // What is refused is left alone for a while only.
+            let stuck = !blocked(&self.asked, &self.known, &self.look()).is_empty();
+            if stuck && self.dice.roll(2) == 0 {
+                self.heal();
+                self.plan();
+            }
+        }
+    }
+}
+
+fn walk(seed: u64, steps: usize) {
+    let mut walk = Walk::start(seed);
+    for number in 0..steps {
+        walk.note(format!("-- {number}"));
+        walk.step();
+    }
+}
+
+#[test]
+fn no_walk_of_edits_and_losses_harms_a_cluster() {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let steps = number("K8SHA_WALK_STEPS").map_or(STEPS, |steps| steps.try_into().unwrap());
+    if let Some(seed) = number("K8SHA_WALK_SEED") {
+        return walk(seed, steps);
+    }
+    // The same seeds each time: a new one is walked on purpose, not where it stops another's work.
+    for seed in [0, 1] {
+        println!("seed {seed}");
+        walk(seed, steps);
+    }
+}
