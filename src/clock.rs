@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// The shortest time after which a simulated world is given up on.
+const LEAST: Duration = Duration::from_secs(10);
+
 /// The pace of a run's waiting. Pauses and deadlines are scaled by the world's speed. A connection's
 /// limits are not, since the machine that simulates a world is no faster than any other; a test of
 /// those limits shortens them by a haste of its own.
@@ -64,8 +67,15 @@ impl Clock {
         tokio::time::sleep(self.scaled(duration)).await;
     }
 
-    /// A point in that world's future.
+    /// When waiting for something ends that should have come by then. In a simulated world it lasts
+    /// [`LEAST`] or as long as with real hosts, if that is shorter: a busy machine that simulates may
+    /// stand still for seconds, which are minutes there.
     pub fn deadline(self, after: Duration) -> Deadline {
+        Deadline { at: Instant::now() + self.patience(after, after.min(LEAST)), limit: after }
+    }
+
+    /// A point in that world's future: for what is due then, not for what failed by then.
+    pub fn due(self, after: Duration) -> Deadline {
         Deadline { at: Instant::now() + self.scaled(after), limit: after }
     }
 }
@@ -110,6 +120,22 @@ mod tests {
         Clock::simulated(20.0).pause(Duration::from_secs(60)).await;
         assert_eq!(start.elapsed().as_secs(), 3);
         assert!(!Clock::simulated(20.0).deadline(Duration::from_secs(60)).passed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_machine_that_simulates_fast_has_ten_seconds_and_real_hosts_no_second_more() {
+        let lasts = |clock: Clock, after| clock.deadline(after).at - Instant::now();
+        let (short, long) = (Duration::from_secs(3), Duration::from_secs(3000));
+        for (clock, of_short, of_long) in [
+            (Clock::real(), 3, 3000),
+            (Clock::simulated(150.0), 3, 20),
+            (Clock::simulated(1500.0), 3, 10),
+            (Clock::simulated(1500.0).hurried(5.0), 1, 2),
+        ] {
+            assert_eq!(lasts(clock, short).as_secs_f64().ceil(), f64::from(of_short), "{clock:?}");
+            assert_eq!(lasts(clock, long).as_secs_f64().ceil(), f64::from(of_long), "{clock:?}");
+        }
+        assert_eq!(Clock::simulated(150.0).due(short).at - Instant::now(), short / 150);
     }
 
     #[test]

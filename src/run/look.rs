@@ -417,7 +417,7 @@ async fn settled(
     let Some(client) = kin.first() else { return Ok(None) };
     let clock = context.clock;
     let (patience, began) = (clock.patience(limits::look::CLONE, limits::LEAST), Instant::now());
-    let mut quiet = clock.deadline(limits::UNTOLD);
+    let mut quiet = clock.due(limits::UNTOLD);
     let mut again = true;
     loop {
         let Some(config) = client.find_vm(vmid).await? else { return Ok(None) };
@@ -443,7 +443,7 @@ async fn settled(
         if quiet.passed() {
             let text = format!("waiting for VM {vmid} (lock `{lock}`), which {task} makes");
             watch.say(client.host().as_str(), text);
-            quiet = clock.deadline(limits::TOLD_AGAIN);
+            quiet = clock.due(limits::TOLD_AGAIN);
         }
         clock.pause(PAUSE).await;
     }

@@ -76,7 +76,7 @@ impl Client {
     pub(super) async fn wait_made(&self, vmid: VmId, home: &Client) -> Result<VmConfig, Error> {
         let began = Instant::now();
         let patience = self.clock().patience(task::LOCKED, limits::LEAST);
-        let mut quiet = self.clock().deadline(limits::UNTOLD);
+        let mut quiet = self.clock().due(limits::UNTOLD);
         let mut alone = 0;
         loop {
             let config = self.vm_config(vmid).await?;
@@ -90,7 +90,7 @@ impl Client {
             }
             if quiet.passed() {
                 event::progress(format!("waiting for the lock ({lock}) of VM {vmid}"));
-                quiet = self.clock().deadline(limits::TOLD_AGAIN);
+                quiet = self.clock().due(limits::TOLD_AGAIN);
             }
             if began.elapsed() > patience {
                 return Err(Error::StillLocked {

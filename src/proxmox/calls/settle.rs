@@ -129,7 +129,7 @@ impl Client {
     {
         let began = Instant::now();
         let patience = self.clock().patience(task::UNDERWAY, limits::LEAST);
-        let mut quiet = self.clock().deadline(limits::UNTOLD);
+        let mut quiet = self.clock().due(limits::UNTOLD);
         let mut nothing = 0;
         loop {
             let mut left = None;
@@ -155,7 +155,7 @@ impl Client {
             if quiet.passed() {
                 let label = &request.label;
                 event::progress(format!("its answer was lost; waiting for what {label} has begun"));
-                quiet = self.clock().deadline(limits::TOLD_AGAIN);
+                quiet = self.clock().due(limits::TOLD_AGAIN);
             }
             self.pause(LOOK_WAIT).await;
         }
