@@ -220,7 +220,8 @@ mod tests {
     }
 
     async fn run(host: &Host, haproxy: &str) -> Result<bool, Error> {
-        update(&host.remote("lb1"), &wanted(haproxy), Clock::simulated(1000.0)).await
+        update(&host.remote("lb1"), &wanted(haproxy), Clock::simulated(1000.0).hurried(1000.0))
+            .await
     }
 
     fn reloads(host: &Host) -> Vec<String> {

@@ -271,7 +271,7 @@ mod tests {
             _ => None,
         })
         .await;
-        let (first, clock) = (host.remote("m1"), Clock::simulated(1000.0));
+        let (first, clock) = (host.remote("m1"), Clock::simulated(1000.0).hurried(1000.0));
         through_vip(&first, &k8s1(), clock, Duration::from_secs(600)).await.unwrap();
         let error = through_vip(&first, &k8s1(), clock, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(

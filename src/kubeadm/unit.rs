@@ -262,7 +262,7 @@ mod tests {
     const ABSENT: &str = "LoadState=not-found\nActiveState=inactive\nSubState=dead\nResult=success\nExecMainStatus=0\n";
 
     fn clock() -> Clock {
-        Clock::simulated(1000.0)
+        Clock::simulated(1000.0).hurried(1000.0)
     }
 
     #[test]

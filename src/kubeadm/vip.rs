@@ -125,7 +125,7 @@ mod tests {
 
     async fn outcome(one: Host, two: Host) -> Result<String, Error> {
         let remotes = [one.remote("lb1"), two.remote("lb2")];
-        check(&remotes, &k8s1(), Clock::simulated(1000.0)).await
+        check(&remotes, &k8s1(), Clock::simulated(1000.0).hurried(1000.0)).await
     }
 
     #[tokio::test]

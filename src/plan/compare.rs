@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::inventory::{Inventory, Stray, StrayReason, TemplateState};
 use super::planner::{Part, Specs};
 use super::settings;
+use super::spec;
 use super::survey::KubeNode;
-use crate::cluster::{Cluster, HostName, Role, VmId};
+use crate::cluster::{CloneMode, Cluster, Role};
 
 mod machine;
+mod place;
 mod unwell;
 
 pub use machine::image;
@@ -100,33 +102,51 @@ pub fn differences(
     found
 }
 
-/// The VMID of a host's template.
-fn source(cluster: &Cluster, host: &HostName, os: &str) -> Option<VmId> {
-    let host = cluster.proxmox.hosts.get(host)?;
-    host.templates.get(os).map(|source| source.vmid())
-}
-
-/// Templates of ours that are locked: the next clone would wait for them.
+/// Templates of ours that the next clone would wait for, or that lie where it should not.
 fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
     let mut found = Vec::new();
     for (host, state) in &inventory.hosts {
+        let Some(settings) = cluster.proxmox.hosts.get(host) else { continue };
         for (os, template) in &state.templates {
-            let TemplateState::Ours { lock: Some(lock), .. } = template else { continue };
-            found.push(Difference {
-                on: host.to_string(),
-                what: format!("the template of {os}"),
-                have: format!("locked ({lock})"),
-                want: "one that can be cloned".into(),
-                class: Class::NotFollowed,
-                blocks: false,
-                next: match source(cluster, host, os) {
-                    Some(vmid) => format!(
-                        "see what holds it (`pvenode task list --source active`); if nothing does, \
-                         `qm unlock {vmid}`"
+            let TemplateState::Ours { lock, settings: config, .. } = template else { continue };
+            let mut differs = |what: &str, have: &str, want: &str, next: String| {
+                let (have, want) = (have.to_owned(), want.to_owned());
+                found.push(Difference {
+                    on: host.to_string(),
+                    what: format!("{what} of {os}"),
+                    have,
+                    want,
+                    class: Class::NotFollowed,
+                    blocks: false,
+                    next,
+                });
+            };
+            if let Some(lock) = lock {
+                let unlock = settings.templates.get(os).map_or(String::new(), |source| {
+                    format!("; if nothing does, `qm unlock {}`", source.vmid())
+                });
+                differs(
+                    "the template",
+                    &format!("locked ({lock})"),
+                    "one that can be cloned",
+                    format!("see what holds it (`pvenode task list --source active`){unlock}"),
+                );
+            }
+            let on = config.get(spec::DISK).and_then(|disk| place::of(disk));
+            if let (Some(on), CloneMode::Linked) = (on, cluster.proxmox.clone)
+                && on != settings.storage
+            {
+                differs(
+                    "storage of the template",
+                    on,
+                    &settings.storage,
+                    format!(
+                        "set `storage: {on}` on {host} again; or give the template another VMID \
+                         (`templates`), which makes a new one: a linked clone lies where its \
+                         template lies"
                     ),
-                    None => "see what holds it (`pvenode task list --source active`)".to_owned(),
-                },
-            });
+                );
+            }
         }
     }
     found

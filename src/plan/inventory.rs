@@ -32,6 +32,8 @@ pub struct Inventory {
     pub strays: Vec<Stray>,
     /// Rows whose VMs do not exist and whose addresses answer, and what was seen there.
     pub taken: BTreeMap<NodeName, String>,
+    /// The pool of each row's VM, where the profile names one and Proxmox tells.
+    pub pools: BTreeMap<NodeName, Option<String>>,
     /// What has changed in the documents of machines since they were made, where that is on record.
     pub documents: BTreeMap<NodeName, Changed>,
     /// What the running nodes say of themselves.
@@ -60,6 +62,8 @@ pub struct HostState {
     pub isos: BTreeSet<String>,
     /// The VM on each template's VMID, per operating system.
     pub templates: BTreeMap<String, TemplateState>,
+    /// Templates with this cluster's mark on VMIDs that the profile does not name for this host.
+    pub unnamed_templates: BTreeSet<VmId>,
     /// The ISO images in the drives of every VM with a k8sha mark, of whatever cluster, by VMID.
     pub attached: BTreeMap<VmId, BTreeSet<String>>,
     /// VMIDs of clones (of whatever cluster) that were made from a template, by the template's VMID.

@@ -1,4 +1,4 @@
-//! Whether a host can run the VMs of the profile: its CPUs, its CPU types, its pools. Pure.
+//! Whether a host can run the VMs of the profile: its CPUs, its CPU types, its memory, its pools. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +16,8 @@ use crate::proxmox::{Identity, rights};
 pub struct Told {
     /// Its CPUs; `None` where we may not see them.
     pub cpus: Option<CpuInfo>,
+    /// Its memory in MiB; `None` where we may not see it.
+    pub memory_mib: Option<u64>,
     /// The CPU types that it knows; `None` where it does not say.
     pub models: Option<Vec<CpuModel>>,
     /// The pools that we see.
@@ -99,6 +101,7 @@ pub fn judge(cluster: &Cluster, host: &HostName, told: &Told, who: &Identity) ->
         }
         None => drop(judged.unseen.insert(Unseen::Cpus)),
     }
+    judged.lacks.extend(told.memory_mib.and_then(|has| too_large(cluster, host, has)));
     if let Some(pool) = &cluster.proxmox.pool
         && !told.pools.contains(pool)
     {
@@ -145,6 +148,22 @@ fn too_many(cluster: &Cluster, host: &HostName, cpus: &CpuInfo) -> Option<Lack> 
     (!large.is_empty()).then(|| Lack {
         what: format!("it has {has} CPUs and starts no VM with more: {}", large.join(", ")),
         fix: vec![format!("a `vcpu` of {has} at most, or another host (`pve`) for these rows")],
+    })
+}
+
+/// VMs with more memory than the host has. Proxmox VE starts them, and the kernel kills one when they
+/// use it.
+fn too_large(cluster: &Cluster, host: &HostName, has: u64) -> Option<Lack> {
+    let large = |node: &&Node| node.host == *host && has > 0 && u64::from(node.ram_mib) > has;
+    let large: Vec<String> = cluster
+        .nodes
+        .iter()
+        .filter(large)
+        .map(|node| format!("{} wants {} MiB", node.name, node.ram_mib))
+        .collect();
+    (!large.is_empty()).then(|| Lack {
+        what: format!("it has {has} MiB of memory, less than one VM wants: {}", large.join(", ")),
+        fix: vec!["less `ram`, or another host (`pve`) for these rows".to_owned()],
     })
 }
 
@@ -244,6 +263,19 @@ mod tests {
             ["it has 2 CPUs and starts no VM with more: k8s1master1 wants 3"]
         );
         assert!(lacks(&cluster, &told(3, FLAGS, &["x86-64-v2-AES"])).is_empty());
+    }
+
+    #[test]
+    fn more_memory_than_the_host_has_is_named_with_its_rows() {
+        let mut cluster = k8s1();
+        cluster.nodes[2].ram_mib = 9000;
+        let small = Told { memory_mib: Some(8999), ..told(4, FLAGS, &["x86-64-v2-AES"]) };
+        assert_eq!(
+            lacks(&cluster, &small),
+            ["it has 8999 MiB of memory, less than one VM wants: k8s1master1 wants 9000 MiB"]
+        );
+        assert!(lacks(&cluster, &Told { memory_mib: Some(9000), ..small.clone() }).is_empty());
+        assert!(lacks(&cluster, &Told { memory_mib: None, ..small }).is_empty());
     }
 
     #[test]

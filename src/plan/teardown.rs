@@ -99,6 +99,13 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     }
     if !extent.keep_templates {
         for (name, state) in &inventory.hosts {
+            // One may be a person's copy, which has the same mark.
+            notices.extend(state.unnamed_templates.iter().map(|vmid| {
+                format!(
+                    "template {vmid} on {name} stays: it carries this cluster's mark, but the profile \
+                     does not name it; `qm destroy {vmid}` removes it"
+                )
+            }));
             for (os, source) in &cluster.proxmox.hosts[name].templates {
                 let TemplateSource::Ours(vmid) = *source else { continue };
                 let others: Vec<String> = state
@@ -114,7 +121,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                     .collect();
                 if !others.is_empty() {
                     notices.push(format!(
-                        "template {vmid} on {name} stays: VM {} still hangs on its disk",
+                        "template {vmid} on {name} stays: VM {} hangs on its disk, or was made from \
+                         the same image",
                         others.join(", ")
                     ));
                     continue;

@@ -136,6 +136,7 @@ async fn look(context: &Arc<Context>, scope: &Scope, watch: &Watch) -> Result<In
     if scope.part.provision && scope.knock {
         inventory.taken = look_rows::taken(context, scope, &inventory, watch).await;
     }
+    inventory.pools = look_rows::pools(context, &topology, &inventory, watch).await?;
     inventory.documents = look_rows::changed_documents(context, &inventory);
     look_nodes::look(context, &mut inventory, watch).await;
     look_kubernetes::look(context, &mut inventory, watch).await;
@@ -268,6 +269,12 @@ async fn host(
         };
         state.templates.insert(os.clone(), template);
     }
+    let named = |vmid: VmId| settings.templates.values().any(|source| source.vmid() == vmid);
+    let is_template = |vm: &&Found| {
+        let mark = vm.config.mark().filter(|mark| mark.cluster == context.cluster.name);
+        mark.is_some_and(|mark| mark.node.is_none()) && !named(vm.vmid)
+    };
+    state.unnamed_templates = found.iter().filter(is_template).map(|vm| vm.vmid).collect();
     let marked = found.iter().filter(|vm| vm.config.mark().is_some());
     state.attached = marked.map(|vm| (vm.vmid, recognise::images(&vm.config))).collect();
     if scope.removal {
@@ -291,7 +298,8 @@ fn gets_hardware(context: &Context, name: &HostName, found: &[Found]) -> bool {
         let vm = found.iter().find(|vm| is_of(&node.name, vm));
         vm.is_some_and(|vm| {
             let cpu = vm.config.get("cpu").unwrap_or_default();
-            vm.config.cores() == node.vcpu && spec::same("cpu", &cluster.proxmox.cpu, cpu)
+            (vm.config.cores(), vm.config.memory_mib()) == (node.vcpu, node.ram_mib)
+                && spec::same("cpu", &cluster.proxmox.cpu, cpu)
         })
     };
     cluster.nodes.iter().any(|node| node.host == *name && !as_asked(node))

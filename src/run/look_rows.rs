@@ -1,5 +1,5 @@
-//! What a row itself tells to look at: the address of a machine that is to be made, and what has changed
-//! in the documents of one that is there.
+//! What a row itself tells to look at: the address of a machine that is to be made, and the pool and the
+//! documents of one that is there.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,12 +9,15 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::context::{Context, SSH_PORT, made_from};
-use super::look::Scope;
+use super::look::{self, Scope};
 use super::look_watch::Watch;
 use crate::cluster::NodeName;
+use crate::error::Failure;
 use crate::files;
 use crate::plan::inventory::{Inventory, VmState};
 use crate::plan::{documents, spec};
+use crate::proxmox::Topology;
+use crate::proxmox::wire::VmResource;
 
 /// How long a machine at an address may take to answer; one that is there does so in milliseconds.
 const KNOCK: Duration = Duration::from_secs(1);
@@ -44,6 +47,38 @@ pub(super) async fn taken(
     let knocked = knocking.join_all();
     let seen = watch.over("addresses", "the addresses of machines to be made", knocked).await;
     seen.into_iter().flatten().collect()
+}
+
+/// The pool of each row's VM, where the profile names one. A VM that Proxmox lists tells its pool to
+/// everyone who may see the VM (pve-manager PVE/API2/Cluster.pm, `resources`).
+pub(super) async fn pools(
+    context: &Context,
+    topology: &Topology,
+    inventory: &Inventory,
+    watch: &Watch,
+) -> Result<BTreeMap<NodeName, Option<String>>, Failure> {
+    let mut pools = BTreeMap::new();
+    if context.cluster.proxmox.pool.is_none() {
+        return Ok(pools);
+    }
+    for group in &topology.clusters {
+        let ours = context.cluster.nodes.iter().filter_map(|node| {
+            let vm = inventory.ours(&node.name)?;
+            group.hosts.contains(&vm.host).then_some((&node.name, vm))
+        });
+        let ours: Vec<_> = ours.collect();
+        let Some(asked) = group.hosts.first().filter(|_| !ours.is_empty()) else { continue };
+        let client = context.client(asked)?;
+        let listed = watch.over(asked.as_str(), "the pools of its VMs", client.cluster_vms()).await;
+        let listed = listed.map_err(|error| look::proxmox("list the VMs", &error).on(asked))?;
+        for (name, vm) in ours {
+            let is_it = |seen: &&VmResource| seen.vmid == vm.vmid && seen.kind == "qemu";
+            if let Some(seen) = listed.iter().find(is_it) {
+                pools.insert(name.clone(), seen.pool.clone());
+            }
+        }
+    }
+    Ok(pools)
 }
 
 /// What has changed in the documents of each machine since it was made, where this folder made it.

@@ -1,5 +1,5 @@
-//! What a host tells of what new VMs need: its CPUs, its CPU types, its pools. Asked only where some
-//! VM is still to be made, so that a run without work asks no more than before.
+//! What a host tells of what new VMs need: its CPUs, its CPU types, its memory, its pools. Asked only
+//! where some VM is still to be made, so that a run without work asks no more than before.
 
 use crate::cluster::Cluster;
 use crate::plan::machines::{SEES_POOLS, Told};
@@ -15,8 +15,10 @@ pub(super) async fn ask(client: &Client, cluster: &Cluster) -> Result<Told, Erro
     let (node, models, pools) =
         tokio::join!(client.node_status(), client.cpu_models(), pools(client, pool));
     let (pools, sees_pools) = pools?;
+    let node = seen(node)?;
     Ok(Told {
-        cpus: seen(node)?.map(|node| node.cpuinfo),
+        memory_mib: node.as_ref().map(|node| node.memory.total >> 20).filter(|mib| *mib > 0),
+        cpus: node.map(|node| node.cpuinfo),
         models: seen(models)?,
         pools,
         sees_pools,

@@ -4,6 +4,7 @@
 use k8sha::cluster::VmId;
 use k8sha::proxmox::Params;
 use k8sha_simulator::inspect;
+use k8sha_simulator::pve::state::Pool;
 
 use crate::living::Living;
 use crate::world::Ran;
@@ -137,4 +138,56 @@ fn an_edit_that_only_new_machines_follow_tells_the_lines_that_changed() {
         let text = std::fs::read_to_string(file).unwrap();
         assert!(!text.contains("PRIVATE KEY-----\n"), "{text}");
     }
+}
+
+#[test]
+fn machines_in_another_pool_than_the_profiles_are_told_until_they_are_moved() {
+    let mut living = Living::stacked();
+    living.world.change(|world| {
+        for datacenter in &mut world.pve.datacenters {
+            datacenter.pools.insert("k8s".to_owned(), Pool::default());
+            datacenter
+                .pools
+                .insert("theirs".to_owned(), Pool { vms: [WORKER].into(), ..Pool::default() });
+        }
+    });
+    living.settled();
+    living.edit(&[("proxmox:\n", "proxmox:\n  pool: k8s\n")]);
+    told(&living, &[], "k8s-worker1: proxmox.pool is theirs, the profile asks for k8s");
+    told(&living, &[], "k8s-worker2: proxmox.pool is none, the profile asks for k8s");
+    let up = living.world.run(&["up"]).ok();
+    let line = "pvesh set /pools --poolid k8s --vms 3051 --allow-move 1";
+    assert!(up.stdout.contains(line), "{}", up.stdout);
+    living.world.change(|world| {
+        for datacenter in &mut world.pve.datacenters {
+            let vms = datacenter.vms.keys().copied().collect();
+            datacenter.pools.get_mut("theirs").unwrap().vms.clear();
+            datacenter.pools.get_mut("k8s").unwrap().vms = vms;
+        }
+    });
+    living.settled();
+}
+
+#[test]
+fn a_disk_on_another_storage_than_the_profiles_is_told_and_stays() {
+    let mut living = Living::stacked();
+    living.world.change(|world| {
+        for datacenter in &mut world.pve.datacenters {
+            let fast = datacenter.storages["local-lvm"].clone();
+            datacenter.storages.insert("fast".to_owned(), fast);
+        }
+    });
+    let before = config(&living, "scsi0");
+    living.edit(&[("storage: local-lvm", "storage: fast")]);
+    told(&living, &[], "k8s-worker1: storage of its disk is local-lvm, the profile asks for fast");
+    told(
+        &living,
+        &[],
+        "pve1: storage of the template of ubuntu-22.04 is local-lvm, the profile asks for fast",
+    );
+    let up = living.world.run(&["up"]).ok();
+    assert!(up.stdout.contains("qm disk move 3051 scsi0 fast --delete 1"), "{}", up.stdout);
+    assert_eq!(config(&living, "scsi0"), before);
+    living.edit(&[]);
+    living.settled();
 }

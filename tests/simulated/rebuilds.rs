@@ -59,17 +59,22 @@ fn a_rebuild_that_could_not_make_the_cluster_again_removes_nothing() {
 }
 
 #[test]
-fn more_cpus_than_the_host_has_are_not_written_to_a_machine_that_lives() {
+fn more_cpus_or_memory_than_the_host_has_is_not_written_to_a_machine_that_lives() {
     let mut living = Living::stacked();
-    living
-        .edit(&[("ip: 192.168.10.51, ram: 8G, vcpu: 4", "ip: 192.168.10.51, ram: 8G, vcpu: 999")]);
     let before = living.world.digest();
-    for command in ["plan", "up", "provision"] {
-        let ran = living.world.run(&[command]);
-        assert_eq!(ran.code, 3, "{command}: {ran:#?}");
-        assert!(ran.stderr.contains("k8s-worker1 wants 999"), "{}", ran.stderr);
+    for (size, words) in [
+        ("ram: 8G, vcpu: 999", "k8s-worker1 wants 999"),
+        ("ram: 999G, vcpu: 4", "k8s-worker1 wants 1022976 MiB"),
+    ] {
+        let row = "ip: 192.168.10.51, ";
+        living.edit(&[(&format!("{row}ram: 8G, vcpu: 4"), &format!("{row}{size}"))]);
+        for command in ["plan", "up", "provision"] {
+            let ran = living.world.run(&[command]);
+            assert_eq!(ran.code, 3, "{command}: {ran:#?}");
+            assert!(ran.stderr.contains(words), "{}", ran.stderr);
+        }
+        assert_eq!(living.world.digest(), before);
     }
-    assert_eq!(living.world.digest(), before);
 }
 
 #[test]

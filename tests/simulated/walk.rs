@@ -11,6 +11,7 @@ use std::fmt::Debug;
 
 use k8sha::cluster::VmId;
 use k8sha_simulator::inspect::{self, What};
+use k8sha_simulator::pve::state::Pool;
 
 use crate::living::administer;
 use crate::world::{Ran, World};
@@ -21,7 +22,7 @@ mod model;
 mod sight;
 
 use dice::{Dice, edit};
-use model::{Asked, Card, Known, Made, Seen, blocked, differs, pool};
+use model::{Asked, Card, Known, Made, POOLS, Seen, blocked, differs, pool};
 
 /// The VMIDs of the profiles' templates.
 const TEMPLATES: [u32; 4] = [3091, 3092, 9001, 9002];
@@ -90,6 +91,11 @@ impl Walk {
         self.world.with_text(&all.text());
         // The site's name servers know what the first look names.
         self.world.run(&["plan", "--quiet"]).ok();
+        self.world.change(|world| {
+            for datacenter in &mut world.pve.datacenters {
+                datacenter.pools.extend(POOLS.map(|name| (name.to_owned(), Pool::default())));
+            }
+        });
         self.world.with_text(&self.asked.text());
         self.note("found a cluster");
         while self.dice.roll(3) == 0 {
@@ -110,7 +116,7 @@ impl Walk {
     fn look(&self) -> Seen {
         let world = inspect::open(&self.world.path()).unwrap();
         let mut vms = BTreeMap::new();
-        let mut disks = BTreeMap::new();
+        let (mut disks, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for datacenter in &world.pve.datacenters {
             for (vmid, vm) in &datacenter.vms {
                 // A template in the making, as a killed run leaves it, is none yet.
@@ -118,6 +124,9 @@ impl Walk {
                 if !template && !self.foreign.contains_key(vmid) {
                     vms.insert(*vmid, vm.clone());
                 }
+            }
+            for (name, pool) in &datacenter.pools {
+                pools.extend(pool.vms.iter().map(|vmid| (*vmid, name.clone())));
             }
             for volume in datacenter.volumes.iter().filter(|volume| volume.content == "images") {
                 if let Some(vmid) = volume.vmid {
@@ -137,7 +146,7 @@ impl Walk {
         let uid = self.identity.as_ref().map(|(_, uid)| uid);
         let cluster = lines.into_iter().find(|line| uid.is_none_or(|uid| *uid == line.uid));
         let foreign = self.foreign.keys().copied().collect();
-        Seen { vms, disks, foreign, cluster, balancers }
+        Seen { vms, disks, foreign, cluster, balancers, pools }
     }
 
     /// The VMs of others and their disks, as text.

@@ -63,7 +63,7 @@ async fn master(ok: bool, name: &'static str) -> (Host, Arc<AtomicBool>) {
 }
 
 fn clock() -> Clock {
-    Clock::simulated(1000.0)
+    Clock::simulated(1000.0).hurried(1000.0)
 }
 
 fn run_line(host: &Host) -> Option<String> {

@@ -180,7 +180,7 @@ async fn join_master(good: usize) -> (Result<bool, Error>, Host, usize) {
     let first = first(nodes, Arc::clone(&uploads)).await;
     let host = joiner(joined, good).await;
     let (credentials, via) = (JoinCredentials::default(), first.remote("m1"));
-    let clock = Clock::simulated(1000.0);
+    let clock = Clock::simulated(1000.0).hurried(1000.0);
     let result = run(&host.remote("m2"), &via, node, &cluster, &credentials, clock).await;
     if result.is_ok() {
         let again = run(&host.remote("m2"), &via, node, &cluster, &credentials, clock).await;
@@ -233,7 +233,10 @@ async fn masters_that_are_refused_together_renew_once_between_them() {
     let join = |host: &Host, node: usize| {
         let remote = host.remote(nodes[node].name.as_str());
         let (node, cluster, credentials, via) = (&nodes[node], &cluster, &credentials, &via);
-        async move { run(&remote, via, node, cluster, credentials, Clock::simulated(1000.0)).await }
+        async move {
+            run(&remote, via, node, cluster, credentials, Clock::simulated(1000.0).hurried(1000.0))
+                .await
+        }
     };
     let joined = tokio::try_join!(join(&a, 0), join(&b, 1), join(&c, 2));
     assert_eq!(joined.unwrap(), (true, true, true));
@@ -249,7 +252,7 @@ async fn a_node_with_anything_of_kubernetes_is_never_reset_by_a_join() {
     let host = joiner(flag, 1).await;
     host.put(path::KUBELET, "serves a cluster");
     let (credentials, via) = (JoinCredentials::default(), first.remote("m1"));
-    let clock = Clock::simulated(1000.0);
+    let clock = Clock::simulated(1000.0).hurried(1000.0);
     let error =
         run(&host.remote("m2"), &via, node, &cluster, &credentials, clock).await.unwrap_err();
     assert!(matches!(error, Error::NotFresh { .. }), "{error}");

@@ -1,6 +1,6 @@
 //! A row against its machine: where it is, what it was made as, what it runs with.
 
-use super::{Class, Difference};
+use super::{Class, Difference, place};
 use crate::cluster::{Cluster, Node, Role, TemplateSource};
 use crate::plan::documents::{self, Changed};
 use crate::plan::inventory::{Inventory, OurVm, TemplateState};
@@ -18,7 +18,7 @@ pub(super) fn differences(
     inventory: &Inventory,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
-    place(node, vm, &mut found);
+    place::differences(cluster, node, vm, inventory, &mut found);
     machine(cluster, node, vm, inventory, &mut found);
     network(specs, node, vm, inventory, &mut found);
     hardware(cluster, node, vm, &mut found);
@@ -26,35 +26,6 @@ pub(super) fn differences(
         documents(cluster, specs, node, vm, inventory, &mut found);
     }
     found
-}
-
-/// Where a row's VM is.
-fn place(node: &Node, vm: &OurVm, found: &mut Vec<Difference>) {
-    if vm.vmid != node.vmid {
-        found.push(Difference {
-            on: node.name.to_string(),
-            what: "vmid".into(),
-            have: format!("{} on {}", vm.vmid, vm.host),
-            want: node.vmid.to_string(),
-            class: Class::NewMachine,
-            blocks: true,
-            next: format!("set `vmid: {}` again: a VMID cannot be changed", vm.vmid),
-        });
-    }
-    if vm.host != node.host {
-        found.push(Difference {
-            on: node.name.to_string(),
-            what: "pve".into(),
-            have: format!("{} (VM {})", vm.host, vm.vmid),
-            want: node.host.to_string(),
-            class: Class::NotFollowed,
-            blocks: true,
-            next: format!(
-                "migrate it (`qm migrate {} {}` on {}), or set `pve: {}` in the profile",
-                vm.vmid, node.host, vm.host, vm.host
-            ),
-        });
-    }
 }
 
 /// What a machine was made as, and what it serves as.

@@ -111,7 +111,10 @@ async fn a_closed_port_is_unreachable_and_waiting_for_it_ends() {
     target.address = free.local_addr().unwrap();
     drop(free);
     let remote = Remote::new(target);
-    let error = remote.reach(Clock::simulated(1000.0), Duration::from_secs(5)).await.unwrap_err();
+    let error = remote
+        .reach(Clock::simulated(1000.0).hurried(1000.0), Duration::from_secs(5))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(error.hint().unwrap().contains("console"));
 }

@@ -1,6 +1,6 @@
 //! Numbers from a seed (SplitMix64), and the edits and losses that they choose.
 
-use super::model::{Asked, CPUS, Row, pool};
+use super::model::{Asked, CPUS, POOLS, Row, pool};
 
 /// A source of numbers that a seed fixes.
 pub struct Dice(pub u64);
@@ -90,7 +90,11 @@ fn setting(asked: &mut Asked, dice: &mut Dice) -> String {
         ("proxy", &["none", "iptables"]),
         ("cni", &["1.19.8", "1.19.9"]),
     ];
-    let at = dice.roll(values.len() + 4);
+    let at = dice.roll(values.len() + 5);
+    if at == values.len() + 4 {
+        asked.pool = dice.pick(&[None, Some(POOLS[0]), Some(POOLS[1])]);
+        return format!("set the pool to {:?}", asked.pool);
+    }
     if at == values.len() {
         asked.vlan = dice.pick(&[None, None, Some(30)]);
         return format!("set the VLAN to {:?}", asked.vlan);

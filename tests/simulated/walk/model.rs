@@ -32,6 +32,8 @@ pub struct Asked {
     pub cpu: String,
     /// The VLAN of every card.
     pub vlan: Option<u16>,
+    /// The pool of every VM.
+    pub pool: Option<&'static str>,
     pub rows: Vec<Row>,
 }
 
@@ -69,7 +71,12 @@ pub struct Seen {
     pub cluster: Option<ClusterLine>,
     /// `haproxy.cfg` by the balancer's VM's name.
     pub balancers: BTreeMap<String, String>,
+    /// The pools of VMs.
+    pub pools: BTreeMap<u32, String>,
 }
+
+/// The pools that the walk's worlds have.
+pub const POOLS: [&str; 2] = ["k8s", "other"];
 
 /// The types of CPU that the walk asks for.
 pub const CPUS: [&str; 2] = ["x86-64-v2-AES", "host"];
@@ -138,7 +145,7 @@ impl Asked {
         let settings = settings.map(|(name, value)| (name, value.to_owned())).into();
         let rows = pool().into_iter().take(6).collect();
         let (user, cpu) = ("ubuntu".into(), CPUS[0].into());
-        Self { external, settings, user, cpu, vlan: None, rows }
+        Self { external, settings, user, cpu, vlan: None, pool: None, rows }
     }
 
     pub fn net(&self) -> &'static str {
@@ -182,7 +189,7 @@ etcd:{etcd}
 balancer: {{ vrid: 130 }}
 access: {{ user: {}, authorized_keys: [] }}
 proxmox:
-  cpu: {}
+  cpu: {}{}
   hosts:
     pve1: {{ endpoint: \"https://{net}.11:8006\", storage: local-lvm, templates: {{ ubuntu-22.04: 3091 }} }}
     pve2: {{ endpoint: \"https://{net}.12:8006\", storage: local-lvm, templates: {{ ubuntu-22.04: 3092 }} }}
@@ -205,6 +212,7 @@ nodes:
             set("cni"),
             self.user,
             self.cpu,
+            self.pool.map(|pool| format!("\n  pool: {pool}")).unwrap_or_default(),
         );
         for Row { role, name, ip, ram, vcpu, disk, pve, vmid } in &self.rows {
             let _ = writeln!(
@@ -267,6 +275,10 @@ pub fn differs(asked: &Asked, known: &Known, seen: &Seen) -> Differs {
         let whole = Card { mac: mac.unwrap_or(card.mac.clone()), vlan: asked.vlan, plugged: true };
         if card != whole {
             say(format!("{name} has the card {card:?}, asked for {whole:?}"), false);
+        }
+        let pool = seen.pools.get(&row.vmid).map(String::as_str);
+        if asked.pool.is_some() && pool != asked.pool {
+            say(format!("{name} is in the pool {pool:?}, asked for {:?}", asked.pool), true);
         }
         let disk = seen.disks.get(&row.vmid).copied().unwrap_or_default();
         if disk != u64::from(row.disk) {

@@ -14,7 +14,8 @@ fn the_walks_own_comparison_is_not_blind() {
         assert!(!differs(&other, known, &walk.look()).is_empty(), "{name}");
         assert!(!blocked(&other, known, &walk.look()).is_empty(), "{name}");
     }
-    let edits: [fn(&mut Asked); 10] = [
+    let edits: [fn(&mut Asked); 11] = [
+        |asked| asked.pool = Some("k8s"),
         |asked| asked.user = "opsen".into(),
         |asked| drop(asked.rows.remove(3)),
         |asked| asked.rows.push(pool().remove(6)),

@@ -179,7 +179,7 @@ fn lose(hosts: &[Host], machines: &[Machine], etcd: &Shared, index: usize) {
 }
 
 fn clock() -> Clock {
-    Clock::simulated(100.0)
+    Clock::simulated(100.0).hurried(100.0)
 }
 
 async fn form(machines: &[Machine], formed: bool) -> Result<bool, Error> {

@@ -1,7 +1,8 @@
 //! What a person changes of a machine in Proxmox VE, and what does not answer.
 
 use super::*;
-use crate::plan::inventory::Silent;
+use crate::cluster::CloneMode;
+use crate::plan::inventory::{Silent, TemplateState};
 
 fn ours<'a>(had: &'a mut Inventory, name: &str) -> &'a mut OurVm {
     match had.vms.get_mut(&NodeName(name.into())) {
@@ -201,5 +202,62 @@ fn a_disk_that_is_its_templates_is_no_difference_that_a_new_machine_would_end() 
         let host = had.hosts.get_mut(&HostName("pve1".into())).unwrap();
         host.templates.insert("ubuntu-22.04".into(), disk(size));
         assert_eq!(disks(&had), told, "{size}");
+    }
+}
+
+#[test]
+fn the_pool_of_a_machine_is_compared_where_the_profile_names_one_and_proxmox_tells() {
+    let mut cluster = k8s1();
+    let specs = specs(&cluster, "aa", "bb");
+    let mut had = inventory(&cluster, &specs);
+    let name = NodeName(MASTER.into());
+    had.pools.insert(name.clone(), Some("theirs".into()));
+    assert!(told(&plan_of(&cluster, &specs, &had, &Part::all())).is_empty());
+    cluster.proxmox.pool = Some("k8s".into());
+    let lines = told(&plan_of(&cluster, &specs, &had, &Part::all()));
+    assert_eq!(lines.len(), 1, "of the others Proxmox tells nothing: {lines:?}");
+    assert!(lines[0].starts_with(&format!("{MASTER}: proxmox.pool is theirs")), "{lines:?}");
+    had.pools.insert(name.clone(), None);
+    let lines = told(&plan_of(&cluster, &specs, &had, &Part::all()));
+    assert!(lines[0].contains("is none") && !lines[0].contains("allow-move"), "{lines:?}");
+    had.pools.insert(name, Some("k8s".into()));
+    assert!(told(&plan_of(&cluster, &specs, &had, &Part::all())).is_empty());
+}
+
+#[test]
+fn a_disk_is_to_lie_where_the_profile_says_or_where_the_operators_template_lies() {
+    let mut cluster = k8s1();
+    cluster.proxmox.clone = CloneMode::Full;
+    let specs = specs(&cluster, "aa", "bb");
+    let mut had = inventory(&cluster, &specs);
+    let disk = |storage: &str| format!("{storage}:vm-1-disk-0,discard=on,size=20G");
+    let node = cluster.node(&NodeName(MASTER.into())).unwrap().clone();
+    let storage = cluster.proxmox.hosts[&node.host].storage.clone();
+    let lines =
+        |cluster: &Cluster, had: &Inventory| told(&plan_of(cluster, &specs, had, &Part::all()));
+    ours(&mut had, MASTER).config.insert(spec::DISK.into(), disk(&storage));
+    assert!(lines(&cluster, &had).is_empty());
+    ours(&mut had, MASTER).config.insert(spec::DISK.into(), disk("slow"));
+    let seen = lines(&cluster, &had);
+    let line = format!("{MASTER}: storage of its disk is slow, the profile asks for {storage}");
+    assert!(seen.len() == 1 && seen[0].starts_with(&line), "{seen:?}");
+    // A linked clone of the operator's template lies beside it; a full one lies where it is told to.
+    let host = cluster.proxmox.hosts.get_mut(&node.host).unwrap();
+    host.templates.insert(node.os.clone(), TemplateSource::Theirs(VmId(9000)));
+    let theirs = |storage: &str| TemplateState::Theirs {
+        name: "jammy".into(),
+        settings: [(spec::DISK.to_owned(), disk(storage))].into(),
+    };
+    for (template, mode, differ) in [
+        ("slow", CloneMode::Linked, 0),
+        ("slow", CloneMode::Full, 1),
+        ("third", CloneMode::Linked, 1),
+    ] {
+        cluster.proxmox.clone = mode;
+        let state = had.hosts.get_mut(&node.host).unwrap();
+        state.templates.insert(node.os.clone(), theirs(template));
+        let seen = lines(&cluster, &had);
+        let seen: Vec<_> = seen.iter().filter(|one| one.contains("storage of its disk")).collect();
+        assert_eq!(seen.len(), differ, "{template} {mode:?}: {seen:?}");
     }
 }

@@ -1,0 +1,117 @@
+//! A row against where its VM is: VMID, host, pool and storage.
+
+use super::{Class, Difference};
+use crate::cluster::{CloneMode, Cluster, Node, TemplateSource};
+use crate::plan::inventory::{Inventory, OurVm, TemplateState};
+use crate::plan::spec;
+
+/// Every difference between where a row's VM is and where the row wants it.
+pub(super) fn differences(
+    cluster: &Cluster,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+    found: &mut Vec<Difference>,
+) {
+    if vm.vmid != node.vmid {
+        found.push(Difference {
+            on: node.name.to_string(),
+            what: "vmid".into(),
+            have: format!("{} on {}", vm.vmid, vm.host),
+            want: node.vmid.to_string(),
+            class: Class::NewMachine,
+            blocks: true,
+            next: format!("set `vmid: {}` again: a VMID cannot be changed", vm.vmid),
+        });
+    }
+    if vm.host != node.host {
+        found.push(Difference {
+            on: node.name.to_string(),
+            what: "pve".into(),
+            have: format!("{} (VM {})", vm.host, vm.vmid),
+            want: node.host.to_string(),
+            class: Class::NotFollowed,
+            blocks: true,
+            next: format!(
+                "migrate it (`qm migrate {} {}` on {}), or set `pve: {}` in the profile",
+                vm.vmid, node.host, vm.host, vm.host
+            ),
+        });
+    }
+    pool(cluster, node, vm, inventory, found);
+    if vm.host == node.host {
+        storage(cluster, node, vm, inventory, found);
+    }
+}
+
+/// The pool of a row's VM. Without one in the profile it is a person's.
+fn pool(
+    cluster: &Cluster,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+    found: &mut Vec<Difference>,
+) {
+    let Some(want) = &cluster.proxmox.pool else { return };
+    let Some(have) = inventory.pools.get(&node.name) else { return };
+    if have.as_ref() == Some(want) {
+        return;
+    }
+    found.push(Difference {
+        on: node.name.to_string(),
+        what: "proxmox.pool".into(),
+        have: have.clone().unwrap_or_else(|| "none".into()),
+        want: want.clone(),
+        class: Class::NotFollowed,
+        blocks: false,
+        next: format!(
+            "`pvesh set /pools --poolid {want} --vms {}{}` on {}; k8sha has no right to change pools",
+            vm.vmid,
+            if have.is_some() { " --allow-move 1" } else { "" },
+            vm.host
+        ),
+    });
+}
+
+/// The storage of a row's disk. A linked clone of an operator's template lies where that lies: Proxmox
+/// VE takes a storage for full clones only (qemu-server src/PVE/API2/Qemu.pm, `clone_vm`).
+fn storage(
+    cluster: &Cluster,
+    node: &Node,
+    vm: &OurVm,
+    inventory: &Inventory,
+    found: &mut Vec<Difference>,
+) {
+    let Some(host) = cluster.proxmox.hosts.get(&node.host) else { return };
+    let (want, have) = (&host.storage, vm.config.get(spec::DISK).and_then(|disk| of(disk)));
+    let Some(have) = have.filter(|have| have != want) else { return };
+    let theirs = matches!(host.templates.get(&node.os), Some(TemplateSource::Theirs(_)));
+    if theirs && cluster.proxmox.clone == CloneMode::Linked {
+        let state = inventory.hosts.get(&node.host).and_then(|host| host.templates.get(&node.os));
+        let disk = state.and_then(TemplateState::settings).and_then(|all| all.get(spec::DISK));
+        if disk.is_none_or(|disk| of(disk) == Some(have)) {
+            return;
+        }
+    }
+    found.push(Difference {
+        on: node.name.to_string(),
+        what: "storage of its disk".into(),
+        have: have.to_owned(),
+        want: want.clone(),
+        class: Class::NotFollowed,
+        blocks: false,
+        next: format!(
+            "set `storage: {have}` on {0} again; or `qm disk move {1} {2} {want} --delete 1` on {0}, \
+             which copies the whole disk while the machine runs",
+            node.host,
+            vm.vmid,
+            spec::DISK
+        ),
+    });
+}
+
+/// The storage that a drive's volume lies on.
+pub(super) fn of(drive: &str) -> Option<&str> {
+    let volume = drive.split(',').next()?.trim_start_matches("file=");
+    volume.split_once(':').map(|(storage, _)| storage)
+}
