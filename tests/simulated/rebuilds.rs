@@ -168,3 +168,16 @@ fn doctor_tells_what_up_would_follow_though_the_clusters_record_is_lost() {
     let doctor = living.world.run(&["doctor"]);
     assert!(doctor.stdout.contains("k8s-worker1: onboot is 0"), "{}", doctor.stdout);
 }
+
+#[test]
+fn a_template_that_left_the_profile_is_named_when_the_cluster_goes() {
+    let mut living = Living::stacked();
+    let before = living.world.vms();
+    let template = before.iter().find(|vm| vm.template && vm.host == "pve1").unwrap().vmid;
+    living.edit(&[(&format!("ubuntu-22.04: {template}"), "ubuntu-22.04: 3095")]);
+    let ran = living.world.run(&["destroy", "--yes"]).ok();
+    let line = format!("template {template} on pve1 stays: it carries this cluster's mark");
+    assert!(ran.stdout.contains(&line), "{ran:#?}");
+    let left: Vec<u32> = living.world.vms().iter().map(|vm| vm.vmid).collect();
+    assert_eq!(left, [template]);
+}
