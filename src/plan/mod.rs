@@ -17,8 +17,10 @@ pub mod compare;
 pub mod conflicts;
 pub mod display;
 pub mod documents;
+mod draft;
 pub mod first_start;
 pub mod halt;
+pub mod id;
 pub mod inventory;
 pub mod life;
 pub mod machines;
@@ -125,6 +127,8 @@ pub enum Action {
     Image {
         /// The host.
         host: HostName,
+        /// The operating system's name.
+        os: String,
         /// The storage that takes it.
         storage: String,
         /// The file's name there.

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{self, Difference};
 use super::conflicts::{Conflict, conflicts};
+use super::draft::Steps;
 use super::first_start;
+use super::id::StepId;
 use super::inventory::{Inventory, OurVm, TemplateState};
 use super::machines;
 use super::spec::{self, NodeSpec};
 use super::template;
-use super::{Action, Fate, Plan, Step, VmFate};
+use super::{Action, Fate, Plan, VmFate};
 use crate::cluster::{Cluster, HostName, Node, NodeName, TemplateSource, VmId};
 
 mod balance;
@@ -76,14 +78,14 @@ pub fn plan(
         specs,
         inventory,
         part,
-        steps: Vec::new(),
-        ids: BTreeSet::new(),
+        steps: Steps::default(),
         notices: machines::unseen(inventory),
         refusals: Vec::new(),
         look_again: Vec::new(),
         held: BTreeSet::new(),
     };
     draft.hold_back();
+    draft.leave_out();
     let vms = draft.vms();
     if part.provision {
         draft.provision();
@@ -94,6 +96,14 @@ pub fn plan(
     if part.bootstrap {
         draft.bootstrap();
     }
+    let wrong = draft.steps.unknown().iter().map(|text| {
+        Conflict::new(
+            "plan",
+            format!("a fault of k8sha: {text}"),
+            "please report it; nothing was done",
+        )
+    });
+    draft.refusals.extend(wrong.collect::<Vec<_>>());
     if !draft.refusals.is_empty() {
         refusal.conflicts = draft.refusals;
         return Err(refusal);
@@ -102,7 +112,7 @@ pub fn plan(
         cluster: cluster.name.clone(),
         topology: inventory.topology.clone(),
         vms,
-        steps: draft.steps,
+        steps: draft.steps.into_steps(),
         notices: draft.notices,
         differences: refusal.differences,
         unwell: compare::unwell(cluster, inventory, part),
@@ -115,8 +125,7 @@ struct Draft<'a> {
     specs: &'a Specs,
     inventory: &'a Inventory,
     part: &'a Part,
-    steps: Vec<Step>,
-    ids: BTreeSet<String>,
+    steps: Steps,
     notices: Vec<String>,
     refusals: Vec<Conflict>,
     look_again: Vec<String>,
@@ -125,13 +134,6 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Adds a step; of what it needs, only what is itself to be done counts.
-    fn step(&mut self, id: String, on: impl ToString, action: Action, needs: &[String]) {
-        let needs = needs.iter().filter(|id| self.ids.contains(*id)).cloned().collect();
-        self.ids.insert(id.clone());
-        self.steps.push(Step { id, on: on.to_string(), action, needs });
-    }
-
     /// The rows acted on, in the order in which their steps queue: what the first `kubeadm init`
     /// waits for comes first.
     fn rows(&self) -> Vec<&Node> {
@@ -141,6 +143,26 @@ impl Draft<'_> {
         rows.retain(|node| !self.held.contains(&node.name));
         rows.sort_by_key(|node| (node.name != first, node.role));
         rows
+    }
+
+    /// What no step is planned for: rows that are not acted on, and all of `provision` in a run that
+    /// makes no VMs.
+    fn leave_out(&mut self) {
+        let acted: BTreeSet<NodeName> =
+            self.rows().into_iter().map(|node| node.name.clone()).collect();
+        for node in &self.cluster.nodes {
+            let acts = acted.contains(&node.name);
+            if acts && self.part.provision {
+                continue;
+            }
+            let made =
+                [StepId::Seed, StepId::Clone, StepId::Configure, StepId::Grow, StepId::Start];
+            made.into_iter().for_each(|step| self.steps.done(step(node.name.clone())));
+            if !acts {
+                self.steps.done(StepId::Boot(node.name.clone()));
+                self.steps.done(StepId::NodeDns(node.name.clone()));
+            }
+        }
     }
 
     fn ours(&self, node: &Node) -> Option<&OurVm> {
@@ -234,7 +256,9 @@ impl Draft<'_> {
         let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
         let whole_dns = rows.iter().any(|node| self.ours(node).is_none_or(|vm| !vm.running()));
         if whole_dns {
-            self.step("dns".into(), "name servers", Action::Dns, &[]);
+            self.steps.add("name servers", Action::Dns, &[]);
+        } else {
+            self.steps.done(StepId::Dns);
         }
         self.templates(&rows);
         for node in &rows {
@@ -254,24 +278,18 @@ impl Draft<'_> {
     }
 
     fn first_boot(&mut self, node: &Node) {
+        let name = node.name.clone();
         if self.ours(node).is_some_and(|vm| vm.running()) && self.booted(node) {
+            self.steps.done(StepId::Boot(name.clone()));
+            self.steps.done(StepId::NodeDns(name));
             return;
         }
-        let name = node.name.clone();
         let again = self.inventory.nodes.get(&name).is_some_and(|state| state.failed);
-        self.step(
-            format!("boot/{name}"),
-            &name,
-            Action::Boot { node: name.clone(), again },
-            // A first boot that starts over reads its seed again.
-            &[format!("seed/{name}"), format!("configure/{name}"), format!("start/{name}")],
-        );
-        self.step(
-            format!("node-dns/{name}"),
-            &name,
-            Action::NodeDns { node: name.clone() },
-            &[format!("boot/{name}")],
-        );
+        // A first boot that starts over reads its seed again, and fills its disk.
+        let needs = [StepId::Seed, StepId::Configure, StepId::Grow, StepId::Start];
+        let needs = needs.map(|step| step(name.clone()));
+        let boot = self.steps.add(&name, Action::Boot { node: name.clone(), again }, &needs);
+        self.steps.add(&name, Action::NodeDns { node: name.clone() }, &[boot]);
     }
 
     fn templates(&mut self, rows: &[Node]) {
@@ -289,29 +307,38 @@ impl Draft<'_> {
             let settings = state.templates.get(&os).and_then(TemplateState::settings);
             let told = settings.and_then(|settings| template::notice(source.vmid(), settings));
             self.notices.extend(told.map(|told| format!("{name}: {told}")));
-            let TemplateSource::Ours(vmid) = source else { continue };
-            if let Some(TemplateState::Ours { template: true, .. }) = state.templates.get(&os) {
+            let made = matches!(
+                state.templates.get(&os),
+                Some(TemplateState::Ours { template: true, .. })
+            );
+            let TemplateSource::Ours(vmid) = source else {
+                self.steps.done(StepId::Template(name, os));
+                continue;
+            };
+            if made {
+                self.steps.done(StepId::Template(name, os));
                 continue;
             }
             let image = &self.cluster.images[&os];
             let file = spec::image_file(&os, image);
             let volume = format!("{}:import/{file}", host.import_storage);
-            if !state.images.contains(&volume) {
-                self.step(
-                    format!("image/{name}/{os}"),
+            if state.images.contains(&volume) {
+                self.steps.done(StepId::Image(name.clone(), os.clone()));
+            } else {
+                self.steps.add(
                     &name,
                     Action::Image {
                         host: name.clone(),
+                        os: os.clone(),
                         storage: host.import_storage.clone(),
                         file,
                         url: image.url.clone(),
                         sha256: image.sha256.clone(),
                     },
-                    &["dns".into()],
+                    &[StepId::Dns],
                 );
             }
-            self.step(
-                format!("template/{name}/{os}"),
+            self.steps.add(
                 &name,
                 Action::Template {
                     host: name.clone(),
@@ -322,7 +349,7 @@ impl Draft<'_> {
                     spec: spec::template_spec(&os, image),
                     disk_gib: self.common_disk(&name, &os),
                 },
-                &["dns".into(), format!("image/{name}/{os}")],
+                &[StepId::Dns, StepId::Image(name.clone(), os.clone())],
             );
         }
     }
@@ -342,9 +369,10 @@ impl Draft<'_> {
         let volume = format!("{}:iso/{file}", host.iso_storage);
         let uploaded =
             self.inventory.hosts.get(&node.host).is_some_and(|state| state.isos.contains(&volume));
-        if needs_seed && !uploaded {
-            self.step(
-                format!("seed/{name}"),
+        if !needs_seed || uploaded {
+            self.steps.done(StepId::Seed(name.clone()));
+        } else {
+            self.steps.add(
                 &name,
                 Action::Seed {
                     node: name.clone(),
@@ -352,14 +380,15 @@ impl Draft<'_> {
                     storage: host.iso_storage.clone(),
                     file,
                 },
-                &["dns".into()],
+                &[StepId::Dns],
             );
         }
         let source = host.templates.get(&node.os).map_or(VmId(0), |source| source.vmid());
         let home = self.home(&node.host, &node.os);
-        if ours.is_none() {
-            self.step(
-                format!("clone/{name}"),
+        if ours.is_some() {
+            self.steps.done(StepId::Clone(name.clone()));
+        } else {
+            self.steps.add(
                 &name,
                 Action::Clone {
                     node: name.clone(),
@@ -370,36 +399,30 @@ impl Draft<'_> {
                     full: self.cluster.proxmox.clone == crate::cluster::CloneMode::Full,
                     storage: host.storage.clone(),
                 },
-                &["dns".into(), format!("template/{home}/{}", node.os)],
+                &[StepId::Dns, StepId::Template(home.clone(), node.os.clone())],
             );
         }
         let changes = ours.as_ref().map(|vm| self.changes(node, vm)).unwrap_or_default();
         let (grow, changes): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| change.key == spec::DISK);
-        let configure = ours.is_none() || !changes.is_empty();
-        if configure {
-            self.step(
-                format!("configure/{name}"),
-                &name,
-                Action::Configure { node: name.clone(), changes },
-                &[format!("clone/{name}"), format!("seed/{name}")],
-            );
+        let of = |step: fn(NodeName) -> StepId| step(name.clone());
+        if ours.is_none() || !changes.is_empty() {
+            let action = Action::Configure { node: name.clone(), changes };
+            self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Seed)]);
+        } else {
+            self.steps.done(of(StepId::Configure));
         }
         if !grow.is_empty() || (ours.is_none() && self.begins_too_small(node, &home)) {
-            self.step(
-                format!("grow/{name}"),
-                &name,
-                Action::Grow { node: name.clone(), to_gib: node.disk_gib },
-                &[format!("clone/{name}"), format!("configure/{name}")],
-            );
+            let action = Action::Grow { node: name.clone(), to_gib: node.disk_gib };
+            self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Configure)]);
+        } else {
+            self.steps.done(of(StepId::Grow));
         }
         if ours.as_ref().is_none_or(|vm| !vm.running()) {
-            self.step(
-                format!("start/{name}"),
-                &name,
-                Action::Start { node: name.clone() },
-                &[format!("configure/{name}"), format!("grow/{name}"), format!("seed/{name}")],
-            );
+            let needs = [of(StepId::Configure), of(StepId::Grow), of(StepId::Seed)];
+            self.steps.add(&name, Action::Start { node: name.clone() }, &needs);
+        } else {
+            self.steps.done(of(StepId::Start));
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::draft::Steps;
+use super::id::StepId;
 use super::inventory::{Inventory, Making, OurVm, StrayReason, TemplateState, VmState};
-use super::{Action, Fate, Plan, Step, VmFate, spec};
+use super::{Action, Fate, Plan, VmFate, spec};
 use crate::cluster::{Cluster, Etcd, HostName, NodeName, Role, TemplateSource, VmId};
 
 /// How much is removed.
@@ -19,40 +21,26 @@ pub struct Extent {
 
 /// Plans the removal.
 pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
-    let mut steps: Vec<Step> = Vec::new();
+    let mut steps = Steps::default();
     let mut notices = Vec::new();
-    let mut push = |id: String, on: String, action: Action, needs: Vec<String>| {
-        let known = |id: &String| steps.iter().any(|step: &Step| step.id == *id);
-        let needs = needs.into_iter().filter(known).collect();
-        steps.push(Step { id, on, action, needs });
-    };
     let any_master =
         cluster.with_role(Role::Master).any(|node| inventory.ours(&node.name).is_some());
     if matches!(cluster.etcd, Etcd::External { .. }) && !extent.keep_etcd && any_master {
-        push(
-            "forget-etcd".into(),
-            "etcd".into(),
-            Action::ForgetEtcd { again: extent.again },
-            vec![],
-        );
+        steps.add("etcd", Action::ForgetEtcd { again: extent.again }, &[]);
+    } else {
+        steps.done(StepId::ForgetEtcd);
     }
     let mut vms = Vec::new();
-    let mut gone: Vec<String> = Vec::new();
+    let mut gone: Vec<StepId> = Vec::new();
     let mut going: BTreeSet<(HostName, VmId)> = BTreeSet::new();
     for (node, role, vm) in machines(cluster, inventory) {
-        let id = format!("destroy/{node}/{}", vm.vmid);
-        push(
-            id.clone(),
-            node.to_string(),
-            Action::Destroy {
-                node: node.clone(),
-                host: vm.host.clone(),
-                vmid: vm.vmid,
-                creation: vm.mark.creation.clone(),
-            },
-            vec!["forget-etcd".into()],
-        );
-        gone.push(id);
+        let action = Action::Destroy {
+            node: node.clone(),
+            host: vm.host.clone(),
+            vmid: vm.vmid,
+            creation: vm.mark.creation.clone(),
+        };
+        gone.push(steps.add(&node, action, &[StepId::ForgetEtcd]));
         going.insert((vm.host.clone(), vm.vmid));
         let (host, vmid, fate) = (vm.host.clone(), vm.vmid, Fate::Destroyed);
         vms.push(VmFate { node, role, host, vmid, fate });
@@ -91,8 +79,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     }
     let (seeds, kept) = seeds(cluster, inventory);
     for (host, volume) in seeds {
-        let action = Action::RemoveVolume { host: host.clone(), volume: volume.clone() };
-        push(format!("remove/{host}/{volume}"), host.to_string(), action, gone.clone());
+        steps.add(&host, Action::RemoveVolume { host: host.clone(), volume }, &gone);
     }
     for (host, volume, user) in kept {
         notices.push(format!("{volume} on {host} stays: {user} has it in a drive"));
@@ -127,6 +114,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                     ));
                     continue;
                 }
+                let removal = StepId::RemoveTemplate(name.clone(), vmid);
                 if let Some(TemplateState::Ours { cluster: maker, .. }) = state.templates.get(os) {
                     if *maker != cluster.name {
                         notices.push(format!(
@@ -134,32 +122,32 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                         ));
                         continue;
                     }
-                    push(
-                        format!("remove-template/{name}/{os}"),
-                        name.to_string(),
-                        Action::RemoveTemplate { host: name.clone(), vmid },
-                        gone.clone(),
-                    );
+                    if !steps.has(&removal) {
+                        let action = Action::RemoveTemplate { host: name.clone(), vmid };
+                        steps.add(name, action, &gone);
+                    }
+                } else {
+                    steps.done(removal.clone());
                 }
                 let Some(image) = cluster.images.get(os) else { continue };
                 let import = &cluster.proxmox.hosts[name].import_storage;
                 let volume = format!("{import}:import/{}", spec::image_file(os, image));
                 if state.images.contains(&volume) {
-                    push(
-                        format!("remove/{name}/{volume}"),
-                        name.to_string(),
+                    steps.add(
+                        name,
                         Action::RemoveVolume { host: name.clone(), volume },
-                        vec![format!("remove-template/{name}/{os}")],
+                        &[removal],
                     );
                 }
             }
         }
     }
+    notices.extend(steps.unknown().iter().map(|text| format!("a fault of k8sha: {text}")));
     Plan {
         cluster: cluster.name.clone(),
         topology: inventory.topology.clone(),
         vms,
-        steps,
+        steps: steps.into_steps(),
         notices,
         differences: Vec::new(),
         unwell: Vec::new(),

@@ -3,6 +3,7 @@
 use super::Draft;
 use crate::cluster::{Node, NodeName, Role};
 use crate::plan::Action;
+use crate::plan::id::StepId;
 
 impl Draft<'_> {
     /// Brings the balancers up to date that are there already: a new one has its files from
@@ -16,17 +17,18 @@ impl Draft<'_> {
     /// it has.
     pub(super) fn balance(&mut self) {
         let cluster = self.cluster;
-        let mut before: Option<String> = None;
+        let mut before: Option<StepId> = None;
         for node in cluster.with_role(Role::LoadBalancer) {
             let files = self.outdated(node);
             if !self.part.covers(&node.host) || self.ours(node).is_none() || files.is_empty() {
+                self.steps.done(StepId::Balance(node.name.clone()));
                 continue;
             }
             let name: NodeName = node.name.clone();
-            let id = format!("balance/{name}");
-            let mut needs = vec![format!("node-dns/{name}")];
-            needs.extend(before.replace(id.clone()));
-            self.step(id, &node.name, Action::Balance { node: name, files }, &needs);
+            let mut needs = vec![StepId::NodeDns(name.clone())];
+            needs.extend(before.take());
+            let action = Action::Balance { node: name, files };
+            before = Some(self.steps.add(&node.name, action, &needs));
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::Draft;
 use crate::cluster::{Cni, Node, NodeName, Role};
 use crate::plan::conflicts::Conflict;
+use crate::plan::id::StepId;
 use crate::plan::inventory::EtcdMember;
 use crate::plan::life::{self, Life};
 use crate::plan::survey::{KubeNode, Machine, Seen, Work};
@@ -104,6 +105,9 @@ impl Draft<'_> {
         if cluster.etcd.is_ours() {
             self.etcd_members();
         }
+        if !self.steps.has(&StepId::EtcdForm) {
+            self.steps.done(StepId::EtcdForm);
+        }
         let survey = &self.inventory.survey;
         match life::judge(cluster, survey, &self.repairs()) {
             Life::Living { via } => self.join_all(&via, None),
@@ -134,17 +138,19 @@ impl Draft<'_> {
 
     /// What is planned so far that an API which does not answer may be waiting for.
     fn repairs(&self) -> Vec<String> {
-        let planned = |verb: &str, node: &Node| self.ids.contains(&format!("{verb}/{}", node.name));
-        let balancers = self.cluster.with_role(Role::LoadBalancer).filter(|node| {
-            ["clone", "start", "boot", "balance"].iter().any(|verb| planned(verb, node))
-        });
+        let planned = |steps: &[fn(NodeName) -> StepId], node: &Node| {
+            steps.iter().any(|step| self.steps.has(&step(node.name.clone())))
+        };
+        let up: [fn(NodeName) -> StepId; 4] =
+            [StepId::Start, StepId::Boot, StepId::Clone, StepId::Balance];
+        let balancers = self.cluster.with_role(Role::LoadBalancer);
+        let balancers = balancers.filter(|node| planned(&up, node));
         let mut repairs: Vec<String> =
             balancers.map(|node| format!("the load balancer {} is not up", node.name)).collect();
         let members = self.cluster.with_role(Role::Etcd);
-        let waited =
-            members.filter(|node| ["start", "boot"].iter().any(|verb| planned(verb, node)));
+        let waited = members.filter(|node| planned(&up[..2], node));
         repairs.extend(waited.map(|node| format!("the etcd member {} is not up", node.name)));
-        if self.ids.contains("etcd-form") {
+        if self.steps.has(&StepId::EtcdForm) {
             repairs.push("etcd is not whole".to_owned());
         }
         repairs
@@ -152,27 +158,28 @@ impl Draft<'_> {
 
     fn init(&mut self, on: &NodeName, resumed: bool) {
         self.vip();
-        let node_dns = format!("node-dns/{on}");
+        let node_dns = StepId::NodeDns(on.clone());
         if self.cluster.etcd.endpoints().is_some() {
-            let needs = [node_dns.clone(), "etcd-form".into()];
             let action = Action::Etcd { node: on.clone(), resumed };
-            self.step("etcd".into(), "etcd", action, &needs);
+            self.steps.add("etcd", action, &[node_dns.clone(), StepId::EtcdForm]);
+        } else {
+            self.steps.done(StepId::Etcd);
         }
         let action = Action::Init { node: on.clone(), resumed };
-        self.step("init".into(), on, action, &[node_dns, "vip".into(), "etcd".into()]);
+        self.steps.add(on, action, &[node_dns, StepId::Vip, StepId::Etcd]);
         self.join_all(on, Some(on));
     }
 
     fn vip(&mut self) {
-        if self.ids.contains("vip") {
+        if self.steps.has(&StepId::Vip) {
             return;
         }
-        let balancers: Vec<String> = self
+        let balancers: Vec<StepId> = self
             .cluster
             .with_role(Role::LoadBalancer)
-            .flat_map(|lb| ["node-dns", "balance"].map(|verb| format!("{verb}/{}", lb.name)))
+            .flat_map(|lb| [StepId::NodeDns, StepId::Balance].map(|step| step(lb.name.clone())))
             .collect();
-        self.step("vip".into(), self.cluster.api.vip, Action::Vip, &balancers);
+        self.steps.add(self.cluster.api.vip, Action::Vip, &balancers);
     }
 
     /// Everything that goes through a master that is well; `initialised` is the one that this plan
@@ -200,17 +207,19 @@ impl Draft<'_> {
             }
         }
         let fresh = initialised.is_some();
+        if !fresh {
+            self.steps.done(StepId::Init);
+        }
         if fresh || !self.inventory.kubeconfig {
             let action = Action::Kubeconfig { via: via.clone() };
-            self.step("kubeconfig".into(), via, action, &["init".into()]);
+            self.steps.add(via, action, &[StepId::Init]);
         }
         let cleared = self.clear(via, &ways);
         self.pod_network(via, fresh, &cleared);
         self.joins(via, &ways, &cleared);
         if self.look_again.is_empty() {
-            let all: Vec<String> = self.ids.iter().cloned().collect();
-            let action = Action::Verify { via: via.clone() };
-            self.step("verify".into(), &cluster.api.name, action, &all);
+            let all = self.steps.all();
+            self.steps.add(&cluster.api.name, Action::Verify { via: via.clone() }, &all);
         }
     }
 
@@ -249,28 +258,28 @@ impl Draft<'_> {
 
     /// Resets and forgets what is in the way of joins; masters of a stacked etcd one by one, and all of
     /// them before the first joins: etcd takes no new member while one is out of reach.
-    fn clear(&mut self, via: &NodeName, ways: &[(&Node, Way)]) -> Vec<String> {
-        let mut before: Option<String> = None;
+    fn clear(&mut self, via: &NodeName, ways: &[(&Node, Way)]) -> Vec<StepId> {
+        let mut before: Option<StepId> = None;
         let mut cleared = Vec::new();
         for (node, way) in ways {
             let Way::Join { reset, forget } = way else { continue };
             let chained = self.cluster.etcd.endpoints().is_none() && node.role == Role::Master;
-            let mut needs: Vec<String> = vec!["vip".into(), "init".into()];
+            let mut needs = vec![StepId::Vip, StepId::Init];
             needs.extend(before.clone().filter(|_| chained));
             if let Some(reason) = reset {
-                let id = format!("reset/{}", node.name);
-                needs.push(format!("node-dns/{}", node.name));
+                needs.push(StepId::NodeDns(node.name.clone()));
                 let action = Action::Reset {
                     node: node.name.clone(),
                     via: via.clone(),
                     reason: reason.clone(),
                 };
-                self.step(id.clone(), &node.name, action, &needs);
+                let id = self.steps.add(&node.name, action, &needs);
                 needs = vec![id.clone()];
                 cleared.push(id);
+            } else {
+                self.steps.done(StepId::Reset(node.name.clone()));
             }
             if let Some(reason) = forget {
-                let id = format!("forget/{}", node.name);
                 let nodes = self.inventory.survey.nodes();
                 let known = nodes.and_then(|nodes| nodes.get(&node.fqdn));
                 let action = Action::Forget {
@@ -281,17 +290,19 @@ impl Draft<'_> {
                     members: self.members(node),
                     reason: reason.clone(),
                 };
-                self.step(id.clone(), &node.name, action, &needs);
+                let id = self.steps.add(&node.name, action, &needs);
                 cleared.push(id.clone());
                 if chained {
                     before = Some(id);
                 }
+            } else {
+                self.steps.done(StepId::Forget(node.name.clone()));
             }
         }
         cleared
     }
 
-    fn pod_network(&mut self, via: &NodeName, fresh: bool, cleared: &[String]) {
+    fn pod_network(&mut self, via: &NodeName, fresh: bool, cleared: &[StepId]) {
         let cluster = self.cluster;
         let survey = &self.inventory.survey;
         let wanted = settings::cni(&cluster.kubernetes.cni);
@@ -302,48 +313,51 @@ impl Draft<'_> {
         let noted = none || mark.is_some_and(|mark| mark.cni.as_ref() == Some(&wanted));
         let ready = api.is_some_and(|api| api.nodes.values().all(|node| node.ready));
         if !none && (fresh || !there || !(noted || ready)) {
-            let needs = [&["vip".to_owned(), "init".to_owned()], cleared].concat();
-            self.step("cni".into(), via, Action::Cni { via: via.clone() }, &needs);
+            let needs = [&[StepId::Vip, StepId::Init], cleared].concat();
+            self.steps.add(via, Action::Cni { via: via.clone() }, &needs);
+        } else {
+            self.steps.done(StepId::Cni);
         }
         if !none && !noted || mark.is_none() || survey.known.is_none() {
             let cni = (!none).then_some(wanted);
             let action = Action::Mark { via: via.clone(), cni };
-            self.step("mark".into(), via, action, &["vip".into(), "init".into(), "cni".into()]);
+            self.steps.add(via, action, &[StepId::Vip, StepId::Init, StepId::Cni]);
         }
     }
 
-    fn joins(&mut self, via: &NodeName, ways: &[(&Node, Way)], cleared: &[String]) {
+    fn joins(&mut self, via: &NodeName, ways: &[(&Node, Way)], cleared: &[StepId]) {
         let cluster = self.cluster;
         let external = cluster.etcd.endpoints().is_some();
         let joining = || ways.iter().filter(|(_, way)| matches!(way, Way::Join { .. }));
         if joining().next().is_some() {
-            let needs = ["init".into(), "vip".into()];
-            self.step("keys".into(), via, Action::Keys { via: via.clone() }, &needs);
+            let action = Action::Keys { via: via.clone() };
+            self.steps.add(via, action, &[StepId::Init, StepId::Vip]);
         }
-        let mut before = String::from("keys");
+        let mut before = StepId::Keys;
         for (node, way) in ways {
-            let id = format!("join/{}", node.name);
+            let of = |step: fn(NodeName) -> StepId| step(node.name.clone());
             if matches!(way, Way::Join { .. }) {
                 // kubeadm asks every etcd member before it lets a master join.
-                let mut needs: Vec<String> = ["keys", "vip", "etcd-form"].map(String::from).into();
-                needs.push(format!("node-dns/{}", node.name));
-                needs.extend(["reset", "forget"].map(|verb| format!("{verb}/{}", node.name)));
+                let mut needs = vec![StepId::Keys, StepId::Vip, StepId::EtcdForm];
+                needs.extend([of(StepId::NodeDns), of(StepId::Reset), of(StepId::Forget)]);
                 if !external && node.role == Role::Master {
                     // Each adds a member: two at once can lose the quorum.
                     needs.extend(cleared.iter().cloned());
                     needs.push(before.clone());
-                    before.clone_from(&id);
+                    before = of(StepId::Join);
                 }
                 // Workers touch no etcd and nothing of each other: they join all at once.
                 let limited = external && node.role == Role::Master;
                 let at_once = cluster.kubernetes.parallel_joins.filter(|_| limited);
                 let action = Action::Join { node: node.name.clone(), via: via.clone(), at_once };
-                self.step(id.clone(), &node.name, action, &needs);
+                self.steps.add(&node.name, action, &needs);
+            } else {
+                self.steps.done(of(StepId::Join));
             }
             let unlabelled = matches!(way, Way::Join { .. }) || self.lacks_label(node, way);
             if node.role == Role::Worker && unlabelled {
                 let action = Action::Label { node: node.name.clone(), via: via.clone() };
-                self.step(format!("label/{}", node.name), &node.name, action, &[id]);
+                self.steps.add(&node.name, action, &[of(StepId::Join)]);
             }
         }
     }
@@ -364,21 +378,20 @@ impl Draft<'_> {
         }
         let rows: Vec<(Node, EtcdMember)> =
             cluster.with_role(Role::Etcd).map(|node| (node.clone(), seen(node))).collect();
-        let mut needs: Vec<String> = Vec::new();
+        let mut needs: Vec<StepId> = Vec::new();
         for (node, _) in rows.iter().filter(|(_, seen)| !seen.planted) {
-            let id = format!("etcd-member/{}", node.name);
             let action = Action::EtcdMember { node: node.name.clone() };
-            self.step(id.clone(), &node.name, action, &[format!("node-dns/{}", node.name)]);
-            needs.push(id);
+            needs.push(self.steps.add(&node.name, action, &[StepId::NodeDns(node.name.clone())]));
         }
         if rows.iter().any(|(_, seen)| !seen.planted || !seen.healthy) {
-            needs.extend(rows.iter().map(|(node, _)| format!("node-dns/{}", node.name)));
-            self.step("etcd-form".into(), "etcd", Action::EtcdForm, &needs);
+            needs.extend(rows.iter().map(|(node, _)| StepId::NodeDns(node.name.clone())));
+            self.steps.add("etcd", Action::EtcdForm, &needs);
+        } else {
+            self.steps.done(StepId::EtcdForm);
         }
         for name in self.inventory.etcd_outdated.clone() {
-            let id = format!("etcd-client/{name}");
-            let needs = ["etcd-form".to_owned()];
-            self.step(id, &name, Action::EtcdClient { node: name.clone() }, &needs);
+            let action = Action::EtcdClient { node: name.clone() };
+            self.steps.add(&name, action, &[StepId::EtcdForm]);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Draft;
 use crate::cluster::{CloneMode, HostName, Node};
+use crate::plan::id::StepId;
 use crate::plan::inventory::TemplateState;
 use crate::plan::spec;
 use crate::proxmox::wire::VmConfig;
@@ -21,7 +22,7 @@ impl Draft<'_> {
     /// The size in bytes of the disk that a row's new machine begins with, where it is known: that of
     /// its template as it is, or as this plan makes it.
     fn inherited_disk(&self, node: &Node, home: &HostName) -> Option<u64> {
-        if self.ids.contains(&format!("template/{home}/{}", node.os)) {
+        if self.steps.has(&StepId::Template(home.clone(), node.os.clone())) {
             return self.common_disk(home, &node.os).map(|gib| u64::from(gib) << 30);
         }
         let template = self.inventory.hosts.get(home)?.templates.get(&node.os)?;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::Draft;
 use crate::cluster::{HostName, Node, VmId};
+use crate::plan::id::StepId;
 use crate::plan::inventory::OurVm;
 use crate::plan::{Action, StoredSeed, spec};
 
@@ -27,7 +28,7 @@ impl Draft<'_> {
     /// that is one of its seeds.
     pub(super) fn eject(&mut self, node: &Node) {
         let name = node.name.clone();
-        let waited = self.ids.contains(&format!("boot/{name}"));
+        let waited = self.steps.has(&StepId::Boot(name.clone()));
         if !waited && !self.booted(node) {
             return;
         }
@@ -45,7 +46,7 @@ impl Draft<'_> {
         self.keep_others(&mut seeds, own.as_ref());
         if !seeds.is_empty() {
             let action = Action::Eject { node: name.clone(), seeds };
-            self.step(format!("eject/{name}"), &name, action, &[format!("boot/{name}")]);
+            self.steps.add(&name, action, &[StepId::Boot(name.clone())]);
         }
     }
 
@@ -60,9 +61,8 @@ impl Draft<'_> {
             stored(inventory.hosts.iter().map(|(host, state)| (host, &state.isos)), gone);
         self.keep_others(&mut seeds, None);
         for StoredSeed { host, volume } in seeds {
-            let id = format!("delete-seed/{host}/{volume}");
             let on = host.clone();
-            self.step(id, on, Action::DeleteSeed { seed: StoredSeed { host, volume } }, &[]);
+            self.steps.add(on, Action::DeleteSeed { seed: StoredSeed { host, volume } }, &[]);
         }
     }
 

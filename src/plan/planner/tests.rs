@@ -1,6 +1,7 @@
 use super::*;
 use crate::cluster::{Host, fixture};
 use crate::cluster::{Identity, Role};
+use crate::plan::Step;
 use crate::plan::compare::Class;
 use crate::plan::inventory::{Hardware, NodeState, Stray, StrayReason, VmState};
 use crate::plan::settings;
@@ -9,6 +10,7 @@ use crate::proxmox::Mark;
 
 mod disks;
 mod machines;
+mod order;
 mod seeds;
 
 const CFG: &str = "/etc/haproxy/haproxy.cfg";

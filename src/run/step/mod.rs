@@ -36,7 +36,7 @@ pub async fn ask_names(context: &Context) -> Result<(), Failure> {
 pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failure> {
     match &step.action {
         Action::Dns => dns::operator(context).await,
-        Action::Image { host, storage, file, url, sha256 } => {
+        Action::Image { host, storage, file, url, sha256, .. } => {
             template::image(context, host, storage, file, url, sha256).await
         }
         Action::Template { host, vmid, os, image, storage, spec, disk_gib } => {

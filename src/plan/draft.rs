@@ -1,0 +1,105 @@
+//! Steps in the making: each need is one that was planned, or one that was found to be done already.
+
+use std::collections::BTreeSet;
+
+use super::id::StepId;
+use super::{Action, Step};
+
+/// The steps of a plan so far.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    steps: Vec<Step>,
+    planned: BTreeSet<StepId>,
+    done: BTreeSet<StepId>,
+    unknown: Vec<String>,
+}
+
+impl Steps {
+    /// Adds the step of an action, which comes after what it needs. A need that is done already asks
+    /// for nothing; one that is neither planned nor done is a fault of this program, and is told by
+    /// [`Steps::unknown`].
+    pub(super) fn add(&mut self, on: impl ToString, action: Action, needs: &[StepId]) -> StepId {
+        let id = action.id();
+        if self.has(&id) {
+            self.unknown.push(format!("`{id}` is planned twice"));
+        }
+        let known = |need: &&StepId| self.has(need) || self.done.contains(*need);
+        let unknown: Vec<String> = needs
+            .iter()
+            .filter(|need| !known(need))
+            .map(|need| format!("`{id}` needs `{need}`, which is neither planned nor done already"))
+            .collect();
+        self.unknown.extend(unknown);
+        let mut waits: Vec<String> = Vec::new();
+        let mut told = BTreeSet::new();
+        for need in needs.iter().filter(|need| self.has(need)) {
+            if told.insert(need) {
+                waits.push(need.to_string());
+            }
+        }
+        self.steps.push(Step { id: id.to_string(), on: on.to_string(), action, needs: waits });
+        self.planned.insert(id.clone());
+        id
+    }
+
+    /// Notes that nothing is to be done for a step.
+    pub(super) fn done(&mut self, id: StepId) {
+        self.done.insert(id);
+    }
+
+    /// Whether a step is planned.
+    pub(super) fn has(&self, id: &StepId) -> bool {
+        self.planned.contains(id)
+    }
+
+    /// Whether nothing is planned.
+    pub(super) fn is_empty(&self) -> bool {
+        self.planned.is_empty()
+    }
+
+    /// Every step that is planned so far.
+    pub(super) fn all(&self) -> Vec<StepId> {
+        self.planned.iter().cloned().collect()
+    }
+
+    /// What is wrong with the plan itself.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    /// The steps, each after what it needs.
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NodeName;
+
+    fn start(name: &str) -> Action {
+        Action::Start { node: NodeName(name.to_owned()) }
+    }
+
+    #[test]
+    fn a_need_that_is_done_asks_for_nothing_and_one_that_is_not_known_is_told() {
+        let mut steps = Steps::default();
+        let clone = |name: &str| StepId::Clone(NodeName(name.to_owned()));
+        steps.done(clone("a"));
+        let first = steps.add("a", start("a"), &[clone("a")]);
+        steps.add("b", start("b"), std::slice::from_ref(&first));
+        assert!(steps.unknown().is_empty(), "{steps:?}");
+        steps.add("c", start("c"), &[clone("c"), first.clone(), first]);
+        steps.add("c", start("c"), &[]);
+        assert_eq!(
+            steps.unknown(),
+            [
+                "`start/c` needs `clone/c`, which is neither planned nor done already",
+                "`start/c` is planned twice"
+            ]
+        );
+        let needs: Vec<Vec<String>> = steps.into_steps().into_iter().map(|it| it.needs).collect();
+        assert_eq!(needs[..3], [vec![], vec!["start/a".to_owned()], vec!["start/a".to_owned()]]);
+    }
+}
