@@ -7,16 +7,17 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Common, UpArgs};
+use super::refusal::{obstructed, refused};
 use super::session::Session;
 use super::{confirm, flags, lines};
 use crate::cluster::{Cluster, HostName};
-use crate::error::{Exit, Failure, Point};
-use crate::plan::compare::Class;
-use crate::plan::planner::{self, Part, Refusal};
-use crate::plan::teardown::{self, Extent, Obstacle};
+use crate::error::{Exit, Failure};
+use crate::plan::compare;
+use crate::plan::planner::{self, Part};
+use crate::plan::teardown::{self, Extent};
 use crate::plan::{Fate, Plan};
 use crate::report::event::Event;
-use crate::report::summary::{DifferenceLine, FailureLine, Report, Verdict};
+use crate::report::summary::{FailureLine, Report, Verdict};
 use crate::report::{Reporter, Tails};
 use crate::run::context::{Context, Options};
 use crate::run::engine::{self, Outcome};
@@ -135,30 +136,6 @@ fn known_hosts(cluster: &Cluster, names: &[String]) -> Result<BTreeSet<HostName>
     Ok(names.iter().map(|name| HostName(name.clone())).collect())
 }
 
-/// All that stands in the way as one failure: nothing has been written.
-pub(super) fn refused(refusal: &Refusal) -> Failure {
-    let conflicts = refusal.conflicts.iter().map(|conflict| Point {
-        on: conflict.on.clone(),
-        said: conflict.text.clone(),
-        hint: conflict.hint.clone(),
-    });
-    let blocking = refusal.differences.iter().filter(|difference| difference.blocks);
-    let differences = blocking.map(|difference| {
-        let class = match difference.class {
-            // What blocks is not followed now, whatever else is.
-            Class::Followed | Class::NotFollowed => Class::NotFollowed,
-            Class::NewMachine => Class::NewMachine,
-        };
-        Point {
-            on: difference.on.clone(),
-            said: format!("{} ({class})", difference.told()),
-            hint: difference.next.clone(),
-        }
-    });
-    let points = conflicts.chain(differences).collect();
-    Failure::of(Exit::NotAsAsked, "go on; nothing was written", points)
-}
-
 /// One run from looking to reporting.
 struct Job<'a> {
     session: &'a Session,
@@ -215,6 +192,11 @@ impl<'a> Job<'a> {
                 ));
             }
         }
+        if report.verdict == Verdict::Done
+            && !(plan.differences.is_empty() && plan.unwell.is_empty())
+        {
+            self.compare_again(part, &mut report).await;
+        }
         if let Some(before) = before {
             report.critical_path_s += before.critical_path_s;
             report.critical_path = [before.critical_path, report.critical_path].concat();
@@ -262,6 +244,23 @@ impl<'a> Job<'a> {
         let (outcome, tails) = self.run(&plan).await;
         let report = self.report(&plan, &outcome, tails, taken_stock_s);
         Ok((plan, report))
+    }
+
+    /// Takes the list of differences again after a run that may have changed what it lists.
+    async fn compare_again(&self, part: &Part, report: &mut Report) {
+        let scope = Scope::showing(part.clone());
+        let cluster = &self.context.cluster;
+        match self.session.look(self.command, &self.context, &scope).await {
+            Ok(mut inventory) => {
+                inventory.new_keys = self.session.state.new_keys();
+                let found = compare::differences(cluster, &self.context.specs, &inventory, part);
+                report.differences = lines::differences(&found);
+            }
+            Err(failure) => report.notes.push(format!(
+                "what is not as the profile asks is listed as it was before this run: {}",
+                failure.said
+            )),
+        }
     }
 
     /// Sees, before anything is removed, that all of it can be made again: whatever would stand in the way
@@ -375,14 +374,11 @@ impl<'a> Job<'a> {
             steps: lines::steps(plan, outcome),
             failures,
             notes: plan.notices.iter().cloned().chain(self.context.notes()).collect(),
-            differences: plan
-                .differences
-                .iter()
-                .map(|difference| DifferenceLine {
-                    text: format!("{difference} ({})", difference.class),
-                    next: difference.next.clone(),
-                })
-                .collect(),
+            differences: match verdict {
+                // It was waited for, and may be why the run failed.
+                Verdict::Failed => lines::differences(plan.differences.iter().chain(&plan.unwell)),
+                _ => lines::differences(&plan.differences),
+            },
             kubectl: None,
             kubeconfig: None,
             log: self.session.lasting_log(),
@@ -477,13 +473,4 @@ pub(super) fn place_for_kubeconfig(context: &Context) -> Result<(), Failure> {
         let doing = "keep the kubeconfig; nothing was written";
         Failure::new(Exit::Local, doing, &error).hint(error.hint())
     })
-}
-
-/// Told before the first machine goes, not when Proxmox VE refuses one of them.
-fn obstructed(obstacles: &[Obstacle]) -> Failure {
-    let said: Vec<&str> = obstacles.iter().map(|one| one.said.as_str()).collect();
-    let mut fix: Vec<&str> = obstacles.iter().map(|one| one.fix.as_str()).collect();
-    fix.dedup();
-    Failure::new(Exit::Proxmox, "remove the cluster; nothing was removed", said.join("\n"))
-        .hint(fix.join("\n"))
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::{Cluster, Role};
+use crate::plan::compare::Difference;
 use crate::plan::{Action, Fate, Plan};
-use crate::report::summary::{EndLine, NodeLine, StepLine};
+use crate::report::summary::{DifferenceLine, EndLine, NodeLine, StepLine};
 use crate::run::engine::{End, Outcome};
 
 pub(super) fn steps(plan: &Plan, outcome: &Outcome) -> Vec<StepLine> {
@@ -21,6 +22,16 @@ pub(super) fn steps(plan: &Plan, outcome: &Outcome) -> Vec<StepLine> {
             seconds: outcome.seconds.get(&step.id).copied(),
         })
         .collect()
+}
+
+pub(super) fn differences<'a>(
+    found: impl IntoIterator<Item = &'a Difference>,
+) -> Vec<DifferenceLine> {
+    let line = |one: &Difference| DifferenceLine {
+        text: format!("{one} ({})", one.class),
+        next: one.next.clone(),
+    };
+    found.into_iter().map(line).collect()
 }
 
 pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {

@@ -17,6 +17,7 @@ mod job;
 mod lines;
 mod log;
 mod plan;
+mod refusal;
 mod render;
 mod routes;
 mod session;

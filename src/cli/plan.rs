@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::args::Common;
-use super::job::{place_for_kubeconfig, refused};
+use super::job::place_for_kubeconfig;
+use super::refusal::refused;
 use super::session::Session;
 use crate::error::{Exit, Failure};
 use crate::plan::planner::{self, Part};

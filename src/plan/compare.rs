@@ -12,7 +12,7 @@ use super::inventory::{Inventory, Stray, StrayReason, TemplateState};
 use super::planner::{Part, Specs};
 use super::settings;
 use super::spec;
-use super::survey::KubeNode;
+use super::survey::{Api, KubeNode, Seen, StackedMember};
 use crate::cluster::{CloneMode, Cluster, Role};
 
 mod machine;
@@ -20,6 +20,7 @@ mod place;
 mod unwell;
 
 pub use machine::image;
+pub(super) use place::storage_of;
 pub use unwell::unwell;
 
 /// What becomes of a difference.
@@ -132,7 +133,7 @@ fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
                     format!("see what holds it (`pvenode task list --source active`){unlock}"),
                 );
             }
-            let on = config.get(spec::DISK).and_then(|disk| place::of(disk));
+            let on = config.get(spec::DISK).and_then(|disk| place::storage_of(disk));
             if let (Some(on), CloneMode::Linked) = (on, cluster.proxmox.clone)
                 && on != settings.storage
             {
@@ -264,24 +265,61 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
         }
     }
     let addresses: Vec<Ipv4Addr> = cluster.with_role(Role::Master).map(|node| node.ip).collect();
-    for member in &api.members {
-        let known = member.address.parse().is_ok_and(|at| addresses.contains(&at));
+    let mut member = |have: String, want: &str, next: String| {
+        found.push(Difference {
+            on: "etcd".into(),
+            what: "member".into(),
+            have,
+            want: want.into(),
+            class: Class::NotFollowed,
+            blocks: false,
+            next,
+        });
+    };
+    for listed in &api.members {
+        let known = listed.address.parse().is_ok_and(|at| addresses.contains(&at));
         let moved = inventory.strays.iter().any(|stray| {
             let made = stray.vm.mark.machine.as_ref();
-            made.is_some_and(|made| made.address.to_string() == member.address)
+            made.is_some_and(|made| made.address.to_string() == listed.address)
         });
         if !known && !moved {
-            found.push(Difference {
-                on: "etcd".into(),
-                what: "member".into(),
-                have: format!("{} at {}", member.name, member.address),
-                want: "no such master".into(),
-                class: Class::NotFollowed,
-                blocks: false,
-                next: "if its machine is gone for good: `etcdctl member remove` on a master".into(),
-            });
+            member(
+                format!("{} at {}", listed.name, listed.address),
+                "no such master",
+                format!("if its machine is gone for good: {}", removal(cluster, api, listed)),
+            );
         }
     }
+    for node in cluster.with_role(Role::Master) {
+        let serves = inventory.survey.seen(&node.name).is_some_and(Seen::has_control_plane);
+        let listed = api.members.iter().any(|one| one.address == node.ip.to_string());
+        if serves && !listed && !api.members.is_empty() && api.nodes.contains_key(&node.fqdn) {
+            member(
+                format!("none at {} ({})", node.ip, node.name),
+                "one on each master",
+                format!(
+                    "it was removed, and a removed member does not come back: drain {0}, remove its VM \
+                     in Proxmox VE and run `k8sha up`, which makes the machine again",
+                    node.name
+                ),
+            );
+        }
+    }
+}
+
+/// The command that removes a member of a stacked etcd, through the member beside the master that
+/// answered. etcdctl is in its image, and kubeadm's files are mounted there (kubernetes
+/// cmd/kubeadm/app/phases/etcd/local.go, `GetEtcdPodSpec`).
+pub(super) fn removal(cluster: &Cluster, api: &Api, member: &StackedMember) -> String {
+    let pki = "/etc/kubernetes/pki/etcd";
+    let via = cluster.nodes.iter().find(|node| node.name.as_str() == api.via);
+    format!(
+        "`kubectl -n kube-system exec etcd-{} -- etcdctl --endpoints https://127.0.0.1:2379 --cacert \
+         {pki}/ca.crt --cert {pki}/healthcheck-client.crt --key {pki}/healthcheck-client.key member \
+         remove {}`",
+        via.map_or(api.via.as_str(), |node| node.fqdn.as_str()),
+        member.id
+    )
 }
 
 /// Whether a Node object was registered by a machine that another line of the list is about.

@@ -56,6 +56,8 @@ pub struct Inventory {
 /// What a host holds of ours or of what we need.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct HostState {
+    /// The storages that we see.
+    pub storages: BTreeSet<String>,
     /// Volume ids on the image storage.
     pub images: BTreeSet<String>,
     /// Volume ids on the ISO storage.

@@ -26,6 +26,7 @@ pub mod life;
 pub mod machines;
 pub mod planner;
 pub mod prerequisites;
+pub mod queue;
 pub mod recognise;
 pub mod settings;
 pub mod spec;
@@ -385,29 +386,6 @@ impl Action {
                 | Action::Verify { .. }
         )
     }
-
-    /// The queue it stands in.
-    pub fn queue(&self) -> Option<Queue> {
-        match self {
-            // Proxmox locks a storage while it allocates there.
-            Action::Template { host, storage, .. } | Action::Clone { host, storage, .. } => {
-                Some(Queue { name: format!("{host}/{storage}"), length: None })
-            }
-            Action::Join { at_once: Some(length), .. } => {
-                Some(Queue { name: "joins".to_owned(), length: Some(*length) })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A queue: of the steps in it only so many are done at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// How many; `None` is what the run is told.
-    pub length: Option<usize>,
 }
 
 impl Plan {
@@ -434,9 +412,16 @@ impl Plan {
                 Fate::Created => {
                     all.push(follow(name, "its VM".into(), "absent".into(), "one".into()));
                 }
-                Fate::Changed { changes } => all.extend(changes.iter().map(|change| {
-                    follow(name, change.key.clone(), change.from.clone(), change.to.clone())
-                })),
+                // The mark in the notes follows whatever else is changed.
+                Fate::Changed { changes } => all.extend(
+                    changes
+                        .iter()
+                        .filter(|change| changes.len() == 1 || change.key != "description")
+                        .map(|change| {
+                            let Change { key, from, to } = change.clone();
+                            follow(name, key, from, to)
+                        }),
+                ),
                 Fate::Kept | Fate::Started | Fate::Destroyed | Fate::Absent => {}
             }
         }

@@ -397,7 +397,7 @@ impl Draft<'_> {
                     source,
                     vmid: node.vmid,
                     full: self.cluster.proxmox.clone == crate::cluster::CloneMode::Full,
-                    storage: host.storage.clone(),
+                    storage: self.clone_storage(node, &home),
                 },
                 &[StepId::Dns, StepId::Template(home.clone(), node.os.clone())],
             );

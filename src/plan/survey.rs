@@ -160,6 +160,10 @@ pub struct StackedMember {
     pub name: String,
     /// The address that other members call it by.
     pub address: String,
+    /// Its id in hexadecimal digits, as `etcdctl` takes it.
+    pub id: String,
+    /// Whether it was asked, since no row has its address, and did not answer.
+    pub silent: bool,
 }
 
 impl Survey {

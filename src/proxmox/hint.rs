@@ -165,7 +165,7 @@ impl Error {
                 "run `pvenode cert info` on the host, compare, and put the SHA-256 fingerprint into the profile under `{host}`; or name a copy of its /etc/pve/pve-root-ca.pem there"
             )),
             Error::NoAnswer { .. } | Error::UnknownOutcome { .. } => Some(
-                "the host may be overloaded or without its daemons: `systemctl status pvedaemon pveproxy`; running again looks first and repeats nothing"
+                "the host may be off, overloaded or without its daemons: `systemctl status pvedaemon pveproxy`; running again looks first and repeats nothing"
                     .to_owned(),
             ),
             Error::Odd(odd) => Some(odd.hint()),

@@ -316,6 +316,7 @@ async fn contents(
     let fault = |error: Error| proxmox("look", &error).on(name);
     let settings = &context.cluster.proxmox.hosts[name];
     let storages = client.storages().await.map_err(fault)?;
+    state.storages = storages.iter().filter_map(|seen| seen.storage.clone()).collect();
     if scope.part.provision {
         let lacks = prerequisites::storages(settings, &storages, client.identity());
         if !lacks.is_empty() {

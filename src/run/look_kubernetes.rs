@@ -193,7 +193,20 @@ async fn ask_by(context: &Context, way: &Way) -> Result<Api, crate::kubeadm::Err
     let (via, stacked) = (way.master(), context.cluster.etcd.endpoints().is_none());
     let (running, nodes) =
         tokio::try_join!(running::ask(way, &context.cluster), ready::nodes_by(way))?;
-    let members = if stacked { etcd::stacked::members(via).await? } else { Vec::new() };
+    let mut members = Vec::new();
+    for listed in if stacked { etcd::stacked::members(via).await? } else { Vec::new() } {
+        let of_row = |at| context.cluster.with_role(Role::Master).any(|node| node.ip == at);
+        let silent = match listed.address.filter(|at| !of_row(*at)) {
+            Some(at) => !etcd::stacked::answers(via, at).await?,
+            None => false,
+        };
+        members.push(StackedMember {
+            name: listed.name,
+            address: listed.address.map(|address| address.to_string()).unwrap_or_default(),
+            id: listed.id.parse::<u64>().map_or(listed.id, |id| format!("{id:x}")),
+            silent,
+        });
+    }
     let node = |node: ready::Registered| {
         let known = KubeNode {
             roles: node.roles.into_iter().collect(),
@@ -204,10 +217,6 @@ async fn ask_by(context: &Context, way: &Way) -> Result<Api, crate::kubeadm::Err
             kubelet: node.version,
         };
         (node.name, known)
-    };
-    let member = |member: etcd::stacked::Member| StackedMember {
-        name: member.name,
-        address: member.address.map(|address| address.to_string()).unwrap_or_default(),
     };
     Ok(Api {
         via: String::new(),
@@ -220,7 +229,7 @@ async fn ask_by(context: &Context, way: &Way) -> Result<Api, crate::kubeadm::Err
         }),
         nodes: nodes.into_iter().map(node).collect(),
         settings: running.settings,
-        members: members.into_iter().map(member).collect(),
+        members,
     })
 }
 

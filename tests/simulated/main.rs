@@ -21,6 +21,7 @@ mod interrupted;
 mod joins;
 mod living;
 mod losses;
+mod members;
 mod network;
 mod offline;
 mod ours;

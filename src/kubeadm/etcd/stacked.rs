@@ -32,7 +32,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its id, a number of 64 bits in decimal digits.
-    id: String,
+    pub id: String,
     /// Its name; empty until it has started once.
     pub name: String,
     /// The address at which other members reach it.
@@ -118,7 +118,11 @@ async fn prove_lost(on: &Remote, lost: &Member) -> Result<(), Error> {
     Ok(())
 }
 
-async fn answers(on: &Remote, address: Ipv4Addr) -> Result<bool, Error> {
+/// Whether the member at an address answers a master, be it with a refusal.
+///
+/// # Errors
+/// Where the master cannot be asked.
+pub async fn answers(on: &Remote, address: Ipv4Addr) -> Result<bool, Error> {
     let url = format!("https://{address}:{ETCD_CLIENT_PORT}/health");
     let answer = call(on, &HEALTHCHECK, &url, None).await?;
     // A member that refuses us or is not well still lives.

@@ -19,6 +19,10 @@ pub(super) fn differences(
 ) -> Vec<Difference> {
     let mut found = Vec::new();
     place::differences(cluster, node, vm, inventory, &mut found);
+    if place::is_of_another_row(cluster, node, vm) {
+        // What else differs is the other row's.
+        return found;
+    }
     machine(cluster, node, vm, inventory, &mut found);
     network(specs, node, vm, inventory, &mut found);
     hardware(cluster, node, vm, &mut found);

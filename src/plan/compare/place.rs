@@ -14,6 +14,15 @@ pub(super) fn differences(
     found: &mut Vec<Difference>,
 ) {
     if vm.vmid != node.vmid {
+        let other = named_by(cluster, node, vm);
+        let next = match other {
+            Some(other) => format!(
+                "the row of {} names that VMID: a machine keeps its name, VMID and address, so write \
+                 both rows as they were",
+                other.name
+            ),
+            None => format!("set `vmid: {}` again: a VMID cannot be changed", vm.vmid),
+        };
         found.push(Difference {
             on: node.name.to_string(),
             what: "vmid".into(),
@@ -21,8 +30,10 @@ pub(super) fn differences(
             want: node.vmid.to_string(),
             class: Class::NewMachine,
             blocks: true,
-            next: format!("set `vmid: {}` again: a VMID cannot be changed", vm.vmid),
+            next,
         });
+        // Where it is on another host, too, that is told with it.
+        return;
     }
     if vm.host != node.host {
         found.push(Difference {
@@ -42,6 +53,17 @@ pub(super) fn differences(
     if vm.host == node.host {
         storage(cluster, node, vm, inventory, found);
     }
+}
+
+/// The other row that names the VMID of a row's VM, as after rows were mixed up.
+fn named_by<'a>(cluster: &'a Cluster, node: &Node, vm: &OurVm) -> Option<&'a Node> {
+    let other = |row: &&Node| row.vmid == vm.vmid && row.host == vm.host && row.name != node.name;
+    cluster.nodes.iter().find(other)
+}
+
+/// Whether another row names the VMID of a row's VM.
+pub(super) fn is_of_another_row(cluster: &Cluster, node: &Node, vm: &OurVm) -> bool {
+    vm.vmid != node.vmid && named_by(cluster, node, vm).is_some()
 }
 
 /// The pool of a row's VM. Without one in the profile it is a person's.
@@ -83,16 +105,29 @@ fn storage(
     found: &mut Vec<Difference>,
 ) {
     let Some(host) = cluster.proxmox.hosts.get(&node.host) else { return };
-    let (want, have) = (&host.storage, vm.config.get(spec::DISK).and_then(|disk| of(disk)));
+    let (want, have) = (&host.storage, vm.config.get(spec::DISK).and_then(|disk| storage_of(disk)));
     let Some(have) = have.filter(|have| have != want) else { return };
     let theirs = matches!(host.templates.get(&node.os), Some(TemplateSource::Theirs(_)));
     if theirs && cluster.proxmox.clone == CloneMode::Linked {
         let state = inventory.hosts.get(&node.host).and_then(|host| host.templates.get(&node.os));
         let disk = state.and_then(TemplateState::settings).and_then(|all| all.get(spec::DISK));
-        if disk.is_none_or(|disk| of(disk) == Some(have)) {
+        if disk.is_none_or(|disk| storage_of(disk) == Some(have)) {
             return;
         }
     }
+    let known = inventory.hosts.get(&node.host).map(|state| &state.storages);
+    let unknown = known.is_some_and(|known| !known.is_empty() && !known.contains(want));
+    let back = format!("set `storage: {have}` on {} again", node.host);
+    let next = match unknown {
+        true => format!("{back}: there is no storage `{want}` that we may use"),
+        false => format!(
+            "{back}; or `qm disk move {0} {1} {want} --delete 1` on {2}, which copies the whole disk \
+             while the machine runs",
+            vm.vmid,
+            spec::DISK,
+            node.host
+        ),
+    };
     found.push(Difference {
         on: node.name.to_string(),
         what: "storage of its disk".into(),
@@ -100,18 +135,12 @@ fn storage(
         want: want.clone(),
         class: Class::NotFollowed,
         blocks: false,
-        next: format!(
-            "set `storage: {have}` on {0} again; or `qm disk move {1} {2} {want} --delete 1` on {0}, \
-             which copies the whole disk while the machine runs",
-            node.host,
-            vm.vmid,
-            spec::DISK
-        ),
+        next,
     });
 }
 
 /// The storage that a drive's volume lies on.
-pub(super) fn of(drive: &str) -> Option<&str> {
+pub fn storage_of(drive: &str) -> Option<&str> {
     let volume = drive.split(',').next()?.trim_start_matches("file=");
     volume.split_once(':').map(|(storage, _)| storage)
 }

@@ -27,7 +27,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
         match (inventory.silent.get(&node.name), inventory.nodes.get(&node.name)) {
             (Some(silent), _) => unwell(
                 node.name.as_str(),
-                format!("no answer by SSH ({})", silent.said.trim()),
+                format!("no answer by SSH ({})", one_line(&silent.said)),
                 "a machine that answers",
                 silent.hint.clone().unwrap_or(console),
             ),
@@ -50,7 +50,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
         {
             unwell(
                 node.name.as_str(),
-                format!("no answer about Kubernetes ({})", said.trim()),
+                format!("no answer about Kubernetes ({})", one_line(said)),
                 "a machine that answers",
                 "`k8sha up` asks again".to_owned(),
             );
@@ -75,7 +75,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     for node in rows().filter(|node| network && node.role.is_kubernetes()) {
         let Some(known) = survey.nodes().and_then(|nodes| nodes.get(&node.fqdn)) else { continue };
         if !known.ready {
-            let why = known.message.as_deref().map(|why| format!(" ({})", why.trim()));
+            let why = known.message.as_deref().map(|why| format!(" ({})", one_line(why)));
             unwell(
                 node.name.as_str(),
                 format!("NotReady{}", why.unwrap_or_default()),
@@ -87,7 +87,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     if let Answer::Silent { said } = &survey.by_name {
         unwell(
             "API",
-            format!("no answer by its name ({})", said.trim()),
+            format!("no answer by its name ({})", one_line(said)),
             &format!("`ok` from https://{}:{}/readyz", cluster.api.fqdn, cluster.api.port),
             "`k8sha dns` asks every name server, `k8sha status` shows who holds the VIP".into(),
         );
@@ -95,10 +95,15 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     if let Answer::Silent { said } = &survey.holder {
         unwell(
             "VIP",
-            said.trim().to_owned(),
+            one_line(said),
             "one load balancer that holds it",
             "`sudo journalctl -u keepalived -u haproxy -n 50` on the load balancers".into(),
         );
     }
     found
+}
+
+/// What was said, in one line.
+fn one_line(said: &str) -> String {
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -9,7 +9,7 @@ use crate::plan::id::StepId;
 use crate::plan::inventory::EtcdMember;
 use crate::plan::life::{self, Life};
 use crate::plan::survey::{KubeNode, Machine, Seen, Work};
-use crate::plan::{Action, settings};
+use crate::plan::{Action, compare, settings};
 
 /// What has to be done before a node can join, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +206,7 @@ impl Draft<'_> {
                 Way::Joined | Way::Join { .. } => {}
             }
         }
+        self.refuse_joins_beside_lost_members(&ways);
         let fresh = initialised.is_some();
         if !fresh {
             self.steps.done(StepId::Init);
@@ -221,6 +222,36 @@ impl Draft<'_> {
             let all = self.steps.all();
             self.steps.add(&cluster.api.name, Action::Verify { via: via.clone() }, &all);
         }
+    }
+
+    /// A master does not join while a member of etcd is out of reach. One whose row is gone is no
+    /// machine of ours to judge, so that a person removes it.
+    fn refuse_joins_beside_lost_members(&mut self, ways: &[(&Node, Way)]) {
+        let Some(api) = &self.inventory.survey.api else { return };
+        let joins = |(node, way): &&(&Node, Way)| {
+            node.role == Role::Master && matches!(way, Way::Join { .. })
+        };
+        let Some((node, _)) = ways.iter().find(joins) else { return };
+        let forgotten: Vec<String> = ways
+            .iter()
+            .filter(|(_, way)| matches!(way, Way::Join { forget: Some(_), .. }))
+            .flat_map(|(node, _)| self.members(node))
+            .map(|at| at.to_string())
+            .collect();
+        let lost = api.members.iter().filter(|one| one.silent && !forgotten.contains(&one.address));
+        let conflicts: Vec<Conflict> = lost
+            .map(|member| {
+                let text = format!(
+                    "it cannot join: etcd lists the member {} at {}, which no row has and which does \
+                     not answer, and takes no new member while one is out of reach",
+                    member.name, member.address
+                );
+                let remove = compare::removal(self.cluster, api, member);
+                let hint = format!("if its machine is gone for good: {remove}, then run this again");
+                Conflict::new(&node.name, text, hint)
+            })
+            .collect();
+        self.refusals.extend(conflicts);
     }
 
     /// What has to be done before a node can join.

@@ -4,7 +4,7 @@ use super::Draft;
 use crate::cluster::{CloneMode, HostName, Node};
 use crate::plan::id::StepId;
 use crate::plan::inventory::TemplateState;
-use crate::plan::spec;
+use crate::plan::{compare, spec};
 use crate::proxmox::wire::VmConfig;
 
 impl Draft<'_> {
@@ -28,6 +28,19 @@ impl Draft<'_> {
         let template = self.inventory.hosts.get(home)?.templates.get(&node.os)?;
         let settings = TemplateState::settings(template)?;
         VmConfig(settings.clone()).disk_size(spec::DISK)
+    }
+
+    /// The storage that a row's new machine has its disk on: a linked clone lies where its template lies.
+    pub(super) fn clone_storage(&self, node: &Node, home: &HostName) -> String {
+        let usual = &self.cluster.proxmox.hosts[&node.host].storage;
+        let template = || {
+            let state = self.inventory.hosts.get(home)?.templates.get(&node.os)?;
+            compare::storage_of(TemplateState::settings(state)?.get(spec::DISK)?)
+        };
+        match self.cluster.proxmox.clone {
+            CloneMode::Linked => template().unwrap_or(usual).to_owned(),
+            CloneMode::Full => usual.clone(),
+        }
     }
 
     /// Whether a row's new machine begins with a disk that has to grow. One that is too large stays so,

@@ -2,6 +2,7 @@
 //! tells that a second CA was made, or a node reset that served.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +144,19 @@ impl Lab {
     /// no machine is told, and nothing is written down.
     pub fn delete_node(&mut self, name: &str) -> bool {
         self.kubes.values_mut().any(|kube| kube.nodes.remove(name).is_some())
+    }
+
+    /// Removes a member from the etcd on masters, by its address, as a person with `etcdctl` does: nothing
+    /// is written down.
+    pub fn remove_member_at(&mut self, address: Ipv4Addr) -> bool {
+        let stacked = self.kubes.values_mut().filter_map(|kube| kube.etcd.as_mut());
+        let mut removed = false;
+        for etcd in stacked {
+            let before = etcd.members.len();
+            etcd.members.retain(|member| member.peer.is_none_or(|peer| *peer.ip() != address));
+            removed |= etcd.members.len() < before;
+        }
+        removed
     }
 
     /// Everything that was written down, oldest first.
