@@ -249,6 +249,24 @@ impl Datacenter {
         self.vms.get_mut(&vmid).filter(|vm| vm.host == host)
     }
 
+    /// The virtual CPUs that lists show of a VM: never more than its host has, unless `vcpus` says so
+    /// (qemu-server src/PVE/QemuServer.pm, `vmstatus`).
+    pub fn shown_vcpus(&self, vm: &Vm) -> u32 {
+        if vm.number("vcpus").is_some_and(|plugged| plugged > 0) {
+            return vm.vcpus();
+        }
+        let there = self.hosts.get(&vm.host).map_or(u32::MAX, |host| host.cpus);
+        vm.max_vcpus().min(there)
+    }
+
+    /// What is said of a VM that has room for more virtual CPUs than its host has CPUs: it cannot
+    /// start there (qemu-server src/PVE/QemuServer.pm, `config_to_command`).
+    pub fn too_many_vcpus(&self, vm: &Vm) -> Option<String> {
+        let there = self.hosts.get(&vm.host)?.cpus;
+        let text = || format!("MAX {there} vcpus allowed per VM on this node");
+        (vm.max_vcpus() > there).then(text)
+    }
+
     /// A volume as a node sees it.
     pub fn volume(&self, host: &str, volid: &str) -> Option<&Volume> {
         self.volumes.iter().find(|volume| volume.volid == volid && volume.seen_from(host))
@@ -427,10 +445,16 @@ impl Vm {
         self.config.get(key)?.split(',').next()?.trim_start_matches("current=").parse().ok()
     }
 
-    /// Its virtual CPUs.
+    /// As many virtual CPUs as its sockets have room for.
+    pub fn max_vcpus(&self) -> u32 {
+        let number = |key: &str| self.number(key).unwrap_or(1);
+        u32::try_from(number("cores").saturating_mul(number("sockets"))).unwrap_or(u32::MAX)
+    }
+
+    /// The virtual CPUs that its guest finds: `vcpus` of them are plugged in, or all.
     pub fn vcpus(&self) -> u32 {
-        let cores = self.number("cores").unwrap_or(1) * self.number("sockets").unwrap_or(1);
-        u32::try_from(cores).unwrap_or(u32::MAX)
+        let plugged = self.number("vcpus").and_then(|plugged| u32::try_from(plugged).ok());
+        plugged.filter(|plugged| *plugged > 0).unwrap_or_else(|| self.max_vcpus())
     }
 
     /// Its memory in MiB.

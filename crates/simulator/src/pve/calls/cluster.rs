@@ -197,7 +197,7 @@ pub fn vm_resource(world: &World, dc: &Datacenter, vmid: u32, vm: &Vm) -> Value 
     };
     let uptime = vm.running.map_or(0, |since| world.now.0.saturating_sub(since.0) / 1000);
     let known = json!({"name": vm.name(vmid), "status": reported,
-        "template": u8::from(vm.is_template()), "maxcpu": vm.vcpus(),
+        "template": u8::from(vm.is_template()), "maxcpu": dc.shown_vcpus(vm),
         "maxmem": vm.memory_mib() << 20, "maxdisk": boot_disk_bytes(vm), "cpu": 0, "mem": 0,
         "memhost": 0, "disk": 0, "diskread": 0, "diskwrite": 0, "netin": 0, "netout": 0,
         "uptime": uptime});

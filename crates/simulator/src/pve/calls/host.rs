@@ -163,8 +163,9 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/vms/{vmid}", &["VM.Audit"]),
         run: Run::Read(|world, ask| {
             let vm = super::vms::vm(world, ask)?;
+            let cpus = ask.dc(world).shown_vcpus(vm);
             Ok(over_time(world, ask, |time| {
-                json!({"time": time, "cpu": 0, "maxcpu": vm.vcpus(), "mem": 0, "memhost": 0,
+                json!({"time": time, "cpu": 0, "maxcpu": cpus, "mem": 0, "memhost": 0,
                        "maxmem": vm.memory_mib() << 20, "disk": 0, "diskread": 0, "diskwrite": 0,
                        "maxdisk": super::cluster::boot_disk_bytes(vm), "netin": 0, "netout": 0})
             }))
