@@ -3,6 +3,7 @@
 //! | part | what it knows |
 //! |---|---|
 //! | [`state`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`firewall`] | the firewall's files, which no packet meets |
 //! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`internet`] | what can be downloaded |
@@ -22,6 +23,7 @@ mod cpus;
 pub mod crypt;
 pub mod disks;
 pub mod drive;
+pub mod firewall;
 pub mod internet;
 pub mod multipart;
 pub mod nic;
@@ -29,6 +31,7 @@ pub mod options;
 pub mod pace;
 mod plain;
 pub mod requests;
+pub mod resolver;
 pub mod rules;
 pub mod server;
 pub mod state;
@@ -113,12 +116,15 @@ impl Pve {
             tasks: Vec::new(),
             locks: Vec::new(),
             ca: authority.pair.clone(),
+            firewalls: BTreeMap::new(),
+            options: BTreeMap::new(),
             ticket_key: self.random(),
         };
         for (number, host) in (1..).zip(hosts) {
             let pair = authority.leaf(&host.name, domain, epoch)?;
             let made = Host {
                 number,
+                resolver: None,
                 online: true,
                 bridges: host.bridges.clone(),
                 memory_mib: host.memory_mib,
@@ -281,9 +287,12 @@ impl Datacenter {
             .collect();
         let users: BTreeMap<_, Vec<_>> =
             self.users.iter().map(|(name, user)| (name, user.tokens.keys().collect())).collect();
+        let resolvers: BTreeMap<_, _> =
+            self.hosts.iter().map(|(name, host)| (name, &host.resolver)).collect();
         json!({
             "name": self.name, "vms": vms, "volumes": volumes, "pools": self.pools,
-            "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages,
+            "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages, "firewalls": self.firewalls,
+            "options": self.options, "resolvers": resolvers,
         })
     }
 }

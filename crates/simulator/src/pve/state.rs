@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::drive::{self, Drive, Layout};
+use super::firewall::Firewall;
+use super::resolver::Resolver;
 use super::task::Task;
 use super::tls::Pair;
 use crate::world::SimTime;
@@ -35,6 +37,12 @@ pub struct Datacenter {
     pub pools: BTreeMap<String, Pool>,
     /// Its tasks, oldest first.
     pub tasks: Vec<Task>,
+    /// The firewall's files by what their locks are called: `cluster`, `host-pve1`, `vm-100`.
+    #[serde(default)]
+    pub firewalls: BTreeMap<String, Firewall>,
+    /// What is set in `datacenter.cfg`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
     /// Who holds which lock file.
     pub locks: Vec<Lock>,
     /// The CA's certificate.
@@ -56,6 +64,9 @@ pub struct Host {
     pub memory_mib: u64,
     /// Logical CPUs.
     pub cpus: u32,
+    /// What it asks for names, where that was set.
+    #[serde(default)]
+    pub resolver: Option<Resolver>,
     /// Its certificate.
     pub pair: Pair,
     /// The process id of its next task.

@@ -10,6 +10,7 @@ use super::{Answer, Ask, Call, Permit, Run};
 use crate::pve::internet::{self, Found};
 use crate::pve::nic;
 use crate::pve::pace;
+use crate::pve::resolver::Resolver;
 use crate::pve::wire::{Body, Failure};
 use crate::pve::work::Work;
 use crate::store::Store;
@@ -23,13 +24,23 @@ pub const CALLS: &[Call] = &[
         method: "GET",
         path: "/nodes/{node}/dns",
         permit: AUDIT,
-        run: Run::Read(|world, _| {
-            let mut value = json!({"search": world.site.domain});
-            for (place, server) in (1..=3).zip(&world.site.nameservers) {
-                value[format!("dns{place}")] = json!(server);
+        run: Run::Read(|world, ask| {
+            let found = Resolver::of(ask.dc(world).hosts.get(&ask.node), &world.site);
+            let servers = (1..=3).zip(found.servers);
+            let mut value: serde_json::Map<_, _> =
+                servers.map(|(place, server)| (format!("dns{place}"), json!(server))).collect();
+            // The first of several domains.
+            if let Some(search) = found.search.split_whitespace().next() {
+                value.insert("search".to_owned(), json!(search));
             }
-            Ok(value)
+            Ok(value.into())
         }),
+    },
+    Call {
+        method: "PUT",
+        path: "/nodes/{node}/dns",
+        permit: Permit::One("/nodes/{node}", &["Sys.Modify"]),
+        run: Run::Write(set_resolver),
     },
     Call {
         method: "GET",
@@ -138,6 +149,24 @@ pub const CALLS: &[Call] = &[
                        "iommugroup": -1}]))
         }),
     },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/scan/lvm",
+        permit: Permit::One("/storage", &["Datastore.Allocate"]),
+        run: Run::Read(|world, ask| {
+            let (there, _) = volume_group(world, ask);
+            Ok(there.then(|| json!({"vg": "pve"})).into_iter().collect())
+        }),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/scan/lvmthin",
+        permit: Permit::One("/storage", &["Datastore.Allocate"]),
+        run: Run::Read(|world, ask| {
+            let there = ask.text("vg") == "pve" && volume_group(world, ask).1;
+            Ok(there.then(|| json!({"lv": "data"})).into_iter().collect())
+        }),
+    },
     Call { method: "GET", path: "/nodes/{node}/netstat", permit: AUDIT, run: Run::Read(netstat) },
     Call {
         method: "GET",
@@ -209,10 +238,36 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
+/// Whether a node has the volume group that every simulated storage on LVM is in, and whether the
+/// thin pool in it.
+fn volume_group(world: &World, ask: &Ask) -> (bool, bool) {
+    let here = |kind: &str| {
+        let mut all = ask.dc(world).storages.values();
+        all.any(|storage| storage.kind == kind && storage.size.contains_key(&ask.node))
+    };
+    (here("lvm") || here("lvmthin"), here("lvmthin"))
+}
+
 fn package(name: &str, version: &str) -> Value {
     json!({"Package": name, "Title": name, "Description": name, "Version": version,
            "OldVersion": version, "Arch": "amd64", "Section": "admin", "Priority": "optional",
            "Origin": "Proxmox", "CurrentState": "Installed"})
+}
+
+/// What is not named again is gone.
+fn set_resolver(world: &mut World, _: &Store, ask: &Ask) -> Answer {
+    let mut servers: Vec<String> = Vec::new();
+    for name in ["dns1", "dns2", "dns3"] {
+        let server = ask.text(name);
+        if !["", "0.0.0.0"].contains(&server) && !servers.iter().any(|known| known == server) {
+            servers.push(server.to_owned());
+        }
+    }
+    let resolver = Resolver { search: ask.text("search").to_owned(), servers };
+    if let Some(host) = ask.dc_mut(world).hosts.get_mut(&ask.node) {
+        host.resolver = Some(resolver);
+    }
+    Ok(Value::Null)
 }
 
 fn netstat(world: &World, ask: &Ask) -> Answer {

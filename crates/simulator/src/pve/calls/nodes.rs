@@ -8,6 +8,7 @@ use super::cluster::{used_memory, version};
 use super::{Answer, Ask, Call, Permit, Run};
 use crate::faults::FaultKind;
 use crate::pve::cpus;
+use crate::pve::wire::Failure;
 use crate::world::World;
 
 /// The calls of this part.
@@ -36,6 +37,15 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/nodes/{node}", &["Sys.Audit"]),
         run: Run::Read(|world, _| {
             Ok(json!({"timezone": "UTC", "time": world.unix(), "localtime": world.unix()}))
+        }),
+    },
+    Call {
+        method: "PUT",
+        path: "/nodes/{node}/time",
+        permit: Permit::One("/nodes/{node}", &["Sys.Modify"]),
+        run: Run::Read(|_, ask| match ask.text("timezone") {
+            "UTC" => Ok(Value::Null),
+            zone => Err(Failure::Die(format!("a simulated node has no time zone '{zone}'"))),
         }),
     },
     Call {

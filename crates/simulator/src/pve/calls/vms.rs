@@ -11,6 +11,7 @@ use crate::pve::cloudinit as generated;
 use crate::pve::config::{self, Change};
 use crate::pve::nic;
 use crate::pve::pace;
+use crate::pve::resolver::Resolver;
 use crate::pve::rules;
 use crate::pve::state::{Datacenter, Vm};
 use crate::pve::task::{timeout_text, vm_lock};
@@ -240,7 +241,10 @@ fn dump(world: &World, ask: &Ask) -> Answer {
             let all = ask.may(world, &format!("/vms/{}", ask.vmid()), &["VM.Config.Cloudinit"]);
             generated::user(vm, ask.vmid(), all)
         }
-        "network" => generated::network(vm, &world.site),
+        "network" => {
+            let host = ask.dc(world).hosts.get(&ask.node);
+            generated::network(vm, &Resolver::of(host, &world.site))
+        }
         _ => format!("instance-id: {}\n", vm.digest()),
     }))
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Next, Turn, no_config};
+use crate::pve::resolver::Resolver;
 use crate::pve::state::{Datacenter, Lock, Processes, Vm};
 use crate::pve::task::vm_lock;
 use crate::pve::{cloudinit, nic, pace};
@@ -270,7 +271,8 @@ fn machine(dc: &Datacenter, site: &Site, vmid: u32, key: String) -> Option<Machi
     let mut generated = None;
     for (_, drive) in vm.drives() {
         if drive.is_cloudinit() {
-            let documents = cloudinit::drive(vm, vmid, site);
+            let resolver = Resolver::of(dc.hosts.get(&vm.host), site);
+            let documents = cloudinit::drive(vm, vmid, &resolver);
             generated = documents.map(|documents| (blobs.len(), documents));
         } else if drive.is_cdrom() {
             blobs.extend(dc.volume(&vm.host, &drive.volume).and_then(|volume| volume.blob.clone()));
