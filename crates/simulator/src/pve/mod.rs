@@ -2,12 +2,12 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`state`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`state`], [`volume`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
 //! | [`firewall`] | the firewall's files, which no packet meets |
 //! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`internet`] | what can be downloaded |
-//! | [`wire`], [`multipart`], [`rules`], [`options`] | what requests may look like |
+//! | [`wire`], `gzip`, [`multipart`], [`rules`], [`options`] | what requests may look like |
 //! | [`apidoc`] | the checker of that, and of Proxmox's own schema where it is at hand |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], `plain`, [`requests`] | HTTPS on loopback ports |
@@ -24,6 +24,7 @@ pub mod crypt;
 pub mod disks;
 pub mod drive;
 pub mod firewall;
+mod gzip;
 pub mod internet;
 pub mod multipart;
 pub mod nic;
@@ -37,6 +38,7 @@ pub mod server;
 pub mod state;
 pub mod task;
 pub mod tls;
+pub mod volume;
 pub mod wire;
 pub mod work;
 
@@ -127,6 +129,7 @@ impl Pve {
                 resolver: None,
                 online: true,
                 bridges: host.bridges.clone(),
+                ports: host.ports.clone(),
                 memory_mib: host.memory_mib,
                 cpus: host.cpus,
                 pair,
@@ -138,6 +141,8 @@ impl Pve {
                     kind: storage.kind.clone(),
                     content: storage.content.clone(),
                     path: None,
+                    prune: (storage.name == "local" && storage.kind == "dir")
+                        .then(|| "keep-all=1".to_owned()),
                     shared: storage.shared,
                     disabled: false,
                     size: BTreeMap::new(),

@@ -10,6 +10,7 @@ use super::firewall::Firewall;
 use super::resolver::Resolver;
 use super::task::Task;
 use super::tls::Pair;
+pub use super::volume::Volume;
 use crate::world::SimTime;
 
 /// One Proxmox VE cluster, or one standalone host.
@@ -60,6 +61,9 @@ pub struct Host {
     pub online: bool,
     /// Its bridges.
     pub bridges: Vec<String>,
+    /// The names of the network cards that its bridges are on; `eth0` and so on where it has none.
+    #[serde(default)]
+    pub ports: Vec<String>,
     /// Physical memory in MiB.
     pub memory_mib: u64,
     /// Logical CPUs.
@@ -83,44 +87,15 @@ pub struct Storage {
     /// The folder that the caller named for it.
     #[serde(default)]
     pub path: Option<String>,
+    /// Which backups it keeps, where that is set.
+    #[serde(default)]
+    pub prune: Option<String>,
     /// Whether every node sees the same contents.
     pub shared: bool,
     /// Whether it is switched off.
     pub disabled: bool,
     /// Its size in bytes on each node that has it.
     pub size: BTreeMap<String, u64>,
-}
-
-/// A file or a disk on a storage.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Volume {
-    /// Its id, such as `local-lvm:vm-101-disk-0`.
-    pub volid: String,
-    /// Its storage.
-    pub storage: String,
-    /// The node on which it lies; `None` on a shared storage.
-    pub host: Option<String>,
-    /// `images`, `iso`, `import` or `vztmpl`.
-    pub content: String,
-    /// `raw`, `qcow2`, `iso` ...
-    pub format: String,
-    /// Its size in bytes, as a guest sees it.
-    pub size: u64,
-    /// The size in bytes of the disk inside, for a file that is an image of one.
-    #[serde(default)]
-    pub disk: Option<u64>,
-    /// Unix time of its making.
-    pub ctime: i64,
-    /// The VM that owns it.
-    pub vmid: Option<u32>,
-    /// The base volume of a linked clone, by its id.
-    pub parent: Option<String>,
-    /// What is in it ([`crate::store::Store::blob`]), for uploads.
-    pub blob: Option<String>,
-    /// The SHA-256 of its contents, for files that were fetched or sent with one.
-    pub sha256: Option<String>,
-    /// Whether an operating system is on it: it is a cloud image, or descends from one.
-    pub system: bool,
 }
 
 /// A VM.
@@ -244,6 +219,13 @@ pub struct Lock {
     pub until: Option<SimTime>,
 }
 
+impl Host {
+    /// The name of the network card that a bridge is on.
+    pub fn port(&self, bridge: usize) -> String {
+        self.ports.get(bridge).cloned().unwrap_or_else(|| format!("eth{bridge}"))
+    }
+}
+
 impl Datacenter {
     /// What identifies one of its VMs in the whole site: `vmid@datacenter`.
     pub fn key(&self, vmid: u32) -> String {
@@ -334,22 +316,6 @@ impl Datacenter {
     /// Takes a volume away.
     pub fn remove_volume(&mut self, host: &str, volid: &str) {
         self.volumes.retain(|volume| !(volume.volid == volid && volume.seen_from(host)));
-    }
-}
-
-impl Volume {
-    /// Whether a node sees it.
-    pub fn seen_from(&self, host: &str) -> bool {
-        self.host.as_deref().is_none_or(|on| on == host)
-    }
-
-    /// Bytes that it takes.
-    pub fn used(&self) -> u64 {
-        if self.content == "images" && self.format != "raw" || self.parent.is_some() {
-            self.size / 3
-        } else {
-            self.size
-        }
     }
 }
 

@@ -39,6 +39,7 @@ pub fn site(topology: Topology) -> Site {
             storage("nfs", "nfs", &["images", "iso", "import"], true),
         ],
         bridges: vec!["vmbr0".into()],
+        ports: Vec::new(),
         memory_mib: 65_536,
         cpus: 16,
     };

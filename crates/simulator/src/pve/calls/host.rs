@@ -77,7 +77,7 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/sdn/zones/{zone}", &["SDN.Audit"]),
         run: Run::Read(|world, ask| {
             let Some(host) = ask.dc(world).hosts.get(&ask.node) else { return Ok(Value::Null) };
-            let bridge = |(port, name): (usize, &String)| json!({"name": name, "vlan_filtering": 0, "ports": [{"name": format!("eth{port}")}]});
+            let bridge = |(port, name): (usize, &String)| json!({"name": name, "vlan_filtering": 0, "ports": [{"name": host.port(port)}]});
             Ok(host.bridges.iter().enumerate().map(bridge).collect())
         }),
     },
@@ -205,7 +205,11 @@ pub const CALLS: &[Call] = &[
         path: "/nodes/{node}/syslog",
         permit: Permit::One("/nodes/{node}", &["Sys.Syslog"]),
         run: Run::List(|_, _| {
-            Ok(Body { data: json!([{"n": 1, "t": "-- No entries --"}]), total: Some(1) })
+            Ok(Body {
+                data: json!([{"n": 1, "t": "-- No entries --"}]),
+                total: Some(1),
+                file: None,
+            })
         }),
     },
     Call {
@@ -305,7 +309,7 @@ pub fn may_reach_out(world: &World, ask: &Ask) -> Result<(), Failure> {
     if network { Ok(()) } else { Err(refused()) }
 }
 
-fn url_metadata(_: &World, ask: &Ask) -> Answer {
+fn url_metadata(world: &World, ask: &Ask) -> Answer {
     let url = ask.text("url");
     let failed = |text: String| Err(Failure::Die(format!("invalid server response: '{text}'")));
     let path = url.split(['?', '#']).next().unwrap_or_default();
@@ -313,11 +317,17 @@ fn url_metadata(_: &World, ask: &Ask) -> Answer {
     let (size, kind) = match internet::visit(url) {
         Found::NoName(host) => {
             let port = if url.starts_with("https:") { 443 } else { 80 };
-            let text = format!("500 Can't connect to {host}:{port} (Name or service not known)");
-            return failed(text);
+            let why = Resolver::unknown(world, ask.dc(world).hosts.get(&ask.node));
+            return failed(format!("500 Can't connect to {host}:{port} ({why})"));
         }
         Found::Refused(place) => {
             return failed(format!("500 Can't connect to {place} (Connection refused)"));
+        }
+        Found::Plain(place) => {
+            return failed(format!(
+                "500 Can't connect to {place} (SSL connect attempt failed error:0A00010B:SSL \
+                 routines::wrong version number)"
+            ));
         }
         Found::Missing(_) => return failed("404 File not found".to_owned()),
         Found::Iso(_) => (internet::ISO_BYTES as u64, "application/x-iso9660-image"),

@@ -101,7 +101,7 @@ pub fn bridges(world: &World, ask: &Ask, kind: Option<&str>) -> Vec<Value> {
     let mut all = Vec::new();
     if matches!(kind, None | Some("eth" | "include_sdn")) {
         all.extend((0..host.bridges.len()).map(|port| {
-            json!({"iface": format!("eth{port}"), "type": "eth", "method": "manual",
+            json!({"iface": host.port(port), "type": "eth", "method": "manual",
                    "method6": "manual", "families": ["inet"], "priority": 3, "active": 1})
         }));
     }
@@ -111,7 +111,7 @@ pub fn bridges(world: &World, ask: &Ask, kind: Option<&str>) -> Vec<Value> {
         }
         let mut value = json!({"iface": bridge, "type": "bridge", "method": "manual", "active": 1,
                                "method6": "manual", "autostart": 1, "families": ["inet"],
-                               "bridge_ports": format!("eth{port}"), "bridge_stp": "off",
+                               "bridge_ports": host.port(port), "bridge_stp": "off",
                                "bridge_fd": "0", "priority": port + 4});
         // The first bridge is the one that the host itself is reached by.
         if port == 0 {

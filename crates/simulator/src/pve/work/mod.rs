@@ -225,6 +225,10 @@ pub fn interrupt(world: &mut World, dc: usize, index: usize, at: SimTime) {
             move_disk::undo(&mut world.pve.datacenters[dc], &task.host, work);
             "storage migration failed: interrupted by signal".to_owned()
         }
+        Work::Migrate(work) => {
+            migrate::undo(&mut world.pve.datacenters[dc], work);
+            "interrupted by signal".to_owned()
+        }
         _ => "interrupted by signal".to_owned(),
     };
     let unix = world.epoch + (at.0 / 1000) as i64;
