@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Bench, Reply};
+use super::{Bench, Reply, Topology};
 
 fn ok(reply: &Reply) {
     assert_eq!((reply.status, reply.data()), (200, &Value::Null), "{reply:?}");
@@ -115,4 +115,60 @@ async fn what_ha_does_not_manage_it_does_not_move() {
         assert_eq!((reply.status, reply.reason.as_str()), (500, text));
     }
     assert_eq!(bench.sim.digest(), before);
+}
+
+#[tokio::test]
+async fn a_name_that_no_server_answers_for_fails_for_a_while_alone() {
+    let unknown = "/nodes/pve9/status";
+    let lost = "/nodes/pve1/query-url-metadata?url=https://mirror.invalid/a.iso";
+    for (faults, why) in [
+        (&[][..], "Name or service not known"),
+        (&["dns-silent@10.101.1.2"], "Temporary failure in name resolution"),
+    ] {
+        let bench = Bench::with(Topology::Cluster, faults).await;
+        let reply = bench.call("GET", unknown, &[]).await;
+        assert!(reply.reason.ends_with(&format!("address info for: pve9: {why}")), "{reply:?}");
+        let reply = bench.call("GET", lost, &[]).await;
+        let text = format!("Can't connect to mirror.invalid:443 ({why})");
+        assert!(reply.reason.contains(&text), "{}", reply.reason);
+        // Another server may answer.
+        let form = [("search", "x"), ("dns1", "10.101.1.2"), ("dns2", "10.101.1.3")];
+        ok(&bench.call("PUT", "/nodes/pve1/dns", &form).await);
+        let reply = bench.call("GET", lost, &[]).await;
+        assert!(reply.reason.contains("(Name or service not known)"), "{}", reply.reason);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_and_gives_images_over_plain_http() {
+    let bench = Bench::new().await;
+    let metadata = |url: &str| format!("/nodes/pve1/query-url-metadata?url={url}");
+    let reply = bench.call("GET", &metadata("https://10.0.0.7:8099/a.img"), &[]).await;
+    let text = "invalid server response: '500 Can't connect to 10.0.0.7:8099 (SSL connect attempt \
+                failed error:0A00010B:SSL routines::wrong version number)'";
+    assert_eq!((reply.status, reply.reason.as_str()), (500, text));
+    let found = bench.get(&metadata("http://10.0.0.7:8099/a.img")).await;
+    assert_eq!(found["mimetype"], "application/octet-stream");
+    let url = "https://10.0.0.7:8099/a.img";
+    let form = [("content", "import"), ("filename", "a.qcow2"), ("url", url)];
+    let before = bench.sim.digest();
+    let end = bench.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+    assert_eq!(end, "download failed: Unable to establish SSL connection.");
+    assert_eq!(bench.sim.digest(), before);
+}
+
+#[tokio::test]
+async fn what_a_storage_keeps_of_backups_is_set_and_taken_out() {
+    let bench = Bench::new().await;
+    let path = "/storage/local";
+    assert_eq!(bench.get(path).await["prune-backups"], "keep-all=1");
+    let put = [("prune-backups", "keep-last=3")];
+    assert_eq!(bench.call("PUT", path, &put).await.status, 200);
+    assert_eq!(bench.get(path).await["prune-backups"], "keep-last=3");
+    let before = bench.sim.digest();
+    let reply = bench.call("PUT", path, &[("delete", "nodes")]).await;
+    assert_eq!(reply.reason, "the simulator takes no 'nodes' out of a storage's section");
+    assert_eq!(bench.sim.digest(), before);
+    assert_eq!(bench.call("PUT", path, &[("delete", "prune-backups")]).await.status, 200);
+    assert!(bench.get(path).await.get("prune-backups").is_none());
 }
