@@ -118,7 +118,7 @@ pub fn ports(text: &str) -> Result<(), Wrong> {
         let (Some(from), Some(to)) = (number(from), number(to)) else {
             return Err(Wrong::Unknown(format!("the simulator knows no port '{item}' by name")));
         };
-        for port in [from, to].into_iter().filter(|port| *port > 65_535) {
+        if let Some(port) = [from, to].into_iter().find(|port| *port > 65_535) {
             return said(format!("invalid port '{port}'\n"));
         }
         if from > to {

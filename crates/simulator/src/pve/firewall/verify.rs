@@ -94,7 +94,7 @@ pub fn verify(rule: &mut Fields, env: Env, has_set: impl Fn(&str) -> bool) -> Re
         if protocol.is_empty() {
             return wrong("proto", format!("missing property - '{name}' requires this property"));
         }
-        if !spec::has_ports(protocol) && !(icmp && name == "dport") {
+        if !(spec::has_ports(protocol) || icmp && name == "dport") {
             return wrong(name, format!("protocol '{protocol}' does not support ports"));
         }
         // The kind of ICMP comes between the two.
