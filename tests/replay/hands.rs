@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use k8sha_simulator::Sim;
 use k8sha_simulator::faults::{FaultKind, Faults};
+use k8sha_simulator::pve::state::Volume;
 use k8sha_simulator::world::SimTime;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -201,6 +202,7 @@ impl Hands {
                 self.done("DELETE", &vm(vmid), &[("purge", "1")]).await;
             }
             Step::Idle => self.idle().await,
+            Step::Snippet(name, size) => self.snippet(name, size),
             Step::Image => self.image().await,
             Step::Grants(grants) => self.grant(grants).await,
             Step::Provisioner => self.provisioner("0").await,
@@ -242,6 +244,28 @@ impl Hands {
             ];
             self.call("PUT", "/access/acl", &acl).await;
         }
+    }
+
+    /// Puts a file beside the snippets, as no call can.
+    fn snippet(&self, name: &str, size: u64) {
+        self.sim.shared().act(|world, _| {
+            let ctime = world.unix();
+            world.pve.datacenters[0].volumes.push(Volume {
+                volid: format!("local:snippets/{name}"),
+                storage: "local".to_owned(),
+                host: Some("pve1".to_owned()),
+                content: "snippets".to_owned(),
+                format: "snippet".to_owned(),
+                size,
+                disk: None,
+                ctime,
+                vmid: None,
+                parent: None,
+                blob: None,
+                sha256: None,
+                system: false,
+            });
+        });
     }
 
     /// Uploads the small image of which the template was made.

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use k8sha_simulator::faults::FaultKind;
 use k8sha_simulator::world::SimTime;
 use k8sha_simulator::{Options, Sim};
 use serde_json::Value;
@@ -25,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use hands::Hands;
 use names::Names;
-use setting::{SECOND_WORLD, STEPS, Step};
+use setting::{Place, SECOND_WORLD, STEPS, Step};
 use wire::{Connection, Door};
 
 /// Requests that went over the connection of the one before, and how many others went between.
@@ -215,9 +216,11 @@ async fn replay(
     }
 }
 
-async fn start(hosts: &[&str], cluster: Option<&str>) -> Arc<Sim> {
-    let options = Options { speed: f64::INFINITY, ..Options::default() };
-    Arc::new(Sim::start(setting::site(hosts, cluster), options).await.unwrap())
+async fn start(place: &Place, hosts: &[&str], cluster: Option<&str>) -> Arc<Sim> {
+    let silent = format!("{}@{}", FaultKind::DnsSilent, place.server);
+    let faults = vec![silent.parse().unwrap()];
+    let options = Options { speed: f64::INFINITY, faults, ..Options::default() };
+    Arc::new(Sim::start(setting::site(place, hosts, cluster), options).await.unwrap())
 }
 
 #[tokio::test]
@@ -229,7 +232,7 @@ async fn the_simulator_answers_as_a_real_host_did() {
     for (exchanges, hosts, name) in
         [(alone, &["pve1"][..], None), (cluster, &["pve1", "pve2"], Some("testcl"))]
     {
-        let sim = start(hosts, name).await;
+        let sim = start(&setting::FIRST, hosts, name).await;
         let mut names = Names::default();
         let hands = Hands::with_provisioner(sim.clone(), &mut names).await;
         replay(exchanges, sim, (hands, names), STEPS, &mut tally).await;
@@ -245,7 +248,7 @@ async fn the_simulator_answers_as_a_real_cluster_did() {
     let at = |one: &Value| one["t"].as_f64().unwrap();
     exchanges.sort_by(|one, other| at(one).total_cmp(&at(other)));
     let mut tally = Tally::default();
-    let sim = start(&["pve1", "pve2"], Some("lab")).await;
+    let sim = start(&setting::SECOND, &["pve1", "pve2"], Some("lab")).await;
     let mut names = Names::default();
     let hands = Hands::new(sim.clone(), &mut names).await;
     let iso = Sha256::digest(vec![0; k8sha_simulator::pve::internet::ISO_BYTES]);

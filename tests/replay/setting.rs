@@ -27,6 +27,8 @@ pub enum Step {
     Destroy(u32),
     /// Nothing runs any more.
     Idle,
+    /// A snippet is put into `local` by hand: its name, and its size in bytes.
+    Snippet(&'static str, u64),
     /// The template's image is uploaded.
     Image,
     /// `prov@pve` has these privileges and no other: `/path:Privilege, …`.
@@ -131,6 +133,7 @@ pub const STEPS: &[(u64, &[Step])] = &[
     (897, &[Stop(801), Destroy(801), Clone(802, &[("full", "1")]), Destroy(802)]),
     (903, &[Clone(811, &[("name", "lag")]), Start(811)]),
     (910, &[Stop(811)]),
+    (913, &[Snippet("u.yaml", 31)]),
     (973, &[Config(9000, &[("description", "single")]), Clone(850, &[])]),
     (974, &[Destroy(850), NoProvisioner]),
     (975, &[Destroy(301)]),
@@ -138,8 +141,36 @@ pub const STEPS: &[(u64, &[Step])] = &[
     (977, &[Idle]),
 ];
 
-/// The site of the recordings: one node, or two of a cluster of this name.
-pub fn site(hosts: &[&str], cluster: Option<&str>) -> Site {
+/// Where a recording was made.
+pub struct Place {
+    /// The domain of the hosts.
+    domain: &'static str,
+    /// The name server that their `resolv.conf` names: none of the recorded ones answered.
+    pub server: Ipv4Addr,
+    /// Their router; they have the addresses .11 and .12 of its network.
+    gateway: Ipv4Addr,
+    /// The network card of the bridge.
+    port: &'static str,
+}
+
+/// The place of the first recording.
+pub const FIRST: Place = Place {
+    domain: "test.lan",
+    server: Ipv4Addr::LOCALHOST,
+    gateway: Ipv4Addr::new(10, 98, 0, 1),
+    port: "eth0",
+};
+
+/// The place of the second recording.
+pub const SECOND: Place = Place {
+    domain: "home.arpa",
+    server: Ipv4Addr::new(192, 168, 10, 2),
+    gateway: Ipv4Addr::new(192, 168, 10, 1),
+    port: "eno1",
+};
+
+/// The site of a recording: one node, or two of a cluster of this name.
+pub fn site(place: &Place, hosts: &[&str], cluster: Option<&str>) -> Site {
     let storage = SiteStorage {
         name: "local".to_owned(),
         kind: "dir".to_owned(),
@@ -153,6 +184,7 @@ pub fn site(hosts: &[&str], cluster: Option<&str>) -> Site {
         name: (*name).to_owned(),
         storages: vec![storage.clone()],
         bridges: vec!["vmbr0".to_owned()],
+        ports: vec![place.port.to_owned()],
         memory_mib: 24_105,
         cpus: 2,
     });
@@ -160,13 +192,13 @@ pub fn site(hosts: &[&str], cluster: Option<&str>) -> Site {
         topology: if cluster.is_some() { Topology::Cluster } else { Topology::Standalone },
         cluster: cluster.map_or_else(usual_name, str::to_owned),
         hosts: hosts.collect(),
-        domain: "test.lan".to_owned(),
+        domain: place.domain.to_owned(),
         // As the host's own resolv.conf has it, which goes into cloud-init's network.
-        nameservers: vec![Ipv4Addr::LOCALHOST],
+        nameservers: vec![place.server],
         records: Vec::new(),
         api: String::new(),
         pools: Vec::new(),
-        gateway: Ipv4Addr::new(10, 98, 0, 1),
+        gateway: place.gateway,
         etcd: Vec::new(),
         packages: std::collections::BTreeMap::new(),
     }

@@ -1,6 +1,8 @@
 //! Bad input and a world that says no: each error as a person reads it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 
 use crate::golden::assert_golden;
 use crate::standing::Server;
@@ -80,6 +82,34 @@ fn two_runs_at_once_are_refused() {
     assert_eq!(ran.code, 7, "{ran:#?}");
     assert!(ran.stderr.contains("another k8sha"), "{}", ran.stderr);
     assert!(world.writes().is_empty());
+}
+
+#[test]
+fn two_runs_in_one_world_are_refused_until_the_first_is_killed() {
+    let world = World::new();
+    world.run(&["plan", "--quiet"]).ok();
+    let before = world.digest();
+    // It waits for a host that does not answer.
+    let mut first = world
+        .command(&["plan", "--inject", "host-down@pve2"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("waiting for its")), "it does not wait");
+    for command in ["plan", "up", "status"] {
+        let ran = world.run(&[command]);
+        assert_eq!(ran.code, 7, "{command}: {ran:#?}");
+        let folder = world.path().display().to_string();
+        for part in [&format!("process {} has", first.id()), &folder, "--endpoints"] {
+            assert!(ran.stderr.contains(part), "no `{part}` in {}", ran.stderr);
+        }
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(world.digest(), before);
+    world.run(&["plan", "--quiet"]).ok();
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct VmLine {
     pub template: bool,
 }
 
-/// Reads a world without changing anything.
+/// Reads a world without changing anything, also one that is being served.
 ///
 /// # Errors
 /// When the folder holds none.
@@ -41,10 +41,11 @@ pub fn open(folder: &Path) -> io::Result<World> {
 /// Lets time pass in a world that is put away, as if no client had looked at it for so long.
 ///
 /// # Errors
-/// When the folder holds none, or cannot be written.
+/// When the folder holds none, is in use, or cannot be written.
 pub fn pass(folder: &Path, seconds: f64) -> io::Result<()> {
-    let mut world = open(folder)?;
     let store = Store::open(Some(folder.to_owned()))?;
+    let _claim = store.claim()?;
+    let mut world = open(folder)?;
     let then = world.now.after(seconds);
     world.advance(then, &store);
     store.save(&world);
@@ -55,10 +56,11 @@ pub fn pass(folder: &Path, seconds: f64) -> io::Result<()> {
 /// told. Says whether there was one.
 ///
 /// # Errors
-/// When the folder holds no world, or cannot be written.
+/// When the folder holds no world, is in use, or cannot be written.
 pub fn delete_node(folder: &Path, name: &str) -> io::Result<bool> {
-    let mut world = open(folder)?;
     let store = Store::open(Some(folder.to_owned()))?;
+    let _claim = store.claim()?;
+    let mut world = open(folder)?;
     let was_there = world.lab.delete_node(name);
     store.save(&world);
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))

@@ -32,7 +32,7 @@ use self::pve::requests::{Request, RequestLog};
 use self::pve::server::{self, Server};
 use self::pve::{OPERATOR, Pve, TOKEN};
 use self::site::Site;
-use self::store::Store;
+use self::store::{Claim, Store, Unclaimed};
 use self::world::{Clock, Shared, SimTime, World};
 
 /// How often a world with real machines goes on by itself.
@@ -98,6 +98,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Another process serves the folder's world.
+    #[error("{0}")]
+    InUse(String),
     /// The folder holds a world of another site.
     #[error(
         "the simulated world in `{folder}` was made for other hosts: it has {known}; name another \
@@ -210,6 +213,8 @@ pub struct Sim {
     log: Arc<RequestLog>,
     endpoints: Endpoints,
     servers: JoinSet<()>,
+    /// No other process serves the world; let go of after its last state was written down.
+    _claim: Claim,
 }
 
 impl Sim {
@@ -217,7 +222,7 @@ impl Sim {
     ///
     /// # Errors
     /// When the folder, the certificates or the ports cannot be had, or when the folder's world is
-    /// of another site.
+    /// of another site or in use.
     pub async fn start(site: Site, options: Options) -> Result<Sim, Error> {
         let shown = options.folder.as_ref().map(|folder| folder.display().to_string());
         let shown = shown.unwrap_or_default();
@@ -228,6 +233,10 @@ impl Sim {
         let schema = schema.transpose()?;
         let failed = |source| Error::Folder { folder: shown.clone(), source };
         let store = Store::open(options.folder.clone()).map_err(failed)?;
+        let claim = store.claim().map_err(|unclaimed| match unclaimed {
+            Unclaimed::InUse(text) => Error::InUse(text),
+            Unclaimed::Io(source) => failed(source),
+        })?;
         let mut world = match store.load().map_err(failed)? {
             Some(world) if world.containers != options.guests.are_containers() => {
                 let known = if world.containers { "container" } else { "scripted" };
@@ -337,7 +346,7 @@ impl Sim {
             containers: containers.map(|made| made.facts()),
             haste: None,
         };
-        Ok(Sim { shared, log, endpoints, servers })
+        Ok(Sim { shared, log, endpoints, servers, _claim: claim })
     }
 
     /// How clients reach it.

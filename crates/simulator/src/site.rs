@@ -72,6 +72,10 @@ pub struct SiteHost {
     pub storages: Vec<SiteStorage>,
     /// Its bridges, such as `vmbr0`.
     pub bridges: Vec<String>,
+    /// The network cards that the bridges are on, such as `eno1`; `eth0` and so on where none are
+    /// named.
+    #[serde(default)]
+    pub ports: Vec<String>,
     /// Physical memory in MiB.
     pub memory_mib: u64,
     /// Logical CPUs.

@@ -1,17 +1,19 @@
 //! Where a world is kept: in a folder, written whole and atomically at each change, or in memory.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::world::{Folder, World};
 
 const WORLD: &str = "world.json";
 const BLOBS: &str = "blobs";
+const LOCK: &str = "lock";
 
 /// Keeps a world and its large objects (uploaded ISO images).
 #[derive(Debug)]
@@ -19,6 +21,39 @@ pub struct Store {
     folder: Folder,
     blobs: Mutex<HashMap<String, Arc<[u8]>>>,
     failed: Mutex<Option<String>>,
+}
+
+/// The right to change the world in a folder, which one process has at a time: while this lives,
+/// and no longer than the process, for the system drops a dead one's locks (flock(2)).
+#[derive(Debug)]
+pub struct Claim(Option<File>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Said aloud: a child that is just being started holds the file too, until it is another
+        // program.
+        let _ = self.0.as_ref().map(File::unlock);
+    }
+}
+
+/// Why a world cannot be claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unclaimed {
+    /// Another has it.
+    #[error("{0}")]
+    InUse(String),
+    /// The lock cannot be used.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Unclaimed> for io::Error {
+    fn from(unclaimed: Unclaimed) -> Self {
+        match unclaimed {
+            Unclaimed::InUse(text) => io::Error::new(io::ErrorKind::ResourceBusy, text),
+            Unclaimed::Io(error) => error,
+        }
+    }
 }
 
 impl Store {
@@ -32,6 +67,46 @@ impl Store {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(BLOBS))?;
         }
         Ok(Self { folder, blobs: Mutex::default(), failed: Mutex::default() })
+    }
+
+    /// Takes the right to change the world, which is needed before it is loaded to be served. Who
+    /// only looks needs none.
+    ///
+    /// # Errors
+    /// When another has it, or when the lock cannot be used.
+    pub fn claim(&self) -> Result<Claim, Unclaimed> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let Some(folder) = &self.folder else { return Ok(Claim(None)) };
+        let mut options = File::options();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(folder.join(LOCK))?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                write!(file, "{}", std::process::id())?;
+                Ok(Claim(Some(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let holder = io::read_to_string(&file).unwrap_or_default();
+                let holder = match holder.parse::<u32>() {
+                    Ok(process) => format!("process {process}"),
+                    // It has the lock and has not written its name yet.
+                    Err(_) => "another process".to_owned(),
+                };
+                Err(Unclaimed::InUse(format!(
+                    "{holder} has the simulated world in `{}` open; wait until it ends, or name \
+                     another folder",
+                    folder.display()
+                )))
+            }
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
     }
 
     /// The world that the folder holds, if it holds one.

@@ -150,6 +150,9 @@ pub(super) async fn simulate(
     let sim = Sim::start(site(cluster, args.topology), options).await.map_err(|error| {
         let hint = match &error {
             simulator::Error::Containers(error) => Some(error.hint()),
+            simulator::Error::InUse(_) => Some(
+                "a world that `k8sha sim` serves is reached with `--endpoints FILE`".to_owned(),
+            ),
             _ => None,
         };
         let failure = Failure::new(Exit::Local, doing, error);

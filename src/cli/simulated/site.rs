@@ -16,6 +16,7 @@ pub fn site(cluster: &Cluster, topology: Topology) -> Site {
         name: name.to_string(),
         storages: storages(host, topology == Topology::Cluster && is_shared(cluster, host)),
         bridges: bridges(cluster),
+        ports: Vec::new(),
         memory_mib: 64 * 1024,
         cpus: 16,
     });

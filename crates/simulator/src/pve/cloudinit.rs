@@ -8,8 +8,8 @@ use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 
 use super::nic;
+use super::resolver::Resolver;
 use super::state::Vm;
-use crate::site::Site;
 
 fn option<'a>(vm: &'a Vm, key: &str) -> Option<&'a str> {
     vm.config.get(key).map(String::as_str)
@@ -17,13 +17,13 @@ fn option<'a>(vm: &'a Vm, key: &str) -> Option<&'a str> {
 
 /// The documents of the drive, by name, where it is labelled `cidata`: for guests that run Linux,
 /// unless the VM asks for another kind.
-pub fn drive(vm: &Vm, vmid: u32, site: &Site) -> Option<BTreeMap<String, String>> {
+pub fn drive(vm: &Vm, vmid: u32, resolver: &Resolver) -> Option<BTreeMap<String, String>> {
     let windows = option(vm, "ostype").is_some_and(|kind| kind.starts_with('w'));
     let kind = option(vm, "citype").unwrap_or(if windows { "configdrive2" } else { "nocloud" });
     if kind != "nocloud" {
         return None;
     }
-    let (user, network) = (user(vm, vmid, true), network(vm, site));
+    let (user, network) = (user(vm, vmid, true), network(vm, resolver));
     let digest = Sha256::digest(format!("{user}{network}"));
     let id: String = digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
     let documents = [
@@ -70,7 +70,7 @@ pub fn user(vm: &Vm, vmid: u32, whole: bool) -> String {
 
 /// The network, in version 1 of its format: a card without `ipconfig` is left out, and what the VM
 /// does not say of name servers is the host's.
-pub fn network(vm: &Vm, site: &Site) -> String {
+pub fn network(vm: &Vm, resolver: &Resolver) -> String {
     let mut text = "version: 1\nconfig:\n".to_owned();
     let cards = vm.config.iter().filter(|(key, _)| nic::is_net(key));
     for (key, net) in cards {
@@ -84,8 +84,8 @@ pub fn network(vm: &Vm, site: &Site) -> String {
         text.push_str(&subnets(ip));
     }
     let own = option(vm, "nameserver").map(words);
-    let servers = own.unwrap_or_else(|| site.nameservers.iter().map(Ipv4Addr::to_string).collect());
-    let search = words(option(vm, "searchdomain").unwrap_or(&site.domain));
+    let servers = own.unwrap_or_else(|| resolver.servers.clone());
+    let search = words(option(vm, "searchdomain").unwrap_or(&resolver.search));
     text.push_str("    - type: nameserver\n");
     for (title, values) in [("address", servers), ("search", search)] {
         if !values.is_empty() {

@@ -1,9 +1,10 @@
 //! The simulated internet: what the addresses give that a host is told to download from.
 //!
 //! - Names under `.invalid` have no address (RFC 2606).
-//! - Web servers listen on the ports 80, 443 and 8000 to 8999; every other port refuses.
-//! - A file whose name ends in `.img` or `.qcow2` is a cloud image, over `https` alone. It has the
-//!   checksum that is asked for: the images of next year are not known yet.
+//! - Web servers listen on the ports 80, 443 and 8000 to 8999; every other port refuses. All but the
+//!   one on 443 speak plain HTTP, and that one HTTPS.
+//! - A file whose name ends in `.img` or `.qcow2` is a cloud image. It has the checksum that is asked
+//!   for: the images of next year are not known yet.
 //! - A file whose name ends in `.iso` is [`ISO_BYTES`] of zeros, and has the checksum of these.
 //! - Whatever is called `404`, and every other file, is not there.
 
@@ -19,6 +20,8 @@ pub enum Found {
     NoName(String),
     /// Nothing listens at the place (that it names, as `HOST:PORT`).
     Refused(String),
+    /// The server at the place speaks no TLS.
+    Plain(String),
     /// The server at the place has no such file.
     Missing(String),
     /// The server at the place has a cloud image.
@@ -47,11 +50,14 @@ pub fn visit(url: &str) -> Found {
     if !matches!(port, 80u16 | 443 | 8000..=8999) {
         return Found::Refused(place);
     }
+    if secure && port != 443 {
+        return Found::Plain(place);
+    }
     let name = path.rsplit('/').next().unwrap_or_default();
     let name = percent_decode_str(name).decode_utf8_lossy();
     match name.rsplit_once('.') {
         Some(("404", _)) => Found::Missing(place),
-        Some((_, "img" | "qcow2")) if secure => Found::Image(place),
+        Some((_, "img" | "qcow2")) => Found::Image(place),
         Some((_, "iso")) => Found::Iso(place),
         _ => Found::Missing(place),
     }
@@ -68,7 +74,8 @@ mod tests {
         for (url, found) in [
             (ubuntu, Found::Image(at("cloud-images.ubuntu.com:443"))),
             ("https://u:p@mirror/a.qcow2?x=.iso#y", Found::Image(at("mirror:443"))),
-            ("http://mirror/a.qcow2", Found::Missing(at("mirror:80"))),
+            ("http://mirror/a.qcow2", Found::Image(at("mirror:80"))),
+            ("https://127.0.0.1:8099/a.iso", Found::Plain(at("127.0.0.1:8099"))),
             ("http://127.0.0.1:8099/ok.iso", Found::Iso(at("127.0.0.1:8099"))),
             ("http://127.0.0.1:8099/404.iso", Found::Missing(at("127.0.0.1:8099"))),
             ("http://127.0.0.1:9/x.iso", Found::Refused(at("127.0.0.1:9"))),

@@ -2,11 +2,12 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`state`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`state`], [`volume`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
+//! | [`firewall`] | the firewall's files, which no packet meets |
 //! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
 //! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
 //! | [`internet`] | what can be downloaded |
-//! | [`wire`], [`multipart`], [`rules`], [`options`] | what requests may look like |
+//! | [`wire`], `gzip`, [`multipart`], [`rules`], [`options`] | what requests may look like |
 //! | [`apidoc`] | the checker of that, and of Proxmox's own schema where it is at hand |
 //! | [`calls`] | which path does what |
 //! | [`server`], [`tls`], `plain`, [`requests`] | HTTPS on loopback ports |
@@ -22,6 +23,8 @@ mod cpus;
 pub mod crypt;
 pub mod disks;
 pub mod drive;
+pub mod firewall;
+mod gzip;
 pub mod internet;
 pub mod multipart;
 pub mod nic;
@@ -29,11 +32,13 @@ pub mod options;
 pub mod pace;
 mod plain;
 pub mod requests;
+pub mod resolver;
 pub mod rules;
 pub mod server;
 pub mod state;
 pub mod task;
 pub mod tls;
+pub mod volume;
 pub mod wire;
 pub mod work;
 
@@ -113,14 +118,18 @@ impl Pve {
             tasks: Vec::new(),
             locks: Vec::new(),
             ca: authority.pair.clone(),
+            firewalls: BTreeMap::new(),
+            options: BTreeMap::new(),
             ticket_key: self.random(),
         };
         for (number, host) in (1..).zip(hosts) {
             let pair = authority.leaf(&host.name, domain, epoch)?;
             let made = Host {
                 number,
+                resolver: None,
                 online: true,
                 bridges: host.bridges.clone(),
+                ports: host.ports.clone(),
                 memory_mib: host.memory_mib,
                 cpus: host.cpus,
                 pair,
@@ -132,6 +141,8 @@ impl Pve {
                     kind: storage.kind.clone(),
                     content: storage.content.clone(),
                     path: None,
+                    prune: (storage.name == "local" && storage.kind == "dir")
+                        .then(|| "keep-all=1".to_owned()),
                     shared: storage.shared,
                     disabled: false,
                     size: BTreeMap::new(),
@@ -281,9 +292,12 @@ impl Datacenter {
             .collect();
         let users: BTreeMap<_, Vec<_>> =
             self.users.iter().map(|(name, user)| (name, user.tokens.keys().collect())).collect();
+        let resolvers: BTreeMap<_, _> =
+            self.hosts.iter().map(|(name, host)| (name, &host.resolver)).collect();
         json!({
             "name": self.name, "vms": vms, "volumes": volumes, "pools": self.pools,
-            "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages,
+            "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages, "firewalls": self.firewalls,
+            "options": self.options, "resolvers": resolvers,
         })
     }
 }

@@ -87,6 +87,8 @@ pub const MIGRATION_COPY: f64 = 2.0;
 pub const MIGRATION_END: f64 = 0.8;
 /// What moving a running VM takes longer before its configuration moves.
 pub const MIGRATION_LIVE: f64 = 1.1;
+/// For how long before that a running VM stands still, its memory being on the other node.
+pub const MIGRATION_STILL: f64 = 1.0;
 /// What the other node takes to let a running VM go on, after its configuration is there.
 pub const MIGRATION_HANDOVER: f64 = 2.0;
 /// How long a network card is waited for that a guest does not let go of.

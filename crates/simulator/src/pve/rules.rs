@@ -89,6 +89,27 @@ pub fn knows(method: &str, path: &str) -> bool {
     rules().schema.knows(method, path)
 }
 
+/// Whether a call has a parameter of this name.
+pub fn takes(method: &str, path: &str, name: &str) -> bool {
+    rules().schema.takes(method, path, name)
+}
+
+/// The parts of a property string of a named format, its flags as numbers.
+pub fn parts(format: &str, text: &str) -> Value {
+    let keys = &rules().schema.format(format)["property_string"];
+    let main = keys.as_object().into_iter().flatten().find(|(_, rule)| rule["default_key"] == 1);
+    let mut parts = json!({});
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let unnamed = || (main.map_or("", |(name, _)| name), part);
+        let (name, value) = part.split_once('=').unwrap_or_else(unnamed);
+        parts[name] = match keys[name]["type"] == "boolean" {
+            true => json!(u8::from(value == "1")),
+            false => json!(value),
+        };
+    }
+    parts
+}
+
 /// Whether a VM has such an option.
 pub fn is_option(name: &str) -> bool {
     option(name).is_some()

@@ -29,6 +29,7 @@ use super::calls::{self, Ask, Call, Permit, Run};
 use super::pace;
 use super::plain::{self, Lengthless};
 use super::requests::{Request, RequestLog};
+use super::resolver::Resolver;
 use super::tls::Pair;
 use super::wire::{self, BODY_MAX, Body, Failure, Params};
 use crate::faults::FaultKind;
@@ -154,13 +155,18 @@ impl Server {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "too many headers"));
         }
         let path = request.uri().path().to_owned();
-        let (api, ext) = match path.strip_prefix("/api2/") {
+        let (api, format) = match path.strip_prefix("/api2/") {
             Some(rest) => match rest.split_once('/').unwrap_or((rest, "")) {
-                ("json", rest) => (Some(format!("/{rest}")), false),
-                ("extjs", rest) => (Some(format!("/{rest}")), true),
-                _ => (None, false),
+                (format @ ("json" | "extjs" | "png"), rest) => (Some(format!("/{rest}")), format),
+                ("html" | "htmljs" | "spiceconfig", _) => (None, ""),
+                (format, rest) => {
+                    let refused = self.known(request.headers(), request.method()).await;
+                    let text = format!("no formatter for uri /{rest}, {format}");
+                    let failure = refused.err().unwrap_or(Failure::Plain(501, text));
+                    return Ok(wire::write(Err(failure), false));
+                }
             },
-            None => (None, false),
+            None => (None, ""),
         };
         let Some(api) = api else {
             let text = format!("no such file '{path}'");
@@ -168,7 +174,10 @@ impl Server {
         };
         let upload = api.ends_with("/upload") && request.method() == Method::POST;
         let outcome = self.call(request, &api, heard).await?;
-        let mut response = wire::write(outcome, ext);
+        let mut response = wire::write(outcome, format == "extjs");
+        if format == "png" {
+            response = wire::picture(response);
+        }
         if upload {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -291,7 +300,7 @@ impl Server {
     /// Checks the parameters of a call and runs it, again and again while it has to wait for a lock.
     async fn run(&self, call: &Call, ask: &mut Ask) -> Result<Body, Failure> {
         call.check(ask)?;
-        let whole = |data| Body { data, total: None };
+        let whole = Body::whole;
         loop {
             let result = match call.run {
                 Run::Read(run) => self.shared.look(|world| run(world, ask)).map(whole),
@@ -329,6 +338,17 @@ impl Server {
         self.shared.clock.sleep(seconds).await;
     }
 
+    /// Checks that it is known who asks.
+    async fn known(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
+        match self.identify(headers, *method != Method::GET) {
+            Ok(_) => Ok(()),
+            Err(reason) => {
+                self.delay(pace::REFUSED_LOGIN).await;
+                Err(Failure::Bare(401, reason.to_owned()))
+            }
+        }
+    }
+
     fn identify(&self, headers: &HeaderMap, write: bool) -> Result<Caller, &'static str> {
         let authorization = header(headers, &AUTHORIZATION);
         let cookie = header(headers, &COOKIE);
@@ -359,10 +379,11 @@ impl Server {
         };
         let dc = self.shared.look(|world| {
             let dc = world.pve.home(&self.host).ok_or_else(|| Failure::die("no such host"))?;
-            if !world.pve.datacenters[dc].hosts.contains_key(&node) {
+            let hosts = &world.pve.datacenters[dc].hosts;
+            if !hosts.contains_key(&node) {
+                let why = Resolver::unknown(world, hosts.get(&self.host));
                 return Err(Failure::Die(format!(
-                    "hostname lookup '{node}' failed - failed to get address info for: {node}: \
-                     Name or service not known"
+                    "hostname lookup '{node}' failed - failed to get address info for: {node}: {why}"
                 )));
             }
             if world.is_online(&node) {

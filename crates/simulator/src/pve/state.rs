@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::drive::{self, Drive, Layout};
+use super::firewall::Firewall;
+use super::resolver::Resolver;
 use super::task::Task;
 use super::tls::Pair;
+pub use super::volume::Volume;
 use crate::world::SimTime;
 
 /// One Proxmox VE cluster, or one standalone host.
@@ -35,6 +38,12 @@ pub struct Datacenter {
     pub pools: BTreeMap<String, Pool>,
     /// Its tasks, oldest first.
     pub tasks: Vec<Task>,
+    /// The firewall's files by what their locks are called: `cluster`, `host-pve1`, `vm-100`.
+    #[serde(default)]
+    pub firewalls: BTreeMap<String, Firewall>,
+    /// What is set in `datacenter.cfg`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
     /// Who holds which lock file.
     pub locks: Vec<Lock>,
     /// The CA's certificate.
@@ -52,10 +61,16 @@ pub struct Host {
     pub online: bool,
     /// Its bridges.
     pub bridges: Vec<String>,
+    /// The names of the network cards that its bridges are on; `eth0` and so on where it has none.
+    #[serde(default)]
+    pub ports: Vec<String>,
     /// Physical memory in MiB.
     pub memory_mib: u64,
     /// Logical CPUs.
     pub cpus: u32,
+    /// What it asks for names, where that was set.
+    #[serde(default)]
+    pub resolver: Option<Resolver>,
     /// Its certificate.
     pub pair: Pair,
     /// The process id of its next task.
@@ -72,44 +87,15 @@ pub struct Storage {
     /// The folder that the caller named for it.
     #[serde(default)]
     pub path: Option<String>,
+    /// Which backups it keeps, where that is set.
+    #[serde(default)]
+    pub prune: Option<String>,
     /// Whether every node sees the same contents.
     pub shared: bool,
     /// Whether it is switched off.
     pub disabled: bool,
     /// Its size in bytes on each node that has it.
     pub size: BTreeMap<String, u64>,
-}
-
-/// A file or a disk on a storage.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Volume {
-    /// Its id, such as `local-lvm:vm-101-disk-0`.
-    pub volid: String,
-    /// Its storage.
-    pub storage: String,
-    /// The node on which it lies; `None` on a shared storage.
-    pub host: Option<String>,
-    /// `images`, `iso`, `import` or `vztmpl`.
-    pub content: String,
-    /// `raw`, `qcow2`, `iso` ...
-    pub format: String,
-    /// Its size in bytes, as a guest sees it.
-    pub size: u64,
-    /// The size in bytes of the disk inside, for a file that is an image of one.
-    #[serde(default)]
-    pub disk: Option<u64>,
-    /// Unix time of its making.
-    pub ctime: i64,
-    /// The VM that owns it.
-    pub vmid: Option<u32>,
-    /// The base volume of a linked clone, by its id.
-    pub parent: Option<String>,
-    /// What is in it ([`crate::store::Store::blob`]), for uploads.
-    pub blob: Option<String>,
-    /// The SHA-256 of its contents, for files that were fetched or sent with one.
-    pub sha256: Option<String>,
-    /// Whether an operating system is on it: it is a cloud image, or descends from one.
-    pub system: bool,
 }
 
 /// A VM.
@@ -233,6 +219,13 @@ pub struct Lock {
     pub until: Option<SimTime>,
 }
 
+impl Host {
+    /// The name of the network card that a bridge is on.
+    pub fn port(&self, bridge: usize) -> String {
+        self.ports.get(bridge).cloned().unwrap_or_else(|| format!("eth{bridge}"))
+    }
+}
+
 impl Datacenter {
     /// What identifies one of its VMs in the whole site: `vmid@datacenter`.
     pub fn key(&self, vmid: u32) -> String {
@@ -247,6 +240,24 @@ impl Datacenter {
     /// A VM on a node, to change.
     pub fn vm_on_mut(&mut self, host: &str, vmid: u32) -> Option<&mut Vm> {
         self.vms.get_mut(&vmid).filter(|vm| vm.host == host)
+    }
+
+    /// The virtual CPUs that lists show of a VM: never more than its host has, unless `vcpus` says so
+    /// (qemu-server src/PVE/QemuServer.pm, `vmstatus`).
+    pub fn shown_vcpus(&self, vm: &Vm) -> u32 {
+        if vm.number("vcpus").is_some_and(|plugged| plugged > 0) {
+            return vm.vcpus();
+        }
+        let there = self.hosts.get(&vm.host).map_or(u32::MAX, |host| host.cpus);
+        vm.max_vcpus().min(there)
+    }
+
+    /// What is said of a VM that has room for more virtual CPUs than its host has CPUs: it cannot
+    /// start there (qemu-server src/PVE/QemuServer.pm, `config_to_command`).
+    pub fn too_many_vcpus(&self, vm: &Vm) -> Option<String> {
+        let there = self.hosts.get(&vm.host)?.cpus;
+        let text = || format!("MAX {there} vcpus allowed per VM on this node");
+        (vm.max_vcpus() > there).then(text)
     }
 
     /// A volume as a node sees it.
@@ -305,22 +316,6 @@ impl Datacenter {
     /// Takes a volume away.
     pub fn remove_volume(&mut self, host: &str, volid: &str) {
         self.volumes.retain(|volume| !(volume.volid == volid && volume.seen_from(host)));
-    }
-}
-
-impl Volume {
-    /// Whether a node sees it.
-    pub fn seen_from(&self, host: &str) -> bool {
-        self.host.as_deref().is_none_or(|on| on == host)
-    }
-
-    /// Bytes that it takes.
-    pub fn used(&self) -> u64 {
-        if self.content == "images" && self.format != "raw" || self.parent.is_some() {
-            self.size / 3
-        } else {
-            self.size
-        }
     }
 }
 
@@ -427,10 +422,16 @@ impl Vm {
         self.config.get(key)?.split(',').next()?.trim_start_matches("current=").parse().ok()
     }
 
-    /// Its virtual CPUs.
+    /// As many virtual CPUs as its sockets have room for.
+    pub fn max_vcpus(&self) -> u32 {
+        let number = |key: &str| self.number(key).unwrap_or(1);
+        u32::try_from(number("cores").saturating_mul(number("sockets"))).unwrap_or(u32::MAX)
+    }
+
+    /// The virtual CPUs that its guest finds: `vcpus` of them are plugged in, or all.
     pub fn vcpus(&self) -> u32 {
-        let cores = self.number("cores").unwrap_or(1) * self.number("sockets").unwrap_or(1);
-        u32::try_from(cores).unwrap_or(u32::MAX)
+        let plugged = self.number("vcpus").and_then(|plugged| u32::try_from(plugged).ok());
+        plugged.filter(|plugged| *plugged > 0).unwrap_or_else(|| self.max_vcpus())
     }
 
     /// Its memory in MiB.

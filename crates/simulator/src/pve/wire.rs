@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -177,12 +177,33 @@ pub struct Body {
     pub data: Value,
     /// How many there are in all, where only some are shown.
     pub total: Option<usize>,
+    /// The file that is sent instead.
+    pub file: Option<File>,
+}
+
+/// A text that is sent as a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Whether these are compressed by `gzip`.
+    pub gzip: bool,
+}
+
+impl Body {
+    /// A body of data alone.
+    pub fn whole(data: Value) -> Self {
+        Self { data, total: None, file: None }
+    }
 }
 
 /// Writes an answer. `ext` is the `/api2/extjs` form, which answers failures with 200.
 pub fn write(answer: Result<Body, Failure>, ext: bool) -> Response<Full<Bytes>> {
     let failure = match answer {
-        Ok(Body { data, total }) => {
+        Ok(Body { file: Some(file), .. }) => return send(file),
+        Ok(Body { data, total, file: None }) => {
             let mut body = json!({"data": data});
             if ext {
                 body["success"] = json!(1);
@@ -224,6 +245,30 @@ pub fn write(answer: Result<Body, Failure>, ext: bool) -> Response<Full<Bytes>> 
         return respond(200, "OK", Some(body.to_string()), true);
     }
     respond(status, &text, Some(body.to_string()), true)
+}
+
+/// Sends a file.
+fn send(file: File) -> Response<Full<Bytes>> {
+    let mut response = respond(200, "OK", None, false);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if file.gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    let disposition = format!("attachment; filename=\"{}\"", file.name);
+    if let Ok(disposition) = HeaderValue::from_str(&disposition) {
+        headers.insert(CONTENT_DISPOSITION, disposition);
+    }
+    response.map(|_| Full::from(file.bytes))
+}
+
+/// The same answer as a picture: there is none behind any call of the simulator.
+pub fn picture(json: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let mut response = json.map(|_| Full::default());
+    if response.headers().contains_key(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
+    }
+    response
 }
 
 fn respond(status: u16, reason: &str, body: Option<String>, json: bool) -> Response<Full<Bytes>> {

@@ -136,3 +136,112 @@ async fn a_move_that_is_stopped_leaves_the_disk_where_it_was() {
     bench.pass(60.0);
     assert_eq!(bench.wait(resize.data().as_str().unwrap()).await, "OK");
 }
+
+#[tokio::test]
+async fn a_disk_is_given_to_another_vm_with_its_contents() {
+    let bench = Bench::new().await;
+    for vmid in ["101", "102"] {
+        let form = [("vmid", vmid), ("scsi0", "local:1,format=qcow2"), ("boot", "order=scsi0")];
+        assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &form).await, "OK");
+    }
+    let form = [("scsi1", "local:2,format=qcow2,ssd=1")];
+    assert_eq!(bench.put(101, &form).await.status, 200);
+    let give = [("disk", "scsi1"), ("target-vmid", "102"), ("target-disk", "scsi3")];
+    let reply = bench.call("POST", MOVE, &give).await;
+    let upid = reply.data().as_str().unwrap();
+    assert!(upid.contains(":qmmove:101-scsi1>102-scsi3:"), "{upid}");
+    assert_eq!(bench.wait(upid).await, "OK");
+    let log = bench.log(upid).await;
+    assert_eq!(log[0], "reassign disk 'scsi1' from VM '101' as 'scsi3' to VM '102'");
+    let (giver, getter) = (bench.config(101).await, bench.config(102).await);
+    assert_eq!(giver.get("scsi1"), None);
+    assert_eq!(getter["scsi3"], "local:102/vm-102-disk-1.qcow2,size=2G,ssd=1");
+    assert_eq!(bench.volumes("local").await, ["local:101/vm-101-disk-0.qcow2"]);
+    // One that the VM boots from leaves its order, and may become an unused one.
+    let give = [("disk", "scsi0"), ("target-vmid", "102"), ("target-disk", "unused0")];
+    assert_eq!(bench.task("POST", MOVE, &give).await, "OK");
+    let (giver, getter) = (bench.config(101).await, bench.config(102).await);
+    assert_eq!((giver.get("scsi0"), giver.get("boot")), (None, None));
+    assert_eq!(getter["unused0"], "local:102/vm-102-disk-2.qcow2");
+    assert_eq!(bench.task("DELETE", VM, &[]).await, "OK");
+    let there = "/nodes/pve1/storage/local/content?vmid=102";
+    assert_eq!(bench.get(there).await.as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_linked_clones_disk_that_is_given_away_keeps_its_base() {
+    let bench = Bench::new().await;
+    bench.template("local").await;
+    bench.cloned("101", "one").await;
+    let form = [("vmid", "102")];
+    assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &form).await, "OK");
+    let give = [("disk", "scsi0"), ("target-vmid", "102")];
+    assert_eq!(bench.task("POST", MOVE, &give).await, "OK");
+    let disk = bench.config(102).await["scsi0"].as_str().unwrap().to_owned();
+    let volume = "local:9000/base-9000-disk-0.qcow2/102/vm-102-disk-0.qcow2,";
+    assert!(disk.starts_with(volume), "{disk}");
+    let end = bench.task("DELETE", "/nodes/pve1/qemu/9000", &[]).await;
+    assert!(end.ends_with("is still in use by linked cloned"), "{end}");
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_given_away_stays_where_it_is() {
+    let bench = Bench::new().await;
+    bench.template("local").await;
+    for (vmid, node) in [("101", "pve1"), ("102", "pve1"), ("103", "pve2")] {
+        let form = [("vmid", vmid), ("scsi0", "local:1"), ("ide3", "none,media=cdrom")];
+        assert_eq!(bench.task("POST", &format!("/nodes/{node}/qemu"), &form).await, "OK");
+    }
+    let digest = bench.sim.digest();
+    for (form, text) in [
+        (&[("disk", "scsi0"), ("target-vmid", "199")][..], "could not find target VM 199"),
+        (
+            &[("disk", "scsi0"), ("target-vmid", "103")],
+            "Both VMs need to be on the same node (pve1 != pve2)",
+        ),
+        (
+            &[("disk", "scsi0"), ("target-vmid", "9000"), ("target-disk", "scsi5")],
+            "Can't move disks from or to template VMs",
+        ),
+        (&[("disk", "scsi7"), ("target-vmid", "102")], "Disk 'scsi7' for VM '101' does not exist"),
+        (
+            &[("disk", "scsi0"), ("target-vmid", "102")],
+            "Target disk key 'scsi0' is already in use for VM '102'",
+        ),
+        (
+            &[("disk", "ide3"), ("target-vmid", "102"), ("target-disk", "ide1")],
+            "CD drive contents can't be moved to another VM",
+        ),
+        (
+            &[
+                ("disk", "scsi0"),
+                ("target-vmid", "102"),
+                ("target-disk", "scsi1"),
+                ("target-digest", "00"),
+            ],
+            "VM 102: detected modified configuration - file changed by other user? Try again.",
+        ),
+    ] {
+        let reply = bench.call("POST", MOVE, form).await;
+        assert_eq!((reply.status, reply.reason.as_str()), (500, text), "{form:?}");
+    }
+    let own = bench.call("POST", MOVE, &[("disk", "scsi0"), ("target-vmid", "101")]).await;
+    let text = "must be different than source VMID to reassign disk";
+    assert_eq!((own.status, own.error("target-vmid")), (400, text));
+    let form = [("disk", "scsi0"), ("target-vmid", "102"), ("storage", "thick")];
+    let both = bench.call("POST", MOVE, &form).await;
+    let text = "either set 'storage' or 'target-vmid', but not both";
+    assert_eq!((both.error("storage"), both.error("target-vmid")), (text, text));
+    assert_eq!(bench.sim.digest(), digest);
+    let give = [("disk", "scsi0"), ("target-vmid", "102"), ("target-disk", "scsi1")];
+    let weak = bench.user(&[("/vms/101", "VM.Config.Disk,VM.Audit")]).await;
+    let reply = bench.as_token(&weak, "POST", MOVE, &give).await;
+    let reason = "Permission check failed (/vms/102, VM.Config.Disk)";
+    assert_eq!((reply.status, reply.reason.as_str()), (403, reason));
+    // A running VM lets go of no disk.
+    assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, "OK");
+    let reply = bench.call("POST", MOVE, &give).await;
+    let text = "Cannot move disk to another VM while the source VM is running - detach first";
+    assert_eq!((reply.status, reply.reason.as_str()), (500, text));
+    assert!(bench.config(101).await.get("scsi0").is_some());
+}

@@ -272,6 +272,56 @@ async fn a_vm_is_on_the_other_node_before_its_migration_ends() {
 }
 
 #[tokio::test]
+async fn a_running_vm_stands_still_before_it_goes_on_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::frozen(folder.path()).await;
+    assert_eq!(bench.call("POST", "/nodes/pve1/qemu", &[("vmid", "101")]).await.status, 200);
+    bench.pass(10.0);
+    let start = "/nodes/pve1/qemu/101/status/start";
+    assert_eq!(bench.call("POST", start, &[]).await.status, 200);
+    bench.pass(10.0);
+    let form = [("target", "pve2"), ("online", "1")];
+    let moved = bench.call("POST", "/nodes/pve1/qemu/101/migrate", &form).await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    let mut seen = Vec::new();
+    for _ in 0..200 {
+        let reply = bench.call("GET", "/nodes/pve1/qemu/101/status/current", &[]).await;
+        if reply.status != 200 {
+            break;
+        }
+        assert_eq!(reply.data()["status"], "running");
+        seen.push(reply.data()["qmpstatus"].as_str().unwrap().to_owned());
+        bench.pass(0.2);
+    }
+    seen.dedup();
+    assert_eq!(seen, ["running", "postmigrate"]);
+    let there = bench.get("/nodes/pve2/qemu/101/status/current").await;
+    assert_eq!(there["qmpstatus"], "running");
+}
+
+#[tokio::test]
+async fn a_migration_that_is_stopped_lets_its_vm_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::frozen(folder.path()).await;
+    assert_eq!(bench.call("POST", "/nodes/pve1/qemu", &[("vmid", "101")]).await.status, 200);
+    bench.pass(10.0);
+    bench.call("POST", "/nodes/pve1/qemu/101/status/start", &[]).await;
+    bench.pass(10.0);
+    let form = [("target", "pve2"), ("online", "1")];
+    let moved = bench.call("POST", "/nodes/pve1/qemu/101/migrate", &form).await;
+    let status = "/nodes/pve1/qemu/101/status/current";
+    let mut waited = 0;
+    while bench.get(status).await["qmpstatus"] != "postmigrate" {
+        bench.pass(0.2);
+        waited += 1;
+        assert!(waited < 200, "it never stands still");
+    }
+    let task = format!("/nodes/pve1/tasks/{}", moved.data().as_str().unwrap());
+    assert_eq!(bench.call("DELETE", &task, &[]).await.status, 200);
+    assert_eq!(bench.get(status).await["qmpstatus"], "running");
+}
+
+#[tokio::test]
 async fn a_vm_is_made_though_its_start_fails() {
     let bench = Bench::new().await;
     let form = [("vmid", "100"), ("net0", "virtio,bridge=nobr"), ("start", "1")];

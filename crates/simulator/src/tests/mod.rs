@@ -4,7 +4,9 @@ mod access;
 mod agent;
 mod clones;
 mod disks;
+mod firewall;
 mod guards;
+mod nodes;
 mod storage;
 mod vms;
 mod wire;
@@ -37,6 +39,7 @@ pub fn site(topology: Topology) -> Site {
             storage("nfs", "nfs", &["images", "iso", "import"], true),
         ],
         bridges: vec!["vmbr0".into()],
+        ports: Vec::new(),
         memory_mib: 65_536,
         cpus: 16,
     };
@@ -298,6 +301,31 @@ async fn a_world_in_a_folder_goes_on_where_it_was() {
     let mut other = site(Topology::Cluster);
     other.hosts.pop();
     assert!(matches!(Sim::start(other, options()).await, Err(super::Error::OtherSite { .. })));
+}
+
+#[tokio::test]
+async fn a_world_that_is_served_is_opened_by_no_other_and_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        || Options { folder: Some(folder.path().to_owned()), speed: 1000.0, ..Options::default() };
+    let start = || Sim::start(site(Topology::Cluster), options());
+    let sim = start().await.unwrap();
+    let digest = sim.digest();
+    let written = || std::fs::read(folder.path().join("world.json")).unwrap();
+    let before = written();
+    let Err(refused) = start().await else { panic!("it was opened twice") };
+    let text = refused.to_string();
+    for part in [std::process::id().to_string(), folder.path().display().to_string()] {
+        assert!(text.contains(&part), "no {part} in {text}");
+    }
+    let busy = super::inspect::pass(folder.path(), 60.0).unwrap_err();
+    assert_eq!(busy.kind(), std::io::ErrorKind::ResourceBusy);
+    let busy = super::inspect::delete_node(folder.path(), "m1").unwrap_err();
+    assert_eq!(busy.kind(), std::io::ErrorKind::ResourceBusy);
+    let seen = super::inspect::open(folder.path()).unwrap();
+    assert_eq!((super::inspect::digest(&seen), written()), (digest, before));
+    sim.stop().await;
+    start().await.unwrap().stop().await;
 }
 
 #[tokio::test]

@@ -267,3 +267,68 @@ async fn pools_hold_vms_until_they_are_destroyed() {
     assert_eq!(bench.get("/pools/kube").await["members"], json!([]));
     assert_eq!(bench.call("DELETE", "/pools?poolid=kube", &[]).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_vm_with_room_for_more_vcpus_than_its_host_has_does_not_start() {
+    let bench = bench().await;
+    // The hosts of the bench have 16 CPUs; how many of its CPUs are plugged in does not count.
+    for (form, end) in [
+        (&[("sockets", "4"), ("cores", "4")][..], "OK"),
+        (&[("sockets", "1"), ("cores", "17")], "MAX 16 vcpus allowed per VM on this node"),
+        (&[("sockets", "5"), ("cores", "4")], "MAX 16 vcpus allowed per VM on this node"),
+        (&[("cores", "999"), ("vcpus", "2")], "MAX 16 vcpus allowed per VM on this node"),
+        (
+            &[("sockets", "1"), ("cores", "2"), ("vcpus", "3")],
+            "start failed: QEMU exited with code 1",
+        ),
+        (&[("sockets", "2"), ("vcpus", "3")], "OK"),
+    ] {
+        assert_eq!(bench.put(101, form).await.status, 200, "{form:?}");
+        let before = bench.sim.digest();
+        assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, end, "{form:?}");
+        let status = bench.get(&format!("{VM}/status/current")).await;
+        if end == "OK" {
+            assert_eq!(status["status"], "running", "{form:?}");
+            assert_eq!(bench.task("POST", &format!("{VM}/status/stop"), &[]).await, "OK");
+            // The next start would meet the cleanup of this run.
+            bench.sim.shared().clock.sleep(60.0).await;
+        } else {
+            assert_eq!((&status["status"], bench.sim.digest()), (&json!("stopped"), before));
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_show_the_plugged_vcpus_and_no_more_than_the_host_has() {
+    let bench = bench().await;
+    for (form, shown) in [
+        (&[("sockets", "2"), ("cores", "3")][..], 6),
+        (&[("cores", "999")], 16),
+        (&[("vcpus", "5")], 5),
+        (&[("cores", "4"), ("delete", "vcpus,sockets")], 4),
+    ] {
+        assert_eq!(bench.put(101, form).await.status, 200, "{form:?}");
+        assert_eq!(bench.get(&format!("{VM}/status/current")).await["cpus"], shown, "{form:?}");
+        let list = bench.get("/nodes/pve1/qemu").await;
+        let of = |list: &serde_json::Value, key: &str| {
+            let mut all = list.as_array().unwrap().iter();
+            all.find(|vm| vm["vmid"] == 101).unwrap()[key].clone()
+        };
+        assert_eq!(of(&list, "cpus"), shown, "{form:?}");
+        bench.sim.shared().clock.sleep(10.0).await;
+        let all = bench.get("/cluster/resources?type=vm").await;
+        assert_eq!(of(&all, "maxcpu"), shown, "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_vcpus_that_waited_for_a_restart_leave_the_vm_off() {
+    let bench = bench().await;
+    assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, "OK");
+    bench.sim.shared().clock.sleep(120.0).await;
+    assert_eq!(bench.put(101, &[("cores", "17")]).await.status, 200);
+    assert_eq!(bench.task("POST", &format!("{VM}/status/reboot"), &[]).await, "OK");
+    let status = bench.get(&format!("{VM}/status/current")).await;
+    assert_eq!((&status["status"], &status["cpus"]), (&json!("stopped"), &json!(16)));
+    assert_eq!(bench.config(101).await["cores"], 17);
+}

@@ -100,3 +100,55 @@ async fn a_write_that_happened_can_lose_its_answer_once() {
     assert_eq!(tasks[0]["type"], "download");
     assert_eq!(bench.call("POST", path, &form).await.status, 200);
 }
+
+#[tokio::test]
+async fn the_picture_of_a_call_is_empty_and_an_unknown_form_is_refused() {
+    let bench = Bench::new().await;
+    let token = format!("PVEAPIToken={}", bench.host().token);
+    let ask = |path: &str, token: &str| {
+        let path = format!("/../{path}");
+        bench.request("GET", &path).header("Authorization", token)
+    };
+    let picture = bench.send(ask("png/version", &token)).await;
+    assert_eq!((picture.status, &picture.body), (200, &json!("")));
+    assert_eq!(picture.headers["content-type"], "image/png");
+    let reply = bench.send(ask("xml/version", &token)).await;
+    let text = "no formatter for uri /version, xml";
+    assert_eq!((reply.status, reply.reason.as_str()), (501, text));
+    assert_eq!(reply.headers["connection"], "close");
+    let reply = bench.send(ask("xml/version", "PVEAPIToken=nobody@pve!x=y")).await;
+    assert_eq!((reply.status, reply.reason.as_str()), (401, "Authentication failed!"));
+}
+
+#[tokio::test]
+async fn a_tasks_log_is_sent_as_a_file_compressed_when_it_is_long() {
+    let bench = Bench::new().await;
+    let form = [("vmid", "100"), ("scsi0", "local:1")];
+    let reply = bench.call("POST", "/nodes/pve1/qemu", &form).await;
+    let upid = reply.data().as_str().unwrap().to_owned();
+    assert_eq!(bench.wait(&upid).await, "OK");
+    let log = format!("/nodes/pve1/tasks/{upid}/log");
+    let lines = bench.log(&upid).await;
+    let file = bench.call("GET", &format!("{log}?download=1"), &[]).await;
+    assert_eq!(file.body, json!(format!("{}\n", lines.join("\n"))));
+    let named = file.headers["content-disposition"].to_str().unwrap();
+    assert!(named.starts_with("attachment; filename=\"task-pve1-qmcreate-2"), "{named}");
+    assert!(named.ends_with("Z.log\""), "{named}");
+    assert_eq!(file.headers["content-type"], "text/plain");
+    assert!(!file.headers.contains_key("content-encoding"));
+    let reply = bench.call("GET", &format!("{log}?download=1&limit=5"), &[]).await;
+    let text = "'download' cannot be used together with 'start' or 'limit' parameters";
+    assert_eq!((reply.status, reply.reason.as_str()), (500, text));
+    // What is as long as the logs of great disks are.
+    let line = "transferred 1.0 GiB of 20.0 GiB (5.00%)";
+    bench.sim.shared().act(|world, _| {
+        let tasks = &mut world.pve.datacenters[0].tasks;
+        let task = tasks.iter_mut().find(|task| task.upid == upid).unwrap();
+        task.log = vec![line.to_owned(); 40];
+    });
+    let file = bench.call("GET", &format!("{log}?download=1"), &[]).await;
+    assert_eq!(file.headers["content-encoding"], "gzip");
+    let text = file.body.as_str().unwrap();
+    assert_eq!(text.matches(line).count(), 40);
+    assert!(text.contains(&upid), "the file's own name");
+}

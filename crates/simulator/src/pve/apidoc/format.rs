@@ -143,7 +143,7 @@ impl Schema {
                 let alias = name.starts_with(|c: char| c.is_ascii_alphabetic())
                     && name.len() > 1
                     && name.chars().all(inner);
-                self.is("ip", text) || self.is("CIDR", text) || alias
+                alias || crate::pve::firewall::entry(text).is_ok()
             }
             "pve-cpuset" => is_cpu_list(text),
             "pve-hotplug-features" => is_hotplug(text),

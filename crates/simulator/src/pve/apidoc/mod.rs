@@ -182,6 +182,18 @@ impl Schema {
         self.endpoints.get(template).is_some_and(|methods| methods.get(method).is_some())
     }
 
+    /// What a named format is; null when there is none.
+    pub(super) fn format(&self, name: &str) -> &Value {
+        self.formats.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// Whether the call with this template has a parameter of this name.
+    pub(super) fn takes(&self, method: &str, template: &str, name: &str) -> bool {
+        let methods = self.endpoints.get(template).unwrap_or(&Value::Null);
+        let properties = methods[method]["parameters"]["properties"].as_object();
+        properties.is_some_and(|all| self.property(all, name).is_some())
+    }
+
     /// Every pattern, format and type that this checker cannot read; found by applying every rule.
     pub fn unreadable(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -243,10 +255,11 @@ impl Schema {
     }
 }
 
-/// The values of a template's parameters when a path fits it. `{volume}` takes the rest of the
-/// path, slashes and all.
+/// The values of a template's parameters when a path fits it. `{volume}` and `{cidr}` take the rest
+/// of the path, slashes and all.
 fn fit(wanted: &[&str], given: &[&str]) -> Option<InPath> {
-    let rest = wanted.last() == Some(&"{volume}") && given.len() > wanted.len();
+    let long = wanted.last().is_some_and(|last| ["{volume}", "{cidr}"].contains(last));
+    let rest = long && given.len() > wanted.len();
     if wanted.len() != given.len() && !rest {
         return None;
     }

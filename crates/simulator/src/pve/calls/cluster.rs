@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::{Answer, Ask, Call, Permit, Run};
 use crate::pve::drive::Drive;
 use crate::pve::state::{Datacenter, Vm};
-use crate::pve::wire::Failure;
 use crate::world::World;
 
 /// The calls of this part.
@@ -28,18 +27,6 @@ pub const CALLS: &[Call] = &[
         path: "/cluster/resources",
         permit: Permit::User,
         run: Run::Read(resources),
-    },
-    Call { method: "GET", path: "/cluster/nextid", permit: Permit::User, run: Run::Read(next_id) },
-    Call {
-        method: "GET",
-        path: "/cluster/options",
-        permit: Permit::User,
-        run: Run::Read(|world, ask| {
-            if !ask.may(world, "/", &["Sys.Audit"]) {
-                return Ok(json!({"allowed-tags": []}));
-            }
-            Ok(json!({"description": "", "mac_prefix": "BC:24:11", "allowed-tags": []}))
-        }),
     },
     Call { method: "GET", path: "/nodes", permit: Permit::User, run: Run::Read(nodes) },
 ];
@@ -66,18 +53,6 @@ fn status(world: &World, ask: &Ask) -> Answer {
                         "online": u8::from(online)}));
     }
     Ok(Value::Array(all))
-}
-
-fn next_id(world: &World, ask: &Ask) -> Answer {
-    let dc = ask.dc(world);
-    if let Some(vmid) = ask.params.vmid("vmid") {
-        if dc.vms.contains_key(&vmid) {
-            return Err(Failure::parameter("vmid", format!("VM {vmid} already exists")));
-        }
-        return Ok(json!(vmid.to_string()));
-    }
-    let free = (100..1_000_000).find(|vmid| !dc.vms.contains_key(vmid));
-    free.map(|vmid: u32| json!(vmid.to_string())).ok_or_else(|| Failure::die("no free VMID"))
 }
 
 fn nodes(world: &World, ask: &Ask) -> Answer {
@@ -197,7 +172,7 @@ pub fn vm_resource(world: &World, dc: &Datacenter, vmid: u32, vm: &Vm) -> Value 
     };
     let uptime = vm.running.map_or(0, |since| world.now.0.saturating_sub(since.0) / 1000);
     let known = json!({"name": vm.name(vmid), "status": reported,
-        "template": u8::from(vm.is_template()), "maxcpu": vm.vcpus(),
+        "template": u8::from(vm.is_template()), "maxcpu": dc.shown_vcpus(vm),
         "maxmem": vm.memory_mib() << 20, "maxdisk": boot_disk_bytes(vm), "cpu": 0, "mem": 0,
         "memhost": 0, "disk": 0, "diskread": 0, "diskwrite": 0, "netin": 0, "netout": 0,
         "uptime": uptime});

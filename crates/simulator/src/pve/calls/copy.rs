@@ -8,7 +8,7 @@ use crate::pve::options::{self, Need};
 use crate::pve::rules;
 use crate::pve::state::{Storage, Vm};
 use crate::pve::wire::Failure;
-use crate::pve::work::{self, CloneWork, Create, MoveDisk, Work};
+use crate::pve::work::{self, CloneWork, Create, MoveDisk, Reassign, Work};
 use crate::pve::{config, disks};
 use crate::store::Store;
 use crate::world::World;
@@ -217,10 +217,35 @@ fn limit(ask: &Ask) -> Option<u64> {
     ask.params.number("bwlimit").and_then(|kib| u64::try_from(kib).ok()).filter(|kib| *kib > 0)
 }
 
+/// Gives a disk to another VM.
+fn reassign(world: &mut World, ask: &Ask) -> Answer {
+    let own = |name: &str| ask.params.text(name).map(str::to_owned);
+    let (vmid, target) = (ask.vmid(), ask.params.vmid("target-vmid").unwrap_or_default());
+    if ask.params.text("storage").is_some() {
+        let text = "either set 'storage' or 'target-vmid', but not both\n";
+        let named = |name: &str| (name.to_owned(), text.to_owned());
+        return Err(Failure::Parameters(["storage", "target-vmid"].map(named).into()));
+    }
+    ask.require(world, &format!("/vms/{target}"), &["VM.Config.Disk"])?;
+    if target == vmid {
+        let text = "must be different than source VMID to reassign disk";
+        return Err(Failure::parameter("target-vmid", text));
+    }
+    let disk = ask.text("disk").to_owned();
+    let target_disk = own("target-disk").unwrap_or_else(|| disk.clone());
+    let digests = [own("digest"), own("target-digest")];
+    let work = Reassign { vmid, disk, target, target_disk, digests };
+    let drive = work::check_reassign(ask.dc(world), &work).map_err(Failure::Die)?;
+    let storage = drive.storage().unwrap_or_default();
+    ask.require(world, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+    let id = format!("{vmid}-{}>{target}-{}", work.disk, work.target_disk);
+    ask.spawn(world, "qmmove", &id, Work::Reassign(Box::new(work)))
+}
+
 fn move_disk(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let own = |name: &str| ask.params.text(name).map(str::to_owned);
     if ask.params.text("target-vmid").is_some() {
-        return Err(Failure::die("giving a disk to another VM is not simulated"));
+        return reassign(world, ask);
     }
     let Some(storage) = own("storage") else {
         let text = "both 'storage' and 'target-vmid' missing, either needs to be set";

@@ -10,6 +10,7 @@ use super::{Answer, Ask, Call, Permit, Run};
 use crate::pve::internet::{self, Found};
 use crate::pve::nic;
 use crate::pve::pace;
+use crate::pve::resolver::Resolver;
 use crate::pve::wire::{Body, Failure};
 use crate::pve::work::Work;
 use crate::store::Store;
@@ -23,13 +24,23 @@ pub const CALLS: &[Call] = &[
         method: "GET",
         path: "/nodes/{node}/dns",
         permit: AUDIT,
-        run: Run::Read(|world, _| {
-            let mut value = json!({"search": world.site.domain});
-            for (place, server) in (1..=3).zip(&world.site.nameservers) {
-                value[format!("dns{place}")] = json!(server);
+        run: Run::Read(|world, ask| {
+            let found = Resolver::of(ask.dc(world).hosts.get(&ask.node), &world.site);
+            let servers = (1..=3).zip(found.servers);
+            let mut value: serde_json::Map<_, _> =
+                servers.map(|(place, server)| (format!("dns{place}"), json!(server))).collect();
+            // The first of several domains.
+            if let Some(search) = found.search.split_whitespace().next() {
+                value.insert("search".to_owned(), json!(search));
             }
-            Ok(value)
+            Ok(value.into())
         }),
+    },
+    Call {
+        method: "PUT",
+        path: "/nodes/{node}/dns",
+        permit: Permit::One("/nodes/{node}", &["Sys.Modify"]),
+        run: Run::Write(set_resolver),
     },
     Call {
         method: "GET",
@@ -66,7 +77,7 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/sdn/zones/{zone}", &["SDN.Audit"]),
         run: Run::Read(|world, ask| {
             let Some(host) = ask.dc(world).hosts.get(&ask.node) else { return Ok(Value::Null) };
-            let bridge = |(port, name): (usize, &String)| json!({"name": name, "vlan_filtering": 0, "ports": [{"name": format!("eth{port}")}]});
+            let bridge = |(port, name): (usize, &String)| json!({"name": name, "vlan_filtering": 0, "ports": [{"name": host.port(port)}]});
             Ok(host.bridges.iter().enumerate().map(bridge).collect())
         }),
     },
@@ -138,6 +149,24 @@ pub const CALLS: &[Call] = &[
                        "iommugroup": -1}]))
         }),
     },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/scan/lvm",
+        permit: Permit::One("/storage", &["Datastore.Allocate"]),
+        run: Run::Read(|world, ask| {
+            let (there, _) = volume_group(world, ask);
+            Ok(there.then(|| json!({"vg": "pve"})).into_iter().collect())
+        }),
+    },
+    Call {
+        method: "GET",
+        path: "/nodes/{node}/scan/lvmthin",
+        permit: Permit::One("/storage", &["Datastore.Allocate"]),
+        run: Run::Read(|world, ask| {
+            let there = ask.text("vg") == "pve" && volume_group(world, ask).1;
+            Ok(there.then(|| json!({"lv": "data"})).into_iter().collect())
+        }),
+    },
     Call { method: "GET", path: "/nodes/{node}/netstat", permit: AUDIT, run: Run::Read(netstat) },
     Call {
         method: "GET",
@@ -163,8 +192,9 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/vms/{vmid}", &["VM.Audit"]),
         run: Run::Read(|world, ask| {
             let vm = super::vms::vm(world, ask)?;
+            let cpus = ask.dc(world).shown_vcpus(vm);
             Ok(over_time(world, ask, |time| {
-                json!({"time": time, "cpu": 0, "maxcpu": vm.vcpus(), "mem": 0, "memhost": 0,
+                json!({"time": time, "cpu": 0, "maxcpu": cpus, "mem": 0, "memhost": 0,
                        "maxmem": vm.memory_mib() << 20, "disk": 0, "diskread": 0, "diskwrite": 0,
                        "maxdisk": super::cluster::boot_disk_bytes(vm), "netin": 0, "netout": 0})
             }))
@@ -175,7 +205,11 @@ pub const CALLS: &[Call] = &[
         path: "/nodes/{node}/syslog",
         permit: Permit::One("/nodes/{node}", &["Sys.Syslog"]),
         run: Run::List(|_, _| {
-            Ok(Body { data: json!([{"n": 1, "t": "-- No entries --"}]), total: Some(1) })
+            Ok(Body {
+                data: json!([{"n": 1, "t": "-- No entries --"}]),
+                total: Some(1),
+                file: None,
+            })
         }),
     },
     Call {
@@ -208,10 +242,36 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
+/// Whether a node has the volume group that every simulated storage on LVM is in, and whether the
+/// thin pool in it.
+fn volume_group(world: &World, ask: &Ask) -> (bool, bool) {
+    let here = |kind: &str| {
+        let mut all = ask.dc(world).storages.values();
+        all.any(|storage| storage.kind == kind && storage.size.contains_key(&ask.node))
+    };
+    (here("lvm") || here("lvmthin"), here("lvmthin"))
+}
+
 fn package(name: &str, version: &str) -> Value {
     json!({"Package": name, "Title": name, "Description": name, "Version": version,
            "OldVersion": version, "Arch": "amd64", "Section": "admin", "Priority": "optional",
            "Origin": "Proxmox", "CurrentState": "Installed"})
+}
+
+/// What is not named again is gone.
+fn set_resolver(world: &mut World, _: &Store, ask: &Ask) -> Answer {
+    let mut servers: Vec<String> = Vec::new();
+    for name in ["dns1", "dns2", "dns3"] {
+        let server = ask.text(name);
+        if !["", "0.0.0.0"].contains(&server) && !servers.iter().any(|known| known == server) {
+            servers.push(server.to_owned());
+        }
+    }
+    let resolver = Resolver { search: ask.text("search").to_owned(), servers };
+    if let Some(host) = ask.dc_mut(world).hosts.get_mut(&ask.node) {
+        host.resolver = Some(resolver);
+    }
+    Ok(Value::Null)
 }
 
 fn netstat(world: &World, ask: &Ask) -> Answer {
@@ -249,7 +309,7 @@ pub fn may_reach_out(world: &World, ask: &Ask) -> Result<(), Failure> {
     if network { Ok(()) } else { Err(refused()) }
 }
 
-fn url_metadata(_: &World, ask: &Ask) -> Answer {
+fn url_metadata(world: &World, ask: &Ask) -> Answer {
     let url = ask.text("url");
     let failed = |text: String| Err(Failure::Die(format!("invalid server response: '{text}'")));
     let path = url.split(['?', '#']).next().unwrap_or_default();
@@ -257,11 +317,17 @@ fn url_metadata(_: &World, ask: &Ask) -> Answer {
     let (size, kind) = match internet::visit(url) {
         Found::NoName(host) => {
             let port = if url.starts_with("https:") { 443 } else { 80 };
-            let text = format!("500 Can't connect to {host}:{port} (Name or service not known)");
-            return failed(text);
+            let why = Resolver::unknown(world, ask.dc(world).hosts.get(&ask.node));
+            return failed(format!("500 Can't connect to {host}:{port} ({why})"));
         }
         Found::Refused(place) => {
             return failed(format!("500 Can't connect to {place} (Connection refused)"));
+        }
+        Found::Plain(place) => {
+            return failed(format!(
+                "500 Can't connect to {place} (SSL connect attempt failed error:0A00010B:SSL \
+                 routines::wrong version number)"
+            ));
         }
         Found::Missing(_) => return failed("404 File not found".to_owned()),
         Found::Iso(_) => (internet::ISO_BYTES as u64, "application/x-iso9660-image"),

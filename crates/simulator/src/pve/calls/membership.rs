@@ -73,6 +73,30 @@ pub const CALLS: &[Call] = &[
         run: Run::Read(|_, _| Err(Failure::Die(format!("cannot create group: {MIGRATED}")))),
     },
     Call {
+        method: "PUT",
+        path: "/cluster/ha/groups/{group}",
+        permit: CONSOLE,
+        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot update group: {MIGRATED}")))),
+    },
+    Call {
+        method: "DELETE",
+        path: "/cluster/ha/groups/{group}",
+        permit: CONSOLE,
+        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot delete group: {MIGRATED}")))),
+    },
+    Call {
+        method: "POST",
+        path: "/cluster/ha/resources/{sid}/migrate",
+        permit: CONSOLE,
+        run: Run::Read(not_managed),
+    },
+    Call {
+        method: "POST",
+        path: "/cluster/ha/resources/{sid}/relocate",
+        permit: CONSOLE,
+        run: Run::Read(not_managed),
+    },
+    Call {
         method: "GET",
         path: "/cluster/ha/rules/{rule}",
         permit: AUDIT,
@@ -128,6 +152,16 @@ fn sid(ask: &Ask) -> String {
     // A bare VMID stands for the VM.
     let sid = ask.text("sid");
     if sid.contains(':') { sid.to_owned() } else { format!("vm:{sid}") }
+}
+
+/// No call makes a resource here, so none can be moved.
+fn not_managed(world: &World, ask: &Ask) -> Answer {
+    let vmid = ask.text("sid").parse::<u32>().ok();
+    if let Some(vmid) = vmid.filter(|vmid| !ask.dc(world).vms.contains_key(vmid)) {
+        let text = format!("unable to detect SID from VMID - VM/CT {vmid} does not exist");
+        return Err(Failure::Die(text));
+    }
+    Err(Failure::Die(format!("resource '{}' is not HA managed", sid(ask))))
 }
 
 fn no_resource(_: &World, ask: &Ask) -> Answer {

@@ -8,9 +8,11 @@ mod agent;
 mod cluster;
 mod console;
 mod copy;
+mod datacenter;
 mod firewall;
 mod host;
 mod indexes;
+mod ipsets;
 mod membership;
 mod migrate;
 mod nodes;
@@ -101,15 +103,17 @@ pub enum Run {
     Write(fn(&mut World, &Store, &Ask) -> Answer),
 }
 
-const TABLES: [&[Call]; 20] = [
+const TABLES: [&[Call]; 22] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
     console::CALLS,
     copy::CALLS,
+    datacenter::CALLS,
     firewall::CALLS,
     host::CALLS,
     indexes::CALLS,
+    ipsets::CALLS,
     membership::CALLS,
     migrate::CALLS,
     nodes::CALLS,
@@ -146,13 +150,13 @@ fn matches(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
     for piece in pattern.split('/').filter(|piece| !piece.is_empty()) {
         let name = piece.strip_prefix('{').and_then(|piece| piece.strip_suffix('}'));
         match name {
-            // A volume's name may have slashes in it, and is always last.
-            Some("volume") => {
+            // A volume's name and a network may have slashes in them, and are always last.
+            Some(name @ ("volume" | "cidr")) => {
                 let rest: Vec<_> = parts.by_ref().map(str::to_owned).collect();
                 if rest.is_empty() {
                     return None;
                 }
-                found.push(("volume", rest.join("/")));
+                found.push((name, rest.join("/")));
             }
             Some(name) => {
                 let value = parts.next()?.to_owned();
@@ -253,7 +257,15 @@ impl Ask {
     /// # Errors
     /// 500, after the time that the lock is waited for.
     pub fn can_write(&self, world: &World, file: &str) -> Result<(), Failure> {
-        let text = format!("cfs-lock 'file-{file}' error: no quorum!");
+        self.can_lock(world, &format!("file-{file}"))
+    }
+
+    /// Checks that a lock of the cluster can be had.
+    ///
+    /// # Errors
+    /// 500, after the time that the lock is waited for.
+    pub fn can_lock(&self, world: &World, name: &str) -> Result<(), Failure> {
+        let text = format!("cfs-lock '{name}' error: no quorum!");
         let late = Failure::Late(super::pace::QUORUM_WAIT, Box::new(Failure::Die(text)));
         self.quorum(world).map_err(|_| late)
     }

@@ -8,6 +8,7 @@ use super::cluster::{used_memory, version};
 use super::{Answer, Ask, Call, Permit, Run};
 use crate::faults::FaultKind;
 use crate::pve::cpus;
+use crate::pve::wire::Failure;
 use crate::world::World;
 
 /// The calls of this part.
@@ -36,6 +37,15 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One("/nodes/{node}", &["Sys.Audit"]),
         run: Run::Read(|world, _| {
             Ok(json!({"timezone": "UTC", "time": world.unix(), "localtime": world.unix()}))
+        }),
+    },
+    Call {
+        method: "PUT",
+        path: "/nodes/{node}/time",
+        permit: Permit::One("/nodes/{node}", &["Sys.Modify"]),
+        run: Run::Read(|_, ask| match ask.text("timezone") {
+            "UTC" => Ok(Value::Null),
+            zone => Err(Failure::Die(format!("a simulated node has no time zone '{zone}'"))),
         }),
     },
     Call {
@@ -91,7 +101,7 @@ pub fn bridges(world: &World, ask: &Ask, kind: Option<&str>) -> Vec<Value> {
     let mut all = Vec::new();
     if matches!(kind, None | Some("eth" | "include_sdn")) {
         all.extend((0..host.bridges.len()).map(|port| {
-            json!({"iface": format!("eth{port}"), "type": "eth", "method": "manual",
+            json!({"iface": host.port(port), "type": "eth", "method": "manual",
                    "method6": "manual", "families": ["inet"], "priority": 3, "active": 1})
         }));
     }
@@ -101,7 +111,7 @@ pub fn bridges(world: &World, ask: &Ask, kind: Option<&str>) -> Vec<Value> {
         }
         let mut value = json!({"iface": bridge, "type": "bridge", "method": "manual", "active": 1,
                                "method6": "manual", "autostart": 1, "families": ["inet"],
-                               "bridge_ports": format!("eth{port}"), "bridge_stp": "off",
+                               "bridge_ports": host.port(port), "bridge_stp": "off",
                                "bridge_fd": "0", "priority": port + 4});
         // The first bridge is the one that the host itself is reached by.
         if port == 0 {

@@ -112,7 +112,7 @@ fn reset(world: &mut World, _: &Store, ask: &Ask) -> Answer {
 
 fn current(world: &World, ask: &Ask) -> Answer {
     let vm = vm(world, ask)?;
-    let mut value = status(world, ask.vmid(), vm, true);
+    let mut value = status(world, ask.dc(world), ask.vmid(), vm, true);
     value["ha"] = json!({"managed": 0});
     if vm.config.contains_key("vga") {
         value["clipboard"] = json!(null);

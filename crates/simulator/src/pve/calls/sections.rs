@@ -57,15 +57,15 @@ fn section(dc: &Datacenter, id: &str, storage: &Storage) -> Value {
     match Layout::of(&storage.kind) {
         Layout::Files if storage.kind == "dir" => {
             value["path"] = json!(dc.root(id));
-            if id == "local" {
-                value["prune-backups"] = json!("keep-all=1");
-            }
         }
         Layout::Thin => {
             value["thinpool"] = json!("data");
             value["vgname"] = json!("pve");
         }
         _ => {}
+    }
+    if let Some(prune) = &storage.prune {
+        value["prune-backups"] = json!(prune);
     }
     if storage.shared {
         value["shared"] = json!(1);
@@ -144,6 +144,7 @@ fn add_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let section = Storage {
         content: if content.is_empty() { vec!["images".to_owned()] } else { content },
         path,
+        prune: ask.params.text("prune-backups").map(str::to_owned),
         shared: ask.params.flag("shared") || ["nfs", "rbd"].contains(&kind.as_str()),
         disabled: ask.params.flag("disable"),
         size: hosts.map(size).collect(),
@@ -162,7 +163,22 @@ fn change_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
         let text = "detected modified configuration - file changed by other user? Try again.";
         return Err(Failure::die(text));
     }
+    let known = ["disable", "prune-backups", "shared"];
+    let delete = ask.params.list("delete");
+    if let Some(name) = delete.iter().find(|name| !known.contains(&name.as_str())) {
+        let text = format!("the simulator takes no '{name}' out of a storage's section");
+        return Err(Failure::Die(text));
+    }
+    let prune = ask.params.text("prune-backups").map(str::to_owned);
     let storage = ask.dc_mut(world).storages.get_mut(id).ok_or_else(|| missing(id))?;
+    for name in delete {
+        match name.as_str() {
+            "disable" => storage.disabled = false,
+            "shared" => storage.shared = false,
+            _ => storage.prune = None,
+        }
+    }
+    storage.prune = prune.or_else(|| storage.prune.take());
     if let Some(content) = content {
         storage.content = content;
     }

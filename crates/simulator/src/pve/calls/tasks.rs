@@ -1,14 +1,20 @@
 //! Tasks: lists, status, log, stop (pve-manager PVE/API2/Tasks.pm).
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use super::{Answer, Ask, Call, Permit, Run};
+use crate::pve::gzip;
 use crate::pve::state::Datacenter;
 use crate::pve::task::Task;
-use crate::pve::wire::{Body, Failure};
+use crate::pve::wire::{Body, Failure, File};
 use crate::pve::work;
 use crate::store::Store;
 use crate::world::World;
+
+/// A log that has more bytes than this is compressed when it is sent as a file.
+const COMPRESSED_FROM: usize = 1024;
 
 /// The calls of this part.
 pub const CALLS: &[Call] = &[
@@ -152,7 +158,7 @@ fn list(world: &World, ask: &Ask) -> Result<Body, Failure> {
     // Perl leaves out what is false.
     let total = Some(seen.len()).filter(|total| *total > 0);
     let data = seen.into_iter().skip(start).take(limit).map(item).collect();
-    Ok(Body { data, total })
+    Ok(Body { data, total, file: None })
 }
 
 fn log(world: &World, ask: &Ask) -> Result<Body, Failure> {
@@ -166,16 +172,36 @@ fn log(world: &World, ask: &Ask) -> Result<Body, Failure> {
         Some(0) => usize::MAX,
         Some(limit) => limit,
     };
+    if ask.params.flag("download") {
+        if ["start", "limit"].iter().any(|name| ask.params.text(name).is_some()) {
+            let text = "'download' cannot be used together with 'start' or 'limit' parameters";
+            return Err(Failure::die(text));
+        }
+        return Ok(Body { file: Some(log_file(&ask.dc(world).tasks[index])), ..one_line("") });
+    }
     if lines.is_empty() {
         return Ok(one_line("no content"));
     }
     let shown = (1..).zip(lines).skip(number("start").unwrap_or(0)).take(limit);
     let data = shown.map(|(n, line): (usize, _)| json!({"n": n, "t": line})).collect();
-    Ok(Body { data, total: Some(lines.len()) })
+    Ok(Body { data, total: Some(lines.len()), file: None })
+}
+
+/// The whole log as a file, compressed when it is long.
+fn log_file(task: &Task) -> File {
+    let text: String = task.log.iter().map(|line| format!("{line}\n")).collect();
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    let started =
+        OffsetDateTime::from_unix_timestamp(task.started).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let started = started.format(format).unwrap_or_default();
+    let name = format!("task-{}-{}-{started}.log", task.host, task.kind);
+    let gzip = text.len() > COMPRESSED_FROM;
+    let bytes = if gzip { gzip::packed(&task.upid, text.as_bytes()) } else { text.into_bytes() };
+    File { name, bytes, gzip }
 }
 
 fn one_line(text: &str) -> Body {
-    Body { data: json!([{"n": 1, "t": text}]), total: Some(1) }
+    Body { data: json!([{"n": 1, "t": text}]), total: Some(1), file: None }
 }
 
 fn stop(world: &mut World, _: &Store, ask: &Ask) -> Answer {

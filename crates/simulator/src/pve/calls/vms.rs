@@ -11,8 +11,9 @@ use crate::pve::cloudinit as generated;
 use crate::pve::config::{self, Change};
 use crate::pve::nic;
 use crate::pve::pace;
+use crate::pve::resolver::Resolver;
 use crate::pve::rules;
-use crate::pve::state::Vm;
+use crate::pve::state::{Datacenter, Vm};
 use crate::pve::task::{timeout_text, vm_lock};
 use crate::pve::wire::Failure;
 use crate::pve::work::{Work, no_config};
@@ -114,10 +115,10 @@ pub fn vm<'a>(world: &'a World, ask: &Ask) -> Result<&'a Vm, Failure> {
 }
 
 /// What a VM's status says, in the list and alone; `full` asks QEMU too.
-pub fn status(world: &World, vmid: u32, vm: &Vm, full: bool) -> Value {
+pub fn status(world: &World, dc: &Datacenter, vmid: u32, vm: &Vm, full: bool) -> Value {
     let uptime = vm.running.map_or(0, |since| world.now.0.saturating_sub(since.0) / 1000);
     let mut value = json!({
-        "vmid": vmid, "name": vm.name(vmid), "status": vm.status(), "cpus": vm.vcpus(),
+        "vmid": vmid, "name": vm.name(vmid), "status": vm.status(), "cpus": dc.shown_vcpus(vm),
         "maxmem": vm.memory_mib() << 20, "maxdisk": boot_disk_bytes(vm), "uptime": uptime,
         "cpu": 0, "mem": 0, "memhost": 0, "disk": 0, "netin": 0, "netout": 0,
     });
@@ -157,10 +158,11 @@ pub fn status(world: &World, vmid: u32, vm: &Vm, full: bool) -> Value {
 }
 
 fn list(world: &World, ask: &Ask) -> Answer {
-    let vms = ask.dc(world).vms.iter().filter(|(_, vm)| vm.host == ask.node);
+    let dc = ask.dc(world);
+    let vms = dc.vms.iter().filter(|(_, vm)| vm.host == ask.node);
     let seen = vms.filter(|(vmid, _)| ask.may(world, &format!("/vms/{vmid}"), &["VM.Audit"]));
     let full = ask.params.flag("full");
-    Ok(seen.map(|(vmid, vm)| status(world, *vmid, vm, full)).collect())
+    Ok(seen.map(|(vmid, vm)| status(world, dc, *vmid, vm, full)).collect())
 }
 
 /// An option's value as it is read back.
@@ -239,7 +241,10 @@ fn dump(world: &World, ask: &Ask) -> Answer {
             let all = ask.may(world, &format!("/vms/{}", ask.vmid()), &["VM.Config.Cloudinit"]);
             generated::user(vm, ask.vmid(), all)
         }
-        "network" => generated::network(vm, &world.site),
+        "network" => {
+            let host = ask.dc(world).hosts.get(&ask.node);
+            generated::network(vm, &Resolver::of(host, &world.site))
+        }
         _ => format!("instance-id: {}\n", vm.digest()),
     }))
 }

@@ -234,7 +234,13 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     if let Some(text) = work.description.as_ref().filter(|text| !text.is_empty()) {
         vm.config.insert("description".to_owned(), config::trimmed(text));
     }
-    turn.dc().vms.insert(work.newid, vm);
+    let dc = turn.dc();
+    dc.vms.insert(work.newid, vm);
+    // The firewall's file goes with it, and replaces what another VM of that number left.
+    dc.firewalls.remove(&format!("vm-{}", work.newid));
+    if let Some(file) = dc.firewalls.get(&format!("vm-{}", work.source)).cloned() {
+        dc.firewalls.insert(format!("vm-{}", work.newid), file);
+    }
     work.copying = Some(file);
     Ok(turn.after(COPY, hold))
 }
@@ -366,6 +372,7 @@ pub fn interrupted(work: &Clone) -> String {
 pub fn undo(dc: &mut Datacenter, work: &Clone) {
     if dc.vms.get(&work.newid).is_some_and(|vm| vm.lock.as_deref() == Some("clone")) {
         dc.vms.remove(&work.newid);
+        dc.firewalls.remove(&format!("vm-{}", work.newid));
         dc.volumes.retain(|volume| volume.vmid != Some(work.newid));
     }
 }

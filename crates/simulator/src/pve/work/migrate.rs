@@ -26,8 +26,12 @@ pub struct Migrate {
 const SCAN: u8 = 0;
 /// Its configuration is locked; disks and memory are copied.
 const COPY: u8 = 1;
+/// Its memory is on the target, and it stands still here.
+const HAND_OVER: u8 = 2;
 /// Its configuration is on the target.
-const MOVE: u8 = 2;
+const MOVE: u8 = 3;
+/// What QEMU says of a machine that has gone on elsewhere.
+const MOVED: &str = "postmigrate";
 /// Nothing was done.
 const ABORT: u8 = 9;
 
@@ -75,13 +79,23 @@ pub fn step(turn: &mut Turn, work: &Migrate) -> Result<Next, Next> {
             if disks > 0 {
                 say(turn, "copying local disk images");
             }
-            let alone = if vm.running.is_some() { pace::MIGRATION_LIVE } else { 0.0 };
-            Ok(turn.after(MOVE, pace::MIGRATION_COPY + alone + copying))
+            if vm.running.is_none() {
+                return Ok(turn.after(MOVE, pace::MIGRATION_COPY + copying));
+            }
+            let alone = pace::MIGRATION_LIVE - pace::MIGRATION_STILL;
+            Ok(turn.after(HAND_OVER, pace::MIGRATION_COPY + alone + copying))
+        }
+        HAND_OVER => {
+            if let Some(vm) = turn.dc().vms.get_mut(vmid) {
+                vm.halted.get_or_insert_with(|| MOVED.to_owned());
+            }
+            Ok(turn.after(MOVE, pace::MIGRATION_STILL))
         }
         MOVE => {
             carry_over(turn.dc(), *vmid, &vm, &host, target);
             if let Some(vm) = turn.dc().vms.get_mut(vmid) {
                 vm.host.clone_from(target);
+                vm.halted = vm.halted.take().filter(|halted| halted != MOVED);
             }
             let dc = turn.dc;
             super::power::exchange(turn.world, dc, *vmid, turn.store);
@@ -159,6 +173,13 @@ fn scan(turn: &mut Turn, vm: &Vm, work: &Migrate) -> Result<(), String> {
         say(turn, &format!("can't migrate local disk '{volid}': {text}"));
     }
     if against.is_empty() { Ok(()) } else { Err("can't migrate VM - check log".to_owned()) }
+}
+
+/// Lets a VM go on here that was being moved.
+pub fn undo(dc: &mut Datacenter, work: &Migrate) {
+    if let Some(vm) = dc.vms.get_mut(&work.vmid) {
+        vm.halted = vm.halted.take().filter(|halted| halted != MOVED);
+    }
 }
 
 /// Takes a VM's volumes from one node to another.

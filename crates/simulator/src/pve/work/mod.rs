@@ -5,6 +5,7 @@ mod create;
 mod migrate;
 mod move_disk;
 mod power;
+mod reassign;
 mod snapshot;
 mod storage;
 mod vm;
@@ -25,6 +26,7 @@ pub use create::Create;
 pub use migrate::Migrate;
 pub use move_disk::{MoveDisk, check as check_move};
 pub use power::{Power, Shutdown, after_outage};
+pub use reassign::{Reassign, check as check_reassign};
 pub use snapshot::Step as SnapshotStep;
 pub use storage::{Checksum, Download, Upload};
 
@@ -84,6 +86,8 @@ pub enum Work {
     Migrate(Box<Migrate>),
     /// Moves a disk to another storage.
     MoveDisk(Box<MoveDisk>),
+    /// Gives a disk to another VM.
+    Reassign(Box<Reassign>),
     /// Fails with this text: what it would do is not simulated.
     Refuse(String),
     /// Puts an uploaded file in its place.
@@ -174,6 +178,7 @@ impl Turn<'_> {
             Work::Snapshot { vmid, step } => snapshot::step(self, vmid, &step),
             Work::Migrate(work) => migrate::step(self, &work),
             Work::MoveDisk(work) => move_disk::step(self, *work),
+            Work::Reassign(work) => reassign::step(self, &work),
             Work::Refuse(text) => Ok(Next::End(Err(text))),
             Work::Upload(work) => storage::upload(self, *work),
             Work::Download(work) => storage::download(self, *work),
@@ -224,6 +229,10 @@ pub fn interrupt(world: &mut World, dc: usize, index: usize, at: SimTime) {
         Work::MoveDisk(work) => {
             move_disk::undo(&mut world.pve.datacenters[dc], &task.host, work);
             "storage migration failed: interrupted by signal".to_owned()
+        }
+        Work::Migrate(work) => {
+            migrate::undo(&mut world.pve.datacenters[dc], work);
+            "interrupted by signal".to_owned()
         }
         _ => "interrupted by signal".to_owned(),
     };

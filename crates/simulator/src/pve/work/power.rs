@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Next, Turn, no_config};
+use crate::pve::resolver::Resolver;
 use crate::pve::state::{Datacenter, Lock, Processes, Vm};
 use crate::pve::task::vm_lock;
 use crate::pve::{cloudinit, nic, pace};
@@ -43,6 +44,8 @@ pub struct Shutdown {
 const DOWN: u8 = 1;
 /// The guest did not react in time.
 const DEAF: u8 = 2;
+/// How a start ends when QEMU itself does not take its arguments.
+const QEMU_REFUSED: &str = "start failed: QEMU exited with code 1";
 
 /// One stage.
 pub fn step(turn: &mut Turn, vmid: u32, power: Power, skiplock: bool) -> Result<Next, Next> {
@@ -144,6 +147,12 @@ fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), St
             return Err(format!("volume '{volume}' does not exist"));
         }
     }
+    if let Some(text) = dc.too_many_vcpus(vm) {
+        return Err(text);
+    }
+    if vm.vcpus() > vm.max_vcpus() {
+        return Err(QEMU_REFUSED.to_owned());
+    }
     let bridges = dc.hosts.get(host).map(|host| host.bridges.clone()).unwrap_or_default();
     for (_, value) in vm.config.iter().filter(|(key, _)| nic::is_net(key)) {
         let bridge = nic::bridge(value).unwrap_or_default();
@@ -162,18 +171,29 @@ fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), St
     Ok(())
 }
 
-/// Switches a VM on.
+/// Switches a VM on. What waited for this start may be more than its host has: then it stays off,
+/// and a task that did more than start it ends well all the same, for Proxmox starts it in another.
 pub fn switch_on(turn: &mut Turn, vmid: u32) {
     let at = turn.at;
     let key = turn.key(vmid);
     let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
     vm.settle();
+    if !can_run(turn.dc(), vmid) {
+        return;
+    }
+    let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
     vm.running = Some(at);
     vm.processes = Processes::default();
     let dc = &turn.world.pve.datacenters[turn.dc];
     if let Some(machine) = machine(dc, &turn.world.site, vmid, key) {
         turn.world.lab.power_on(machine, at, turn.store);
     }
+}
+
+/// Whether QEMU would run a VM with its virtual CPUs.
+fn can_run(dc: &Datacenter, vmid: u32) -> bool {
+    let fits = |vm: &Vm| dc.too_many_vcpus(vm).is_none() && vm.vcpus() <= vm.max_vcpus();
+    dc.vms.get(&vmid).is_some_and(fits)
 }
 
 /// The guest begins again in the machine that it is in: what waits for the machine's end goes on
@@ -202,13 +222,19 @@ pub fn exchange(world: &mut World, dc: usize, vmid: u32, store: &Store) {
 pub fn after_outage(world: &mut World, now: SimTime, store: &Store) {
     let mut machines = Vec::new();
     for dc in &mut world.pve.datacenters {
-        for (vmid, vm) in &mut dc.vms {
+        let vmids: Vec<u32> = dc.vms.keys().copied().collect();
+        for vmid in vmids {
+            if let Some(vm) = dc.vms.get_mut(&vmid) {
+                vm.running = None;
+                vm.settle();
+            }
+            let fits = can_run(dc, vmid);
+            let Some(vm) = dc.vms.get_mut(&vmid) else { continue };
             let starts = vm.config.get("onboot").is_some_and(|value| value == "1");
-            let starts = starts && !vm.is_template() && vm.lock.is_none();
+            let starts = starts && !vm.is_template() && vm.lock.is_none() && fits;
             vm.running = starts.then_some(now);
-            vm.settle();
             if starts {
-                machines.push((dc.name.clone(), *vmid));
+                machines.push((dc.name.clone(), vmid));
             }
         }
     }
@@ -245,7 +271,8 @@ fn machine(dc: &Datacenter, site: &Site, vmid: u32, key: String) -> Option<Machi
     let mut generated = None;
     for (_, drive) in vm.drives() {
         if drive.is_cloudinit() {
-            let documents = cloudinit::drive(vm, vmid, site);
+            let resolver = Resolver::of(dc.hosts.get(&vm.host), site);
+            let documents = cloudinit::drive(vm, vmid, &resolver);
             generated = documents.map(|documents| (blobs.len(), documents));
         } else if drive.is_cdrom() {
             blobs.extend(dc.volume(&vm.host, &drive.volume).and_then(|volume| volume.blob.clone()));

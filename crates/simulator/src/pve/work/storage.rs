@@ -13,6 +13,7 @@ use crate::faults::FaultKind;
 use crate::pve::drive::{self, Layout};
 use crate::pve::internet::{self, Found};
 use crate::pve::pace;
+use crate::pve::resolver::Resolver;
 use crate::pve::state::Volume;
 
 /// A checksum that a file must have.
@@ -186,11 +187,17 @@ fn connect(turn: &mut Turn, url: &str, found: &Found) -> Result<u64, String> {
     turn.say(format!("--{second}--  {url}"));
     let (place, bytes) = match found {
         Found::NoName(host) => {
-            turn.say(format!("Resolving {host} ({host})... failed: Name or service not known."));
+            let node = turn.world.pve.datacenters[turn.dc].hosts.get(&turn.task.host);
+            let why = Resolver::unknown(turn.world, node);
+            turn.say(format!("Resolving {host} ({host})... failed: {why}."));
             return Err(format!("wget: unable to resolve host address '{host}'"));
         }
         Found::Refused(place) => {
             return Err(format!("Connecting to {place}... failed: Connection refused."));
+        }
+        Found::Plain(place) => {
+            turn.say(format!("Connecting to {place}... connected."));
+            return Err("Unable to establish SSL connection.".to_owned());
         }
         Found::Missing(place) => (place, None),
         Found::Image(place) => (place, Some(pace::IMAGE_BYTES)),

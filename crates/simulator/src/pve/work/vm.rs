@@ -152,6 +152,7 @@ pub fn destroy(turn: &mut Turn, vmid: u32, purge: bool, skiplock: bool) -> Resul
         return Ok(turn.after(1, pace::DESTROY));
     }
     dc.vms.remove(&vmid);
+    dc.firewalls.remove(&format!("vm-{vmid}"));
     dc.volumes.retain(|volume| !(volume.vmid == Some(vmid) && volume.seen_from(&host)));
     dc.acl.retain(|grant| grant.path != format!("/vms/{vmid}"));
     for pool in dc.pools.values_mut() {
