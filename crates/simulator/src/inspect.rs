@@ -66,14 +66,15 @@ pub fn delete_node(folder: &Path, name: &str) -> io::Result<bool> {
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
 }
 
-/// Removes the member of an etcd on masters that is at this address, as a person with `etcdctl` does;
-/// whether there was one.
+/// Removes the member of an etcd on masters that is at this address, as a person with `etcdctl` does.
+/// Says whether there was one.
 ///
 /// # Errors
-/// When the world cannot be read or written.
+/// When the folder holds no world, is in use, or cannot be written.
 pub fn remove_member(folder: &Path, address: Ipv4Addr) -> io::Result<bool> {
-    let mut world = open(folder)?;
     let store = Store::open(Some(folder.to_owned()))?;
+    let _claim = store.claim()?;
+    let mut world = open(folder)?;
     let was_there = world.lab.remove_member_at(address);
     store.save(&world);
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
