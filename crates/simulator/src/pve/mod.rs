@@ -131,6 +131,8 @@ impl Pve {
             let made = Host {
                 number,
                 resolver: None,
+                interfaces: None,
+                new_interfaces: None,
                 online: true,
                 bridges: host.bridges.clone(),
                 ports: host.ports.clone(),
@@ -303,10 +305,16 @@ impl Datacenter {
             self.users.iter().map(|(name, user)| (name, user.tokens.keys().collect())).collect();
         let resolvers: BTreeMap<_, _> =
             self.hosts.iter().map(|(name, host)| (name, &host.resolver)).collect();
+        let networks: BTreeMap<_, _> = self
+            .hosts
+            .iter()
+            .map(|(name, host)| (name, (&host.bridges, &host.interfaces, &host.new_interfaces)))
+            .collect();
         json!({
             "name": self.name, "vms": vms, "volumes": volumes, "pools": self.pools,
             "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages, "firewalls": self.firewalls,
             "options": self.options, "resolvers": resolvers,
+            "networks": networks,
         })
     }
 }
