@@ -50,6 +50,7 @@ fn role_of(privilege: &str) -> String {
 impl Hands {
     /// Logs in at `pve1` and makes the root user's token of the recorded world.
     pub async fn new(sim: Arc<Sim>, names: &mut Names) -> Self {
+        sim.shared().act(|world, _| world.pve.told = true);
         let endpoint = sim.endpoints().hosts["pve1"].clone();
         let door = Door::new(&endpoint);
         let mut hands =
@@ -97,6 +98,11 @@ impl Hands {
     /// Lets time pass until an instant.
     pub fn skip_to(&self, at: SimTime) {
         self.sim.shared().clock.skip_to(at);
+    }
+
+    /// Lets `pvestatd` report.
+    pub fn report(&self) {
+        self.sim.shared().act(|world, _| world.pve.report());
     }
 
     async fn send(&self, sent: &Sent) -> Answer {

@@ -32,23 +32,28 @@ use wire::{Connection, Door};
 /// Requests that went over the connection of the one before, and how many others went between.
 const SAME_CONNECTION: &[(u64, usize)] = &[(687, 97), (688, 0), (690, 0), (694, 0)];
 
-/// Seconds between the rounds in which `pvestatd` reports, and when the recorded one's came: so
-/// many seconds after each tenth second of Unix time, as its reports around lines 276 and 720 show.
-const ROUND: (f64, f64) = (10.0, 3.5);
+/// Seconds between the rounds in which `pvestatd` reports.
+const ROUND: f64 = 10.0;
+/// When the rounds of the first recording came, in seconds after each tenth of Unix time, as the
+/// reports around lines 276 and 720 show.
+const FIRST_ROUNDS: f64 = 3.5;
+/// When those of the second came. Between lines 3303 and 3312 there was none, nor between 3704 and 3748
+/// and between 4194 and 4272; those before 3071 and 3312 came 14 and 54 seconds after the start of
+/// VM 720.
+const SECOND_ROUNDS: f64 = 7.0;
 
-/// The first instant from which on the simulated rounds come when the recorded ones did, with one
-/// round before it: what was made beside the recording had been reported.
-fn in_phase(now: SimTime, at: f64) -> SimTime {
-    let (every, offset) = ROUND;
-    let settled = now.after(every);
-    settled.after((at - offset - settled.seconds()).rem_euclid(every))
+/// Whether there was a round in the recording between two instants.
+fn was_round(before: f64, at: f64, line: u64) -> bool {
+    let offset = if line < second::FIRST { FIRST_ROUNDS } else { SECOND_ROUNDS };
+    let rounds = |at: f64| ((at - offset) / ROUND).floor();
+    rounds(at) > rounds(before)
 }
 
-/// The beginning of a replay, put off by whole rounds when the simulator is late: what it waits for
-/// may take longer than it did.
+/// The beginning of a replay, put off when the simulator is late: what it waits for may take longer
+/// than it did.
 fn on_time(from: SimTime, passed: f64, now: SimTime) -> SimTime {
     let late = now.seconds() - from.after(passed).seconds();
-    if late > 0.05 { from.after((late / ROUND.0).ceil() * ROUND.0) } else { from }
+    if late > 0.05 { from.after((late / ROUND).ceil() * ROUND) } else { from }
 }
 
 /// What the replay found.
@@ -149,7 +154,7 @@ async fn replay(
     let first = exchanges[0]["line"].as_u64().unwrap();
     while steps.next_if(|(line, _)| *line < first).is_some() {}
     let mut connection: Option<Connection> = None;
-    let mut begun = None;
+    let (mut begun, mut last) = (None, None);
     for exchange in exchanges {
         let line = exchange["line"].as_u64().unwrap();
         // Where parts were recorded at the same time the lines are not in order.
@@ -180,10 +185,15 @@ async fn replay(
         }
         // Each exchange happens as long after the first as it did.
         let at = exchange["t"].as_f64().unwrap();
-        let (from, zero) = *begun.get_or_insert_with(|| (in_phase(hands.now(), at), at));
+        let (from, zero) = *begun.get_or_insert_with(|| (hands.now().after(ROUND), at));
         let from = if line < second::FIRST { from } else { on_time(from, at - zero, hands.now()) };
         begun = Some((from, zero));
         hands.skip_to(SimTime(from.after(at - zero).0));
+        // What was made before the first exchange had been reported.
+        if last.is_none_or(|last| was_round(last, at, line)) {
+            hands.report();
+        }
+        last = Some(at);
         let sent = recorded::request(exchange, &names);
         let again = SAME_CONNECTION.iter().find(|(same, _)| *same == line);
         if let Some(plain) = second::plain(exchange) {

@@ -67,6 +67,10 @@ pub struct Pve {
     drawn: u64,
     /// The instant at which `pvestatd` last reported.
     reported: SimTime,
+    /// Whether `pvestatd` reports when it is told to alone: who plays a recording again knows when the
+    /// recorded one did.
+    #[serde(skip)]
+    pub told: bool,
     /// The datacenters: one for a cluster, one for each standalone host.
     pub datacenters: Vec<Datacenter>,
 }
@@ -127,6 +131,8 @@ impl Pve {
             let made = Host {
                 number,
                 resolver: None,
+                interfaces: None,
+                new_interfaces: None,
                 online: true,
                 bridges: host.bridges.clone(),
                 ports: host.ports.clone(),
@@ -237,6 +243,13 @@ impl Pve {
         }
     }
 
+    /// `pvestatd` reports what every VM does.
+    pub fn report(&mut self) {
+        for vm in self.datacenters.iter_mut().flat_map(|dc| dc.vms.values_mut()) {
+            vm.reported = Some(vm.status().to_owned());
+        }
+    }
+
     /// Lets every task's stage that is due by `now` take effect.
     pub fn advance(world: &mut World, now: SimTime, store: &Store) {
         for key in world.lab.take_stopped() {
@@ -252,12 +265,10 @@ impl Pve {
         }
         let period = (pace::REPORT_EVERY * 1000.0) as u64;
         let report = SimTime(now.0 / period * period);
-        if report > world.pve.reported {
+        if report > world.pve.reported && !world.pve.told {
             work::run_until(world, report, store);
             world.pve.reported = report;
-            for vm in world.pve.datacenters.iter_mut().flat_map(|dc| dc.vms.values_mut()) {
-                vm.reported = Some(vm.status().to_owned());
-            }
+            world.pve.report();
         }
         work::run_until(world, now, store);
     }
@@ -294,10 +305,16 @@ impl Datacenter {
             self.users.iter().map(|(name, user)| (name, user.tokens.keys().collect())).collect();
         let resolvers: BTreeMap<_, _> =
             self.hosts.iter().map(|(name, host)| (name, &host.resolver)).collect();
+        let networks: BTreeMap<_, _> = self
+            .hosts
+            .iter()
+            .map(|(name, host)| (name, (&host.bridges, &host.interfaces, &host.new_interfaces)))
+            .collect();
         json!({
             "name": self.name, "vms": vms, "volumes": volumes, "pools": self.pools,
             "users": users, "roles": self.roles, "acl": self.acl, "storages": self.storages, "firewalls": self.firewalls,
             "options": self.options, "resolvers": resolvers,
+            "networks": networks,
         })
     }
 }

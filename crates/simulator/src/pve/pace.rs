@@ -73,6 +73,8 @@ pub const PROXY_TIMEOUT: f64 = 3.0;
 pub const QUORUM_WAIT: f64 = 10.0;
 /// How long a call to a host that is switched off takes to fail.
 pub const NO_ROUTE: f64 = 2.0;
+/// Reloading a node's network configuration.
+pub const RELOAD: f64 = 1.0;
 /// `pvestatd` reports this often.
 pub const REPORT_EVERY: f64 = 10.0;
 /// How long a ticket is good.

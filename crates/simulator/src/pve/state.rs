@@ -52,6 +52,9 @@ pub struct Datacenter {
     pub ticket_key: String,
 }
 
+/// Interfaces of a node by name, as they are shown.
+pub type Interfaces = BTreeMap<String, serde_json::Map<String, serde_json::Value>>;
+
 /// A node of Proxmox VE.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Host {
@@ -68,6 +71,12 @@ pub struct Host {
     pub memory_mib: u64,
     /// Logical CPUs.
     pub cpus: u32,
+    /// Its interfaces, where they are not those that it was made with.
+    #[serde(default)]
+    pub interfaces: Option<Interfaces>,
+    /// What they are to be after the next reload.
+    #[serde(default)]
+    pub new_interfaces: Option<Interfaces>,
     /// What it asks for names, where that was set.
     #[serde(default)]
     pub resolver: Option<Resolver>,
@@ -220,6 +229,31 @@ pub struct Lock {
 }
 
 impl Host {
+    /// Takes the interfaces that wait for it: bridges that start by themselves are there from now on,
+    /// and those that are not in the file any more are gone.
+    pub fn reload(&mut self) {
+        let Some(mut all) = self.new_interfaces.take() else { return };
+        let starts = |fields: &serde_json::Map<String, serde_json::Value>| {
+            fields.get("autostart").is_some_and(|flag| flag == 1)
+        };
+        let mut bridges: Vec<String> = Vec::new();
+        for (name, fields) in &mut all {
+            let there = self.bridges.contains(name);
+            if fields["type"] == "bridge" && (there || starts(fields)) {
+                bridges.push(name.clone());
+            }
+            if starts(fields) {
+                fields.insert("active".to_owned(), 1.into());
+            }
+        }
+        // Their order says which card each is on.
+        self.bridges.retain(|name| bridges.contains(name));
+        let new = bridges.into_iter().filter(|name| !self.bridges.contains(name));
+        let new: Vec<_> = new.collect();
+        self.bridges.extend(new);
+        self.interfaces = Some(all);
+    }
+
     /// The name of the network card that a bridge is on.
     pub fn port(&self, bridge: usize) -> String {
         self.ports.get(bridge).cloned().unwrap_or_else(|| format!("eth{bridge}"))

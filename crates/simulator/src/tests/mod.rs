@@ -6,6 +6,7 @@ mod clones;
 mod disks;
 mod firewall;
 mod guards;
+mod network;
 mod nodes;
 mod storage;
 mod vms;

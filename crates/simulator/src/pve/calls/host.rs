@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::cluster::used_memory;
 use super::membership::NO_CEPH;
-use super::nodes::{address, bridges};
+use super::nodes::address;
 use super::{Answer, Ask, Call, Permit, Run};
 use crate::pve::internet::{self, Found};
 use crate::pve::nic;
@@ -58,26 +58,19 @@ pub const CALLS: &[Call] = &[
     },
     Call {
         method: "GET",
-        path: "/nodes/{node}/network/{iface}",
-        permit: AUDIT,
-        run: Run::Read(|world, ask| {
-            let mut found = bridges(world, ask, None);
-            let one = found.iter_mut().find(|one| one["iface"] == ask.text("iface"));
-            let missing = || Failure::parameter("iface", "interface does not exist");
-            let one = one.ok_or_else(missing)?;
-            if let Some(fields) = one.as_object_mut() {
-                fields.remove("iface");
-            }
-            Ok(one.take())
-        }),
-    },
-    Call {
-        method: "GET",
         path: "/nodes/{node}/sdn/zones/{zone}/bridges",
         permit: Permit::One("/sdn/zones/{zone}", &["SDN.Audit"]),
         run: Run::Read(|world, ask| {
             let Some(host) = ask.dc(world).hosts.get(&ask.node) else { return Ok(Value::Null) };
-            let bridge = |(port, name): (usize, &String)| json!({"name": name, "vlan_filtering": 0, "ports": [{"name": host.port(port)}]});
+            let bridge = |(place, name): (usize, &String)| {
+                let written = host.interfaces.as_ref().and_then(|all| all.get(name));
+                let aware = written.is_some_and(|one| one.contains_key("bridge_vlan_aware"));
+                let own = written.map(|one| one["bridge_ports"].as_str().unwrap_or_default());
+                let ports = own.map_or_else(|| host.port(place), str::to_owned);
+                let ports = ports.split_whitespace().map(|port| json!({"name": port}));
+                json!({"name": name, "vlan_filtering": u8::from(aware),
+                       "ports": ports.collect::<Vec<_>>()})
+            };
             Ok(host.bridges.iter().enumerate().map(bridge).collect())
         }),
     },

@@ -15,6 +15,7 @@ mod indexes;
 mod ipsets;
 mod membership;
 mod migrate;
+mod network;
 mod nodes;
 mod password;
 mod pools;
@@ -103,7 +104,7 @@ pub enum Run {
     Write(fn(&mut World, &Store, &Ask) -> Answer),
 }
 
-const TABLES: [&[Call]; 22] = [
+const TABLES: [&[Call]; 23] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
@@ -116,6 +117,7 @@ const TABLES: [&[Call]; 22] = [
     ipsets::CALLS,
     membership::CALLS,
     migrate::CALLS,
+    network::CALLS,
     nodes::CALLS,
     password::CALLS,
     pools::CALLS,

@@ -50,12 +50,6 @@ pub const CALLS: &[Call] = &[
     },
     Call {
         method: "GET",
-        path: "/nodes/{node}/network",
-        permit: Permit::User,
-        run: Run::Read(network),
-    },
-    Call {
-        method: "GET",
         path: "/nodes/{node}/certificates/info",
         permit: Permit::User,
         run: Run::Read(certificates),
@@ -87,56 +81,6 @@ fn status(world: &World, ask: &Ask) -> Answer {
         "rootfs": {"total": disk, "used": disk / 10, "free": disk - disk / 10,
                    "avail": disk - disk / 10},
     }))
-}
-
-fn network(world: &World, ask: &Ask) -> Answer {
-    Ok(bridges(world, ask, ask.params.text("type")).into())
-}
-
-/// The interfaces of a node, of one kind or all, that the caller may see.
-pub fn bridges(world: &World, ask: &Ask, kind: Option<&str>) -> Vec<Value> {
-    let Some(host) = ask.dc(world).hosts.get(&ask.node) else { return Vec::new() };
-    let bridges =
-        matches!(kind, None | Some("bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"));
-    let mut all = Vec::new();
-    if matches!(kind, None | Some("eth" | "include_sdn")) {
-        all.extend((0..host.bridges.len()).map(|port| {
-            json!({"iface": host.port(port), "type": "eth", "method": "manual",
-                   "method6": "manual", "families": ["inet"], "priority": 3, "active": 1})
-        }));
-    }
-    for (port, bridge) in host.bridges.iter().enumerate().filter(|_| bridges) {
-        if !sees_bridge(world, ask, bridge) {
-            continue;
-        }
-        let mut value = json!({"iface": bridge, "type": "bridge", "method": "manual", "active": 1,
-                               "method6": "manual", "autostart": 1, "families": ["inet"],
-                               "bridge_ports": host.port(port), "bridge_stp": "off",
-                               "bridge_fd": "0", "priority": port + 4});
-        // The first bridge is the one that the host itself is reached by.
-        if port == 0 {
-            let address = address(world, &ask.node, host.number);
-            value["method"] = json!("static");
-            value["address"] = json!(address);
-            value["netmask"] = json!("24");
-            value["cidr"] = json!(format!("{address}/24"));
-            value["gateway"] = json!(world.site.gateway);
-        }
-        all.push(value);
-    }
-    all
-}
-
-/// Whether a user sees a bridge: by a privilege on it, or on one of its VLANs
-/// (pve-access-control src/PVE/RPCEnvironment.pm, `check_sdn_bridge`).
-fn sees_bridge(world: &World, ask: &Ask, bridge: &str) -> bool {
-    let path = format!("/sdn/zones/localnetwork/{bridge}");
-    let vlan = |path: &&str| {
-        path.rsplit_once('/').is_some_and(|(above, _)| above.ends_with(&format!("/{bridge}")))
-    };
-    let granted = ask.dc(world).acl.iter().map(|grant| grant.path.as_str());
-    let mut paths = granted.filter(vlan).chain([path.as_str()]);
-    paths.any(|path| ask.may(world, path, &["SDN.Use", "SDN.Audit"]))
 }
 
 /// A host's address: what the name servers say, or one of the lower ones of the gateway's network.

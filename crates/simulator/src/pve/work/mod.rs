@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::config::Change;
+use super::pace;
 use super::state::Datacenter;
 use super::task::{Got, Task, timeout_text};
 use crate::faults::FaultKind;
@@ -88,6 +89,8 @@ pub enum Work {
     MoveDisk(Box<MoveDisk>),
     /// Gives a disk to another VM.
     Reassign(Box<Reassign>),
+    /// A node takes the network configuration that waits for it.
+    ReloadNetwork,
     /// Fails with this text: what it would do is not simulated.
     Refuse(String),
     /// Puts an uploaded file in its place.
@@ -179,6 +182,16 @@ impl Turn<'_> {
             Work::Migrate(work) => migrate::step(self, &work),
             Work::MoveDisk(work) => move_disk::step(self, *work),
             Work::Reassign(work) => reassign::step(self, &work),
+            Work::ReloadNetwork => {
+                if self.task.stage == 0 {
+                    return Ok(self.after(1, pace::RELOAD));
+                }
+                let host = self.host();
+                if let Some(host) = self.dc().hosts.get_mut(&host) {
+                    host.reload();
+                }
+                Ok(Next::End(Ok(())))
+            }
             Work::Refuse(text) => Ok(Next::End(Err(text))),
             Work::Upload(work) => storage::upload(self, *work),
             Work::Download(work) => storage::download(self, *work),
