@@ -107,13 +107,52 @@ async fn what_ha_does_not_manage_it_does_not_move() {
         let reply = bench.call("POST", &path, &[("node", "pve2")]).await;
         assert_eq!((reply.status, reply.reason.as_str()), (500, text), "{path}");
     }
-    for (method, text) in [
-        ("PUT", "cannot update group: ha groups have been migrated to rules"),
-        ("DELETE", "cannot delete group: ha groups have been migrated to rules"),
+    let rule = [("rule", "r1"), ("type", "resource-affinity"), ("resources", "vm:100,vm:101")];
+    let whole = [rule[0], rule[1], rule[2], ("affinity", "positive")];
+    for (method, path, form, text) in [
+        (
+            "PUT",
+            "groups/old",
+            &[][..],
+            "cannot update group: ha groups have been migrated to rules",
+        ),
+        ("DELETE", "groups/old", &[], "cannot delete group: ha groups have been migrated to rules"),
+        ("GET", "resources/100", &[], "no such resource 'vm:100'"),
+        (
+            "PUT",
+            "resources/vm:100",
+            &[("state", "stopped")],
+            "update resources config failed: no such resource 'vm:100'",
+        ),
+        ("DELETE", "resources/100", &[], "cannot delete service 'vm:100', not HA managed!"),
+        ("POST", "resources", &[("sid", "vm:100"), ("type", "ct")], "types does not match"),
+        (
+            "POST",
+            "resources",
+            &[("sid", "100"), ("group", "old")],
+            "invalid parameter 'group': ha groups have been migrated to rules",
+        ),
+        ("POST", "resources", &[("sid", "vm:999")], "resource 'vm:999' does not exist in cluster"),
+        ("POST", "resources", &[("sid", "vm:100")], "no HA manager runs on a simulated host"),
+        ("POST", "rules", &rule, "missing value for required option 'affinity'"),
+        (
+            "POST",
+            "rules",
+            &whole,
+            "create ha rule failed: cannot use unmanaged resource(s) vm:100, vm:101.",
+        ),
+        (
+            "PUT",
+            "rules/r1",
+            &[("type", "resource-affinity"), ("comment", "x")],
+            "update HA rules failed: HA rule 'r1' does not exist",
+        ),
     ] {
-        let reply = bench.call(method, "/cluster/ha/groups/old", &[]).await;
-        assert_eq!((reply.status, reply.reason.as_str()), (500, text));
+        let reply = bench.call(method, &format!("/cluster/ha/{path}"), form).await;
+        let told = (reply.status, reply.reason.as_str());
+        assert_eq!(told, (500, text), "{method} {path} {form:?}");
     }
+    assert_eq!(bench.call("DELETE", "/cluster/ha/rules/r1", &[]).await.status, 200);
     assert_eq!(bench.sim.digest(), before);
 }
 

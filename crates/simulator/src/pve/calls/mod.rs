@@ -10,6 +10,7 @@ mod console;
 mod copy;
 mod datacenter;
 mod firewall;
+mod ha;
 mod host;
 mod indexes;
 mod ipsets;
@@ -104,7 +105,7 @@ pub enum Run {
     Write(fn(&mut World, &Store, &Ask) -> Answer),
 }
 
-const TABLES: [&[Call]; 23] = [
+const TABLES: [&[Call]; 24] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
@@ -112,6 +113,7 @@ const TABLES: [&[Call]; 23] = [
     copy::CALLS,
     datacenter::CALLS,
     firewall::CALLS,
+    ha::CALLS,
     host::CALLS,
     indexes::CALLS,
     ipsets::CALLS,
