@@ -211,3 +211,30 @@ async fn what_a_storage_keeps_of_backups_is_set_and_taken_out() {
     assert_eq!(bench.call("PUT", path, &[("delete", "prune-backups")]).await.status, 200);
     assert!(bench.get(path).await.get("prune-backups").is_none());
 }
+
+#[tokio::test]
+async fn an_image_tells_nothing_of_a_vm_to_import() {
+    let bench = Bench::new().await;
+    let weak = bench.user(&[("/vms", "VM.Audit")]).await;
+    let before = bench.sim.digest();
+    let metadata = |storage: &str, volume: &str| {
+        format!("/nodes/pve1/storage/{storage}/import-metadata?volume={volume}")
+    };
+    for (storage, volume, text) in [
+        ("local", "import/jammy.qcow2", "invalid format"),
+        ("local", "iso/a.iso", "invalid content type 'iso'"),
+        ("local", "100/vm-100-disk-0.raw", "invalid content type 'images'"),
+        ("local", "import/a.txt", "unable to parse directory volume name 'import/a.txt'"),
+        ("local-lvm", "vm-100-disk-0", "storage does not support the importer API"),
+        ("nowhere", "import/a.ova", "storage 'nowhere' does not exist"),
+        ("local", "import/a.ova", "the simulator reads no descriptions of VMs in OVF"),
+    ] {
+        let reply = bench.call("GET", &metadata(storage, volume), &[]).await;
+        let told = (reply.status, reply.reason.as_str());
+        assert_eq!(told, (500, text), "{storage} {volume}");
+    }
+    let reply = bench.as_token(&weak, "GET", &metadata("local", "import/a.ova"), &[]).await;
+    let text = "Permission check failed (/storage/local, Datastore.AllocateSpace|Datastore.Audit)";
+    assert_eq!((reply.status, reply.reason.as_str()), (403, text));
+    assert_eq!(bench.sim.digest(), before);
+}

@@ -12,6 +12,7 @@ mod datacenter;
 mod firewall;
 mod ha;
 mod host;
+mod imports;
 mod indexes;
 mod ipsets;
 mod membership;
@@ -105,7 +106,7 @@ pub enum Run {
     Write(fn(&mut World, &Store, &Ask) -> Answer),
 }
 
-const TABLES: [&[Call]; 24] = [
+const TABLES: [&[Call]; 25] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
@@ -115,6 +116,7 @@ const TABLES: [&[Call]; 24] = [
     firewall::CALLS,
     ha::CALLS,
     host::CALLS,
+    imports::CALLS,
     indexes::CALLS,
     ipsets::CALLS,
     membership::CALLS,
