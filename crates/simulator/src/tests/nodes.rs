@@ -107,13 +107,52 @@ async fn what_ha_does_not_manage_it_does_not_move() {
         let reply = bench.call("POST", &path, &[("node", "pve2")]).await;
         assert_eq!((reply.status, reply.reason.as_str()), (500, text), "{path}");
     }
-    for (method, text) in [
-        ("PUT", "cannot update group: ha groups have been migrated to rules"),
-        ("DELETE", "cannot delete group: ha groups have been migrated to rules"),
+    let rule = [("rule", "r1"), ("type", "resource-affinity"), ("resources", "vm:100,vm:101")];
+    let whole = [rule[0], rule[1], rule[2], ("affinity", "positive")];
+    for (method, path, form, text) in [
+        (
+            "PUT",
+            "groups/old",
+            &[][..],
+            "cannot update group: ha groups have been migrated to rules",
+        ),
+        ("DELETE", "groups/old", &[], "cannot delete group: ha groups have been migrated to rules"),
+        ("GET", "resources/100", &[], "no such resource 'vm:100'"),
+        (
+            "PUT",
+            "resources/vm:100",
+            &[("state", "stopped")],
+            "update resources config failed: no such resource 'vm:100'",
+        ),
+        ("DELETE", "resources/100", &[], "cannot delete service 'vm:100', not HA managed!"),
+        ("POST", "resources", &[("sid", "vm:100"), ("type", "ct")], "types does not match"),
+        (
+            "POST",
+            "resources",
+            &[("sid", "100"), ("group", "old")],
+            "invalid parameter 'group': ha groups have been migrated to rules",
+        ),
+        ("POST", "resources", &[("sid", "vm:999")], "resource 'vm:999' does not exist in cluster"),
+        ("POST", "resources", &[("sid", "vm:100")], "no HA manager runs on a simulated host"),
+        ("POST", "rules", &rule, "missing value for required option 'affinity'"),
+        (
+            "POST",
+            "rules",
+            &whole,
+            "create ha rule failed: cannot use unmanaged resource(s) vm:100, vm:101.",
+        ),
+        (
+            "PUT",
+            "rules/r1",
+            &[("type", "resource-affinity"), ("comment", "x")],
+            "update HA rules failed: HA rule 'r1' does not exist",
+        ),
     ] {
-        let reply = bench.call(method, "/cluster/ha/groups/old", &[]).await;
-        assert_eq!((reply.status, reply.reason.as_str()), (500, text));
+        let reply = bench.call(method, &format!("/cluster/ha/{path}"), form).await;
+        let told = (reply.status, reply.reason.as_str());
+        assert_eq!(told, (500, text), "{method} {path} {form:?}");
     }
+    assert_eq!(bench.call("DELETE", "/cluster/ha/rules/r1", &[]).await.status, 200);
     assert_eq!(bench.sim.digest(), before);
 }
 
@@ -171,4 +210,31 @@ async fn what_a_storage_keeps_of_backups_is_set_and_taken_out() {
     assert_eq!(bench.sim.digest(), before);
     assert_eq!(bench.call("PUT", path, &[("delete", "prune-backups")]).await.status, 200);
     assert!(bench.get(path).await.get("prune-backups").is_none());
+}
+
+#[tokio::test]
+async fn an_image_tells_nothing_of_a_vm_to_import() {
+    let bench = Bench::new().await;
+    let weak = bench.user(&[("/vms", "VM.Audit")]).await;
+    let before = bench.sim.digest();
+    let metadata = |storage: &str, volume: &str| {
+        format!("/nodes/pve1/storage/{storage}/import-metadata?volume={volume}")
+    };
+    for (storage, volume, text) in [
+        ("local", "import/jammy.qcow2", "invalid format"),
+        ("local", "iso/a.iso", "invalid content type 'iso'"),
+        ("local", "100/vm-100-disk-0.raw", "invalid content type 'images'"),
+        ("local", "import/a.txt", "unable to parse directory volume name 'import/a.txt'"),
+        ("local-lvm", "vm-100-disk-0", "storage does not support the importer API"),
+        ("nowhere", "import/a.ova", "storage 'nowhere' does not exist"),
+        ("local", "import/a.ova", "the simulator reads no descriptions of VMs in OVF"),
+    ] {
+        let reply = bench.call("GET", &metadata(storage, volume), &[]).await;
+        let told = (reply.status, reply.reason.as_str());
+        assert_eq!(told, (500, text), "{storage} {volume}");
+    }
+    let reply = bench.as_token(&weak, "GET", &metadata("local", "import/a.ova"), &[]).await;
+    let text = "Permission check failed (/storage/local, Datastore.AllocateSpace|Datastore.Audit)";
+    assert_eq!((reply.status, reply.reason.as_str()), (403, text));
+    assert_eq!(bench.sim.digest(), before);
 }

@@ -116,7 +116,7 @@ async fn the_picture_of_a_call_is_empty_and_an_unknown_form_is_refused() {
     let text = "no formatter for uri /version, xml";
     assert_eq!((reply.status, reply.reason.as_str()), (501, text));
     assert_eq!(reply.headers["connection"], "close");
-    let reply = bench.send(ask("xml/version", "PVEAPIToken=nobody@pve!x=y")).await;
+    let reply = bench.send(ask("xml/version", "PVEAPIToken=ghost@pve!x=y")).await;
     assert_eq!((reply.status, reply.reason.as_str()), (401, "Authentication failed!"));
 }
 

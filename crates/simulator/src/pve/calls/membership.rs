@@ -12,10 +12,6 @@ use crate::pve::wire::Failure;
 use crate::world::World;
 
 const AUDIT: Permit = Permit::One("/", &["Sys.Audit"]);
-const CONSOLE: Permit = Permit::One("/", &["Sys.Console"]);
-
-/// What every call about the groups of old says.
-const MIGRATED: &str = "ha groups have been migrated to rules";
 
 /// The calls of this part.
 pub const CALLS: &[Call] = &[
@@ -31,77 +27,6 @@ pub const CALLS: &[Call] = &[
                 value
             };
             Ok(ask.dc(world).hosts.iter().map(member).collect())
-        }),
-    },
-    Call { method: "GET", path: "/cluster/ha/resources", permit: AUDIT, run: Run::Index("", &[]) },
-    Call {
-        method: "GET",
-        path: "/cluster/ha/resources/{sid}",
-        permit: AUDIT,
-        run: Run::Read(no_resource),
-    },
-    Call {
-        method: "DELETE",
-        path: "/cluster/ha/resources/{sid}",
-        permit: CONSOLE,
-        run: Run::Read(|_, ask| {
-            Err(Failure::Die(format!("cannot delete service '{}', not HA managed!", sid(ask))))
-        }),
-    },
-    Call {
-        method: "PUT",
-        path: "/cluster/ha/resources/{sid}",
-        permit: CONSOLE,
-        run: Run::Read(|_, ask| Err(Failure::Die(format!("no such resource '{}'", sid(ask))))),
-    },
-    Call {
-        method: "GET",
-        path: "/cluster/ha/groups",
-        permit: AUDIT,
-        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot index groups: {MIGRATED}")))),
-    },
-    Call {
-        method: "GET",
-        path: "/cluster/ha/groups/{group}",
-        permit: AUDIT,
-        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot read group: {MIGRATED}")))),
-    },
-    Call {
-        method: "POST",
-        path: "/cluster/ha/groups",
-        permit: CONSOLE,
-        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot create group: {MIGRATED}")))),
-    },
-    Call {
-        method: "PUT",
-        path: "/cluster/ha/groups/{group}",
-        permit: CONSOLE,
-        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot update group: {MIGRATED}")))),
-    },
-    Call {
-        method: "DELETE",
-        path: "/cluster/ha/groups/{group}",
-        permit: CONSOLE,
-        run: Run::Read(|_, _| Err(Failure::Die(format!("cannot delete group: {MIGRATED}")))),
-    },
-    Call {
-        method: "POST",
-        path: "/cluster/ha/resources/{sid}/migrate",
-        permit: CONSOLE,
-        run: Run::Read(not_managed),
-    },
-    Call {
-        method: "POST",
-        path: "/cluster/ha/resources/{sid}/relocate",
-        permit: CONSOLE,
-        run: Run::Read(not_managed),
-    },
-    Call {
-        method: "GET",
-        path: "/cluster/ha/rules/{rule}",
-        permit: AUDIT,
-        run: Run::Read(|_, ask| {
-            Err(Failure::Die(format!("no such ha rule '{}'", ask.text("rule"))))
         }),
     },
     Call {
@@ -147,26 +72,6 @@ pub const CALLS: &[Call] = &[
 
 /// What is said of Ceph where it is not installed.
 pub const NO_CEPH: &str = "binary not installed: /usr/bin/ceph-mon";
-
-fn sid(ask: &Ask) -> String {
-    // A bare VMID stands for the VM.
-    let sid = ask.text("sid");
-    if sid.contains(':') { sid.to_owned() } else { format!("vm:{sid}") }
-}
-
-/// No call makes a resource here, so none can be moved.
-fn not_managed(world: &World, ask: &Ask) -> Answer {
-    let vmid = ask.text("sid").parse::<u32>().ok();
-    if let Some(vmid) = vmid.filter(|vmid| !ask.dc(world).vms.contains_key(vmid)) {
-        let text = format!("unable to detect SID from VMID - VM/CT {vmid} does not exist");
-        return Err(Failure::Die(text));
-    }
-    Err(Failure::Die(format!("resource '{}' is not HA managed", sid(ask))))
-}
-
-fn no_resource(_: &World, ask: &Ask) -> Answer {
-    Err(Failure::Die(format!("no such resource '{}'", sid(ask))))
-}
 
 fn member(world: &World, name: &str, host: &Host) -> Value {
     json!({"name": name, "nodeid": host.number.to_string(), "quorum_votes": "1",

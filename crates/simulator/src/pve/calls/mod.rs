@@ -10,7 +10,9 @@ mod console;
 mod copy;
 mod datacenter;
 mod firewall;
+mod ha;
 mod host;
+mod imports;
 mod indexes;
 mod ipsets;
 mod membership;
@@ -104,7 +106,7 @@ pub enum Run {
     Write(fn(&mut World, &Store, &Ask) -> Answer),
 }
 
-const TABLES: [&[Call]; 23] = [
+const TABLES: [&[Call]; 25] = [
     accounts::CALLS,
     agent::CALLS,
     cluster::CALLS,
@@ -112,7 +114,9 @@ const TABLES: [&[Call]; 23] = [
     copy::CALLS,
     datacenter::CALLS,
     firewall::CALLS,
+    ha::CALLS,
     host::CALLS,
+    imports::CALLS,
     indexes::CALLS,
     ipsets::CALLS,
     membership::CALLS,
