@@ -1,4 +1,4 @@
-//! Members of a stacked etcd that no row has, or that are missing: nobody joins beside a lost one, and
+//! Members of a stacked etcd that no row has, or that are missing: no master joins beside a lost one, and
 //! the command that removes it is told whole.
 
 use k8sha_simulator::inspect;
