@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("pki", &[]),
     ("secrets", &[]),
-    ("clock", &[]),
+    ("clock", &["limits"]),
     ("text", &[]),
     ("report", &["error", "limits", "secrets", "text"]),
     ("retry", &["report", "clock"]),

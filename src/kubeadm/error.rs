@@ -1,6 +1,7 @@
 //! What can go wrong in the Kubernetes stage.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{config, etcd, preflight};
 use crate::ssh;
@@ -221,6 +222,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Something did not become as wanted within `limit`, as `node` shows.
+    pub(super) fn too_long(
+        node: &ssh::Remote,
+        what: impl Into<String>,
+        limit: Duration,
+        seen: impl Into<String>,
+    ) -> Self {
+        let (node, seconds) = (node.node().to_owned(), limit.as_secs());
+        Error::TooLong { what: what.into(), node, seconds, seen: seen.into() }
+    }
+
     /// Whether waiting cures nothing: a node that is another machine, or refuses every login, or whose
     /// router id another network member uses.
     pub(super) fn is_lasting(&self) -> bool {
