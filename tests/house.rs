@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
     ("plan", &["cluster", "proxmox", "text"]),
+    ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
     ("routes", &["cluster", "error", "files", "limits", "net", "secrets", "ssh", "clock"]),
@@ -39,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster",
             "dns",
             "error",
+            "exits",
             "files",
             "kubeadm",
             "limits",
@@ -59,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dns",
             "doctor",
             "error",
+            "exits",
             "files",
             "kubeadm",
             "net",

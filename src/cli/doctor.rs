@@ -9,6 +9,7 @@ use super::args::Common;
 use super::session::Session;
 use crate::doctor::{self, Diagnosis, Finding, Patient};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::net::Dialer;
 use crate::plan::planner::{self, Part, Refusal};
 use crate::proxmox::Client;
@@ -119,9 +120,9 @@ async fn client(session: &Session, name: &crate::cluster::HostName) -> Result<Cl
         Some(auth) => auth,
         None => settings::auth(name)?,
     };
-    Client::open(name, host, auth, session.world.clock()).await.map_err(|error| {
-        Failure::new(Exit::Proxmox, "reach the host", &error).on(name).hint(error.hint())
-    })
+    Client::open(name, host, auth, session.world.clock())
+        .await
+        .map_err(|error| failure("reach the host", &error).on(name))
 }
 
 fn publish(

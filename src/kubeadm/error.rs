@@ -20,7 +20,7 @@ fn within(seconds: u64) -> String {
 }
 
 /// A phase that did not come to its end. No text in it holds a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A command could not be run or failed.
     #[error("{doing}: {source}")]
@@ -217,7 +217,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: std::sync::Arc<std::io::Error>,
     },
 }
 

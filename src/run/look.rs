@@ -16,6 +16,7 @@ use super::{look_kubernetes, look_nodes, look_rows, look_told};
 use crate::clock::Wait;
 use crate::cluster::{Host, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::limits::{self, excerpt};
 use crate::plan::inventory::{Hardware, HostState, Inventory, Making, TemplateState};
 use crate::plan::machines;
@@ -472,5 +473,5 @@ async fn sees_all(kin: &[Client]) -> Result<bool, Error> {
 
 /// A fault of a Proxmox call as a failure.
 pub(super) fn proxmox(doing: &str, error: &Error) -> Failure {
-    Failure::new(Exit::Proxmox, doing, error).hint(error.hint())
+    failure(doing, error)
 }

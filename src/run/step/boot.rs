@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::{Expired, Wait};
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::plan::spec;
 use crate::report::event;
 use crate::run::context::{Context, instance_id};
@@ -192,7 +193,7 @@ fn other_seed(name: &NodeName, seen: &FirstBoot, instance: &str) -> Failure {
 
 /// An SSH fault as a failure.
 pub(super) fn ssh(name: &NodeName, error: &Error) -> Failure {
-    Failure::new(Exit::Node, "reach the node by SSH", error).on(name).hint(error.hint())
+    failure("reach the node by SSH", error).on(name)
 }
 
 #[cfg(test)]
