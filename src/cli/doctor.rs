@@ -120,7 +120,9 @@ async fn client(session: &Session, name: &crate::cluster::HostName) -> Result<Cl
         Some(auth) => auth,
         None => settings::auth(name)?,
     };
-    Client::open(name, host, auth, session.world.clock())
+    let trust = host.trust.as_ref().map(|trust| settings::trust(name, trust)).transpose()?;
+    let clock = session.world.clock();
+    Client::open(name, &host.endpoint, trust.as_ref(), auth, clock)
         .await
         .map_err(|error| failure("reach the host", &error).on(name))
 }

@@ -22,6 +22,7 @@ use crate::plan::planner::Specs;
 use crate::plan::spec;
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Auth, Client, Fleet};
+use crate::settings;
 use crate::ssh::{HostKey, Keys, Remote, Target};
 use crate::state::State;
 
@@ -353,7 +354,13 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
             )));
         };
         let auth = (world.auth)(name)?;
-        let client = Client::new(name.clone(), &host.endpoint, trust, auth, world.clock);
+        let client = Client::new(
+            name.clone(),
+            &host.endpoint,
+            &settings::trust(name, trust)?,
+            auth,
+            world.clock,
+        );
         clients.push(client.map_err(|error| {
             let hint = error.hint();
             Failure::caused(Exit::Usage, "set up the client", error).on(name).hint(hint)

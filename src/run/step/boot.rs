@@ -6,6 +6,7 @@ use crate::clock::{Expired, Wait};
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
 use crate::exits::failure;
+use crate::mark::Marked;
 use crate::plan::spec;
 use crate::report::event;
 use crate::run::context::{Context, instance_id};

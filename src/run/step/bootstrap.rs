@@ -9,7 +9,7 @@ use crate::exits::failure;
 use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Keys, Owner};
 use crate::kubeadm::{Error, cni, init, join, kubeconfig, label, ready, silence, vip};
-use crate::proxmox::TAG;
+use crate::mark::{Marked, TAG};
 use crate::run::context::{Context, Options};
 use crate::run::look::proxmox;
 
