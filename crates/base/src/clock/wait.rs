@@ -30,6 +30,9 @@ pub struct Expired<S> {
     pub limit: Duration,
 }
 
+/// Says what is waited for, given what was seen.
+type Tell<'a, S> = Box<dyn FnMut(&S) + Send + 'a>;
+
 /// A wait with a limit. It begins when it is made; every look that has not found what is wanted ends
 /// in [`Wait::not_yet`] or [`Wait::away`], which pause. `S` is what such a look has seen.
 pub struct Wait<'a, S> {
@@ -40,7 +43,7 @@ pub struct Wait<'a, S> {
     away: Option<Duration>,
     away_until: Option<Instant>,
     quiet: Instant,
-    tell: Option<Box<dyn FnMut(&S) + Send + 'a>>,
+    tell: Option<Tell<'a, S>>,
 }
 
 impl<'a, S> Wait<'a, S> {
