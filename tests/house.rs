@@ -312,6 +312,21 @@ fn what_has_one_door_uses_it() {
 }
 
 #[test]
+fn a_cluster_is_edited_only_while_a_command_resolves_it() {
+    let places =
+        ["src/cli/access.rs", "src/cli/world.rs", "src/cli/simulated/", "src/cli/unsimulated.rs"];
+    let mut seen = 0;
+    for (path, text) in sources() {
+        if code(&text).contains("&mut Cluster") {
+            let inside = places.iter().any(|place| path.to_string_lossy().starts_with(place));
+            assert!(inside, "{} edits a cluster", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 1, "the places where it is edited were not found");
+}
+
+#[test]
 fn texts_name_who_or_what_is_meant() {
     let vague = ["nobody", "somebody", "everybody", "whoever", "anew", "mended", "mends"];
     let mut wrong = Vec::new();

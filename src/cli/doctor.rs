@@ -57,7 +57,7 @@ async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
         }
     };
     let patient = Patient {
-        cluster: Arc::new(session.cluster.clone()),
+        cluster: Arc::clone(&session.cluster),
         clients,
         // Before the first run there are none.
         etcd_ends: match session.cluster.etcd.is_ours() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 
@@ -70,7 +70,7 @@ pub(super) fn made_from(folder: &Path, node: &NodeName, hashes: &str) -> PathBuf
 /// What steps need at hand.
 pub struct Context {
     /// The cluster.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// What each node's VM is to look like.
     pub specs: Specs,
     /// Each node's seed.
@@ -127,7 +127,7 @@ impl Context {
     /// # Errors
     /// A template that does not render, a key that cannot be kept, a host without trust or login.
     pub fn new(
-        cluster: Cluster,
+        cluster: Arc<Cluster>,
         state: &State,
         templates: &Templates,
         world: World<'_>,
