@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::power::{all_on, while_on};
 use crate::cluster::{Cni, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Keys, Owner};
-use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, silence, vip};
+use crate::kubeadm::{Error, cni, init, join, kubeconfig, label, ready, silence, vip};
 use crate::mark::{Marked, TAG};
 use crate::run::context::{Context, Options};
 use crate::run::look::proxmox;
@@ -266,11 +267,5 @@ fn owner(context: &Context) -> Owner {
 
 /// A fault of a phase as a failure.
 pub(super) fn fault(doing: &str, error: &Error) -> Failure {
-    let exit = match error {
-        Error::Ssh { source, .. } if source.is_transient() => Exit::Node,
-        kubeadm::Error::File { .. } | Error::Kubeconfig { .. } => Exit::Local,
-        Error::Manifest { .. } => Exit::Usage,
-        _ => Exit::Kubernetes,
-    };
-    Failure::new(exit, doing, error).hint(error.hint())
+    failure(doing, error)
 }
