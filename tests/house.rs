@@ -11,9 +11,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Crates of their own: base, file by file, and the client.
     ("clock", &["limits"]),
     ("event", &["secrets", "text"]),
+    ("hash", &[]),
     ("limits", &[]),
     ("retry", &["event", "clock"]),
     ("secrets", &[]),
+    ("table", &[]),
     ("text", &[]),
     ("proxmox", &["clock", "event", "limits", "retry", "secrets"]),
     // The product. Of the client, what is typed and planned knows the terms only.
@@ -23,14 +25,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("files", &[]),
     ("net", &[]),
     ("pki", &[]),
-    ("report", &["error", "event", "limits", "secrets", "text"]),
+    ("report", &["error", "event", "limits", "secrets", "table", "text"]),
     ("profile", &["cluster", "files", "text"]),
-    ("cloudinit", &["cluster", "files"]),
+    ("cloudinit", &["cluster", "files", "hash"]),
     ("ssh", &["limits", "net", "report", "secrets", "clock"]),
-    ("dns", &["cluster", "limits", "net", "text"]),
+    ("dns", &["cluster", "limits", "net", "table", "text"]),
     ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
-    ("plan", &["cluster", "mark", "proxmox", "text"]),
+    ("plan", &["cluster", "hash", "mark", "proxmox", "text"]),
     ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
@@ -82,6 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ssh",
             "state",
             "clock",
+            "table",
             "text",
         ],
     ),
@@ -98,6 +101,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hickory_server", &["crates/simulator/", "src/dns/"]),
     ("indicatif", &["src/report/"]),
     ("clap", &["src/cli/"]),
+    ("comfy_table", &["crates/base/src/table.rs"]),
     ("regex", &["crates/simulator/"]),
     ("socket2", &["src/net.rs"]),
 ];

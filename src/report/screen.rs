@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use crate::secrets;
 use crate::text::{self, Styled};
+use crate::{secrets, table};
 
 /// Text for a person: without secrets, without anything that a terminal obeys, no line too long.
 fn harmless(text: &str) -> String {
@@ -43,6 +43,15 @@ pub fn show(text: &Styled) {
 pub fn say_json(data: &impl Serialize) {
     if let Ok(line) = json(data) {
         let _ = io::stderr().lock().write_all(ended(line).as_bytes());
+    }
+}
+
+/// Fits tables to the terminal that stdout is, if it is one.
+pub fn fit() {
+    if io::stdout().is_terminal()
+        && let Some((terminal_size::Width(columns), _)) = terminal_size::terminal_size()
+    {
+        table::fit(columns);
     }
 }
 
