@@ -7,7 +7,7 @@ cargo fmt --all --check
 cargo fmt --manifest-path tests/foreign/rust/Cargo.toml --check
 cargo clippy --locked --all-targets -- -D warnings
 # Every dependency earns its line: one that no code uses fails.
-for crate in k8sha-simulator k8sha; do
+for crate in k8sha-base k8sha-proxmox k8sha-simulator k8sha; do
   cargo clippy --locked -p "$crate" --lib -- -D unused_crate_dependencies
 done
 cargo clippy --locked -p k8sha --no-default-features -- -D warnings

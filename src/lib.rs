@@ -17,9 +17,11 @@
 //! routes    blackholes on the hosts    SSH: looks, plans, acts; no other part needs it
 //! ```
 //!
-//! Around them stand the adapters: [`proxmox`] (HTTPS), [`ssh`], [`dns`], [`kubeadm`] (over SSH) and
-//! [`cloudinit`] (documents and the seed ISO); [`pki`] makes certificates. [`cli`] puts the parts together; it alone knows of
-//! the simulated Proxmox VE (`crates/simulator`), which is reached at the wire like a real one.
+//! Around them stand the adapters: [`proxmox`] (HTTPS, a crate of its own), [`ssh`], [`dns`],
+//! [`kubeadm`] (over SSH) and [`cloudinit`] (documents and the seed ISO); [`pki`] makes certificates.
+//! What they all stand on is a crate too: [`clock`], [`limits`], [`retry`], [`secrets`], [`text`].
+//! [`cli`] puts the parts together; it alone knows of the simulated Proxmox VE (`crates/simulator`),
+//! which is reached at the wire like a real one.
 //!
 //! What comes in and what goes out has one door each: `files` reads every input file, bounded by its
 //! kind; [`report::screen`] and the log print, through [`secrets`], which masks what this run must
@@ -27,8 +29,10 @@
 //!
 //! Which part may import which is held by `tests/house.rs`.
 
+pub use k8sha_base::{clock, limits, retry, secrets, text};
+pub use k8sha_proxmox as proxmox;
+
 pub mod cli;
-pub mod clock;
 pub mod cloudinit;
 pub mod cluster;
 pub mod dns;
@@ -36,18 +40,14 @@ pub mod doctor;
 pub mod error;
 mod files;
 pub mod kubeadm;
-pub mod limits;
+pub mod mark;
 pub mod net;
 pub mod pki;
 pub mod plan;
 pub mod profile;
-pub mod proxmox;
 pub mod report;
-pub mod retry;
 pub mod routes;
 pub mod run;
-pub mod secrets;
 mod settings;
 pub mod ssh;
 pub mod state;
-pub mod text;

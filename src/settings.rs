@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use crate::cluster::HostName;
+use crate::cluster::{HostName, Trust};
 use crate::error::{Exit, Failure};
-use crate::files::{Kind, read_text};
-use crate::proxmox::Auth;
+use crate::files::{Kind, read, read_text};
+use crate::proxmox::{self, Auth};
 use crate::secrets::register;
 use crate::text::one_line;
 
@@ -51,6 +51,24 @@ pub fn auth(host: &HostName) -> Result<Auth, Failure> {
         None => prompt(&user, host)?,
     };
     Ok(Auth::Ticket { user, password })
+}
+
+/// How a host's certificate is known, with the CA's file read.
+///
+/// # Errors
+/// When that file cannot be read.
+pub fn trust(host: &HostName, trust: &Trust) -> Result<proxmox::Trust, Failure> {
+    match trust {
+        Trust::Fingerprint(pin) => Ok(proxmox::Trust::Fingerprint(*pin)),
+        Trust::CaFile(path) => {
+            let file = path.display().to_string();
+            let pem = read(path, Kind::Certificate).map_err(|error| {
+                let said = format!("cannot read the CA file `{file}`: {error}");
+                Failure::new(Exit::Usage, "set up the client", said).on(host)
+            })?;
+            Ok(proxmox::Trust::Authority { file, pem })
+        }
+    }
 }
 
 /// A host's name as part of a variable's.

@@ -56,7 +56,7 @@ async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
         }
     };
     let patient = Patient {
-        cluster: Arc::new(session.cluster.clone()),
+        cluster: Arc::clone(&session.cluster),
         clients,
         // Before the first run there are none.
         etcd_ends: match session.cluster.etcd.is_ours() {
@@ -119,7 +119,9 @@ async fn client(session: &Session, name: &crate::cluster::HostName) -> Result<Cl
         Some(auth) => auth,
         None => settings::auth(name)?,
     };
-    Client::open(name, host, auth, session.world.clock()).await.map_err(|error| {
+    let trust = host.trust.as_ref().map(|trust| settings::trust(name, trust)).transpose()?;
+    let clock = session.world.clock();
+    Client::open(name, &host.endpoint, trust.as_ref(), auth, clock).await.map_err(|error| {
         Failure::new(Exit::Proxmox, "reach the host", &error).on(name).hint(error.hint())
     })
 }

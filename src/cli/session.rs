@@ -1,5 +1,5 @@
 //! What every command that looks at a cluster opens first: the profile, the world, the state folder, the
-//! log, the reporter.
+//! log, the reporter. Here arguments, environment and profile become one cluster, which is frozen then.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,8 @@ use crate::text::one_line;
 pub(super) struct Session {
     pub(super) started: Instant,
     pub(super) common: Common,
-    pub(super) cluster: Cluster,
+    /// What the profile, the arguments and the world say together.
+    pub(super) cluster: Arc<Cluster>,
     pub(super) state: State,
     pub(super) world: World,
     pub(super) log: PathBuf,
@@ -68,7 +69,8 @@ impl Session {
         Ok(Self {
             started,
             common: common.clone(),
-            cluster,
+            // From here on it can only be read.
+            cluster: Arc::new(cluster),
             state,
             world,
             log,
@@ -130,7 +132,8 @@ impl Session {
             sudo_password,
             clock: self.world.clock(),
         };
-        Context::new(self.cluster.clone(), &self.state, &templates, world, options).map(Arc::new)
+        Context::new(Arc::clone(&self.cluster), &self.state, &templates, world, options)
+            .map(Arc::new)
     }
 
     /// The way to the nodes, made once: a passphrase is asked for once, and the connection to a jump

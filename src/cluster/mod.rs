@@ -24,37 +24,9 @@ mod version;
 pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd, EtcdRelease};
 pub use identity::{Identity, NewKeys};
 pub use jump::Jump;
+pub use k8sha_proxmox::{CloneMode, HostName, VmId};
 pub use network::{Network, Subnet};
 pub use version::{KubeadmApi, Version};
-
-/// The identity of a VM on a Proxmox VE host or cluster: 100 to 999999999.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct VmId(pub u32);
-
-impl fmt::Display for VmId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The name of a Proxmox VE node, such as `pve1`. The house calls it a *host*.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HostName(pub String);
-
-impl HostName {
-    /// The name as Proxmox spells it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 /// The short name of a node of the table, such as `k8s1master1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -352,16 +324,6 @@ impl TemplateSource {
             TemplateSource::Ours(id) | TemplateSource::Theirs(id) => id,
         }
     }
-}
-
-/// How a VM's disk is made from the template's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CloneMode {
-    /// Copy on write over the template's disk: fast, and ties the template to its clones.
-    Linked,
-    /// A copy of the whole disk.
-    Full,
 }
 
 /// A cloud image.

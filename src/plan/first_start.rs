@@ -6,7 +6,8 @@
 use super::Change;
 use super::spec::{self, NodeSpec, SEED_DRIVE};
 use super::template::{self, Settings};
-use crate::proxmox::{Mark, PropertyString};
+use crate::mark::Mark;
+use crate::proxmox::PropertyString;
 
 /// Adds what else is to be changed to the settings that differ in a VM that is off. A setting whose
 /// new value is empty goes.

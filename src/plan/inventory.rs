@@ -10,8 +10,9 @@ use super::machines::Unseen;
 use super::recognise::Found;
 use super::survey::Survey;
 use crate::cluster::{HostName, NewKeys, NodeName, Role, VmId};
+use crate::mark::{Mark, Marked};
+use crate::proxmox::is_making;
 use crate::proxmox::wire::VmConfig;
-use crate::proxmox::{Mark, is_making};
 
 /// What exists of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

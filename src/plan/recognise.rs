@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::inventory::{Hardware, Inventory, Making, OurVm, Stray, StrayReason, VmState, is_empty};
 use crate::cluster::{Cluster, HostName, Node, NodeName, VmId};
+use crate::mark::{Mark, Marked};
+use crate::proxmox::is_making;
 use crate::proxmox::wire::VmConfig;
-use crate::proxmox::{Mark, is_making};
 
 /// A VM that may concern us.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Change, card};
 use crate::cluster::{Cluster, Image, Node, NodeName};
-use crate::proxmox::{Machine, Mark, TAG};
+use crate::mark::{Machine, Mark, TAG};
 
 /// The boot disk.
 pub const DISK: &str = "scsi0";

@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-pub mod event;
 mod json;
 pub mod log;
 mod plain;
 pub mod screen;
 pub mod summary;
 mod term;
+
+pub use k8sha_base::event;
 
 use event::Event;
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 
@@ -21,6 +21,7 @@ use crate::plan::planner::Specs;
 use crate::plan::spec;
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Auth, Client, Fleet};
+use crate::settings;
 use crate::ssh::{HostKey, Keys, Remote, Target};
 use crate::state::State;
 
@@ -68,7 +69,7 @@ pub(super) fn made_from(folder: &Path, node: &NodeName, hashes: &str) -> PathBuf
 /// What steps need at hand.
 pub struct Context {
     /// The cluster.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// What each node's VM is to look like.
     pub specs: Specs,
     /// Each node's seed.
@@ -125,7 +126,7 @@ impl Context {
     /// # Errors
     /// A template that does not render, a key that cannot be kept, a host without trust or login.
     pub fn new(
-        cluster: Cluster,
+        cluster: Arc<Cluster>,
         state: &State,
         templates: &Templates,
         world: World<'_>,
@@ -354,7 +355,13 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
             )));
         };
         let auth = (world.auth)(name)?;
-        let client = Client::new(name.clone(), &host.endpoint, trust, auth, world.clock);
+        let client = Client::new(
+            name.clone(),
+            &host.endpoint,
+            &settings::trust(name, trust)?,
+            auth,
+            world.clock,
+        );
         clients.push(client.map_err(|error| {
             Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint())
         })?);

@@ -17,6 +17,7 @@ use super::{look_kubernetes, look_nodes, look_rows, look_told};
 use crate::cluster::{Host, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
 use crate::limits::{self, excerpt};
+use crate::mark::{Marked, TAG};
 use crate::plan::inventory::{Hardware, HostState, Inventory, Making, TemplateState};
 use crate::plan::machines;
 use crate::plan::planner::Part;
@@ -24,7 +25,7 @@ use crate::plan::prerequisites::{self, Lack};
 use crate::plan::recognise::{self, Found};
 use crate::plan::spec;
 use crate::proxmox::wire::{VmConfig, VmSummary};
-use crate::proxmox::{Client, Error, Fleet, TAG, Topology, is_making};
+use crate::proxmox::{Client, Error, Fleet, Topology, is_making};
 
 /// What is looked for, beyond what every command needs.
 #[derive(Clone, Debug)]

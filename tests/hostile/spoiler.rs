@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use k8sha::cluster::Trust;
+use k8sha::proxmox::Trust;
 use k8sha::proxmox::tls::{Fingerprint, client_config};
 use k8sha_simulator::HostEndpoint;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8sha::cluster::{HostName, Trust, VmId};
+use k8sha::cluster::{HostName, VmId};
+use k8sha::mark::Marked;
 use k8sha::proxmox::tls::Fingerprint;
 use k8sha::proxmox::{Auth, Client};
 use k8sha_simulator::inspect::What;
@@ -159,7 +160,7 @@ pub fn administer<F: Future<Output = ()>>(
         let sim = Sim::start(site, Options { folder, speed, ..Options::default() }).await.unwrap();
         let endpoint = sim.endpoints().hosts[host].clone();
         let pin: Fingerprint = endpoint.fingerprint.parse().unwrap();
-        let trust = Trust::Fingerprint(pin.0);
+        let trust = k8sha::proxmox::Trust::Fingerprint(pin.0);
         let token = Auth::Token(endpoint.token.into());
         let name = HostName(host.to_owned());
         work(Client::new(name, &endpoint.url, &trust, token, speed).unwrap()).await;
@@ -497,8 +498,7 @@ fn a_copy_of_a_machine_is_named_and_is_not_removed_with_the_cluster() {
             vmid: VmId(9000),
             name: "customer-db".into(),
             pool: None,
-            line: "a copy".into(),
-            mark: config.mark().unwrap(),
+            claim: config.mark().unwrap().claim("a copy"),
             settings: k8sha::proxmox::Params::new().with("tags", "k8sha"),
         };
         client.create_vm(&request).await.unwrap();
@@ -577,15 +577,15 @@ fn foreign_vms_cost_no_request_each() {
                 vmid: VmId(vmid),
                 name: format!("theirs-{vmid}"),
                 pool: None,
-                line: "theirs".into(),
-                mark: k8sha::proxmox::Mark {
+                claim: k8sha::mark::Mark {
                     cluster: "another".into(),
                     node: Some(k8sha::cluster::NodeName("n".into())),
                     spec: "x".into(),
                     creation: "x".into(),
                     machine: None,
                     read: None,
-                },
+                }
+                .claim("theirs"),
                 settings: k8sha::proxmox::Params::new().with("memory", 16),
             };
             client.create_vm(&request).await.unwrap();

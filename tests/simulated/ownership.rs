@@ -3,9 +3,10 @@
 
 use std::future::Future;
 
-use k8sha::cluster::{HostName, Trust, VmId};
+use k8sha::cluster::{HostName, VmId};
+use k8sha::mark::Mark;
 use k8sha::proxmox::tls::Fingerprint;
-use k8sha::proxmox::{Auth, Client, CreateRequest, Mark, Params};
+use k8sha::proxmox::{Auth, Client, CreateRequest, Params};
 use k8sha_simulator::{Options, Sim, inspect};
 
 use serde_json::Value;
@@ -30,7 +31,7 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
         let client = Client::new(
             HostName("pve1".to_owned()),
             &endpoint.url,
-            &Trust::Fingerprint(pin.0),
+            &k8sha::proxmox::Trust::Fingerprint(pin.0),
             Auth::Token(endpoint.token.into()),
             150.0,
         );
@@ -73,8 +74,7 @@ fn a_foreign_vm_on_our_vmid_is_refused() {
             vmid: VmId(1102),
             name: "mail".to_owned(),
             pool: None,
-            line: String::new(),
-            mark,
+            claim: mark.claim(""),
             settings: Params::new().with("memory", 512),
         };
         client.create_vm(&request).await.unwrap();
@@ -96,15 +96,15 @@ fn a_template_on_a_clones_vmid_is_refused() {
             vmid: VmId(1102),
             name: "golden".to_owned(),
             pool: None,
-            line: String::new(),
-            mark: Mark {
+            claim: Mark {
                 cluster: "k8s1-cluster".to_owned(),
                 node: None,
                 spec: "0".to_owned(),
                 creation: "0".to_owned(),
                 machine: None,
                 read: None,
-            },
+            }
+            .claim(""),
             settings: Params::new().with("memory", 512).with("scsi0", "local-lvm:1"),
         };
         client.create_vm(&request).await.unwrap();
@@ -177,15 +177,15 @@ fn a_vm_of_somebody_on_another_host_of_the_cluster_is_refused() {
             vmid: VmId(1201),
             name: "mail".to_owned(),
             pool: None,
-            line: String::new(),
-            mark: Mark {
+            claim: Mark {
                 cluster: "somebody".to_owned(),
                 node: None,
                 spec: String::new(),
                 creation: String::new(),
                 machine: None,
                 read: None,
-            },
+            }
+            .claim(""),
             settings: Params::new().with("memory", 512),
         };
         client.create_vm(&request).await.unwrap();

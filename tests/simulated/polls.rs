@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8sha::cluster::Trust;
+use k8sha::proxmox::Trust;
 use k8sha::proxmox::tls::{self, Fingerprint};
 use k8sha_simulator::{Options, Sim, inspect};
 use serde_json::Value;

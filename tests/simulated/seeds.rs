@@ -6,10 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use k8sha::cluster::{HostName, Trust, VmId};
+use k8sha::cluster::{HostName, VmId};
+use k8sha::mark::{Mark, Marked};
 use k8sha::plan::spec;
 use k8sha::proxmox::tls::Fingerprint;
-use k8sha::proxmox::{Auth, Client, Mark, Params};
+use k8sha::proxmox::{Auth, Client, Params};
 use k8sha_simulator::inspect;
 use serde_json::Value;
 
@@ -210,8 +211,10 @@ fn two_operators_at_once_leave_no_seed_and_both_end_well() {
     let pin: Fingerprint = text("fingerprint").parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let before: BTreeSet<String> = runtime.block_on(async {
-        let (trust, auth) =
-            (Trust::Fingerprint(pin.0), Auth::Token(text("token").to_owned().into()));
+        let (trust, auth) = (
+            k8sha::proxmox::Trust::Fingerprint(pin.0),
+            Auth::Token(text("token").to_owned().into()),
+        );
         let name = HostName("pve1".to_owned());
         let speed: f64 = SPEED.parse().unwrap();
         let client = Client::new(name, text("url"), &trust, auth, speed).unwrap();

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use k8sha::cluster::Trust;
+use k8sha::proxmox::Trust;
 use k8sha::proxmox::tls::{self, Fingerprint};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,12 +1,12 @@
 use super::*;
 use crate::cluster::{Host, fixture};
 use crate::cluster::{Identity, Role};
+use crate::mark::Mark;
 use crate::plan::Step;
 use crate::plan::compare::Class;
 use crate::plan::inventory::{Hardware, NodeState, Stray, StrayReason, VmState};
 use crate::plan::settings;
 use crate::plan::survey::{Answer, Api, ClusterMark, KubeNode, Machine, Seen, Work};
-use crate::proxmox::Mark;
 
 mod disks;
 mod machines;

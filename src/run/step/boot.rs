@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
+use crate::mark::Marked;
 use crate::plan::spec;
 use crate::report::event;
 use crate::run::context::{Context, instance_id};

@@ -8,7 +8,7 @@ use crate::error::{Exit, Failure};
 use crate::files::write_private;
 use crate::kubeadm::etcd::{self, Keys, Owner};
 use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready, silence, vip};
-use crate::proxmox::TAG;
+use crate::mark::{Marked, TAG};
 use crate::run::context::{Context, Options};
 use crate::run::look::proxmox;
 

@@ -2,6 +2,7 @@
 
 use crate::cluster::{HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
+use crate::mark::Marked;
 use crate::proxmox::wire::VmConfig;
 use crate::run::context::Context;
 use crate::run::look::proxmox;

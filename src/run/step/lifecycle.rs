@@ -10,6 +10,7 @@ use crate::kubeadm::cluster_mark::{self, ClusterMark};
 use crate::kubeadm::forget::{self, Gone};
 use crate::kubeadm::kubectl::Api;
 use crate::kubeadm::{facts, init, reset, running};
+use crate::mark::Marked;
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
@@ -82,7 +83,7 @@ async fn prove_gone(
     let mut alive = BTreeSet::new();
     for client in context.fleet.clients() {
         let listed = client.vms().await.map_err(|error| proxmox(doing, &error).on(name))?;
-        for vm in listed.iter().filter(|vm| vm.tags.contains(crate::proxmox::TAG)) {
+        for vm in listed.iter().filter(|vm| vm.tags.contains(crate::mark::TAG)) {
             let row = vm.vmid == node.vmid && *client.host() == node.host;
             let config = client.find_vm(vm.vmid).await;
             let config = config.map_err(|error| proxmox(doing, &error).on(name))?;

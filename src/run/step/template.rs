@@ -2,8 +2,9 @@
 
 use crate::cluster::{HostName, VmId};
 use crate::error::{Exit, Failure};
+use crate::mark::{Mark, Marked, TAG};
 use crate::plan::spec;
-use crate::proxmox::{CreateRequest, Mark, Params, TAG};
+use crate::proxmox::{CreateRequest, Params};
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
@@ -74,8 +75,7 @@ pub(super) async fn template(
                 vmid: wanted.vmid,
                 name: format!("k8sha-{}", wanted.os.replace('.', "-")),
                 pool: context.cluster.proxmox.pool.clone(),
-                line: format!("template for {}, made by k8sha", wanted.os),
-                mark,
+                claim: mark.claim(&format!("template for {}, made by k8sha", wanted.os)),
                 settings: settings(context, wanted),
             };
             client.create_vm(&request).await.map_err(fault)?

@@ -5,9 +5,10 @@ use crate::cluster::{CloneMode, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
 use crate::files::{private_folder, write_private};
 use crate::limits::excerpt;
+use crate::mark::{Machine, Mark, Marked};
 use crate::plan::{Change, first_start, halt, spec};
 use crate::proxmox::wire::VmConfig;
-use crate::proxmox::{Client, CloneRequest, Error, Machine, Mark, Params};
+use crate::proxmox::{Client, CloneRequest, Error, Params};
 use crate::run::context::{Context, made_from};
 use crate::run::look::proxmox;
 
@@ -86,8 +87,7 @@ pub(super) async fn clone(
         mode: if full { CloneMode::Full } else { CloneMode::Linked },
         storage: full.then(|| storage.to_owned()),
         pool: context.cluster.proxmox.pool.clone(),
-        line: spec.line.clone(),
-        mark: spec.mark.clone(),
+        claim: spec.mark.clone().claim(&spec.line),
     };
     let made = client.clone_vm(&request, target).await.map_err(fault)?;
     context.hand_on(name, made);

@@ -1,7 +1,8 @@
 //! What is lost, and what people do in Proxmox VE beside the program.
 
 use k8sha::cluster::{NodeName, VmId};
-use k8sha::proxmox::{CreateRequest, Mark, Params};
+use k8sha::mark::Mark;
+use k8sha::proxmox::{CreateRequest, Params};
 use k8sha_simulator::inspect;
 
 use super::Walk;
@@ -104,15 +105,15 @@ impl Walk {
             vmid: VmId(vmid),
             name: format!("theirs-{vmid}"),
             pool: None,
-            line: "theirs".into(),
-            mark: Mark {
+            claim: Mark {
                 cluster: "another".into(),
                 node: Some(NodeName("n".into())),
                 spec: "x".into(),
                 creation: "x".into(),
                 read: None,
                 machine: None,
-            },
+            }
+            .claim("theirs"),
             settings: Params::new().with("memory", 16).with("scsi0", "local-lvm:1"),
         };
         administer(&self.world, "pve1", async |client| {

@@ -1,0 +1,214 @@
+//! Events: what the run tells while it goes on.
+//!
+//! A step runs inside a [`Scope`]. Code far below it (a task that is followed, an SSH command, a
+//! retry) says what happens through [`progress`], [`output`] and [`retrying`] without having to be
+//! handed anything; outside a scope these do nothing. One `report` reporter owns the other
+//! end of the channel and with it the terminal.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::secrets::mask;
+use crate::text::{lines, one_line};
+
+/// One thing that happened, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A step began.
+    Started {
+        /// The step's id in the plan, such as `clone/k8s1master1`.
+        step: String,
+        /// The node or host it belongs to.
+        on: String,
+        /// What it does, as a phrase.
+        what: String,
+    },
+    /// A step has come so far.
+    Progress {
+        /// The step's id.
+        step: String,
+        /// How far, as a phrase.
+        text: String,
+    },
+    /// A line that a machine printed while a step ran; secrets are masked.
+    Output {
+        /// The step's id.
+        step: String,
+        /// The line, without its end.
+        line: String,
+    },
+    /// Something failed in a way that is safe to try again, and will be.
+    Retrying {
+        /// The step's id.
+        step: String,
+        /// What was being done.
+        what: String,
+        /// How many tries have failed.
+        attempt: u32,
+        /// Seconds since the first try.
+        elapsed_s: f64,
+        /// Why the last try failed.
+        error: String,
+    },
+    /// A step ended well.
+    Finished {
+        /// The step's id.
+        step: String,
+        /// Whether it changed anything; `false` where all was as wanted already, `None` where it
+        /// can only look.
+        changed: Option<bool>,
+        /// Seconds that it took.
+        seconds: f64,
+    },
+    /// A step failed.
+    Failed {
+        /// The step's id.
+        step: String,
+        /// Why, in one line.
+        error: String,
+        /// Seconds until then.
+        seconds: f64,
+    },
+    /// Something is waited for longer than a person would expect.
+    Waiting {
+        /// The step's id, or the host or node that is waited for.
+        step: String,
+        /// What is waited for, as a phrase.
+        text: String,
+    },
+    /// Something that the person should know, bound to no step.
+    Notice {
+        /// The sentence.
+        text: String,
+    },
+}
+
+impl Event {
+    /// The event with secrets masked and its texts harmless for a terminal, each of one line: what
+    /// a machine says cannot move the cursor, nor pass for a line of ours.
+    pub fn for_a_person(&self) -> Self {
+        let mut event = self.clone();
+        let clean = |text: &mut String| *text = one_line(&mask(text)).into_owned();
+        match &mut event {
+            Self::Started { step, on, what } => [step, on, what].into_iter().for_each(clean),
+            Self::Progress { step, text } | Self::Waiting { step, text } => {
+                [step, text].into_iter().for_each(clean);
+            }
+            Self::Output { step, line } => [step, line].into_iter().for_each(clean),
+            Self::Retrying { step, what, error, .. } => {
+                [step, what, error].into_iter().for_each(clean);
+            }
+            Self::Finished { step, .. } => clean(step),
+            Self::Failed { step, error, .. } => [step, error].into_iter().for_each(clean),
+            Self::Notice { text } => *text = lines(&mask(text)).join("\n"),
+        }
+        event
+    }
+}
+
+/// Where a step's words go.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The step's id.
+    pub step: String,
+    /// The reporter's end.
+    pub events: UnboundedSender<Event>,
+}
+
+tokio::task_local! {
+    static SCOPE: Scope;
+}
+
+impl Scope {
+    /// Runs a future with this scope as the place where its words go.
+    pub async fn run<F: Future>(self, future: F) -> F::Output {
+        SCOPE.scope(self, future).await
+    }
+}
+
+/// Where the words of the work go that runs here, if anyone listens: for work that is spawned, which
+/// leaves its scope.
+pub fn listener() -> Option<UnboundedSender<Event>> {
+    SCOPE.try_with(|scope| scope.events.clone()).ok()
+}
+
+fn send(make: impl FnOnce(String) -> Event) {
+    // That no one listens is no fault: the reporter may have gone at the end of a run.
+    let _ = SCOPE.try_with(|scope| {
+        let _ = scope.events.send(make(scope.step.clone()));
+    });
+}
+
+/// Says how far the running step has come.
+pub fn progress(text: impl Into<String>) {
+    send(|step| Event::Progress { step, text: text.into() });
+}
+
+/// Does some work, and says what is waited for once it has taken longer than `quiet`.
+pub async fn untold<F: Future>(quiet: Duration, what: impl Fn() -> String, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(quiet, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            progress(what());
+            work.await
+        }
+    }
+}
+
+/// Passes on a line that a machine printed. The caller has masked secrets.
+pub fn output(line: impl Into<String>) {
+    send(|step| Event::Output { step, line: line.into() });
+}
+
+/// Says that something failed and will be tried again.
+pub fn retrying(what: &str, attempt: u32, elapsed: Duration, error: &dyn std::fmt::Display) {
+    send(|step| Event::Retrying {
+        step,
+        what: what.to_owned(),
+        attempt,
+        elapsed_s: elapsed.as_secs_f64(),
+        error: error.to_string(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_any_event_reaches_a_person_raw() {
+        crate::secrets::learn("event-secret");
+        let hostile = || "a\x1b[2J\u{9b}\u{202e}\nerror: event-secret".to_owned();
+        let step = hostile;
+        let events = [
+            Event::Started { step: step(), on: hostile(), what: hostile() },
+            Event::Progress { step: step(), text: hostile() },
+            Event::Waiting { step: step(), text: hostile() },
+            Event::Output { step: step(), line: hostile() },
+            Event::Retrying {
+                step: step(),
+                what: hostile(),
+                attempt: 1,
+                elapsed_s: 1.0,
+                error: hostile(),
+            },
+            Event::Finished { step: step(), changed: None, seconds: 1.0 },
+            Event::Failed { step: step(), error: hostile(), seconds: 1.0 },
+            Event::Notice { text: hostile() },
+        ];
+        for event in events {
+            let text = serde_json::to_string(&event.for_a_person()).unwrap();
+            // JSON escapes the newline that a notice keeps; all others are escapes of our own.
+            assert!(!text.contains("\\nerror:") || text.contains("\\\\nerror:"), "{text}");
+            assert!(!text.contains("event-secret"), "{text}");
+            for raw in ["\\u001b", "\u{9b}", "\u{202e}"] {
+                assert!(!text.contains(raw), "{raw:?} in {text}");
+            }
+        }
+    }
+}

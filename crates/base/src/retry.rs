@@ -1,0 +1,245 @@
+//! Trying again: the named policies of the house, and the one place that knows the crate behind them.
+//!
+//! A policy is applied at the edge of an adapter only, never around another retry and never around
+//! a write whose outcome is unknown: such a write reads its state back first.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
+use tokio::time::Instant;
+
+use crate::event;
+
+/// Tokio's clock, so that limits obey a paused clock too: the crate's own is the system's, under
+/// which a paused test would spin for the policy's whole limit in real time.
+#[derive(Clone, Copy, Debug, Default)]
+struct TokioClock;
+
+impl backoff::Clock for TokioClock {
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+}
+
+/// Whether an error is worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Trying again cannot help, or is not safe.
+    No,
+    /// Trying again is safe and may help.
+    Yes,
+}
+
+impl Retry {
+    /// [`Retry::Yes`] where the condition holds.
+    pub fn when(condition: bool) -> Self {
+        if condition { Retry::Yes } else { Retry::No }
+    }
+}
+
+/// How long and how often something is tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    /// The wait after the first failure.
+    initial: Duration,
+    /// The longest wait between two tries.
+    longest: Duration,
+    /// What each wait is longer than the one before.
+    factor: f64,
+    /// How far a wait is varied either way, as a fraction; keeps parallel steps from marching in step.
+    jitter: f64,
+    /// No wait begins that would end later than this after the first try.
+    limit: Duration,
+}
+
+impl Policy {
+    /// Reading calls and connections that fail: a proxy that restarts, an idle connection that was
+    /// closed under us. Short, since a wrong address should be told soon.
+    pub const fn api() -> Self {
+        Self {
+            initial: Duration::from_millis(250),
+            longest: Duration::from_secs(3),
+            factor: 2.0,
+            jitter: 0.2,
+            limit: Duration::from_secs(10),
+        }
+    }
+
+    /// Locks that another task holds: a storage that copies a disk keeps its lock for minutes.
+    pub const fn lock() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            longest: Duration::from_secs(10),
+            factor: 1.6,
+            jitter: 0.3,
+            limit: Duration::from_secs(10 * 60),
+        }
+    }
+
+    /// Machines that boot: nothing answers, then everything does.
+    pub const fn boot() -> Self {
+        Self {
+            initial: Duration::from_millis(500),
+            longest: Duration::from_secs(3),
+            factor: 1.5,
+            jitter: 0.1,
+            limit: Duration::from_secs(10 * 60),
+        }
+    }
+
+    /// Systems that settle by themselves: a control plane, a virtual address, a pod network.
+    pub const fn converge() -> Self {
+        Self {
+            initial: Duration::from_millis(500),
+            longest: Duration::from_secs(5),
+            factor: 1.5,
+            jitter: 0.1,
+            limit: Duration::from_secs(5 * 60),
+        }
+    }
+
+    /// The same policy with waits divided by `pace`, for a world whose clock runs faster. The limit
+    /// stays: the machine that simulates that world is no faster than any other.
+    pub fn paced(self, pace: f64) -> Self {
+        let pace = if pace.is_finite() && pace > 0.0 { pace } else { 1.0 };
+        Self {
+            initial: self.initial.div_f64(pace).max(Duration::from_millis(1)),
+            longest: self.longest.div_f64(pace).max(Duration::from_millis(1)),
+            ..self
+        }
+    }
+
+    /// The same policy with another limit.
+    pub const fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// No wait begins that would end later than this after the first try.
+    pub const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    fn backoff(&self) -> ExponentialBackoff<TokioClock> {
+        ExponentialBackoffBuilder::<TokioClock>::new()
+            .with_initial_interval(self.initial)
+            .with_max_interval(self.longest)
+            .with_multiplier(self.factor)
+            .with_randomization_factor(self.jitter)
+            .with_max_elapsed_time(Some(self.limit))
+            .build()
+    }
+}
+
+/// Does `op` until it succeeds, fails in a way that `classify` calls hopeless, or the policy ends.
+///
+/// Every failure that is followed by another try is told as [`event::Event::Retrying`]; `what`
+/// finishes the sentence "trying again: …". Dropping the future cancels it at once.
+///
+/// # Errors
+/// The last error of `op`.
+pub async fn retry<T, E, F, Fut>(
+    policy: Policy,
+    what: &str,
+    mut op: F,
+    classify: impl Fn(&E) -> Retry,
+) -> Result<T, E>
+where
+    E: fmt::Display,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let began = Instant::now();
+    let mut attempt = 0;
+    backoff::future::retry_notify(
+        policy.backoff(),
+        || {
+            let trying = op();
+            let classify = &classify;
+            async move {
+                trying.await.map_err(|error| match classify(&error) {
+                    Retry::Yes => backoff::Error::transient(error),
+                    Retry::No => backoff::Error::permanent(error),
+                })
+            }
+        },
+        |error: E, wait: Duration| {
+            attempt += 1;
+            tracing::debug!(what, attempt, ?wait, %error, "trying again");
+            event::retrying(what, attempt, began.elapsed(), &error);
+        },
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::event::{Event, Scope};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_passing_fault_is_healed_and_told() {
+        let (events, mut told) = unbounded_channel();
+        let tries = Cell::new(0);
+        let scope = Scope { step: "clone/a".into(), events };
+        let done = scope
+            .run(retry(
+                Policy::lock(),
+                "clone VM 101",
+                || async {
+                    tries.set(tries.get() + 1);
+                    if tries.get() < 3 { Err("got timeout") } else { Ok(tries.get()) }
+                },
+                |_| Retry::Yes,
+            ))
+            .await;
+        assert_eq!(done, Ok(3));
+        let mut attempts = Vec::new();
+        while let Some(Event::Retrying { step, what, attempt, error, .. }) = told.recv().await {
+            assert_eq!((&*step, &*what, &*error), ("clone/a", "clone VM 101", "got timeout"));
+            attempts.push(attempt);
+        }
+        assert_eq!(attempts, [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hopeless_fault_is_not_tried_again() {
+        let tries = Cell::new(0);
+        let done: Result<(), _> = retry(
+            Policy::api(),
+            "read",
+            || async {
+                tries.set(tries.get() + 1);
+                Err("forbidden")
+            },
+            |_| Retry::No,
+        )
+        .await;
+        assert_eq!((done, tries.get()), (Err("forbidden"), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_ends_at_its_limit_by_the_paused_clock() {
+        for policy in [Policy::api(), Policy::lock(), Policy::boot(), Policy::converge()] {
+            let began = Instant::now();
+            let done: Result<(), _> =
+                retry(policy, "wait", || async { Err("no") }, |_| Retry::Yes).await;
+            assert_eq!(done, Err("no"));
+            let spent = began.elapsed();
+            assert!(spent <= policy.limit() && spent * 2 > policy.limit(), "{policy:?} {spent:?}");
+        }
+    }
+
+    #[test]
+    fn a_pace_shortens_waits_and_leaves_the_limit() {
+        let fast = Policy::lock().paced(20.0);
+        assert_eq!(fast.initial, Duration::from_millis(50));
+        assert_eq!(fast.limit, Policy::lock().limit);
+        assert_eq!(Policy::lock().paced(0.0), Policy::lock());
+    }
+}

@@ -1,0 +1,172 @@
+//! Doing a write until it is known to be done: the one place where a write is repeated.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::{Client, Request};
+use crate::error::Error;
+use k8sha_base::event;
+use k8sha_base::limits::{self, excerpt, span, task};
+use k8sha_base::retry::{Policy, Retry, retry};
+
+/// What a look at the state says about a write whose answer was lost.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// It is done.
+    Done,
+    /// It is being done.
+    Underway,
+    /// Nothing of it is to be seen.
+    Nothing,
+    /// It is half done, and no task is at work on it.
+    Left(Box<Error>),
+}
+
+/// The wait between two looks.
+const LOOK_WAIT: Duration = Duration::from_secs(1);
+/// How often in a row nothing must be seen before it counts as proved: a call may have waited in
+/// the host's queue when its answer was given up.
+pub(super) const LOOKS: u32 = 3;
+/// How often a write is repeated after it was proved that nothing happened, or nothing was sent.
+const REPEATS: u32 = 3;
+
+/// A failed try, and whether another is safe.
+struct Try {
+    error: Error,
+    again: Retry,
+}
+
+impl fmt::Display for Try {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Told while a step goes on: a failed task's log would drown it.
+        let line = self.error.to_string();
+        f.write_str(&excerpt(line.lines().next().unwrap_or_default(), task::LINE))
+    }
+}
+
+impl From<Error> for Try {
+    fn from(error: Error) -> Self {
+        Self { error, again: Retry::No }
+    }
+}
+
+impl Client {
+    /// Sends a write and follows its task, until it is known to be done.
+    ///
+    /// A lock that was not got in time means that nothing was done, and the write is tried again.
+    /// Where the outcome is unknown, `look` decides; only when it has seen nothing several times
+    /// is the write repeated. A refusal after a repeat (`already exists`, `already running`) may be
+    /// the first try's own work, so it is looked at as well.
+    ///
+    /// # Errors
+    /// The write's, or the look's.
+    pub(super) async fn settle<F, Fut>(&self, request: Request, look: F) -> Result<(), Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Look, Error>>,
+    {
+        // Atomics only so that the future may move between threads.
+        let (tries, repeats) = (AtomicU32::new(0), AtomicU32::new(0));
+        let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed) + 1;
+        let attempt = || async {
+            let is_first = count(&tries) == 1;
+            let error = match self.write_and_follow(&request).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.is_unknown_outcome() {
+                event::progress(format!("{error}; reading the state back"));
+                if self.look_back(&request, &look).await? {
+                    return Ok(());
+                }
+                return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
+            }
+            if matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. }) {
+                // The write was never sent: no connection came about, or the login before it broke
+                // off. Another try is safe.
+                return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
+            }
+            if error.is_lock_timeout() {
+                return Err(Try { error, again: Retry::Yes });
+            }
+            let refused = error.words().is_some();
+            if refused && (!is_first || error.is_present()) {
+                match look().await? {
+                    Look::Nothing => {}
+                    _ if self.look_back(&request, &look).await? => return Ok(()),
+                    _ => {}
+                }
+            }
+            Err(error.into())
+        };
+        let policy = Policy::lock().paced(self.pace());
+        let what = format!("{} at `{}`", request.label, self.host());
+        retry(policy, &what, attempt, |failed| failed.again).await.map_err(|failed| failed.error)
+    }
+
+    async fn write_and_follow(&self, request: &Request) -> Result<(), Error> {
+        let Some(upid) = self.write(request).await? else { return Ok(()) };
+        match self.follow(&upid).await {
+            Ok(_) => Ok(()),
+            // The task was begun, and goes on whether we hear of it or not.
+            Err(error @ (Error::Unreachable { .. } | Error::NoAnswer { .. })) => {
+                let (host, call) = (self.host().clone(), request.label.clone());
+                Err(Error::UnknownOutcome { host, call, why: error.to_string() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks until the write is known to be done (true) or not to have happened (false).
+    async fn look_back<F, Fut>(&self, request: &Request, look: &F) -> Result<bool, Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Look, Error>>,
+    {
+        let began = Instant::now();
+        let patience = self.clock().patience(task::UNDERWAY, limits::LEAST);
+        let mut quiet = self.clock().due(limits::UNTOLD);
+        let mut nothing = 0;
+        loop {
+            let mut left = None;
+            match look().await? {
+                Look::Done => return Ok(true),
+                Look::Underway if began.elapsed() > patience => {
+                    return Err(Error::UnknownOutcome {
+                        host: self.host().clone(),
+                        call: request.label.clone(),
+                        why: format!("it has been under way for {}", span(task::UNDERWAY)),
+                    });
+                }
+                Look::Underway => nothing = 0,
+                Look::Nothing => nothing += 1,
+                Look::Left(error) => {
+                    nothing += 1;
+                    left = Some(*error);
+                }
+            }
+            if nothing == LOOKS {
+                return left.map_or(Ok(false), Err);
+            }
+            if quiet.passed() {
+                let label = &request.label;
+                event::progress(format!("its answer was lost; waiting for what {label} has begun"));
+                quiet = self.clock().due(limits::TOLD_AGAIN);
+            }
+            self.pause(LOOK_WAIT).await;
+        }
+    }
+
+    /// [`Look::Underway`] when a task of ours of that kind works on `id`, else nothing.
+    pub(super) async fn look_for_task(&self, kind: &str, id: &str) -> Result<Look, Error> {
+        let ours = self.identity().user();
+        let running = self.running_tasks(kind).await?;
+        let found =
+            running.iter().any(|task| task.id == id && task.user.split('!').next() == Some(ours));
+        Ok(if found { Look::Underway } else { Look::Nothing })
+    }
+}

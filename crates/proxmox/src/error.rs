@@ -1,0 +1,472 @@
+//! What can go wrong between us and a Proxmox VE host, with the other side's words and the next
+//! thing to try.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::{HostName, VmId};
+use k8sha_base::limits::span;
+
+use super::task::Upid;
+
+/// A fault of a call to a Proxmox VE host.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host answered no.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The host does not know who we are.
+    #[error("`{host}` did not accept our credentials at `{call}`: {reason}")]
+    Unauthorized {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// The host's words.
+        reason: String,
+        /// Who we said we are, without the secret.
+        who: Identity,
+    },
+    /// We lack a privilege.
+    #[error(transparent)]
+    Forbidden(Box<Denial>),
+    /// No connection came about, so nothing was sent.
+    #[error("cannot reach `{host}` at {endpoint}: {why}")]
+    Unreachable {
+        /// The host.
+        host: HostName,
+        /// Its base address.
+        endpoint: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The host showed another certificate than the trusted one.
+    #[error(transparent)]
+    Certificate(Box<Stranger>),
+    /// Nothing says which certificate to trust, so nothing was sent.
+    #[error("no certificate is trusted for `{host}` at {endpoint}; {seen}")]
+    Untrusted {
+        /// The host.
+        host: HostName,
+        /// Its base address.
+        endpoint: String,
+        /// What the host shows, or why that cannot be seen.
+        seen: String,
+    },
+    /// A reading call got no usable answer; trying again is safe.
+    #[error("`{host}` gave no answer to `{call}`: {why}")]
+    NoAnswer {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// The status and reason, or what the connection said.
+        why: String,
+    },
+    /// A writing call was sent, and whether it was carried out is not known.
+    #[error("`{host}` gave no answer to `{call}`, which may have been carried out: {why}")]
+    UnknownOutcome {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// The status and reason, or what the connection said.
+        why: String,
+    },
+    /// The answer is none that Proxmox VE gives.
+    #[error(transparent)]
+    Odd(Box<OddAnswer>),
+    /// A task ended badly.
+    #[error(transparent)]
+    Task(Box<TaskFailure>),
+    /// A task does not end.
+    #[error(transparent)]
+    EndlessTask(Box<EndlessTask>),
+    /// The VMID holds something that is not what we were making.
+    #[error("VM {vmid} on `{host}` is not ours: {found}")]
+    NotOurs {
+        /// The host.
+        host: HostName,
+        /// The VMID.
+        vmid: VmId,
+        /// What stands there, in words.
+        found: String,
+    },
+    /// A VM was left half made.
+    #[error(transparent)]
+    CutOff(Box<CutOff>),
+    /// A VM stayed locked.
+    #[error("VM {vmid} on `{host}` is still locked ({lock}) after {seconds} s")]
+    StillLocked {
+        /// The host.
+        host: HostName,
+        /// The VMID.
+        vmid: VmId,
+        /// The kind of lock, such as `clone`.
+        lock: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// The answer is not what this program understands.
+    #[error("cannot read the answer of `{host}` to `{call}`: {why}")]
+    Decode {
+        /// The host.
+        host: HostName,
+        /// The method and path.
+        call: String,
+        /// What the reader said.
+        why: String,
+    },
+    /// The client cannot be made as asked.
+    #[error("cannot set up the connection to `{host}`: {why}")]
+    Setup {
+        /// The host.
+        host: HostName,
+        /// Why not.
+        why: String,
+    },
+    /// The endpoint leads to a Proxmox VE that has no such node.
+    #[error("{endpoint} is not the Proxmox VE node `{host}`: it knows {}", list(known))]
+    WrongHost {
+        /// The host as the profile names it.
+        host: HostName,
+        /// Its base address.
+        endpoint: String,
+        /// The nodes that it knows.
+        known: Vec<String>,
+    },
+    /// No client was set up for that host.
+    #[error("no Proxmox VE host is named `{host}`: known are {}", list(known))]
+    NoSuchHost {
+        /// The name.
+        host: HostName,
+        /// The names that are known.
+        known: Vec<String>,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Who we say we are, without a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A token's id, `user@realm!name`.
+    Token(String),
+    /// A user, `user@realm`.
+    User(String),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Token(id) => write!(f, "the token `{id}`"),
+            Identity::User(id) => write!(f, "the user `{id}`"),
+        }
+    }
+}
+
+impl Identity {
+    /// `user@realm`, with `!name` for a token.
+    pub fn id(&self) -> &str {
+        match self {
+            Identity::Token(id) | Identity::User(id) => id,
+        }
+    }
+
+    /// `user@realm`.
+    pub fn user(&self) -> &str {
+        self.id().split('!').next().unwrap_or_default()
+    }
+
+    /// Who is named to `pveum acl modify`.
+    pub fn acl_options(&self) -> String {
+        match self {
+            Identity::Token(id) => format!("--users '{}' --tokens '{id}'", self.user()),
+            Identity::User(id) => format!("--users '{id}'"),
+        }
+    }
+}
+
+/// An answer with a status of 400 or more.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The host.
+    pub host: HostName,
+    /// The method and path, such as `POST /nodes/pve1/qemu/9000/clone`.
+    pub call: String,
+    /// The HTTP status. Proxmox VE says 500 to almost everything.
+    pub status: u16,
+    /// The HTTP reason phrase: the first line of the error.
+    pub reason: String,
+    /// The `message` of the body, trimmed; empty where there is none.
+    pub message: String,
+    /// The complaints about single parameters.
+    pub errors: BTreeMap<String, String>,
+}
+
+impl Refusal {
+    /// All that was said: the message where it says more than the reason, then each parameter's
+    /// complaint.
+    pub fn words(&self) -> String {
+        let mut words = if self.message.starts_with(&self.reason) {
+            self.message.clone()
+        } else if self.message.is_empty() {
+            self.reason.clone()
+        } else {
+            format!("{}: {}", self.reason, self.message)
+        };
+        for (parameter, complaint) in &self.errors {
+            words.push_str(&format!("; `{parameter}`: {}", complaint.trim()));
+        }
+        words
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, call, status, .. } = self;
+        write!(f, "`{host}` refused `{call}`: {status} {}", self.words())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A privilege that we lack.
+#[derive(Debug, thiserror::Error)]
+#[error("`{host}` forbids `{call}` to {who}: {reason}")]
+pub struct Denial {
+    /// The host.
+    pub host: HostName,
+    /// The method and path.
+    pub call: String,
+    /// The object of the access control list, such as `/vms/9000`; empty where not told.
+    pub path: String,
+    /// The privileges any of which would do; empty where not told.
+    pub privileges: Vec<String>,
+    /// The host's words.
+    pub reason: String,
+    /// Who we said we are, without the secret.
+    pub who: Identity,
+}
+
+/// A certificate that is not the trusted one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{host}` at {endpoint} shows a certificate that is not trusted: expected {expected}, seen {seen}{why}"
+)]
+pub struct Stranger {
+    /// The host.
+    pub host: HostName,
+    /// Its base address.
+    pub endpoint: String,
+    /// The expected fingerprint, or the CA in words.
+    pub expected: String,
+    /// The fingerprint of what was shown, as `pvenode cert info` prints it.
+    pub seen: String,
+    /// What the chain's verifier said, with its separator; empty for a pin.
+    pub why: String,
+}
+
+/// A task that ended badly.
+#[derive(Debug)]
+pub struct TaskFailure {
+    /// The host that was asked.
+    pub host: HostName,
+    /// The task.
+    pub upid: Upid,
+    /// Its exit status: the error's text.
+    pub exit: String,
+    /// The last lines of its log.
+    pub log_tail: Vec<String>,
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, upid, exit, log_tail } = self;
+        let id = if upid.id.is_empty() { String::new() } else { format!(" of `{}`", upid.id) };
+        write!(f, "task {}{id} failed on `{}`: {exit}", upid.kind, upid.node)?;
+        if upid.node != host.0 {
+            write!(f, " (asked through `{host}`)")?;
+        }
+        for line in log_tail {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for TaskFailure {}
+
+/// An answer that Proxmox VE never gives: something else stands at that address, or in between.
+#[derive(Debug, thiserror::Error)]
+#[error("`{host}` answered `{call}` with {what}{}", carried_out(.written))]
+pub struct OddAnswer {
+    /// The host.
+    pub host: HostName,
+    /// Its base address.
+    pub endpoint: String,
+    /// The method and path.
+    pub call: String,
+    /// What is odd about it.
+    pub what: Odd,
+    /// Whether the call writes, so that it may have been carried out all the same.
+    pub written: bool,
+}
+
+impl OddAnswer {
+    pub(super) fn hint(&self) -> String {
+        let endpoint = &self.endpoint;
+        let look = format!("`curl -vk {endpoint}/api2/json/version` shows what answers there");
+        match self.what {
+            Odd::TooMuch(_) => format!(
+                "no Proxmox VE sends that much: {look};\nrunning again looks first and repeats nothing"
+            ),
+            Odd::Redirect { .. } | Odd::NotJson { .. } | Odd::Coded(_) => format!(
+                "a proxy or a login page stands in between, or that is no Proxmox VE: {look};\n\
+                 the endpoint must be the host's own, port 8006"
+            ),
+        }
+    }
+}
+
+fn carried_out(written: &bool) -> &'static str {
+    if *written { "; what was asked may have been carried out all the same" } else { "" }
+}
+
+/// What is odd about an answer. No text in it is longer than a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Odd {
+    /// It is larger than an answer to that call may be, in words; the rest was not read.
+    #[error("more than {0}, which is the limit; the rest was not read")]
+    TooMuch(String),
+    /// It sends us elsewhere.
+    #[error(
+        "a redirect ({status}) to `{to}`, which is not followed: our credentials are for this host alone"
+    )]
+    Redirect {
+        /// The HTTP status.
+        status: u16,
+        /// Where to.
+        to: String,
+    },
+    /// It is no JSON.
+    #[error("{kind} instead of JSON{}", titled(.title))]
+    NotJson {
+        /// Its content type.
+        kind: String,
+        /// The title of the page.
+        title: Option<String>,
+    },
+    /// It is compressed, which was not asked for.
+    #[error("a body in the coding `{0}`, which was not asked for")]
+    Coded(String),
+}
+
+fn titled(title: &Option<String>) -> String {
+    title.as_ref().map_or(String::new(), |title| format!(", a page titled \"{title}\""))
+}
+
+/// A task that has not ended within the time that its kind may take. It goes on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "task {} of `{}` on `{}` has not ended within {} and is not waited for any longer; it goes on there as {upid}",
+    upid.kind, upid.id, upid.node, span(*.limit)
+)]
+pub struct EndlessTask {
+    /// The host that was asked.
+    pub host: HostName,
+    /// The task.
+    pub upid: Upid,
+    /// How long it was followed.
+    pub limit: Duration,
+}
+
+impl EndlessTask {
+    /// How to end it, and what then.
+    pub(super) fn hint(&self) -> String {
+        let Self { upid, .. } = self;
+        format!(
+            "see what it does: `pvenode task log '{upid}'` on {node};\n\
+             to end it: `pvesh delete '/nodes/{node}/tasks/{upid}'` there, or Stop in the GUI's list \
+             of tasks;\nthen run the same command again: it looks first, waits for what still runs, \
+             and goes on where this one ended",
+            node = upid.node
+        )
+    }
+}
+
+/// A VM whose making was cut off: its lock stays, and no task makes it any more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "VM {vmid} on `{host}` was left half made: it keeps the lock `{lock}`{}, and no task makes it any more",
+    placeholder_too(.placeholder)
+)]
+pub struct CutOff {
+    /// The host.
+    pub host: HostName,
+    /// The VMID.
+    pub vmid: VmId,
+    /// The kind of lock, such as `clone`.
+    pub lock: String,
+    /// Whether it is still the placeholder with which Proxmox VE begins a clone.
+    pub placeholder: bool,
+}
+
+fn placeholder_too(placeholder: &bool) -> &'static str {
+    if *placeholder { " and Proxmox VE's placeholder (`qmclone temporary file`)" } else { "" }
+}
+
+impl Error {
+    /// The words of the other side that decide what to do: a refusal's or a task's.
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Error::Refused(refusal) => Some(refusal.words()),
+            Error::Task(failure) => Some(failure.exit.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a lock was not got in time, so that nothing was done and trying again is right.
+    ///
+    /// Source: pve-common src/PVE/Tools.pm (`lock_file`), pve-cluster src/PVE/Cluster.pm
+    /// (`cfs_lock`), pve-common src/PVE/RESTEnvironment.pm (`fork_worker`). A guest that does not
+    /// shut down ends in `got timeout` too, and is no lock.
+    pub fn is_lock_timeout(&self) -> bool {
+        self.words().is_some_and(|words| {
+            words.contains("got lock request timeout")
+                || words.contains("got no worker upid")
+                || (words.contains("got timeout") && !words.contains("quit/powerdown"))
+        })
+    }
+
+    /// Whether the other side says that it has no VM of that VMID.
+    ///
+    /// Source: pve-guest-common src/PVE/AbstractConfig.pm, `load_config`.
+    pub fn is_absent(&self) -> bool {
+        self.words().is_some_and(|words| {
+            words.contains("unable to find configuration file")
+                || (words.contains("Configuration file") && words.contains("does not exist"))
+        })
+    }
+
+    /// Whether the other side says that the object exists already.
+    pub fn is_present(&self) -> bool {
+        self.words()
+            .is_some_and(|words| words.contains("already exists") || words.contains("File exists"))
+    }
+
+    /// Whether what was to be written had changed since it was read, so that nothing was done.
+    ///
+    /// Source: qemu-server src/PVE/API2/Qemu.pm, `update_vm_api`.
+    pub fn is_modified(&self) -> bool {
+        self.words().is_some_and(|words| words.contains("checksum mismatch (file change"))
+    }
+
+    /// Whether a write was sent whose outcome is not known.
+    pub fn is_unknown_outcome(&self) -> bool {
+        matches!(self, Error::UnknownOutcome { .. })
+    }
+}
