@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{Cluster, Role};
 use crate::plan::compare::Difference;
-use crate::plan::{Action, Fate, Plan};
+use crate::plan::{Action, Disposition, Plan};
 use crate::report::summary::{DifferenceLine, EndLine, NodeLine, StepLine};
 use crate::run::engine::{End, Outcome};
 
@@ -63,13 +63,13 @@ pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<No
             } else if ends.values().any(|end| matches!(end, End::Blocked { .. })) {
                 "blocked".to_owned()
             } else {
-                let made = match vm.fate {
-                    Fate::Created => "created",
-                    Fate::Changed { .. } => "changed",
-                    Fate::Kept => "kept",
-                    Fate::Started => "started",
-                    Fate::Destroyed => "destroyed",
-                    Fate::Absent => "absent",
+                let made = match vm.disposition {
+                    Disposition::Created => "created",
+                    Disposition::Changed { .. } => "changed",
+                    Disposition::Kept => "kept",
+                    Disposition::Started => "started",
+                    Disposition::Destroyed => "destroyed",
+                    Disposition::Absent => "absent",
                 };
                 joined.map_or(made.to_owned(), |joined| format!("{made}, {joined}"))
             };

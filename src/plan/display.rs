@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::compare::Difference;
-use super::{Action, Fate, Plan, Step};
+use super::{Action, Disposition, Plan, Step};
 use crate::text::one_line;
 
 impl fmt::Display for Action {
@@ -76,13 +76,13 @@ impl fmt::Display for Plan {
         writeln!(f)?;
         let wide = self.vms.iter().map(|vm| vm.node.0.len()).max().unwrap_or_default();
         for vm in &self.vms {
-            let (sign, word) = match &vm.fate {
-                Fate::Created => ('+', "created"),
-                Fate::Kept => (' ', "kept"),
-                Fate::Started => ('~', "started"),
-                Fate::Changed { .. } => ('~', "changed"),
-                Fate::Destroyed => ('-', "destroyed"),
-                Fate::Absent => (' ', "absent"),
+            let (sign, word) = match &vm.disposition {
+                Disposition::Created => ('+', "created"),
+                Disposition::Kept => (' ', "kept"),
+                Disposition::Started => ('~', "started"),
+                Disposition::Changed { .. } => ('~', "changed"),
+                Disposition::Destroyed => ('-', "destroyed"),
+                Disposition::Absent => (' ', "absent"),
             };
             let mut line = String::new();
             write!(
@@ -91,7 +91,7 @@ impl fmt::Display for Plan {
                 vm.node, vm.role, vm.vmid, vm.host
             )?;
             writeln!(f, "{}", line.trim_end())?;
-            if let Fate::Changed { changes } = &vm.fate {
+            if let Disposition::Changed { changes } = &vm.disposition {
                 for change in changes {
                     let from = if change.from.is_empty() { "(unset)" } else { &change.from };
                     let to = if change.to.is_empty() { "(unset)" } else { &change.to };
@@ -141,14 +141,16 @@ impl Plan {
 
     /// One line: how many VMs are created, changed, kept, destroyed.
     pub fn summary(&self) -> String {
-        let count = |want: fn(&Fate) -> bool| self.vms.iter().filter(|vm| want(&vm.fate)).count();
+        let count = |want: fn(&Disposition) -> bool| {
+            self.vms.iter().filter(|vm| want(&vm.disposition)).count()
+        };
         let mut parts = Vec::new();
         for (number, word) in [
-            (count(|fate| *fate == Fate::Created), "to create"),
-            (count(|fate| matches!(fate, Fate::Changed { .. })), "to change"),
-            (count(|fate| *fate == Fate::Started), "to start"),
-            (count(|fate| *fate == Fate::Destroyed), "to destroy"),
-            (count(|fate| *fate == Fate::Kept), "kept"),
+            (count(|disposition| *disposition == Disposition::Created), "to create"),
+            (count(|disposition| matches!(disposition, Disposition::Changed { .. })), "to change"),
+            (count(|disposition| *disposition == Disposition::Started), "to start"),
+            (count(|disposition| *disposition == Disposition::Destroyed), "to destroy"),
+            (count(|disposition| *disposition == Disposition::Kept), "kept"),
         ] {
             if number > 0 {
                 parts.push(format!("{number} {word}"));

@@ -42,7 +42,7 @@ pub struct Plan {
     /// How the Proxmox hosts belong together, as found.
     pub topology: String,
     /// What becomes of each VM.
-    pub vms: Vec<VmFate>,
+    pub vms: Vec<PlannedVm>,
     /// What to do, in an order in which each step comes after what it needs.
     pub steps: Vec<Step>,
     /// Things to know that change nothing about the steps.
@@ -57,9 +57,9 @@ pub struct Plan {
     pub look_again: Vec<String>,
 }
 
-/// What becomes of a VM.
+/// A VM of the plan: where it is, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VmFate {
+pub struct PlannedVm {
     /// The node's name.
     pub node: NodeName,
     /// Its role.
@@ -70,13 +70,13 @@ pub struct VmFate {
     pub vmid: VmId,
     /// What becomes of it.
     #[serde(flatten)]
-    pub fate: Fate,
+    pub disposition: Disposition,
 }
 
 /// What becomes of a VM.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "fate", rename_all = "lowercase")]
-pub enum Fate {
+#[serde(tag = "disposition", rename_all = "lowercase")]
+pub enum Disposition {
     /// It is not there and will be.
     Created,
     /// It is as asked.
@@ -408,12 +408,12 @@ impl Plan {
         let mut all = Vec::new();
         for vm in &self.vms {
             let name = vm.node.as_str();
-            match &vm.fate {
-                Fate::Created => {
+            match &vm.disposition {
+                Disposition::Created => {
                     all.push(follow(name, "its VM".into(), "absent".into(), "one".into()));
                 }
                 // The mark in the notes follows whatever else is changed.
-                Fate::Changed { changes } => all.extend(
+                Disposition::Changed { changes } => all.extend(
                     changes
                         .iter()
                         .filter(|change| changes.len() == 1 || change.key != "description")
@@ -422,7 +422,10 @@ impl Plan {
                             follow(name, key, from, to)
                         }),
                 ),
-                Fate::Kept | Fate::Started | Fate::Destroyed | Fate::Absent => {}
+                Disposition::Kept
+                | Disposition::Started
+                | Disposition::Destroyed
+                | Disposition::Absent => {}
             }
         }
         let told = |on: &str| all.iter().any(|one| one.on == on);

@@ -11,7 +11,7 @@ use super::inventory::{Inventory, OurVm, TemplateState};
 use super::machines;
 use super::spec::{self, NodeSpec};
 use super::template;
-use super::{Action, Fate, Plan, VmFate};
+use super::{Action, Disposition, Plan, PlannedVm};
 use crate::cluster::{Cluster, HostName, Node, NodeName, TemplateSource, VmId};
 
 mod balance;
@@ -185,33 +185,35 @@ impl Draft<'_> {
         first.filter(|_| self.inventory.one_cluster).unwrap_or_else(|| host.clone())
     }
 
-    fn vms(&mut self) -> Vec<VmFate> {
+    fn vms(&mut self) -> Vec<PlannedVm> {
         let cluster = self.cluster;
         cluster
             .nodes
             .iter()
             .filter(|node| self.part.covers(&node.host))
             .map(|node| {
-                let fate = match self.ours(node) {
-                    None if self.part.provision && !self.held.contains(&node.name) => Fate::Created,
-                    None => Fate::Absent,
+                let disposition = match self.ours(node) {
+                    None if self.part.provision && !self.held.contains(&node.name) => {
+                        Disposition::Created
+                    }
+                    None => Disposition::Absent,
                     Some(vm) => {
                         let changes = self.changes(node, vm);
                         if !self.part.provision {
-                            Fate::Kept
+                            Disposition::Kept
                         } else if changes.is_empty() {
-                            if vm.running() { Fate::Kept } else { Fate::Started }
+                            if vm.running() { Disposition::Kept } else { Disposition::Started }
                         } else {
-                            Fate::Changed { changes }
+                            Disposition::Changed { changes }
                         }
                     }
                 };
-                VmFate {
+                PlannedVm {
                     node: node.name.clone(),
                     role: node.role,
                     host: node.host.clone(),
                     vmid: node.vmid,
-                    fate,
+                    disposition,
                 }
             })
             .collect()

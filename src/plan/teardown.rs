@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::draft::Steps;
 use super::id::StepId;
 use super::inventory::{Inventory, Making, OurVm, StrayReason, TemplateState, VmState};
-use super::{Action, Fate, Plan, VmFate, spec};
+use super::{Action, Disposition, Plan, PlannedVm, spec};
 use crate::cluster::{Cluster, Etcd, HostName, NodeName, Role, TemplateSource, VmId};
 
 /// How much is removed.
@@ -42,8 +42,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         };
         gone.push(steps.add(&node, action, &[StepId::ForgetEtcd]));
         going.insert((vm.host.clone(), vm.vmid));
-        let (host, vmid, fate) = (vm.host.clone(), vm.vmid, Fate::Destroyed);
-        vms.push(VmFate { node, role, host, vmid, fate });
+        let (host, vmid, disposition) = (vm.host.clone(), vm.vmid, Disposition::Destroyed);
+        vms.push(PlannedVm { node, role, host, vmid, disposition });
     }
     for node in &cluster.nodes {
         match inventory.vms.get(&node.name) {
@@ -63,12 +63,12 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
             }
             _ => {}
         }
-        vms.push(VmFate {
+        vms.push(PlannedVm {
             node: node.name.clone(),
             role: node.role,
             host: node.host.clone(),
             vmid: node.vmid,
-            fate: Fate::Absent,
+            disposition: Disposition::Absent,
         });
     }
     for twin in inventory.strays.iter().filter(|stray| stray.why == StrayReason::Twin) {

@@ -221,14 +221,14 @@ impl Context {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Hands a VM's configuration, as it is when it is made, on to the step that writes it next.
-    pub fn hand_on(&self, node: &NodeName, config: VmConfig) {
+    /// Keeps the configuration that a VM had when it was made, for the step that writes it next.
+    pub fn keep_made(&self, node: &NodeName, config: VmConfig) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), config);
     }
 
     /// The configuration of a VM that this run has just made, once. A write with it holds the
     /// host to its digest.
-    pub fn handed(&self, node: &NodeName) -> Option<VmConfig> {
+    pub fn take_made(&self, node: &NodeName) -> Option<VmConfig> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(node)
     }
 

@@ -90,7 +90,7 @@ pub(super) async fn clone(
         claim: spec.mark.clone().claim(&spec.line),
     };
     let made = client.clone_vm(&request, target).await.map_err(fault)?;
-    context.hand_on(name, made);
+    context.keep_made(name, made);
     Ok(true)
 }
 
@@ -106,9 +106,9 @@ pub(super) async fn configure(
     let node = context.node(name);
     let spec = &context.specs[name];
     // What the clone was when it was made still counts if the host, held to its digest, says so.
-    let handed = context.handed(name).filter(|config| config.digest().is_some());
-    let is_handed = handed.is_some();
-    let read = async || match handed {
+    let made = context.take_made(name).filter(|config| config.digest().is_some());
+    let is_made = made.is_some();
+    let read = async || match made {
         Some(config) => Ok(config),
         None => client.vm_config(node.vmid).await,
     };
@@ -139,7 +139,7 @@ pub(super) async fn configure(
         changes.remove(place);
         let digest = config.digest();
         let written = client.set_config(node.vmid, &Params::new(), &[PROTECTION], digest).await;
-        if is_handed && written.as_ref().is_err_and(Error::is_modified) {
+        if is_made && written.as_ref().is_err_and(Error::is_modified) {
             return Box::pin(configure(context, name, planned)).await;
         }
         written.map_err(fault)?;
@@ -168,7 +168,7 @@ pub(super) async fn configure(
         params.with(&change.key, value)
     });
     let written = client.set_config(node.vmid, &params, &gone, config.digest()).await;
-    if is_handed && written.as_ref().is_err_and(Error::is_modified) {
+    if is_made && written.as_ref().is_err_and(Error::is_modified) {
         return Box::pin(configure(context, name, planned)).await;
     }
     written.map_err(fault)?;
