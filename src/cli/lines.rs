@@ -44,12 +44,10 @@ pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<No
             .filter_map(|step| Some((step.id.as_str(), outcome.ends.get(&step.id)?)))
             .collect();
         let joined = own.iter().find_map(|step| match (&step.action, ends.get(step.id.as_str())) {
-            (Action::Init { .. }, Some(End::Done { .. })) => Some("first control plane"),
-            (Action::Balance { .. }, Some(End::Done { changed: true })) => {
-                Some("brought up to date")
-            }
-            (Action::EtcdMember { .. }, Some(End::Done { .. })) => Some("etcd member"),
-            (Action::Join { .. }, Some(End::Done { .. })) => Some(match node.role {
+            (Action::Init(_), Some(End::Done { .. })) => Some("first control plane"),
+            (Action::Balance(_), Some(End::Done { changed: true })) => Some("brought up to date"),
+            (Action::EtcdMember(_), Some(End::Done { .. })) => Some("etcd member"),
+            (Action::Join(_), Some(End::Done { .. })) => Some(match node.role {
                 Role::Master => "joined as control plane",
                 _ => "joined as worker",
             }),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::id::StepId;
+use super::action::StepId;
 use super::{Action, Step};
 
 /// The steps of a plan so far.
@@ -18,7 +18,13 @@ impl Steps {
     /// Adds the step of an action, which comes after what it needs. A need that is done already asks
     /// for nothing; one that is neither planned nor done is a fault of this program, and is told by
     /// [`Steps::unknown`].
-    pub(super) fn add(&mut self, on: impl ToString, action: Action, needs: &[StepId]) -> StepId {
+    pub(super) fn add(
+        &mut self,
+        on: impl ToString,
+        action: impl Into<Action>,
+        needs: &[StepId],
+    ) -> StepId {
+        let action = action.into();
         let id = action.id();
         if self.has(&id) {
             self.unknown.push(format!("`{id}` is planned twice"));
@@ -77,9 +83,10 @@ impl Steps {
 mod tests {
     use super::*;
     use crate::cluster::NodeName;
+    use crate::plan::action;
 
-    fn start(name: &str) -> Action {
-        Action::Start { node: NodeName(name.to_owned()) }
+    fn start(name: &str) -> action::Start {
+        action::Start { node: NodeName(name.to_owned()) }
     }
 
     #[test]

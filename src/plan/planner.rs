@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::action::{self, StepId};
 use super::compare::{self, Difference};
 use super::conflicts::{Conflict, conflicts};
 use super::draft::Steps;
 use super::first_start;
-use super::id::StepId;
 use super::inventory::{Inventory, OurVm, TemplateState};
 use super::machines;
 use super::spec::{self, NodeSpec};
 use super::template;
-use super::{Action, Disposition, Plan, PlannedVm};
+use super::{Disposition, Plan, PlannedVm};
 use crate::cluster::{Cluster, HostName, Node, NodeName, TemplateSource, VmId};
 
 mod balance;
@@ -258,7 +258,7 @@ impl Draft<'_> {
         let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
         let whole_dns = rows.iter().any(|node| self.ours(node).is_none_or(|vm| !vm.running()));
         if whole_dns {
-            self.steps.add("name servers", Action::Dns, &[]);
+            self.steps.add("name servers", action::Dns, &[]);
         } else {
             self.steps.done(StepId::Dns);
         }
@@ -290,8 +290,8 @@ impl Draft<'_> {
         // A first boot that starts over reads its seed again, and fills its disk.
         let needs = [StepId::Seed, StepId::Configure, StepId::Grow, StepId::Start];
         let needs = needs.map(|step| step(name.clone()));
-        let boot = self.steps.add(&name, Action::Boot { node: name.clone(), again }, &needs);
-        self.steps.add(&name, Action::NodeDns { node: name.clone() }, &[boot]);
+        let boot = self.steps.add(&name, action::Boot { node: name.clone(), again }, &needs);
+        self.steps.add(&name, action::NodeDns { node: name.clone() }, &[boot]);
     }
 
     fn templates(&mut self, rows: &[Node]) {
@@ -329,7 +329,7 @@ impl Draft<'_> {
             } else {
                 self.steps.add(
                     &name,
-                    Action::Image {
+                    action::Image {
                         host: name.clone(),
                         os: os.clone(),
                         storage: host.import_storage.clone(),
@@ -342,7 +342,7 @@ impl Draft<'_> {
             }
             self.steps.add(
                 &name,
-                Action::Template {
+                action::Template {
                     host: name.clone(),
                     vmid,
                     os: os.clone(),
@@ -376,7 +376,7 @@ impl Draft<'_> {
         } else {
             self.steps.add(
                 &name,
-                Action::Seed {
+                action::Seed {
                     node: name.clone(),
                     host: node.host.clone(),
                     storage: host.iso_storage.clone(),
@@ -392,7 +392,7 @@ impl Draft<'_> {
         } else {
             self.steps.add(
                 &name,
-                Action::Clone {
+                action::Clone {
                     node: name.clone(),
                     host: node.host.clone(),
                     home: home.clone(),
@@ -409,20 +409,20 @@ impl Draft<'_> {
             changes.into_iter().partition(|change| change.key == spec::DISK);
         let of = |step: fn(NodeName) -> StepId| step(name.clone());
         if ours.is_none() || !changes.is_empty() {
-            let action = Action::Configure { node: name.clone(), changes };
+            let action = action::Configure { node: name.clone(), changes };
             self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Seed)]);
         } else {
             self.steps.done(of(StepId::Configure));
         }
         if !grow.is_empty() || (ours.is_none() && self.begins_too_small(node, &home)) {
-            let action = Action::Grow { node: name.clone(), to_gib: node.disk_gib };
+            let action = action::Grow { node: name.clone(), to_gib: node.disk_gib };
             self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Configure)]);
         } else {
             self.steps.done(of(StepId::Grow));
         }
         if ours.as_ref().is_none_or(|vm| !vm.running()) {
             let needs = [of(StepId::Configure), of(StepId::Grow), of(StepId::Seed)];
-            self.steps.add(&name, Action::Start { node: name.clone() }, &needs);
+            self.steps.add(&name, action::Start { node: name.clone() }, &needs);
         } else {
             self.steps.done(of(StepId::Start));
         }

@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
         F: Fn(Step) -> Fut,
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
-        let queue = step.action.queue().map(|queue| {
+        let queue = step.action.act().queue().map(|queue| {
             let length = queue.length.unwrap_or(self.queue_length);
             Arc::clone(
                 self.queues.entry(queue.name).or_insert_with(|| Arc::new(Semaphore::new(length))),
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
         let scope = Scope { step: step.id.clone(), events: self.events.clone() };
         let work = perform(step.clone());
         let (id, on, what) = (step.id.clone(), step.on.clone(), step.action.to_string());
-        let (events, writes) = (self.events.clone(), step.action.writes());
+        let (events, writes) = (self.events.clone(), step.writes());
         let (limit, time) = self.pace.of(&step.action);
         let handle = self.running.spawn(async move {
             let _turn = match &queue {
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::cluster::{HostName, NodeName, VmId};
-    use crate::plan::Action;
+    use crate::plan::action;
     use std::sync::Mutex;
     use tokio::sync::mpsc::unbounded_channel;
     use tokio::time::sleep;
@@ -255,7 +255,7 @@ mod tests {
         Step {
             id: id.to_owned(),
             on: id.to_owned(),
-            action: Action::Vip,
+            action: action::Vip.into(),
             needs: needs.iter().map(ToString::to_string).collect(),
         }
     }
@@ -263,7 +263,7 @@ mod tests {
     fn clone(id: &str) -> Step {
         let host = HostName("pve1".to_owned());
         Step {
-            action: Action::Clone {
+            action: action::Clone {
                 node: NodeName(id.to_owned()),
                 host: host.clone(),
                 home: host,
@@ -271,7 +271,8 @@ mod tests {
                 vmid: VmId(101),
                 full: false,
                 storage: "local-lvm".to_owned(),
-            },
+            }
+            .into(),
             ..step(id, &[])
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
 use crate::mark::Marked;
-use crate::plan::spec;
+use crate::plan::{action, spec};
 use crate::report::event;
 use crate::run::context::{Context, instance_id};
 use crate::run::first_boot::FirstBoot;
@@ -23,7 +23,8 @@ const LAST_LINES: usize = 40;
 
 /// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
 /// has failed: then cloud-init starts over.
-pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Result<bool, Failure> {
+pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, Failure> {
+    let name = &it.node;
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);
@@ -31,7 +32,7 @@ pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Res
     let mut first: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
     reach(context, name, remote).await?;
-    let again = again && start_over(context, name, remote).await?;
+    let again = it.again && start_over(context, name, remote).await?;
     loop {
         let seen = match FirstBoot::ask(remote).await {
             Ok(seen) => seen,

@@ -1,12 +1,12 @@
 //! Steps that make a VM: seed, clone, configuration, disk, start. Each reads the mark again before
 //! it writes.
 
-use crate::cluster::{CloneMode, HostName, NodeName, VmId};
+use crate::cluster::{CloneMode, NodeName};
 use crate::error::{Exit, Failure};
 use crate::files::{private_folder, write_private};
 use crate::limits::excerpt;
 use crate::mark::{Machine, Mark, Marked};
-use crate::plan::{Change, first_start, halt, spec};
+use crate::plan::{Change, action, first_start, halt, spec};
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Client, CloneRequest, Error, Params};
 use crate::run::context::{Context, made_from};
@@ -16,13 +16,8 @@ use crate::run::look::proxmox;
 const PROTECTION: &str = "protection";
 
 /// Uploads a node's seed ISO.
-pub(super) async fn seed(
-    context: &Context,
-    node: &NodeName,
-    host: &HostName,
-    storage: &str,
-    file: &str,
-) -> Result<bool, Failure> {
+pub(super) async fn seed(context: &Context, it: &action::Seed) -> Result<bool, Failure> {
+    let action::Seed { node, host, storage, file } = it;
     let client = context.client(host)?;
     let doing = format!("upload the seed `{file}` to `{storage}`");
     let fault = |error| proxmox(&doing, &error).on(host);
@@ -58,34 +53,28 @@ fn record(context: &Context, node: &NodeName, file: &str) -> std::io::Result<()>
 }
 
 /// Clones the template.
-pub(super) async fn clone(
-    context: &Context,
-    name: &NodeName,
-    home: &HostName,
-    source: VmId,
-    full: bool,
-    storage: &str,
-) -> Result<bool, Failure> {
-    let node = context.node(name);
+pub(super) async fn clone(context: &Context, it: &action::Clone) -> Result<bool, Failure> {
+    let action::Clone { node: name, host, home, source, vmid, full, storage } = it;
+    let (source, vmid, full) = (*source, *vmid, *full);
     let spec = &context.specs[name];
     let client = context.client(home)?;
-    let doing = format!("clone template {source} to VM {}", node.vmid);
-    let on = format!("{name} on {}", node.host);
+    let doing = format!("clone template {source} to VM {vmid}");
+    let on = format!("{name} on {host}");
     let fault = |error| proxmox(&doing, &error).on(&on);
-    let target = context.client(&node.host)?;
+    let target = context.client(host)?;
     // The list tells that it is absent without a refusal, after which the host hangs up.
     let listed = target.vms().await.map_err(fault)?;
-    if listed.iter().any(|vm| vm.vmid == node.vmid) {
-        let config = target.vm_config(node.vmid).await.map_err(fault)?;
+    if listed.iter().any(|vm| vm.vmid == vmid) {
+        let config = target.vm_config(vmid).await.map_err(fault)?;
         own(context, name, &config, &doing)?;
         return Ok(false);
     }
     let request = CloneRequest {
         source,
-        newid: node.vmid,
+        newid: vmid,
         name: name.to_string(),
         mode: if full { CloneMode::Full } else { CloneMode::Linked },
-        storage: full.then(|| storage.to_owned()),
+        storage: full.then(|| storage.clone()),
         pool: context.cluster.proxmox.pool.clone(),
         claim: spec.mark.clone().claim(&spec.line),
     };
@@ -96,11 +85,8 @@ pub(super) async fn clone(
 
 /// Sets what differs in a VM's configuration: of one that was there when the plan was made only what
 /// the plan names, for a machine that has booted keeps the seed that it has read.
-pub(super) async fn configure(
-    context: &Context,
-    name: &NodeName,
-    planned: &[Change],
-) -> Result<bool, Failure> {
+pub(super) async fn configure(context: &Context, it: &action::Configure) -> Result<bool, Failure> {
+    let action::Configure { node: name, changes: planned } = it;
     let (client, doing, on) = at(context, name, "configure")?;
     let fault = |error| proxmox(&doing, &error).on(&on);
     let node = context.node(name);
@@ -140,7 +126,7 @@ pub(super) async fn configure(
         let digest = config.digest();
         let written = client.set_config(node.vmid, &Params::new(), &[PROTECTION], digest).await;
         if is_made && written.as_ref().is_err_and(Error::is_modified) {
-            return Box::pin(configure(context, name, planned)).await;
+            return Box::pin(configure(context, it)).await;
         }
         written.map_err(fault)?;
         if changes.is_empty() {
@@ -169,7 +155,7 @@ pub(super) async fn configure(
     });
     let written = client.set_config(node.vmid, &params, &gone, config.digest()).await;
     if is_made && written.as_ref().is_err_and(Error::is_modified) {
-        return Box::pin(configure(context, name, planned)).await;
+        return Box::pin(configure(context, it)).await;
     }
     written.map_err(fault)?;
     Ok(true)
@@ -194,13 +180,14 @@ fn marked(wanted: &Mark, found: Option<&Mark>, new_seed: bool) -> Mark {
 }
 
 /// Grows a VM's disk; one that is large enough stays as it is.
-pub(super) async fn grow(context: &Context, name: &NodeName, to: u32) -> Result<bool, Failure> {
+pub(super) async fn grow(context: &Context, it: &action::Grow) -> Result<bool, Failure> {
+    let name = &it.node;
     let (client, doing, on) = at(context, name, "grow the disk of")?;
     let fault = |error| proxmox(&doing, &error).on(&on);
     let node = context.node(name);
     let config = client.vm_config(node.vmid).await.map_err(fault)?;
     own(context, name, &config, &doing)?;
-    let want = u64::from(to) << 30;
+    let want = u64::from(it.to_gib) << 30;
     let Some(size) = config.disk_size(spec::DISK) else {
         return Err(Failure::new(
             Exit::NotAsAsked,
@@ -218,7 +205,8 @@ pub(super) async fn grow(context: &Context, name: &NodeName, to: u32) -> Result<
 }
 
 /// Switches a VM on.
-pub(super) async fn start(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+pub(super) async fn start(context: &Context, it: &action::Start) -> Result<bool, Failure> {
+    let name = &it.node;
     let (client, doing, on) = at(context, name, "start")?;
     let fault = |error| proxmox(&doing, &error).on(&on);
     let node = context.node(name);
@@ -241,7 +229,7 @@ pub(super) async fn start(context: &Context, name: &NodeName) -> Result<bool, Fa
     let want = u64::from(node.disk_gib) << 30;
     if config.disk_size(spec::DISK).is_some_and(|size| size < want) {
         client.resize_disk(node.vmid, spec::DISK, want).await.map_err(fault)?;
-        return Box::pin(start(context, name)).await;
+        return Box::pin(start(context, it)).await;
     }
     client.start_vm(node.vmid).await.map_err(fault)?;
     Ok(true)
