@@ -1,6 +1,8 @@
 //! What a failure looks like to the person reading it, and which exit code it ends in.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -32,6 +34,40 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// Every exit code, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::NotAsAsked,
+        Self::Usage,
+        Self::Proxmox,
+        Self::Node,
+        Self::Kubernetes,
+        Self::Dns,
+        Self::Local,
+        Self::SomethingToDo,
+        Self::Interrupted,
+    ];
+
+    /// What it tells, for the documentation.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Ok => "done, or nothing to do; what differs and is not followed is listed",
+            Self::NotAsAsked => {
+                "the cluster is not as asked, or something stands in the way: a refusal"
+            }
+            Self::Usage => "the command line, or the profile",
+            Self::Proxmox => "Proxmox VE refused or failed",
+            Self::Node => "a node could not be reached, or not be trusted",
+            Self::Kubernetes => "kubeadm, etcd or Kubernetes failed",
+            Self::Dns => "a name server is silent or wrong",
+            Self::Local => "a file of ours could not be read or written",
+            Self::SomethingToDo => "`plan --exit-code`: something is not as the profile asks",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Something that went wrong: what was being done, where, what the other side said, what to try.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
@@ -48,7 +84,22 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The exit code that it leads to.
     pub exit: Exit,
+    /// The error that it was made of, for `source` and the log.
+    #[serde(skip)]
+    pub(crate) cause: Option<Cause>,
 }
+
+/// An error that a failure was made of. Two are equal if they say the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for Cause {}
 
 /// One of several things that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +125,32 @@ impl Failure {
     /// A failure of this kind, without a hint.
     pub fn new(exit: Exit, doing: impl Into<String>, said: impl fmt::Display) -> Self {
         let said = said.to_string();
-        Self { doing: doing.into(), on: None, said, points: Box::default(), hint: None, exit }
+        let (doing, points) = (doing.into(), Box::default());
+        Self { doing, on: None, said, points, hint: None, exit, cause: None }
+    }
+
+    /// A failure of this kind that keeps the error which caused it.
+    pub fn caused(
+        exit: Exit,
+        doing: impl Into<String>,
+        error: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        let failure = Self::new(exit, doing, &error);
+        Self { cause: Some(Cause(Arc::new(error))), ..failure }
+    }
+
+    /// What caused it, what caused that, and so on, each in its own words.
+    pub fn causes(&self) -> Vec<String> {
+        std::iter::successors(self.source(), |error| (*error).source())
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Writes what caused it into the log.
+    pub fn log(&self) {
+        if self.cause.is_some() {
+            tracing::debug!(doing = %self.doing, on = self.on, causes = ?self.causes(), "failed");
+        }
     }
 
     /// Says on which node or host.
@@ -118,7 +194,11 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause.0.as_ref() as &(dyn Error + 'static))
+    }
+}
 
 #[cfg(test)]
 mod tests {

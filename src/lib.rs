@@ -38,6 +38,7 @@ pub mod cluster;
 pub mod dns;
 pub mod doctor;
 pub mod error;
+pub mod exits;
 mod files;
 pub mod kubeadm;
 pub mod mark;

@@ -103,7 +103,7 @@ pub fn passphrase(key: &Path) -> Result<SecretString, Failure> {
     }
     let question = format!("passphrase of {}: ", one_line(&key.display().to_string()));
     rpassword::prompt_password(question).map(|typed| register(typed.into())).map_err(|error| {
-        Failure::new(Exit::Usage, "ask for a passphrase", error).on(key.display()).hint(format!(
+        Failure::caused(Exit::Usage, "ask for a passphrase", error).on(key.display()).hint(format!(
             "set {PASSPHRASE} or {PASSPHRASE}_FILE, or add the key to your ssh-agent (`ssh-add`)"
         ))
     })
@@ -132,7 +132,7 @@ fn prompt(user: &str, host: &HostName) -> Result<SecretString, Failure> {
     let question = format!("password of {user} on {host}: ");
     let typed = rpassword::prompt_password(one_line(&question));
     typed.map(|typed| register(typed.into())).map_err(|error| {
-        Failure::new(Exit::Usage, "ask for a password", error)
+        Failure::caused(Exit::Usage, "ask for a password", error)
             .on(host)
             .hint(format!("set {PASSWORD}, {PASSWORD}_FILE or {TOKEN}"))
     })

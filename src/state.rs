@@ -53,10 +53,10 @@ impl State {
     /// As [`State::open`].
     pub fn open_for(folder: PathBuf, person: Option<u32>) -> Result<Self, Failure> {
         let doing = "open the state folder";
-        private_folder(&folder).map_err(|error| fault(doing, &error))?;
+        private_folder(&folder).map_err(|error| fault(doing, error))?;
         files::closed(&folder, person)
             .map_err(|why| Failure::new(Exit::Local, doing, &why).hint(why.hint()))?;
-        private_folder(&folder.join("ssh")).map_err(|error| fault(doing, &error))?;
+        private_folder(&folder.join("ssh")).map_err(|error| fault(doing, error))?;
         Ok(Self { folder, lock: None, made: Mutex::default() })
     }
 
@@ -85,7 +85,7 @@ impl State {
                 file.set_permissions(Permissions::from_mode(0o600))?;
                 Ok(file)
             })
-            .map_err(|error| fault("lock the state folder", &error))?;
+            .map_err(|error| fault("lock the state folder", error))?;
         match file.try_lock() {
             Ok(()) => {
                 let _ = file.set_len(0);
@@ -102,7 +102,7 @@ impl State {
                         "wait until it ends; two runs at once would step on each other".to_owned(),
                     ))
             }
-            Err(TryLockError::Error(error)) => Err(fault("lock the state folder", &error)),
+            Err(TryLockError::Error(error)) => Err(fault("lock the state folder", error)),
         }
     }
 
@@ -113,10 +113,10 @@ impl State {
     pub fn creation(&self) -> Result<String, Failure> {
         let path = self.folder.join("creation");
         let doing = "read the creation id";
-        if let Some(id) = self.known(&path).map_err(|error| fault(doing, &error))? {
+        if let Some(id) = self.known(&path).map_err(|error| fault(doing, error))? {
             return Ok(id.expose_secret().trim().to_owned());
         }
-        if let Some(left) = self.left_behind().map_err(|error| fault(doing, &error))? {
+        if let Some(left) = self.left_behind().map_err(|error| fault(doing, error))? {
             let said = format!("the file is gone, and `{left}` beside it is still there");
             return Err(Failure::new(Exit::Local, doing, said).on(path.display()).hint(
                 "restore it from a backup, or write into it the id that stands after `creation:` in \
@@ -173,7 +173,7 @@ impl State {
                 .map_or(Ok(()), private_folder)
                 .and_then(|()| write_private(path, text.expose_secret().as_bytes()));
             written.map_err(|error| {
-                fault("write a key into the state folder", &error).on(path.display())
+                fault("write a key into the state folder", error).on(path.display())
             })?;
         }
         made.clear();
@@ -232,7 +232,7 @@ impl State {
             }
             Ok(known)
         };
-        read().map_err(|error| fault("read the nodes' host keys", &error))
+        read().map_err(|error| fault("read the nodes' host keys", error))
     }
 
     /// The file that holds the identity of the cluster that was initialised.
@@ -247,11 +247,11 @@ impl State {
     pub fn identity(&self) -> Result<Option<Identity>, Failure> {
         let path = self.identity_file();
         let doing = "read the cluster's identity";
-        let Some(bytes) = read_if_there(&path).map_err(|error| fault(doing, &error))? else {
+        let Some(bytes) = read_if_there(&path).map_err(|error| fault(doing, error))? else {
             return Ok(None);
         };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Failure::new(Exit::Local, doing, error).on(path.display()).hint(
+            Failure::caused(Exit::Local, doing, error).on(path.display()).hint(
                 "if the cluster lives, move that file away: the next run records its identity again"
                     .to_owned(),
             )
@@ -261,10 +261,10 @@ impl State {
     fn key(&self, name: &str, comment: &str) -> Result<KeyPair, Failure> {
         let path = self.folder.join("ssh").join(name);
         let doing = || format!("read the SSH key `{}`", path.display());
-        if let Some(private) = self.known(&path).map_err(|error| fault(&doing(), &error))? {
+        if let Some(private) = self.known(&path).map_err(|error| fault(&doing(), error))? {
             let private = secrets::register(private);
             return KeyPair::from_openssh(private).map_err(|error| {
-                Failure::new(Exit::Local, doing(), error).hint(
+                Failure::caused(Exit::Local, doing(), error).hint(
                     "restore the file from a backup of the state folder: a machine that was made \
                          with it takes no other one"
                         .to_owned(),
@@ -272,7 +272,7 @@ impl State {
             });
         }
         let pair = KeyPair::generate(comment)
-            .map_err(|error| Failure::new(Exit::Local, "make an SSH key", error))?;
+            .map_err(|error| Failure::caused(Exit::Local, "make an SSH key", error))?;
         secrets::learn(pair.private.expose_secret());
         let mut made = self.made();
         made.push((path.clone(), pair.private.clone()));
@@ -302,7 +302,7 @@ impl State {
     /// When its folder cannot be made.
     pub fn log(&self, command: &str) -> Result<PathBuf, Failure> {
         let folder = self.folder.join("log");
-        private_folder(&folder).map_err(|error| fault("open the log folder", &error))?;
+        private_folder(&folder).map_err(|error| fault("open the log folder", error))?;
         let format = time::macros::format_description!(
             "[year][month][day]T[hour][minute][second].[subsecond digits:3]Z"
         );
@@ -340,7 +340,7 @@ impl State {
             remove(self.folder.join("creation"))
         };
         self.made().clear();
-        forget().map_err(|error| fault("clear the state folder", &error))
+        forget().map_err(|error| fault("clear the state folder", error))
     }
 }
 
@@ -362,13 +362,13 @@ fn prune(folder: &Path, keep: usize) {
     }
 }
 
-fn fault(doing: &str, error: &io::Error) -> Failure {
+fn fault(doing: &str, error: io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull => Some("make room on that disk and run again".to_owned()),
         io::ErrorKind::PermissionDenied => Some("name another folder with `--state`".to_owned()),
         _ => None,
     };
-    Failure::new(Exit::Local, doing, error).hint(hint)
+    Failure::caused(Exit::Local, doing, error).hint(hint)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Part → the parts that it may import. A part that is not listed may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
     // Crates of their own: base, file by file, and the client.
-    ("clock", &[]),
+    ("clock", &["limits"]),
     ("event", &["secrets", "text"]),
     ("limits", &[]),
     ("retry", &["event", "clock"]),
@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
     ("plan", &["cluster", "mark", "proxmox", "text"]),
+    ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
     ("routes", &["cluster", "error", "files", "limits", "net", "secrets", "ssh", "clock"]),
@@ -43,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster",
             "dns",
             "error",
+            "exits",
             "files",
             "kubeadm",
             "limits",
@@ -65,6 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dns",
             "doctor",
             "error",
+            "exits",
             "files",
             "kubeadm",
             "net",

@@ -106,7 +106,7 @@ const OWN: &str = "k8sha's own key";
 
 fn own_key(state: &State) -> Result<Identity, Failure> {
     Identity::from_openssh(&state.operator_key()?.private)
-        .map_err(|error| Failure::new(Exit::Local, "read our SSH key", error))
+        .map_err(|error| Failure::caused(Exit::Local, "read our SSH key", error))
 }
 
 /// A private key of the person's own. A passphrase is asked for only where there is one.
@@ -126,7 +126,7 @@ fn host_keys(jump: &Jump) -> Result<HostKeys, Failure> {
     if let Some(line) = &jump.host_key {
         return HostKey::parse(line)
             .map(HostKeys::from)
-            .map_err(|error| Failure::new(Exit::Usage, doing, error).on(jump).hint(pin(jump)));
+            .map_err(|error| Failure::caused(Exit::Usage, doing, error).on(jump).hint(pin(jump)));
     }
     let files = jump.known_hosts.clone().map_or_else(settings::known_hosts, |file| vec![file]);
     let mut known = Known::default();

@@ -6,13 +6,14 @@ use super::args::Common;
 use super::session::Session;
 use crate::dns;
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 
 pub(super) async fn run(common: &Common, started: Instant) -> Result<Exit, Failure> {
     let session = Session::open(common, started, "dns").await?;
     let asked = async {
         dns::check(&session.cluster, &session.world.dialer())
             .await
-            .map_err(|error| Failure::new(Exit::Dns, "ask the name servers", error))
+            .map_err(|error| failure("ask the name servers", &error))
     };
     let report = session.unless_interrupted("dns", asked).await?;
     if common.json {

@@ -9,6 +9,7 @@ use super::args::Common;
 use super::session::Session;
 use crate::doctor::{self, Diagnosis, Finding, Patient};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::net::Dialer;
 use crate::plan::planner::{self, Part, Refusal};
 use crate::proxmox::Client;
@@ -121,9 +122,9 @@ async fn client(session: &Session, name: &crate::cluster::HostName) -> Result<Cl
     };
     let trust = host.trust.as_ref().map(|trust| settings::trust(name, trust)).transpose()?;
     let clock = session.world.clock();
-    Client::open(name, &host.endpoint, trust.as_ref(), auth, clock).await.map_err(|error| {
-        Failure::new(Exit::Proxmox, "reach the host", &error).on(name).hint(error.hint())
-    })
+    Client::open(name, &host.endpoint, trust.as_ref(), auth, clock)
+        .await
+        .map_err(|error| failure("reach the host", &error).on(name))
 }
 
 fn publish(

@@ -115,7 +115,8 @@ pub(super) async fn destroy(
 fn pod_network(cluster: &Cluster) -> Result<(), Failure> {
     let rendered = crate::kubeadm::cni::rendered(cluster);
     rendered.map(drop).map_err(|error| {
-        Failure::new(Exit::Usage, "use the pod network's manifest", &error).hint(error.hint())
+        let hint = error.hint();
+        Failure::caused(Exit::Usage, "use the pod network's manifest", error).hint(hint)
     })
 }
 
@@ -311,7 +312,7 @@ impl<'a> Job<'a> {
     ) -> Result<(), Failure> {
         let asking = async {
             let answer = tokio::task::spawn_blocking(ask).await;
-            answer.unwrap_or_else(|error| Err(Failure::new(Exit::Local, "ask", error)))
+            answer.unwrap_or_else(|error| Err(Failure::caused(Exit::Local, "ask", error)))
         };
         self.session.unless_interrupted(self.command, asking).await
     }
@@ -471,6 +472,7 @@ pub(super) fn place_for_kubeconfig(context: &Context) -> Result<(), Failure> {
     }
     crate::kubeadm::kubeconfig::is_free(&context.cluster, kubeconfig).map_err(|error| {
         let doing = "keep the kubeconfig; nothing was written";
-        Failure::new(Exit::Local, doing, &error).hint(error.hint())
+        let hint = error.hint();
+        Failure::caused(Exit::Local, doing, error).hint(hint)
     })
 }

@@ -15,7 +15,7 @@ use crate::report::log::{Entry, LogFile};
 /// When the file cannot be made.
 pub fn start(path: &Path, verbose: u8) -> Result<(), Failure> {
     let file = LogFile::start(path).map_err(|error| {
-        Failure::new(Exit::Local, format!("open the log `{}`", path.display()), error)
+        Failure::caused(Exit::Local, format!("open the log `{}`", path.display()), error)
             .hint("name another folder with `--state`".to_owned())
     })?;
     let filter =

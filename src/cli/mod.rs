@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return end(Err(Failure::new(Exit::Local, "start", error))),
+        Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),
     };
     let result = runtime.block_on(run(cli, started));
     // A simulator's connections need not be closed in order.
@@ -64,6 +64,7 @@ pub fn main() -> ExitCode {
 
 fn end(result: Result<Exit, Failure>) -> ExitCode {
     let exit = result.unwrap_or_else(|failure| {
+        failure.log();
         screen::say(&format!("error: {failure}"));
         failure.exit
     });
@@ -103,7 +104,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
 }
 
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::new(Exit::Local, "write to stdout", error))
+    result.map_err(|error| Failure::caused(Exit::Local, "write to stdout", error))
 }
 
 /// Prints text for a person on stdout.

@@ -10,6 +10,7 @@ use super::session;
 use crate::cloudinit::{self, NodeSecrets};
 use crate::cluster::{Cluster, Node, Role};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::files::write_private;
 use crate::kubeadm::config;
 use crate::settings;
@@ -51,7 +52,7 @@ pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<E
     };
     let instance = crate::run::context::instance_id(&cluster, node, "CREATION");
     let seed = cloudinit::render(&templates, &cluster, node, &secrets, &instance)
-        .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?;
+        .map_err(|error| failure("render the seed", &error).on(&node.name))?;
     let documents = Documents {
         node: node.name.to_string(),
         user_data: seed.masked().to_owned(),
@@ -89,10 +90,10 @@ fn write_seed(
     };
     let instance = crate::run::context::instance_id(cluster, node, &creation);
     let seed = cloudinit::render(&session::templates(common)?, cluster, node, &secrets, &instance)
-        .map_err(|error| Failure::new(Exit::Usage, "render the seed", error).on(&node.name))?;
+        .map_err(|error| failure("render the seed", &error).on(&node.name))?;
     state.keep()?;
     write_private(path, &seed.image().bytes)
-        .map_err(|error| Failure::new(Exit::Local, "write the seed", error).on(&node.name))?;
+        .map_err(|error| Failure::caused(Exit::Local, "write the seed", error).on(&node.name))?;
     Ok(Exit::Ok)
 }
 
@@ -112,7 +113,7 @@ fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
         config::join(cluster, node, &join)
     };
     let text = text.map_err(|error| {
-        Failure::new(Exit::Usage, "write the kubeadm configuration", error).on(&node.name)
+        Failure::caused(Exit::Usage, "write the kubeadm configuration", error).on(&node.name)
     })?;
     Ok(Some(text.masked().to_owned()))
 }
@@ -123,7 +124,8 @@ fn cni(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     crate::kubeadm::cni::rendered(cluster).map_err(|error| {
-        Failure::new(Exit::Usage, "render the pod network", &error).hint(error.hint())
+        let hint = error.hint();
+        Failure::caused(Exit::Usage, "render the pod network", error).hint(hint)
     })
 }
 

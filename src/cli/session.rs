@@ -13,6 +13,7 @@ use super::world::World;
 use super::{flags, log, world};
 use crate::cluster::Cluster;
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::plan::inventory::Inventory;
 use crate::profile::{self, Colour, LoadError, Loaded};
 use crate::report::{Reporter, Style, event, screen};
@@ -249,7 +250,7 @@ pub(super) fn load(common: &Common, warnings: Warnings) -> Result<Cluster, Failu
             screen::say("");
             Err(Failure::new(Exit::Usage, doing(), rejected))
         }
-        Err(error) => Err(Failure::new(Exit::Usage, doing(), error)),
+        Err(error) => Err(Failure::caused(Exit::Usage, doing(), error)),
     }
 }
 
@@ -260,9 +261,7 @@ pub(super) fn templates(common: &Common) -> Result<crate::cloudinit::Templates, 
         None => Templates::builtin(),
         Some(folder) => Templates::with_overrides(folder),
     };
-    made.map_err(|error| {
-        Failure::new(Exit::Usage, "read the cloud-init templates", &error).hint(error.hint())
-    })
+    made.map_err(|error| failure("read the cloud-init templates", &error))
 }
 
 fn state_folder(common: &Common, world: &World, cluster: &Cluster) -> Result<PathBuf, Failure> {

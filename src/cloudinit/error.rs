@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Why there is no seed. No variant quotes a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The person's own template folder cannot be read.
     #[error("cannot read the cloud-init template `{}`: {source}", path.display())]
@@ -11,7 +11,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: std::sync::Arc<std::io::Error>,
     },
     /// A file of the person's folder takes the place of none.
     #[error("`{}` replaces no template of ours, and no other file there includes it", path.display())]

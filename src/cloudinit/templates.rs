@@ -120,7 +120,10 @@ fn yaml(value: &Value, _: Kwargs, _: &State) -> tera::TeraResult<String> {
 }
 
 fn gather(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) -> Result<(), Error> {
-    let fault = |path: &Path, source| Error::Folder { path: path.to_owned(), source };
+    let fault = |path: &Path, source: std::io::Error| Error::Folder {
+        path: path.to_owned(),
+        source: source.into(),
+    };
     let mut paths = fs::read_dir(folder)
         .and_then(|entries| {
             entries

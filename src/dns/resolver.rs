@@ -17,7 +17,7 @@ use crate::limits::dns as limits;
 use crate::limits::excerpt;
 
 /// A resolver that cannot be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The search domain is no domain name.
     #[error("`{domain}` is not a domain name: {cause}")]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::error::Doing;
 use super::unit::journal;
 use super::{Error, files};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wait};
 use crate::report::event;
 use crate::ssh::{Command, Output, Remote};
 
@@ -139,7 +139,8 @@ async fn put(remote: &Remote, file: &File, clock: Clock) -> Result<(), Error> {
 /// runs then.
 async fn reload(remote: &Remote, unit: &str, clock: Clock) -> Result<Result<(), String>, Error> {
     let doing = || format!("let `{unit}` read its configuration again");
-    let deadline = clock.deadline(LIMIT);
+    let mut wait = Wait::new(clock, LIMIT, LOOK)
+        .telling(|state: &String| event::progress(format!("{unit} is {state}")));
     let command = Command::sudo("systemctl").args(["reload-or-restart", unit]);
     let output = remote.run(&command).await.doing(doing())?;
     if !output.success() {
@@ -148,13 +149,16 @@ async fn reload(remote: &Remote, unit: &str, clock: Clock) -> Result<Result<(), 
     loop {
         let command = Command::new("systemctl").args(["is-active", unit]);
         let state = remote.run(&command).await.doing(doing())?.stdout_text();
-        match state.trim() {
+        let state = state.trim().to_owned();
+        let last = match state.as_str() {
             "active" => return Ok(Ok(())),
-            "reloading" | "activating" if !deadline.passed() => clock.pause(LOOK).await,
-            state => {
-                return Ok(Err(format!("it is {state}\n{}", journal(remote, unit).await)));
-            }
-        }
+            "reloading" | "activating" => match wait.not_yet(state).await {
+                Ok(()) => continue,
+                Err(expired) => expired.seen,
+            },
+            _ => state,
+        };
+        return Ok(Err(format!("it is {last}\n{}", journal(remote, unit).await)));
     }
 }
 

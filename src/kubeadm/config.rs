@@ -76,7 +76,7 @@ impl Config {
 }
 
 /// The configuration cannot be written as YAML.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot write the kubeadm configuration of `{node}`: {reason}")]
 pub struct Error {
     node: String,

@@ -1,6 +1,7 @@
 //! What can go wrong in the Kubernetes stage.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{config, etcd, preflight};
 use crate::ssh;
@@ -19,7 +20,7 @@ fn within(seconds: u64) -> String {
 }
 
 /// A phase that did not come to its end. No text in it holds a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A command could not be run or failed.
     #[error("{doing}: {source}")]
@@ -216,11 +217,22 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: std::sync::Arc<std::io::Error>,
     },
 }
 
 impl Error {
+    /// Something did not become as wanted within `limit`, as `node` shows.
+    pub(super) fn too_long(
+        node: &ssh::Remote,
+        what: impl Into<String>,
+        limit: Duration,
+        seen: impl Into<String>,
+    ) -> Self {
+        let (node, seconds) = (node.node().to_owned(), limit.as_secs());
+        Error::TooLong { what: what.into(), node, seconds, seen: seen.into() }
+    }
+
     /// Whether waiting cures nothing: a node that is another machine, or refuses every login, or whose
     /// router id another network member uses.
     pub(super) fn is_lasting(&self) -> bool {

@@ -144,7 +144,7 @@ pub async fn is_outdated(master: &Remote, client: &Client) -> Result<bool, Error
 async fn read_pem(from: &Path, holds: &'static str) -> Result<Vec<u8>, Fault> {
     let path = || PathBuf::from(from);
     let body = local::read(from, local::Kind::Certificate)
-        .map_err(|source| Fault::NoFile { path: path(), source })?;
+        .map_err(|source| Fault::NoFile { path: path(), source: source.into() })?;
     let text = String::from_utf8_lossy(&body);
     let heads = |line: &str| line.starts_with("-----BEGIN") && line.contains(holds);
     if text.contains("PRIVATE KEY-----") {

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{Error, etcd, kubectl, ready};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wait};
 use crate::report::event;
 use crate::ssh::Remote;
 
@@ -62,23 +62,20 @@ pub async fn run(via: &Remote, gone: &Gone, stacked: bool, clock: Clock) -> Resu
 /// Waits until the API has not heard of the machine's kubelet for its grace period: one that reports
 /// is not gone, whatever Proxmox VE says.
 async fn silent(via: &Remote, gone: &Gone, clock: Clock) -> Result<(), Error> {
-    let deadline = clock.deadline(GRACE);
+    let mut wait = Wait::new(clock, GRACE, LOOK);
     loop {
         let nodes = ready::nodes(via).await?;
         let ready = nodes.iter().any(|node| node.name == gone.name && node.ready);
         if !ready {
             return Ok(());
         }
-        if deadline.passed() {
-            return Err(Error::StillReports {
-                node: via.node().to_owned(),
-                name: gone.name.clone(),
-            });
-        }
         event::progress(format!(
             "waiting until `{}` is no longer Ready: its VM is gone",
             gone.name
         ));
-        clock.pause(LOOK).await;
+        wait.not_yet(()).await.map_err(|_| Error::StillReports {
+            node: via.node().to_owned(),
+            name: gone.name.clone(),
+        })?;
     }
 }

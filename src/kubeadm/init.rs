@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::Doing;
 use super::unit::{self, State, Unit};
 use super::{Error, config, files, keys, kubectl, path, preflight};
-use crate::clock::Clock;
+use crate::clock::{Clock, Expired, Wait};
 use crate::cluster::{Cluster, Node};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
@@ -163,27 +163,27 @@ async fn settle(
     state: &State,
     clock: Clock,
 ) -> Result<Seen, Error> {
-    let deadline = clock.deadline(COMEBACK);
+    let mut wait = Wait::new(clock, COMEBACK, LOOK)
+        .telling(|seen: &String| event::progress(format!("waiting for the API: {seen}")));
     loop {
         let seen = look(first, cluster).await?;
-        let Seen::Silent(text) = &seen else { return Ok(seen) };
+        let Seen::Silent(text) = seen else { return Ok(seen) };
         let due = match state {
             State::Done => true,
             State::Absent => files::exists(first, path::KUBELET).await?,
             State::Running | State::Failed { .. } => false,
         };
-        if !due || (deadline.passed() && *state == State::Absent) {
-            return Ok(seen);
+        if !due {
+            return Ok(Seen::Silent(text));
         }
-        if deadline.passed() {
-            return Err(Error::TooLong {
-                what: "the API that was initialised did not answer".into(),
-                node: first.node().to_owned(),
-                seconds: COMEBACK.as_secs(),
-                seen: text.clone(),
-            });
+        match wait.not_yet(text).await {
+            Ok(()) => {}
+            Err(Expired { seen, .. }) if *state == State::Absent => return Ok(Seen::Silent(seen)),
+            Err(Expired { seen, limit }) => {
+                let what = "the API that was initialised did not answer";
+                return Err(Error::too_long(first, what, limit, seen));
+            }
         }
-        clock.pause(LOOK).await;
     }
 }
 

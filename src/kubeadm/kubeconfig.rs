@@ -112,12 +112,14 @@ pub async fn fetch(
             Ok(there) if there == ours.expose_secret() => return Ok(false),
             Ok(there) => replaceable(cluster, to, &there)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::File { doing: "read", path: to.into(), source }),
+            Err(source) => {
+                return Err(Error::File { doing: "read", path: to.into(), source: source.into() });
+            }
         }
         write(to, &ours).map_err(|source| Error::File {
             doing: "write",
             path: to.into(),
-            source,
+            source: source.into(),
         })?;
         true
     };
@@ -135,7 +137,7 @@ pub fn is_free(cluster: &Cluster, to: &Path) -> Result<(), Error> {
     match local::read_text(to, local::Kind::Kubeconfig) {
         Ok(there) => replaceable(cluster, to, &there),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Error::File { doing: "read", path: to.into(), source }),
+        Err(source) => Err(Error::File { doing: "read", path: to.into(), source: source.into() }),
     }
 }
 

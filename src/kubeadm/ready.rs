@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::Doing;
 use super::kubectl::Api;
 use super::{Error, kubectl, path};
-use crate::clock::Clock;
+use crate::clock::{Clock, Expired, Wait};
 use crate::cluster::{Cluster, Role};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
@@ -116,7 +116,8 @@ pub async fn through_vip(
     let command = Command::sudo("curl")
         .args(["-sS", "--max-time", "5", "--cacert", path::CA])
         .arg(url.clone());
-    let deadline = clock.deadline(limit);
+    let mut wait = Wait::new(clock, limit, LOOK)
+        .telling(|seen: &String| event::progress(format!("waiting for {url}: {seen}")));
     loop {
         let seen = match first.run(&command).await {
             Ok(output) if output.success() && output.stdout_text().trim() == "ok" => return Ok(()),
@@ -125,15 +126,9 @@ pub async fn through_vip(
             Err(error) if error.is_transient() => error.to_string(),
             Err(source) => return Err(source).doing(format!("ask {url}")),
         };
-        if deadline.passed() {
-            return Err(Error::TooLong {
-                what: format!("{url} did not say `ok`"),
-                node: first.node().to_owned(),
-                seconds: deadline.limit().as_secs(),
-                seen,
-            });
-        }
-        clock.pause(LOOK).await;
+        wait.not_yet(seen).await.map_err(|Expired { seen, limit }| {
+            Error::too_long(first, format!("{url} did not say `ok`"), limit, seen)
+        })?;
     }
 }
 
@@ -148,7 +143,7 @@ pub async fn all(
     clock: Clock,
     limit: Duration,
 ) -> Result<Vec<Registered>, Error> {
-    let deadline = clock.deadline(limit);
+    let mut wait = Wait::new(clock, limit, LOOK);
     let mut said = usize::MAX;
     loop {
         let (missing, found) = match nodes(first).await {
@@ -159,19 +154,15 @@ pub async fn all(
         if missing.is_empty() {
             return Ok(found);
         }
-        if deadline.passed() {
-            return Err(Error::TooLong {
-                what: format!("not all nodes were {}", if ready { "Ready" } else { "there" }),
-                node: first.node().to_owned(),
-                seconds: deadline.limit().as_secs(),
-                seen: missing.join("; "),
-            });
-        }
+        let text = missing.join("; ");
         if missing.len() != said {
             said = missing.len();
-            event::progress(format!("waiting for {}", missing.join("; ")));
+            event::progress(format!("waiting for {text}"));
         }
-        clock.pause(LOOK).await;
+        wait.not_yet(text).await.map_err(|Expired { seen, limit }| {
+            let what = format!("not all nodes were {}", if ready { "Ready" } else { "there" });
+            Error::too_long(first, what, limit, seen)
+        })?;
     }
 }
 

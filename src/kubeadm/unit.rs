@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::Doing;
 use super::{Error, files};
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, Expired, Wait};
 use crate::report::event;
 use crate::ssh::{self, Command, Remote, mask};
 
@@ -154,17 +154,15 @@ pub async fn follow(
     clock: Clock,
     limit: Duration,
 ) -> Result<(), Error> {
-    let deadline = clock.deadline(limit);
+    let mut wait = Wait::new(clock, limit, LOOK).away_at_most(PATIENCE);
     let mut log = Log::default();
-    let mut away: Option<Deadline> = None;
     loop {
         // The state first, then the log: so the last look at the log comes after the end.
-        match show(remote, unit).await {
+        let waited = match show(remote, unit).await {
             Ok(state) => {
-                away = None;
                 log.read(remote, unit, state != State::Running).await;
                 match state {
-                    State::Running => {}
+                    State::Running => wait.not_yet(Ok(log.last.last().cloned())).await,
                     State::Done => return Ok(()),
                     State::Failed { result, code } => {
                         return Err(Error::Unit {
@@ -184,23 +182,17 @@ pub async fn follow(
                 }
             }
             Err(source) if source.is_transient() => {
-                let until = *away.get_or_insert_with(|| clock.deadline(PATIENCE));
-                if until.passed() {
-                    return Err(source).doing(format!("follow `{}`", unit.name()));
-                }
                 event::progress(format!("cannot see `{}` at the moment: {source}", unit.name()));
+                wait.away(Err(source)).await
             }
             Err(source) => return Err(source).doing(format!("follow `{}`", unit.name())),
+        };
+        if let Err(Expired { seen, limit }) = waited {
+            let last = seen.doing(format!("follow `{}`", unit.name()))?;
+            let what = format!("`{}` did not end", unit.name());
+            let last = last.unwrap_or_else(|| "no output".into());
+            return Err(Error::too_long(remote, what, limit, last));
         }
-        if deadline.passed() {
-            return Err(Error::TooLong {
-                what: format!("`{}` did not end", unit.name()),
-                node: remote.node().to_owned(),
-                seconds: deadline.limit().as_secs(),
-                seen: log.last.last().cloned().unwrap_or_else(|| "no output".into()),
-            });
-        }
-        clock.pause(LOOK).await;
     }
 }
 

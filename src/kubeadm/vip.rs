@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Error;
 use super::error::Doing;
 use super::unit::journal;
-use crate::clock::Clock;
+use crate::clock::{Clock, Wait};
 use crate::cluster::Cluster;
 use crate::report::event;
 use crate::ssh::{Command, Remote};
@@ -23,18 +23,19 @@ const LIMIT: Duration = Duration::from_secs(45);
 /// # Errors
 /// The unit that does not run, with the end of its journal; or who holds the VIP, if not one.
 pub async fn check(balancers: &[Remote], cluster: &Cluster, clock: Clock) -> Result<String, Error> {
-    let deadline = clock.deadline(LIMIT);
+    let vip = cluster.api.vip;
+    let mut wait = Wait::new(clock, LIMIT, LOOK)
+        .telling(|error: &Error| event::progress(format!("waiting for the VIP {vip}: {error}")));
     loop {
-        let seen = look(balancers, cluster.api.vip).await;
-        match seen {
+        match look(balancers, vip).await {
             Ok(holder) => {
-                event::progress(format!("{holder} holds the VIP {}", cluster.api.vip));
+                event::progress(format!("{holder} holds the VIP {vip}"));
                 return Ok(holder);
             }
-            Err(error) if deadline.passed() || error.is_lasting() => return Err(error),
+            Err(error) if error.is_lasting() => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "the VIP is not settled");
-                clock.pause(LOOK).await;
+                wait.not_yet(error).await.map_err(|expired| expired.seen)?;
             }
         }
     }

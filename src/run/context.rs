@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::cloudinit::{Kept, NodeSecrets, SeedImage, Templates, render};
 use crate::cluster::{Cluster, Etcd, HostName, Identity, NewKeys, Node, NodeName, Role};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::kubeadm::etcd::{self, member::Machine};
 use crate::kubeadm::join::JoinCredentials;
 use crate::kubeadm::{balance, kubeconfig};
@@ -141,7 +142,7 @@ impl Context {
         for node in &cluster.nodes {
             let host_key = state.host_key(&node.name)?;
             let known = HostKey::parse(&host_key.public).map_err(|error| {
-                Failure::new(Exit::Local, "read a host key", error).on(&node.name)
+                Failure::caused(Exit::Local, "read a host key", error).on(&node.name)
             })?;
             let secrets = NodeSecrets {
                 host_key_private: host_key.private,
@@ -149,10 +150,8 @@ impl Context {
                 operator_public: operator.public.clone(),
             };
             let instance = instance_id(&cluster, node, &creation);
-            let rendered =
-                render(templates, &cluster, node, &secrets, &instance).map_err(|error| {
-                    Failure::new(Exit::Usage, "render the seed", error).on(&node.name)
-                })?;
+            let rendered = render(templates, &cluster, node, &secrets, &instance)
+                .map_err(|error| failure("render the seed", &error).on(&node.name))?;
             let seed = rendered.image();
             let seed_file = spec::seed_file(&creation, &node.name, &seed.hashes);
             documents.insert(node.name.clone(), rendered.shown());
@@ -239,7 +238,7 @@ impl Context {
     pub fn client(&self, host: &HostName) -> Result<&Client, Failure> {
         self.fleet
             .client(host)
-            .map_err(|error| Failure::new(Exit::Usage, "find the host", error).on(host))
+            .map_err(|error| Failure::caused(Exit::Usage, "find the host", error).on(host))
     }
 
     /// The member of our etcd on a node.
@@ -292,7 +291,7 @@ fn host_keys(state: &State) -> Result<BTreeMap<NodeName, HostKey>, Failure> {
     let parse = |(name, line): (NodeName, String)| {
         let key = HostKey::parse(&line).map_err(|error| {
             let what = format!("read the host key `ssh/host-{name}.pub` of the state folder");
-            Failure::new(Exit::Local, what, error)
+            Failure::caused(Exit::Local, what, error)
                 .hint("remove that file: it is written again from the key beside it".to_owned())
         })?;
         Ok((name, key))
@@ -363,7 +362,8 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
             world.clock,
         );
         clients.push(client.map_err(|error| {
-            Failure::new(Exit::Usage, "set up the client", &error).on(name).hint(error.hint())
+            let hint = error.hint();
+            Failure::caused(Exit::Usage, "set up the client", error).on(name).hint(hint)
         })?);
     }
     Ok(clients.into_iter().collect())

@@ -191,6 +191,9 @@ impl<'a> Walk<'a> {
             let result = done.unwrap_or_else(|_| Err(limit::passed(&said, limit)));
             let took = started.elapsed();
             let seconds = took.as_secs_f64();
+            if let Err(failure) = &result {
+                failure.log();
+            }
             let _ = events.send(match &result {
                 Ok(changed) => {
                     let changed = writes.then_some(*changed);

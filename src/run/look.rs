@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::context::Context;
 use super::look_watch::Watch;
 use super::{look_kubernetes, look_nodes, look_rows, look_told};
+use crate::clock::Wait;
 use crate::cluster::{Host, HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::limits::{self, excerpt};
 use crate::mark::{Marked, TAG};
 use crate::plan::inventory::{Hardware, HostState, Inventory, Making, TemplateState};
@@ -425,15 +426,19 @@ async fn settled(
     watch: &Watch,
 ) -> Result<Option<(VmConfig, Option<Making>)>, Error> {
     let Some(client) = kin.first() else { return Ok(None) };
-    let clock = context.clock;
-    let (patience, began) = (clock.patience(limits::look::CLONE, limits::LEAST), Instant::now());
-    let mut quiet = clock.due(limits::UNTOLD);
+    let mut wait = Wait::new(context.clock, limits::look::CLONE, PAUSE)
+        .at_least(limits::LEAST)
+        .telling(|(config, task): &(VmConfig, String)| {
+            let lock = config.lock().unwrap_or_default();
+            let text = format!("waiting for VM {vmid} (lock `{lock}`), which {task} makes");
+            watch.say(client.host().as_str(), text);
+        });
     let mut again = true;
     loop {
         let Some(config) = client.find_vm(vmid).await? else { return Ok(None) };
-        let Some(lock) = config.lock().filter(|lock| is_making(lock)) else {
+        if !config.lock().is_some_and(is_making) {
             return Ok(Some((config, None)));
-        };
+        }
         let mut maker = None;
         for host in kin {
             maker = maker.or(host.maker(vmid).await?);
@@ -447,15 +452,12 @@ async fn settled(
             return Ok(Some((config, Some(making))));
         };
         let task = excerpt(&task.upid, limits::task::UPID_BYTES);
-        if !patient || began.elapsed() > patience {
+        let seen = (config, task);
+        let waited =
+            if patient { wait.not_yet(seen).await.err().map(|last| last.seen) } else { Some(seen) };
+        if let Some((config, task)) = waited {
             return Ok(Some((config, Some(Making::Runs { task }))));
         }
-        if quiet.passed() {
-            let text = format!("waiting for VM {vmid} (lock `{lock}`), which {task} makes");
-            watch.say(client.host().as_str(), text);
-            quiet = clock.due(limits::TOLD_AGAIN);
-        }
-        clock.pause(PAUSE).await;
     }
 }
 
@@ -472,5 +474,5 @@ async fn sees_all(kin: &[Client]) -> Result<bool, Error> {
 
 /// A fault of a Proxmox call as a failure.
 pub(super) fn proxmox(doing: &str, error: &Error) -> Failure {
-    Failure::new(Exit::Proxmox, doing, error).hint(error.hint())
+    failure(doing, error)
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::session::{Session, Trouble};
 use super::{Command, Error, HostKey, Keys, Output, dial};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wait};
 use crate::net::Dialer;
 use crate::report::event;
 
@@ -125,29 +125,21 @@ impl Remote {
     /// # Errors
     /// What the last try met. A wrong host key ends the wait at once: waiting cures none.
     pub async fn reach(&self, clock: Clock, limit: Duration) -> Result<(), Error> {
-        let deadline = clock.deadline(limit);
-        let mut patience = None;
+        let mut wait = Wait::new(clock, limit, BOOT_PAUSE).away_at_most(LOGIN_PATIENCE.min(limit));
         for attempt in 1.. {
             let error = match self.session().await {
                 Ok(_) => break,
-                Err(error @ Error::AuthRefused { .. }) => {
-                    let patience =
-                        *patience.get_or_insert_with(|| clock.deadline(LOGIN_PATIENCE.min(limit)));
-                    if patience.passed() {
-                        return Err(error);
-                    }
-                    error
-                }
-                Err(error) if error.is_transient() => error,
-                Err(error) => return Err(error),
+                Err(error) => error,
             };
-            if deadline.passed() {
+            let refused = matches!(error, Error::AuthRefused { .. });
+            if !refused && !error.is_transient() {
                 return Err(error);
             }
             // A machine that boots answers when it has booted: that is no fault to tell of.
             tracing::debug!(node = self.node(), %error, attempt, "not reached yet");
             event::progress(format!("waiting for SSH: {}", error.cause()));
-            clock.pause(BOOT_PAUSE).await;
+            let waited = if refused { wait.away(error).await } else { wait.not_yet(error).await };
+            waited.map_err(|expired| expired.seen)?;
         }
         Ok(())
     }

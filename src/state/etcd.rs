@@ -133,7 +133,7 @@ impl Shelf<'_> {
     ) -> Result<Pair, Failure> {
         let (file, beside) = (self.path(name, "pem"), self.path(name, "for"));
         let doing = || format!("read etcd's key `{}`", file.display());
-        let read = |path: &Path| self.state.known(path).map_err(|error| fault(&doing(), &error));
+        let read = |path: &Path| self.state.known(path).map_err(|error| fault(&doing(), error));
         let there = read(&file)?;
         // An authority says itself whose it is, and is never replaced by another.
         let lasting = least == i64::MIN;
@@ -145,7 +145,8 @@ impl Shelf<'_> {
             secrets::learn(pair.key.expose_secret());
             return Ok(pair);
         }
-        let pair = make().map_err(|error| Failure::new(Exit::Local, "make etcd's keys", error))?;
+        let pair =
+            make().map_err(|error| Failure::caused(Exit::Local, "make etcd's keys", error))?;
         secrets::learn(pair.key.expose_secret());
         // Whom it is for comes last: a pair that was cut off before counts as none.
         let mut made = self.state.made();

@@ -17,7 +17,7 @@ impl State {
     /// When it cannot be read.
     pub fn routed_hosts(&self) -> Result<BTreeSet<HostName>, Failure> {
         let bytes = read_if_there(&self.routed())
-            .map_err(|error| fault("read which hosts have routes", &error))?;
+            .map_err(|error| fault("read which hosts have routes", error))?;
         let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
         Ok(text.lines().map(|line| HostName(line.to_owned())).collect())
     }
@@ -38,7 +38,7 @@ impl State {
         } else {
             write_private(&self.routed(), text.as_bytes())
         };
-        written.map_err(|error| fault("note which hosts have routes", &error))
+        written.map_err(|error| fault("note which hosts have routes", error))
     }
 
     fn routed(&self) -> PathBuf {

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+mod wait;
+
+pub use wait::{Expired, Wait};
 
 /// The shortest time after which a simulated world is given up on.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// The pace of a run's waiting. Pauses and deadlines are scaled by the world's speed. A connection's
-/// limits are not, since the machine that simulates a world is no faster than any other; a test of
-/// those limits shortens them by a haste of its own.
+/// The pace of a run's waiting. Pauses and the limits of a [`Wait`] are scaled by the world's
+/// speed. A connection's limits are not, since the machine that simulates a world is no faster than
+/// any other; a test of those limits shortens them by a haste of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clock {
     speed: f64,
@@ -66,18 +68,6 @@ impl Clock {
     pub async fn pause(&self, duration: Duration) {
         tokio::time::sleep(self.scaled(duration)).await;
     }
-
-    /// When waiting for something ends that should have come by then. In a simulated world it lasts
-    /// [`LEAST`] or as long as with real hosts, if that is shorter: a busy machine that simulates may
-    /// stand still for seconds, which are minutes there.
-    pub fn deadline(self, after: Duration) -> Deadline {
-        Deadline { at: Instant::now() + self.patience(after, after.min(LEAST)), limit: after }
-    }
-
-    /// A point in that world's future: for what is due then, not for what failed by then.
-    pub fn due(self, after: Duration) -> Deadline {
-        Deadline { at: Instant::now() + self.scaled(after), limit: after }
-    }
 }
 
 /// A world by its speed.
@@ -91,51 +81,16 @@ fn positive(factor: f64) -> f64 {
     if factor.is_finite() && factor > 0.0 { factor } else { 1.0 }
 }
 
-/// The instant at which waiting ends.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    at: Instant,
-    limit: Duration,
-}
-
-impl Deadline {
-    /// Whether the instant is past.
-    pub fn passed(self) -> bool {
-        Instant::now() >= self.at
-    }
-
-    /// How long the wait was allowed to last, in the world's time.
-    pub fn limit(self) -> Duration {
-        self.limit
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
     async fn a_faster_world_waits_less() {
         let start = Instant::now();
         Clock::simulated(20.0).pause(Duration::from_secs(60)).await;
         assert_eq!(start.elapsed().as_secs(), 3);
-        assert!(!Clock::simulated(20.0).deadline(Duration::from_secs(60)).passed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_busy_machine_that_simulates_fast_has_ten_seconds_and_real_hosts_no_second_more() {
-        let lasts = |clock: Clock, after| clock.deadline(after).at - Instant::now();
-        let (short, long) = (Duration::from_secs(3), Duration::from_secs(3000));
-        for (clock, of_short, of_long) in [
-            (Clock::real(), 3, 3000),
-            (Clock::simulated(150.0), 3, 20),
-            (Clock::simulated(1500.0), 3, 10),
-            (Clock::simulated(1500.0).hurried(5.0), 1, 2),
-        ] {
-            assert_eq!(lasts(clock, short).as_secs_f64().ceil(), f64::from(of_short), "{clock:?}");
-            assert_eq!(lasts(clock, long).as_secs_f64().ceil(), f64::from(of_long), "{clock:?}");
-        }
-        assert_eq!(Clock::simulated(150.0).due(short).at - Instant::now(), short / 150);
     }
 
     #[test]

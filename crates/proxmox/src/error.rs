@@ -11,7 +11,7 @@ use k8sha_base::limits::span;
 use super::task::Upid;
 
 /// A fault of a call to a Proxmox VE host.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The host answered no.
     #[error(transparent)]
@@ -191,7 +191,7 @@ impl Identity {
 }
 
 /// An answer with a status of 400 or more.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refusal {
     /// The host.
     pub host: HostName,
@@ -235,7 +235,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// A privilege that we lack.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("`{host}` forbids `{call}` to {who}: {reason}")]
 pub struct Denial {
     /// The host.
@@ -253,7 +253,7 @@ pub struct Denial {
 }
 
 /// A certificate that is not the trusted one.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "`{host}` at {endpoint} shows a certificate that is not trusted: expected {expected}, seen {seen}{why}"
 )]
@@ -271,7 +271,7 @@ pub struct Stranger {
 }
 
 /// A task that ended badly.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TaskFailure {
     /// The host that was asked.
     pub host: HostName,
@@ -301,7 +301,7 @@ impl fmt::Display for TaskFailure {
 impl std::error::Error for TaskFailure {}
 
 /// An answer that Proxmox VE never gives: something else stands at that address, or in between.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("`{host}` answered `{call}` with {what}{}", carried_out(.written))]
 pub struct OddAnswer {
     /// The host.
@@ -370,7 +370,7 @@ fn titled(title: &Option<String>) -> String {
 }
 
 /// A task that has not ended within the time that its kind may take. It goes on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "task {} of `{}` on `{}` has not ended within {} and is not waited for any longer; it goes on there as {upid}",
     upid.kind, upid.id, upid.node, span(*.limit)
@@ -399,7 +399,7 @@ impl EndlessTask {
 }
 
 /// A VM whose making was cut off: its lock stays, and no task makes it any more.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "VM {vmid} on `{host}` was left half made: it keeps the lock `{lock}`{}, and no task makes it any more",
     placeholder_too(.placeholder)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Expired, Wait};
 use crate::cluster::{CalicoDataplane, Cluster, ProxyMode};
 use crate::kubeadm::{Error, kubectl};
 use crate::report::event;
@@ -62,7 +62,8 @@ async fn wait(
     condition: &str,
     clock: Clock,
 ) -> Result<(), Error> {
-    let deadline = clock.deadline(PATIENCE);
+    let mut wait = Wait::new(clock, PATIENCE, LOOK)
+        .telling(|seen: &String| event::progress(format!("waiting for Calico: {seen}")));
     loop {
         // The API may be away for a moment while masters join.
         let seen = match kubectl::json_if_there(first, get).await {
@@ -72,15 +73,9 @@ async fn wait(
             Err(error) if error.is_lasting() => return Err(error),
             Err(error) => error.to_string(),
         };
-        if deadline.passed() {
-            return Err(Error::TooLong {
-                what: what.to_owned(),
-                node: first.node().to_owned(),
-                seconds: deadline.limit().as_secs(),
-                seen,
-            });
-        }
-        clock.pause(LOOK).await;
+        wait.not_yet(seen)
+            .await
+            .map_err(|Expired { seen, limit }| Error::too_long(first, what, limit, seen))?;
     }
 }
 

@@ -24,7 +24,7 @@ pub fn read(cluster: &Cluster, path: &Path) -> Result<String, Error> {
     let text = local::read_text(path, local::Kind::Manifest).map_err(|source| Error::File {
         doing: "read",
         path: path.into(),
-        source,
+        source: source.into(),
     })?;
     let refuse = |what: String| Error::Manifest { path: path.into(), what };
     let filled = [

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Owner;
 
 /// An external etcd that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
     /// One of the operator's files cannot be read.
     #[error("cannot read the etcd file `{}`: {source}", path.display())]
@@ -14,7 +14,7 @@ pub enum Fault {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: std::sync::Arc<std::io::Error>,
     },
     /// One of the operator's files holds something else.
     #[error("the etcd file `{}` holds no PEM {holds}", path.display())]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::member::{Initial, Listed, Machine};
 use super::{Error, Fault, Trouble};
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, Expired, Wait};
 use crate::report::event;
 
 /// How long members may take until they are healthy: the slowest follows a snapshot.
@@ -142,7 +142,7 @@ async fn admit(
                 machine.begin(&existing(&list, machine, token)).await?;
             }
         }
-        is_healthy(machine, &clock.deadline(LIMIT), clock).await?;
+        is_healthy(machine, &mut Wait::new(clock, LIMIT, LOOK)).await?;
     }
     Ok(())
 }
@@ -151,17 +151,19 @@ async fn admit(
 /// (server/etcdserver/server.go, `mayAddMember` and `HealthInterval`).
 async fn add(healthy: &Machine, machine: &Machine, clock: Clock) -> Result<Vec<Listed>, Error> {
     event::progress(format!("add {} to etcd", machine.name));
-    let deadline = clock.deadline(LIMIT);
+    let mut wait = Wait::new(clock, LIMIT, LOOK);
     loop {
-        match healthy.add(&machine.peer_url()).await {
-            Err(Error::Etcd(Fault::Call { trouble: Trouble::Said(said), .. }))
-                if !deadline.passed() && passes(&said) =>
-            {
+        let error = match healthy.add(&machine.peer_url()).await {
+            Ok(list) => return Ok(list),
+            Err(error) => error,
+        };
+        match &error {
+            Error::Etcd(Fault::Call { trouble: Trouble::Said(said), .. }) if passes(said) => {
                 event::progress(format!("not yet: {said}"));
-                clock.pause(LOOK).await;
             }
-            added => return added,
+            _ => return Err(error),
         }
+        wait.not_yet(error).await.map_err(|expired| expired.seen)?;
     }
 }
 
@@ -201,7 +203,11 @@ async fn enough(machines: &[Machine], list: &[Listed]) -> Result<(), Error> {
 
 /// Waits until one of these is healthy.
 async fn any_healthy<'a>(machines: &[&'a Machine], clock: Clock) -> Result<&'a Machine, Error> {
-    let deadline = clock.deadline(LIMIT);
+    let mut wait = Wait::new(clock, LIMIT, LOOK).telling(|sick: &Option<(&Machine, Trouble)>| {
+        if let Some((machine, trouble)) = sick {
+            event::progress(format!("{}: {trouble}", machine.name));
+        }
+    });
     loop {
         let mut sick = None;
         for machine in machines {
@@ -210,33 +216,34 @@ async fn any_healthy<'a>(machines: &[&'a Machine], clock: Clock) -> Result<&'a M
                 Some(trouble) => sick = Some((*machine, trouble)),
             }
         }
-        if let Some((machine, trouble)) = sick.filter(|_| deadline.passed()) {
+        if let Err(Expired { seen: Some((machine, trouble)), .. }) = wait.not_yet(sick).await {
             return Err(machine.fault(trouble).await);
         }
-        clock.pause(LOOK).await;
     }
 }
 
 /// Waits until every member is healthy.
 async fn all_healthy(machines: &[Machine], clock: Clock) -> Result<(), Error> {
-    let deadline = clock.deadline(LIMIT);
+    let mut wait = Wait::new(clock, LIMIT, LOOK);
     for machine in machines {
-        is_healthy(machine, &deadline, clock).await?;
+        is_healthy(machine, &mut wait).await?;
     }
     event::progress(format!("all {} etcd members are healthy", machines.len()));
     Ok(())
 }
 
-async fn is_healthy(machine: &Machine, deadline: &Deadline, clock: Clock) -> Result<(), Error> {
+async fn is_healthy(machine: &Machine, wait: &mut Wait<'_, Trouble>) -> Result<(), Error> {
     loop {
         let Some(trouble) = machine.trouble().await? else { return Ok(()) };
-        // Of two that both do not answer, the first is as good as the other: both are named by
-        // their machines.
-        if deadline.passed() || lasting(&trouble) {
+        if lasting(&trouble) {
             return Err(machine.fault(trouble).await);
         }
         event::progress(format!("{}: {trouble}", machine.name));
-        clock.pause(LOOK).await;
+        // Of two that both do not answer, the first is as good as the other: both are named by
+        // their machines.
+        if let Err(expired) = wait.not_yet(trouble).await {
+            return Err(machine.fault(expired.seen).await);
+        }
     }
 }
 

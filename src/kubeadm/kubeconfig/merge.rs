@@ -59,7 +59,9 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
     // A link to the file stays a link: what it leads to is replaced.
     let to = fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
     let to = to.as_path();
-    let file = |doing| move |source| Error::File { doing, path: to.into(), source };
+    let file = |doing| {
+        move |source: std::io::Error| Error::File { doing, path: to.into(), source: source.into() }
+    };
     let before = match files::read_text(to, Kind::Kubeconfig) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -152,7 +154,7 @@ impl Lock {
         let lock = beside(path, "lock");
         match OpenOptions::new().write(true).create_new(true).open(&lock) {
             Ok(_) => Ok(Self(lock)),
-            Err(source) => Err(Error::File { doing: "lock", path: lock, source }),
+            Err(source) => Err(Error::File { doing: "lock", path: lock, source: source.into() }),
         }
     }
 }

@@ -2,11 +2,11 @@ use super::*;
 use crate::cluster::{Host, fixture};
 use crate::cluster::{Identity, Role};
 use crate::mark::Mark;
-use crate::plan::{Action, Step};
 use crate::plan::compare::Class;
 use crate::plan::inventory::{Hardware, NodeState, Stray, StrayReason, VmState};
 use crate::plan::settings;
 use crate::plan::survey::{Answer, Api, ClusterMark, KubeNode, Machine, Seen, Work};
+use crate::plan::{Action, Step};
 
 mod disks;
 mod machines;

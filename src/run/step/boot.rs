@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::clock::{Expired, Wait};
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::mark::Marked;
 use crate::plan::{action, spec};
 use crate::report::event;
@@ -28,7 +30,7 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);
-    let deadline = context.clock.deadline(BOOT_PATIENCE);
+    let mut wait = Wait::new(context.clock, BOOT_PATIENCE, PAUSE);
     let mut first: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
     reach(context, name, remote).await?;
@@ -37,10 +39,11 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
         let seen = match FirstBoot::ask(remote).await {
             Ok(seen) => seen,
             // A restart into another kernel cuts the connection.
-            Err(error) if error.is_transient() && !deadline.passed() => {
+            Err(error) if error.is_transient() => {
                 event::progress("restarting");
                 remote.forget().await;
-                context.clock.pause(PAUSE).await;
+                let waited = wait.not_yet(String::new()).await;
+                waited.map_err(|_| ssh(name, &error))?;
                 reach(context, name, remote).await?;
                 continue;
             }
@@ -55,22 +58,17 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
             "done" => event::progress(format!("kernel {}, waiting for its restart", seen.kernel)),
             _ => event::progress(format!("cloud-init {}", seen.detail.join("; "))),
         }
-        if deadline.passed() {
-            let said = format!(
-                "cloud-init: {} ({}); kernel {}",
-                seen.status,
-                seen.detail.join("; "),
-                seen.kernel
-            );
-            let doing = format!("finish the first boot within {} s", deadline.limit().as_secs());
-            return Err(Failure::new(Exit::Node, doing, said)
+        let detail = seen.detail.join("; ");
+        let said = format!("cloud-init: {} ({detail}); kernel {}", seen.status, seen.kernel);
+        wait.not_yet(said).await.map_err(|Expired { seen, limit }| {
+            let doing = format!("finish the first boot within {} s", limit.as_secs());
+            Failure::new(Exit::Node, doing, seen)
                 .on(name)
-                .hint(format!("look into {LOG} and `cloud-init status --long` on the node")));
-        }
+                .hint(format!("look into {LOG} and `cloud-init status --long` on the node"))
+        })?;
         if first.is_none() && !seen.has_kernel(node) {
             first = Some(seen);
         }
-        context.clock.pause(PAUSE).await;
     }
 }
 
@@ -103,20 +101,20 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
         }
         _ => {}
     }
-    let deadline = context.clock.deadline(SSH_PATIENCE);
+    remote.forget().await;
+    context.clock.pause(PAUSE).await;
+    let mut wait = Wait::new(context.clock, SSH_PATIENCE, PAUSE);
     loop {
-        remote.forget().await;
-        context.clock.pause(PAUSE).await;
         reach(context, name, remote).await?;
         match FirstBoot::ask(remote).await {
             Ok(now) if now.boot_id != seen.boot_id => return Ok(true),
             Err(error) if !error.is_transient() => return Err(ssh(name, &error)),
-            _ if deadline.passed() => {
-                let said = "it has not restarted";
-                return Err(Failure::new(Exit::Node, "start over with cloud-init", said).on(name));
-            }
             _ => {}
         }
+        remote.forget().await;
+        wait.not_yet("it has not restarted").await.map_err(|expired| {
+            Failure::new(Exit::Node, "start over with cloud-init", expired.seen).on(name)
+        })?;
     }
 }
 
@@ -197,7 +195,7 @@ fn other_seed(name: &NodeName, seen: &FirstBoot, instance: &str) -> Failure {
 
 /// An SSH fault as a failure.
 pub(super) fn ssh(name: &NodeName, error: &Error) -> Failure {
-    Failure::new(Exit::Node, "reach the node by SSH", error).on(name).hint(error.hint())
+    failure("reach the node by SSH", error).on(name)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::power::{all_on, while_on};
 use crate::cluster::{Cni, Node, NodeName};
 use crate::error::{Exit, Failure};
-use crate::kubeadm::{self, Error, cni, init, join, kubeconfig, label, ready};
+use crate::exits::failure;
+use crate::kubeadm::{Error, cni, init, join, kubeconfig, label, ready};
 use crate::plan::action;
 use crate::run::context::{Context, Options};
 
@@ -115,11 +116,5 @@ pub async fn kubectl_nodes(context: &Context, via: &NodeName) -> Option<String> 
 
 /// A fault of a phase as a failure.
 pub(super) fn fault(doing: &str, error: &Error) -> Failure {
-    let exit = match error {
-        Error::Ssh { source, .. } if source.is_transient() => Exit::Node,
-        kubeadm::Error::File { .. } | Error::Kubeconfig { .. } => Exit::Local,
-        Error::Manifest { .. } => Exit::Usage,
-        _ => Exit::Kubernetes,
-    };
-    Failure::new(exit, doing, error).hint(error.hint())
+    failure(doing, error)
 }

@@ -3,6 +3,7 @@
 use crate::cluster::NodeName;
 use crate::dns::{self, Report};
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
 use crate::plan::action;
 use crate::report::event;
 use crate::run::context::Context;
@@ -12,7 +13,7 @@ use crate::ssh::Command;
 pub(super) async fn operator(context: &Context) -> Result<bool, Failure> {
     let report = dns::check(&context.cluster, &context.dialer)
         .await
-        .map_err(|error| Failure::new(Exit::Dns, "ask the name servers", error))?;
+        .map_err(|error| failure("ask the name servers", &error))?;
     judge(&report, None)
 }
 

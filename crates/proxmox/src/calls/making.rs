@@ -1,14 +1,13 @@
 //! Whether a VM that carries the lock of one in the making is being made: only a task makes one. A
 //! host that was cut off in the middle keeps the lock and Proxmox VE's placeholder for ever.
 
-use tokio::time::Instant;
-
 use super::settle::LOOKS;
 use crate::VmId;
 use crate::client::{Client, Request};
 use crate::error::{CutOff, Error};
 use crate::wire::{TaskSummary, VmConfig};
 use crate::{Params, Upid};
+use k8sha_base::clock::{Expired, Wait};
 use k8sha_base::event;
 use k8sha_base::limits::{self, excerpt, task};
 
@@ -74,9 +73,11 @@ impl Client {
     /// [`Error::CutOff`] when no task makes it any more; [`Error::StillLocked`] after
     /// [`task::LOCKED`]; those of a reading call.
     pub(super) async fn wait_made(&self, vmid: VmId, home: &Client) -> Result<VmConfig, Error> {
-        let began = Instant::now();
-        let patience = self.clock().patience(task::LOCKED, limits::LEAST);
-        let mut quiet = self.clock().due(limits::UNTOLD);
+        let mut wait = Wait::new(self.clock(), task::LOCKED, LOCK_WAIT)
+            .at_least(limits::LEAST)
+            .telling(|lock: &String| {
+                event::progress(format!("waiting for the lock ({lock}) of VM {vmid}"));
+            });
         let mut alone = 0;
         loop {
             let config = self.vm_config(vmid).await?;
@@ -88,19 +89,13 @@ impl Client {
                     return Err(self.cut_off(vmid, &config));
                 }
             }
-            if quiet.passed() {
-                event::progress(format!("waiting for the lock ({lock}) of VM {vmid}"));
-                quiet = self.clock().due(limits::TOLD_AGAIN);
-            }
-            if began.elapsed() > patience {
-                return Err(Error::StillLocked {
-                    host: self.host().clone(),
-                    vmid,
-                    lock: excerpt(lock, 40),
-                    seconds: task::LOCKED.as_secs(),
-                });
-            }
-            self.pause(LOCK_WAIT).await;
+            let waited = wait.not_yet(lock.to_owned()).await;
+            waited.map_err(|Expired { seen, limit }| Error::StillLocked {
+                host: self.host().clone(),
+                vmid,
+                lock: excerpt(&seen, 40),
+                seconds: limit.as_secs(),
+            })?;
         }
     }
 

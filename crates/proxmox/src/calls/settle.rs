@@ -5,10 +5,9 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::client::{Client, Request};
 use crate::error::Error;
+use k8sha_base::clock::Wait;
 use k8sha_base::event;
 use k8sha_base::limits::{self, excerpt, span, task};
 use k8sha_base::retry::{Policy, Retry, retry};
@@ -127,35 +126,31 @@ impl Client {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<Look, Error>>,
     {
-        let began = Instant::now();
-        let patience = self.clock().patience(task::UNDERWAY, limits::LEAST);
-        let mut quiet = self.clock().due(limits::UNTOLD);
+        let label = &request.label;
+        let mut wait = Wait::new(self.clock(), task::UNDERWAY, LOOK_WAIT)
+            .at_least(limits::LEAST)
+            .telling(|()| {
+                event::progress(format!("its answer was lost; waiting for what {label} has begun"));
+            });
         let mut nothing = 0;
         loop {
-            let mut left = None;
-            match look().await? {
+            let left = match look().await? {
                 Look::Done => return Ok(true),
-                Look::Underway if began.elapsed() > patience => {
-                    return Err(Error::UnknownOutcome {
+                Look::Underway => {
+                    nothing = 0;
+                    wait.not_yet(()).await.map_err(|expired| Error::UnknownOutcome {
                         host: self.host().clone(),
-                        call: request.label.clone(),
-                        why: format!("it has been under way for {}", span(task::UNDERWAY)),
-                    });
+                        call: label.clone(),
+                        why: format!("it has been under way for {}", span(expired.limit)),
+                    })?;
+                    continue;
                 }
-                Look::Underway => nothing = 0,
-                Look::Nothing => nothing += 1,
-                Look::Left(error) => {
-                    nothing += 1;
-                    left = Some(*error);
-                }
-            }
+                Look::Nothing => None,
+                Look::Left(error) => Some(*error),
+            };
+            nothing += 1;
             if nothing == LOOKS {
                 return left.map_or(Ok(false), Err);
-            }
-            if quiet.passed() {
-                let label = &request.label;
-                event::progress(format!("its answer was lost; waiting for what {label} has begun"));
-                quiet = self.clock().due(limits::TOLD_AGAIN);
             }
             self.pause(LOOK_WAIT).await;
         }

@@ -1,0 +1,206 @@
+//! The one way to wait for what another machine does: look, wait, look again, until it is there or a
+//! limit has passed.
+//!
+//! ```text
+//! let mut wait = Wait::new(clock, LIMIT, PAUSE);
+//! loop {
+//!     match look().await? {
+//!         Some(found) => return Ok(found),
+//!         None => wait.not_yet("nothing").await.map_err(|expired| …)?,
+//!     }
+//! }
+//! ```
+//!
+//! It is a value and not a function that takes the look as a closure: rustc cannot yet prove that an
+//! async closure which borrows can move between threads (rust-lang/rust#139475).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Clock, LEAST};
+use crate::limits::{TOLD_AGAIN, UNTOLD};
+
+/// That a limit passed before it was as wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired<S> {
+    /// What was seen last.
+    pub seen: S,
+    /// The limit that passed, in the world's time.
+    pub limit: Duration,
+}
+
+/// Says what is waited for, given what was seen.
+type Tell<'a, S> = Box<dyn FnMut(&S) + Send + 'a>;
+
+/// A wait with a limit. It begins when it is made; every look that has not found what is wanted ends
+/// in [`Wait::not_yet`] or [`Wait::away`], which pause. `S` is what such a look has seen.
+pub struct Wait<'a, S> {
+    clock: Clock,
+    pause: Duration,
+    limit: Duration,
+    end: Instant,
+    away: Option<Duration>,
+    away_until: Option<Instant>,
+    quiet: Instant,
+    tell: Option<Tell<'a, S>>,
+}
+
+impl<'a, S> Wait<'a, S> {
+    /// A wait of at most `limit`, with a pause between two looks; both are in the world's time. A
+    /// simulated world gets ten seconds of real time, or as long as real hosts if that is shorter: a
+    /// busy machine that simulates may stand still for seconds, which are minutes there.
+    pub fn new(clock: Clock, limit: Duration, pause: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            clock,
+            pause,
+            limit,
+            end: now + clock.patience(limit, limit.min(LEAST)),
+            away: None,
+            away_until: None,
+            quiet: now + clock.scaled(UNTOLD),
+            tell: None,
+        }
+    }
+
+    /// Waits for at least so long in real time, whatever the world's speed.
+    #[must_use]
+    pub fn at_least(self, least: Duration) -> Self {
+        Self { end: Instant::now() + self.clock.patience(self.limit, least), ..self }
+    }
+
+    /// Gives up after so many looks in a row that ended in [`Wait::away`] as happen within `limit`, in
+    /// the world's time.
+    #[must_use]
+    pub fn away_at_most(self, limit: Duration) -> Self {
+        Self { away: Some(limit), ..self }
+    }
+
+    /// Says what is waited for when that takes longer than [`UNTOLD`], and again every
+    /// [`TOLD_AGAIN`].
+    #[must_use]
+    pub fn telling(self, tell: impl FnMut(&S) + Send + 'a) -> Self {
+        Self { tell: Some(Box::new(tell)), ..self }
+    }
+
+    /// Pauses after a look that has seen something else than what is wanted.
+    ///
+    /// # Errors
+    /// The limit has passed. Nothing was paused then.
+    pub async fn not_yet(&mut self, seen: S) -> Result<(), Expired<S>> {
+        self.away_until = None;
+        self.again(seen).await
+    }
+
+    /// Pauses after a look that got no answer, or was turned away: see [`Wait::away_at_most`].
+    ///
+    /// # Errors
+    /// One of the two limits has passed. Nothing was paused then.
+    pub async fn away(&mut self, seen: S) -> Result<(), Expired<S>> {
+        if let Some(limit) = self.away {
+            let (now, patience) = (Instant::now(), self.clock.patience(limit, limit.min(LEAST)));
+            if now >= *self.away_until.get_or_insert(now + patience) {
+                return Err(Expired { seen, limit });
+            }
+        }
+        self.again(seen).await
+    }
+
+    async fn again(&mut self, seen: S) -> Result<(), Expired<S>> {
+        let now = Instant::now();
+        if now >= self.end {
+            return Err(Expired { seen, limit: self.limit });
+        }
+        if let Some(tell) = self.tell.as_mut().filter(|_| now >= self.quiet) {
+            tell(&seen);
+            self.quiet = now + self.clock.scaled(TOLD_AGAIN);
+        }
+        self.clock.pause(self.pause).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn up_to<'a>(limit: u64) -> Wait<'a, u64> {
+        Wait::new(Clock::real(), seconds(limit), seconds(1))
+    }
+
+    enum Look {
+        Done,
+        NotYet,
+        Away,
+    }
+
+    /// Looks every second at what `say` says of that second; when it ended, and how.
+    async fn poll(
+        mut wait: Wait<'_, u64>,
+        say: impl Fn(u64) -> Look,
+    ) -> (Result<(), Expired<u64>>, u64) {
+        let began = Instant::now();
+        loop {
+            let at = began.elapsed().as_secs();
+            let waited = match say(at) {
+                Look::Done => return (Ok(()), at),
+                Look::NotYet => wait.not_yet(at).await,
+                Look::Away => wait.away(at).await,
+            };
+            if let Err(expired) = waited {
+                return (Err(expired), began.elapsed().as_secs());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_in_time_is_seen_and_what_does_not_is_given_up_at_the_limit() {
+        let comes = |at| if at < 4 { Look::NotYet } else { Look::Done };
+        assert_eq!(poll(up_to(9), comes).await, (Ok(()), 4));
+        let expired = Expired { seen: 9, limit: seconds(9) };
+        assert_eq!(poll(up_to(9), |_| Look::NotYet).await, (Err(expired), 9));
+        assert_eq!(poll(up_to(9), |_| Look::Away).await, (Err(expired), 9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_has_a_limit_of_its_own_which_an_answer_sets_back() {
+        let wait = || up_to(60).away_at_most(seconds(10));
+        let mute = |at| if at < 5 { Look::NotYet } else { Look::Away };
+        assert_eq!(poll(wait(), mute).await, (Err(Expired { seen: 15, limit: seconds(10) }), 15));
+        let stutters = |at: u64| if at.is_multiple_of(8) { Look::NotYet } else { Look::Away };
+        assert_eq!(
+            poll(wait(), stutters).await,
+            (Err(Expired { seen: 60, limit: seconds(60) }), 60)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_says_what_it_waits_for_and_says_it_again() {
+        let mut told = Vec::new();
+        let wait = up_to(70).telling(|seen| told.push(*seen));
+        assert_eq!(poll(wait, |_| Look::NotYet).await.1, 70);
+        assert_eq!(told, [5, 35, 65]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_machine_that_simulates_fast_has_ten_seconds_and_real_hosts_no_second_more() {
+        let lasts = |clock, limit| Wait::<()>::new(clock, limit, seconds(1)).end - Instant::now();
+        let (short, long) = (seconds(3), seconds(3000));
+        for (clock, of_short, of_long) in [
+            (Clock::real(), 3, 3000),
+            (Clock::simulated(150.0), 3, 20),
+            (Clock::simulated(1500.0), 3, 10),
+            (Clock::simulated(1500.0).hurried(5.0), 1, 2),
+        ] {
+            assert_eq!(lasts(clock, short).as_secs_f64().ceil(), f64::from(of_short), "{clock:?}");
+            assert_eq!(lasts(clock, long).as_secs_f64().ceil(), f64::from(of_long), "{clock:?}");
+        }
+        let fast = Wait::<()>::new(Clock::simulated(150.0), short, seconds(1));
+        assert_eq!(fast.at_least(seconds(30)).end - Instant::now(), seconds(30));
+    }
+}
