@@ -85,8 +85,8 @@ mod tests {
     use crate::cluster::NodeName;
     use crate::plan::action;
 
-    fn start(name: &str) -> action::Start {
-        action::Start { node: NodeName(name.to_owned()) }
+    fn renew(name: &str) -> action::EtcdClient {
+        action::EtcdClient { node: NodeName(name.to_owned()) }
     }
 
     #[test]
@@ -94,19 +94,22 @@ mod tests {
         let mut steps = Steps::default();
         let clone = |name: &str| StepId::Clone(NodeName(name.to_owned()));
         steps.done(clone("a"));
-        let first = steps.add("a", start("a"), &[clone("a")]);
-        steps.add("b", start("b"), std::slice::from_ref(&first));
+        let first = steps.add("a", renew("a"), &[clone("a")]);
+        steps.add("b", renew("b"), std::slice::from_ref(&first));
         assert!(steps.unknown().is_empty(), "{steps:?}");
-        steps.add("c", start("c"), &[clone("c"), first.clone(), first]);
-        steps.add("c", start("c"), &[]);
+        steps.add("c", renew("c"), &[clone("c"), first.clone(), first]);
+        steps.add("c", renew("c"), &[]);
         assert_eq!(
             steps.unknown(),
             [
-                "`start/c` needs `clone/c`, which is neither planned nor done already",
-                "`start/c` is planned twice"
+                "`etcd-client/c` needs `clone/c`, which is neither planned nor done already",
+                "`etcd-client/c` is planned twice"
             ]
         );
         let needs: Vec<Vec<String>> = steps.into_steps().into_iter().map(|it| it.needs).collect();
-        assert_eq!(needs[..3], [vec![], vec!["start/a".to_owned()], vec!["start/a".to_owned()]]);
+        assert_eq!(
+            needs[..3],
+            [vec![], vec!["etcd-client/a".to_owned()], vec!["etcd-client/a".to_owned()]]
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! From what is wanted and what exists to what will be done. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::action::{self, StepId};
+use super::action::{self, SeedDrive, StepId};
 use super::compare::{self, Difference};
 use super::conflicts::{Conflict, conflicts};
 use super::draft::Steps;
@@ -366,8 +367,9 @@ impl Draft<'_> {
             // Its mark says what it is; what a person calls it in Proxmox is theirs to say.
             self.notices.push(format!("{name}: VM {} is called `{called}` by now", node.vmid));
         }
+        let wanted = Arc::new(self.specs[&name].clone());
         let needs_seed = self.needs_seed(node);
-        let file = self.specs[&name].seed_file.clone();
+        let file = wanted.seed_file.clone();
         let volume = format!("{}:iso/{file}", host.iso_storage);
         let uploaded =
             self.inventory.hosts.get(&node.host).is_some_and(|state| state.isos.contains(&volume));
@@ -400,6 +402,8 @@ impl Draft<'_> {
                     vmid: node.vmid,
                     full: self.cluster.proxmox.clone == crate::cluster::CloneMode::Full,
                     storage: self.clone_storage(node, &home),
+                    pool: self.cluster.proxmox.pool.clone(),
+                    wanted: Arc::clone(&wanted),
                 },
                 &[StepId::Dns, StepId::Template(home.clone(), node.os.clone())],
             );
@@ -409,20 +413,39 @@ impl Draft<'_> {
             changes.into_iter().partition(|change| change.key == spec::DISK);
         let of = |step: fn(NodeName) -> StepId| step(name.clone());
         if ours.is_none() || !changes.is_empty() {
-            let action = action::Configure { node: name.clone(), changes };
+            let drive = changes.iter().find(|change| change.key == spec::SEED_DRIVE);
+            let seed = match drive {
+                _ if ours.is_none() => SeedDrive::New,
+                None => SeedDrive::Stays,
+                Some(drive) if drive.to == spec::EJECTED => SeedDrive::Emptied,
+                Some(_) => SeedDrive::New,
+            };
+            let (node, host, vmid) = (name.clone(), node.host.clone(), node.vmid);
+            let action = action::Configure { node, host, vmid, changes, seed, wanted };
             self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Seed)]);
         } else {
             self.steps.done(of(StepId::Configure));
         }
         if !grow.is_empty() || (ours.is_none() && self.begins_too_small(node, &home)) {
-            let action = action::Grow { node: name.clone(), to_gib: node.disk_gib };
+            let action = action::Grow {
+                node: name.clone(),
+                host: node.host.clone(),
+                vmid: node.vmid,
+                to_gib: node.disk_gib,
+            };
             self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Configure)]);
         } else {
             self.steps.done(of(StepId::Grow));
         }
         if ours.as_ref().is_none_or(|vm| !vm.running()) {
             let needs = [of(StepId::Configure), of(StepId::Grow), of(StepId::Seed)];
-            self.steps.add(&name, action::Start { node: name.clone() }, &needs);
+            let action = action::Start {
+                node: name.clone(),
+                host: node.host.clone(),
+                vmid: node.vmid,
+                disk_gib: node.disk_gib,
+            };
+            self.steps.add(&name, action, &needs);
         } else {
             self.steps.done(of(StepId::Start));
         }

@@ -71,7 +71,7 @@ pub(super) fn made_from(folder: &Path, node: &NodeName, hashes: &str) -> PathBuf
 pub struct Context {
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    /// What each node's VM is to look like.
+    /// What each node's VM is to look like, for the planner: steps carry what they set.
     pub specs: Specs,
     /// Each node's seed.
     pub seeds: BTreeMap<NodeName, SeedImage>,

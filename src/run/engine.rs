@@ -248,7 +248,7 @@ enum Readiness {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::cluster::{HostName, NodeName, VmId};
+    use crate::cluster::{HostName, VmId};
     use crate::plan::action;
     use std::sync::Mutex;
     use tokio::sync::mpsc::unbounded_channel;
@@ -263,17 +263,17 @@ mod tests {
         }
     }
 
-    fn clone(id: &str) -> Step {
-        let host = HostName("pve1".to_owned());
+    /// A step that allocates on one storage.
+    fn allocating(id: &str) -> Step {
         Step {
-            action: action::Clone {
-                node: NodeName(id.to_owned()),
-                host: host.clone(),
-                home: host,
-                source: VmId(9001),
-                vmid: VmId(101),
-                full: false,
+            action: action::Template {
+                host: HostName("pve1".to_owned()),
+                vmid: VmId(9001),
+                os: id.to_owned(),
+                image: String::new(),
                 storage: "local-lvm".to_owned(),
+                spec: String::new(),
+                disk_gib: None,
             }
             .into(),
             ..step(id, &[])
@@ -346,7 +346,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_lets_only_so_many_in_at_once() {
-        let plan = plan((0..6).map(|n| clone(&format!("c{n}"))).collect());
+        let plan = plan((0..6).map(|n| allocating(&format!("c{n}"))).collect());
         let inside = Arc::new(Mutex::new((0, 0)));
         let outcome = run_with(&plan, &CancellationToken::new(), |_| {
             let inside = Arc::clone(&inside);
@@ -389,7 +389,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_step_that_never_ends_is_ended_and_a_queue_does_not_count() {
-        let mut steps = vec![clone("c0"), clone("c1"), clone("c2"), step("never", &[])];
+        let mut steps =
+            vec![allocating("c0"), allocating("c1"), allocating("c2"), step("never", &[])];
         steps.push(step("after", &["never"]));
         let plan = plan(steps);
         let began = Instant::now();

@@ -13,7 +13,8 @@ use crate::plan::queue::Queue;
 pub struct Init {
     /// The master: nothing lives, and everything that could tell was asked.
     pub node: NodeName,
-    /// Whether it goes on with what an earlier run of it there has left.
+    /// Whether it goes on with what an earlier run of it there has left, for the phrase: kubeadm's own files
+    /// tell what is left to do.
     pub resumed: bool,
 }
 
@@ -54,7 +55,7 @@ pub struct Join {
     pub node: NodeName,
     /// The master through which.
     pub via: NodeName,
-    /// How many of these joins may run at once, where there is a limit.
+    /// How many of these joins may run at once, where there is a limit: the length of their queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<usize>,
 }

@@ -38,7 +38,7 @@ pub struct Forget {
     pub machine_id: String,
     /// The addresses at which its member of a stacked etcd may be listed.
     pub members: Vec<Ipv4Addr>,
-    /// Why it counts as gone.
+    /// Why it counts as gone, for the phrase.
     pub reason: String,
 }
 
@@ -57,7 +57,7 @@ pub struct Reset {
     pub node: NodeName,
     /// The master through which the cluster is asked whether it serves it.
     pub via: NodeName,
-    /// Why.
+    /// Why, for the phrase.
     pub reason: String,
 }
 

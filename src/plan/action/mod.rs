@@ -12,6 +12,7 @@ use crate::cluster::{HostName, NodeName, VmId};
 mod balance;
 mod boot;
 mod bootstrap;
+mod configure;
 mod destroy;
 mod dns;
 mod eject;
@@ -23,13 +24,14 @@ mod vm;
 pub use balance::{Balance, Vip};
 pub use boot::Boot;
 pub use bootstrap::{Cni, Init, Join, Keys, Kubeconfig, Label, Verify};
+pub use configure::{Configure, SeedDrive};
 pub use destroy::{Destroy, RemoveTemplate, RemoveVolume};
 pub use dns::{Dns, NodeDns};
 pub use eject::{DeleteSeed, Eject};
 pub use etcd::{Etcd, EtcdClient, EtcdForm, EtcdMember, ForgetEtcd};
 pub use lifecycle::{Forget, Mark, Reset};
 pub use template::{Image, Template};
-pub use vm::{Clone, Configure, Grow, Seed, Start};
+pub use vm::{Clone, Grow, Seed, Start};
 
 /// What is planned and told about an action. Its text is what `plan` prints for it.
 pub trait Act: fmt::Display {

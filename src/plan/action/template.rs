@@ -13,7 +13,7 @@ use crate::plan::queue::Queue;
 pub struct Image {
     /// The host.
     pub host: HostName,
-    /// The operating system's name.
+    /// The operating system's name, which the step is called by.
     pub os: String,
     /// The storage that takes it.
     pub storage: String,

@@ -1,13 +1,14 @@
-//! What makes a VM: seed, clone, configuration, disk, start.
+//! What makes a VM and starts it: seed, clone, disk, start.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Act;
 use crate::cluster::{HostName, NodeName, VmId};
-use crate::plan::Change;
 use crate::plan::queue::Queue;
+use crate::plan::spec::NodeSpec;
 
 /// Upload a node's seed ISO.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,8 +46,14 @@ pub struct Clone {
     pub vmid: VmId,
     /// Whether the disk is copied whole.
     pub full: bool,
-    /// The storage of the disk.
+    /// The storage of the disk; a linked clone is there already, and only queues for it.
     pub storage: String,
+    /// The pool that the clone is put into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// What the VM is to look like: the clone carries its mark from the first moment.
+    #[serde(skip)]
+    pub wanted: Arc<NodeSpec>,
 }
 
 impl fmt::Display for Clone {
@@ -68,32 +75,15 @@ impl Act for Clone {
     }
 }
 
-/// Set a VM's configuration.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Configure {
-    /// The node.
-    pub node: NodeName,
-    /// The settings that differ; empty when the VM does not exist yet.
-    pub changes: Vec<Change>,
-}
-
-impl fmt::Display for Configure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.changes.is_empty() {
-            return f.write_str("configure CPU, memory, network, seed, tags");
-        }
-        let keys: Vec<&str> = self.changes.iter().map(|change| change.key.as_str()).collect();
-        write!(f, "configure {}", keys.join(", "))
-    }
-}
-
-impl Act for Configure {}
-
 /// Grow a VM's disk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Grow {
     /// The node.
     pub node: NodeName,
+    /// The host.
+    pub host: HostName,
+    /// The VMID.
+    pub vmid: VmId,
     /// The size to reach, in GiB.
     pub to_gib: u32,
 }
@@ -111,6 +101,12 @@ impl Act for Grow {}
 pub struct Start {
     /// The node.
     pub node: NodeName,
+    /// The host.
+    pub host: HostName,
+    /// The VMID.
+    pub vmid: VmId,
+    /// The size that its disk has to have by now, in GiB.
+    pub disk_gib: u32,
 }
 
 impl fmt::Display for Start {

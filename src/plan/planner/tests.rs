@@ -427,7 +427,7 @@ fn the_address_of_a_card_is_changed_on_a_machine_that_is_off_and_never_on_one_th
     let plan = plan_of(&cluster, &specs, &seen, &Part::all());
     let configured: Vec<&Step> =
         plan.steps.iter().filter(|step| step.id.starts_with("configure/")).collect();
-    let [Step { action: Action::Configure(action::Configure { node, changes }), .. }] =
+    let [Step { action: Action::Configure(action::Configure { node, changes, .. }), .. }] =
         configured.as_slice()
     else {
         panic!("{configured:#?}")

@@ -10,7 +10,10 @@ use super::bootstrap::fault;
 /// Gives a load balancer the configuration of now.
 pub(super) async fn balancer(context: &Context, it: &action::Balance) -> Result<bool, Failure> {
     let name = &it.node;
-    balance::update(context.remote(name), &context.kept[name], context.clock)
+    let kept = context.kept.get(name).into_iter().flatten();
+    let files: Vec<balance::File> =
+        kept.filter(|file| it.files.contains(&file.path)).cloned().collect();
+    balance::update(context.remote(name), &files, context.clock)
         .await
         .map_err(|error| fault("bring the load balancer up to date", &error).on(name))
 }

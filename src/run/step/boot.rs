@@ -126,7 +126,7 @@ async fn has_seed(context: &Context, name: &NodeName) -> Result<(), Failure> {
     let fault = |error| proxmox(doing, &error).on(name);
     let client = context.client(&node.host)?;
     let config = client.vm_config(node.vmid).await.map_err(fault)?;
-    super::vm::own(context, name, &config, doing)?;
+    super::vm::own(context, node.into(), &config, doing)?;
     let drive = config.volume(spec::SEED_DRIVE).unwrap_or_default();
     let own = config.mark().is_some_and(|mark| spec::is_own_seed(&drive, &mark));
     let (storage, file) = drive.split_once(":iso/").unwrap_or_default();

@@ -76,7 +76,7 @@ async fn empty_drive(
     let mut refused: Option<Error> = None;
     for _ in 0..TRIES {
         let config = client.vm_config(node.vmid).await.map_err(fault)?;
-        vm::own(context, name, &config, &doing)?;
+        vm::own(context, node.into(), &config, &doing)?;
         let Some(mark) = config.mark().filter(|mark| holds_seed(&config, mark)) else {
             return Ok(Drive::Empty { changed: refused.is_some() });
         };

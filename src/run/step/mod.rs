@@ -10,6 +10,7 @@ use crate::plan::{Action, Step};
 mod balance;
 mod boot;
 mod bootstrap;
+mod configure;
 mod destroy;
 mod dns;
 mod eject;
@@ -40,7 +41,7 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Template(it) => template::template(context, it).await,
         Action::Seed(it) => vm::seed(context, it).await,
         Action::Clone(it) => vm::clone(context, it).await,
-        Action::Configure(it) => vm::configure(context, it).await,
+        Action::Configure(it) => configure::configure(context, it).await,
         Action::Grow(it) => vm::grow(context, it).await,
         Action::Start(it) => vm::start(context, it).await,
         Action::Boot(it) => boot::boot(context, it).await,
