@@ -316,6 +316,46 @@ fn what_has_one_door_uses_it() {
 }
 
 #[test]
+fn what_is_planned_performs_nothing() {
+    let impure = [
+        "async ",
+        "async{",
+        ".await",
+        "Context",
+        "perform(",
+        "tokio::",
+        "std::fs",
+        "std::net::Tcp",
+    ];
+    let mut seen = 0;
+    for (path, text) in sources().into_iter().filter(|(path, _)| path.starts_with("src/plan")) {
+        let code = code(&text);
+        for word in impure {
+            assert!(!code.contains(word), "{} says `{word}`", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 20, "the plan was not found");
+}
+
+#[test]
+fn each_family_of_actions_is_performed_in_the_file_of_its_name() {
+    let names = |folder: &str| -> BTreeSet<String> {
+        let within =
+            sources().into_iter().filter(|(path, _)| path.parent() == Some(Path::new(folder)));
+        within.map(|(path, _)| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    let (planned, performed) = (names("src/plan/action"), names("src/run/step"));
+    assert!(planned.len() > 5, "the actions were not found");
+    let lost: Vec<_> = planned.difference(&performed).collect();
+    assert!(lost.is_empty(), "no file under src/run/step: {lost:?}");
+    for (path, text) in sources().into_iter().filter(|(path, _)| path.starts_with("src/run/step")) {
+        let chooses = code(&text).contains(".specs") || code(&text).contains("spec::changes");
+        assert!(!chooses, "{} chooses what its action carries", path.display());
+    }
+}
+
+#[test]
 fn a_cluster_is_edited_only_while_a_command_resolves_it() {
     let places =
         ["src/cli/access.rs", "src/cli/world.rs", "src/cli/simulated/", "src/cli/unsimulated.rs"];
