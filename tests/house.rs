@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dns", &["cluster", "limits", "net", "table", "text"]),
     ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
-    ("plan", &["cluster", "hash", "mark", "proxmox", "text"]),
+    ("plan", &["cluster", "hash", "mark", "proxmox", "table", "text"]),
     ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
