@@ -4,10 +4,11 @@
 //! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
 //! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
 
+#[path = "../../lab/src/lib.rs"]
 pub mod containers;
 pub mod faults;
 pub mod inspect;
-pub mod lab;
+pub mod guests;
 pub mod pve;
 pub mod site;
 pub mod store;
@@ -26,6 +27,8 @@ use tokio::task::JoinSet;
 
 use self::containers::Containers;
 use self::faults::{Fault, FaultKind, Faults};
+pub use guests as lab;
+
 use self::lab::Lab;
 use self::pve::apidoc::Schema;
 use self::pve::requests::{Request, RequestLog};

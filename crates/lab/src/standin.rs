@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_table_lists_what_the_folder_holds() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/containers/standin");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/src/standin");
         let mut there = BTreeSet::new();
         below(&folder, &mut there);
         let listed: Vec<PathBuf> =
