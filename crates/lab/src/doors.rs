@@ -11,8 +11,9 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::{Containers, mirror};
-use crate::lab::{Lab, LabEndpoints, connect_target};
+use super::mirror;
+use super::network::Network;
+use k8sha_simulator::guests::{GuestEndpoints, Guests, connect_target};
 
 const DNS_PORT: u16 = 53;
 /// The longest DNS message over UDP (RFC 6891's usual limit is less).
@@ -26,10 +27,10 @@ const CONNECT: Duration = Duration::from_secs(8);
 ///
 /// # Errors
 /// When a port of the loopback interface cannot be had.
-pub async fn serve(containers: &Containers, beyond: &Lab) -> io::Result<LabEndpoints> {
-    let inside = containers.network.inside();
+pub(super) async fn serve(network: &Network, guests: &Guests) -> io::Result<GuestEndpoints> {
+    let inside = network.inside();
     let mut name_servers = BTreeMap::new();
-    for server in beyond.name_servers() {
+    for server in guests.name_servers() {
         name_servers.insert(server, name_server(inside, server)?);
     }
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -43,10 +44,10 @@ pub async fn serve(containers: &Containers, beyond: &Lab) -> io::Result<LabEndpo
         }
     });
     // The other way: listens inside, and asks outside.
-    let at = containers.network.mirror();
+    let at = network.mirror();
     let listener = inside.spawn(TcpListener::bind(at)).await.map_err(io::Error::other)??;
     mirror::serve(TcpListener::from_std(listener.into_std()?)?);
-    Ok(LabEndpoints { proxy, name_servers, etcd: beyond.etcd_files()? })
+    Ok(GuestEndpoints { proxy, name_servers, etcd: guests.etcd_files()? })
 }
 
 async fn tunnel(mut stream: TcpStream) -> io::Result<()> {

@@ -6,13 +6,14 @@
 //! Nothing of the host's own is changed: machines, networks, control groups and folders carry the
 //! lab's id, and [`registry::clean`] finds them again after a crash.
 
+mod cli;
 mod doors;
 mod groups;
 mod keeper;
 mod layer;
 mod mirror;
 mod network;
-pub mod registry;
+mod registry;
 mod root;
 mod services;
 pub mod standin;
@@ -26,15 +27,16 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use self::doors::serve;
+pub use self::cli::Containers;
 use self::keeper::Keeper;
 use self::network::Network;
-use self::registry::Lab;
-use super::faults::{Fault, FaultKind};
-use super::site::Site;
-use super::store::Store;
-use super::world::Machine;
-use super::{ContainerFacts, lab};
+use self::registry::Entry;
+use k8sha_simulator::MachineFacts;
+use k8sha_simulator::faults::{Fault, FaultKind};
+use k8sha_simulator::guests::Guests;
+use k8sha_simulator::machines::{MachineError, Machines, Maker, Seed, Serving};
+use k8sha_simulator::site::Site;
+use k8sha_simulator::world::Machine;
 
 /// How long a machine may take to switch itself off before it is made to.
 const SHUTDOWN: Duration = Duration::from_secs(20);
@@ -110,12 +112,20 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Error::NotRoot => {
-                "run it with sudo; the scripted guests (without `--guests`) need no root".to_owned()
+                "run it with sudo; `k8sha up --simulate`, whose guests are scripted, needs no root"
+                    .to_owned()
             }
-            Error::Fault(_) => "leave `--guests containers` out, or the fault".to_owned(),
+            Error::Fault(_) => "leave the fault out, or use `k8sha --simulate`".to_owned(),
             Error::Programs(_, packages) => format!("apt-get install {}", packages.join(" ")),
-            _ => "`k8sha sim --clean` removes what an earlier run has left behind".to_owned(),
+            _ => "`k8sha-lab clean` removes what an earlier run has left behind".to_owned(),
         }
+    }
+}
+
+impl From<Error> for MachineError {
+    fn from(error: Error) -> Self {
+        let hint = error.hint();
+        MachineError::new(error, hint)
     }
 }
 
@@ -156,8 +166,8 @@ fn watches() -> Option<String> {
 }
 
 /// The real machines of a simulated site.
-pub struct Containers {
-    lab: Lab,
+pub struct Lab {
+    entry: Entry,
     lower: String,
     network: Network,
     services: Mutex<services::Services>,
@@ -167,9 +177,9 @@ pub struct Containers {
     standin: bool,
 }
 
-impl std::fmt::Debug for Containers {
+impl std::fmt::Debug for Lab {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Containers").field("lab", &self.lab.id).finish_non_exhaustive()
+        f.debug_struct("Lab").field("id", &self.entry.id).finish_non_exhaustive()
     }
 }
 
@@ -177,7 +187,7 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Containers {
+impl Lab {
     /// Makes the lab of a site: the root file system, the network, name servers and etcd. `folder`
     /// keeps the machines' disks; `None`: they go with the lab.
     ///
@@ -187,7 +197,7 @@ impl Containers {
         site: &Site,
         setup: &Setup,
         folder: Option<&Path>,
-        beyond: &lab::Lab,
+        guests: &Guests,
         say: impl Fn(&str),
     ) -> Result<Self, Error> {
         check()?;
@@ -200,28 +210,28 @@ impl Containers {
             Some(own) => root::own(own, &say)?,
             None => debian.clone(),
         };
-        let lab = Lab::register(folder)?;
+        let entry = Entry::register(folder)?;
         let standin =
             !setup.layers.iter().chain([&base]).any(|layer| layer.join("usr/bin/kubeadm").exists());
         if !standin && let Some(few) = watches() {
             say(&few);
         }
-        let network = Network::make(&lab.id, site, &setup.routers)?;
-        let mut lower = vec![layer::write(&lab.folder.join("layer"), &network)?];
+        let network = Network::make(&entry.id, site, &setup.routers)?;
+        let mut lower = vec![layer::write(&entry.folder.join("layer"), &network)?];
         lower.extend(setup.layers.iter().cloned());
         if standin {
-            lower.push(layer::standin(&lab.folder.join("standin"), setup)?);
+            lower.push(layer::standin(&entry.folder.join("standin"), setup)?);
         }
         let over = |base: PathBuf| {
             let all = lower.iter().chain([&base]).map(|path| path.display().to_string());
             all.collect::<Vec<_>>().join(":")
         };
-        let services = services::start(&lab, &over(debian), &network, site, beyond)?;
+        let services = services::start(&entry, &over(debian), &network, site, guests)?;
         let lower = over(base);
-        let held = beyond.faults.iter().filter(|(kind, _)| kind == "never-boots");
+        let held = guests.faults.iter().filter(|(kind, _)| kind == "never-boots");
         Ok(Self {
             held: held.map(|(_, target)| target.clone()).collect(),
-            lab,
+            entry,
             lower,
             network,
             services: Mutex::new(services),
@@ -230,77 +240,88 @@ impl Containers {
             standin,
         })
     }
+}
 
-    /// What to know of the machines.
-    pub fn facts(&self) -> ContainerFacts {
-        ContainerFacts { network: self.network.hub().to_owned(), standin: self.standin }
+impl Machines for Lab {
+    fn facts(&self) -> MachineFacts {
+        MachineFacts { network: self.network.hub().to_owned(), standin: self.standin }
     }
 
-    /// A VM was switched on.
-    pub(super) fn power_on(&self, machine: &Machine, store: &Store) {
+    fn power_on(&self, machine: &Machine, seed: Seed) {
         let boots = machine.bootable && machine.disk_gib.is_some();
         if !boots || self.held.iter().any(|name| name.is_empty() || *name == machine.name) {
             return;
         }
-        let seed = machine
-            .cdroms
-            .iter()
-            .filter_map(|id| store.blob(id))
-            .find_map(|image| lab::seed_documents(&image));
         let mut machines = lock(&self.machines);
         let keeper = machines.entry(machine.key.clone()).or_insert_with(|| {
             let name = machine.key.replace('@', "-");
-            let place = keeper::Place {
-                lab: self.lab.id.clone(),
-                folder: self.lab.folder.join("machines").join(&name),
+            let home = keeper::Place {
+                lab: self.entry.id.clone(),
+                folder: self.entry.folder.join("machines").join(&name),
                 name,
                 lower: self.lower.clone(),
-                scripts: self.lab.folder.join("layer"),
+                scripts: self.entry.folder.join("layer"),
                 port: self.network.next_port(),
             };
-            Keeper::new(machine.key.clone(), place, self.stopped.clone())
+            Keeper::new(machine.key.clone(), home, self.stopped.clone())
         });
         let mac = machine.nics.first().map(|(mac, ..)| mac.clone()).unwrap_or_default();
-        let (seed, hardware) = (seed.unwrap_or_default(), hardware(machine));
+        let hardware = hardware(machine);
         keeper.order(keeper::Order::On { seed, mac, hardware });
     }
 
-    /// A VM was switched off.
-    pub(super) fn power_off(&self, key: &str, hard: bool) {
+    fn power_off(&self, key: &str, hard: bool) {
         if let Some(keeper) = lock(&self.machines).get(key) {
             keeper
                 .order(keeper::Order::Off { within: if hard { Duration::ZERO } else { SHUTDOWN } });
         }
     }
 
-    /// A VM's disks were deleted.
-    pub(super) fn destroy(&self, key: &str) {
+    fn destroy(&self, key: &str) {
         if let Some(keeper) = lock(&self.machines).remove(key) {
             keeper.order(keeper::Order::Destroy);
             keeper.leave();
         }
     }
 
-    /// Whether the machine runs.
-    pub(super) fn runs(&self, key: &str) -> bool {
+    fn runs(&self, key: &str) -> bool {
         lock(&self.machines).get(key).is_some_and(Keeper::runs)
     }
 
-    /// The machine's IPv4 addresses, per interface, as its kernel tells them.
-    pub(super) fn addresses(&self, key: &str) -> Vec<(String, Ipv4Addr, u8)> {
+    fn addresses(&self, key: &str) -> Vec<(String, Ipv4Addr, u8)> {
         if !self.runs(key) {
             return Vec::new();
         }
         network::addresses(&self.network.namespace(&key.replace('@', "-")))
     }
 
-    /// Machines that have switched themselves off since the last call.
-    pub(super) fn take_stopped(&self) -> Vec<String> {
+    fn take_stopped(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.stopped))
+    }
+
+    fn serve<'a>(&'a self, guests: &'a Guests) -> Serving<'a> {
+        Box::pin(doors::serve(&self.network, guests))
     }
 }
 
-impl Drop for Containers {
+/// What makes the machines of a simulated site, each time that one is started.
+impl Maker for Setup {
+    fn check(&self, faults: &[Fault]) -> Result<(), MachineError> {
+        Ok(check_faults(faults)?)
+    }
+
+    fn make(
+        &self,
+        site: &Site,
+        folder: Option<&Path>,
+        guests: &Guests,
+        say: fn(&str),
+    ) -> Result<Arc<dyn Machines>, MachineError> {
+        Ok(Arc::new(Lab::start(site, self, folder, guests, say)?))
+    }
+}
+
+impl Drop for Lab {
     fn drop(&mut self) {
         let machines = std::mem::take(&mut *lock(&self.machines));
         // All at once: each takes some seconds.
@@ -323,7 +344,7 @@ fn hardware(machine: &Machine) -> String {
 ///
 /// # Errors
 /// [`Error::Fault`] for the first of them.
-pub(super) fn check_faults(faults: &[Fault]) -> Result<(), Error> {
+fn check_faults(faults: &[Fault]) -> Result<(), Error> {
     let scripted = faults.iter().find(|fault| {
         matches!(
             fault.kind,
@@ -366,3 +387,6 @@ fn private_folder(path: &Path) -> Result<(), Error> {
         .create(path)
         .map_err(file(format!("make `{}`", path.display())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use super::{Error, command, file};
-use crate::site::Site;
+use k8sha_simulator::site::Site;
 
 /// Where the way to the packages listens, at the router.
 const MIRROR_PORT: u16 = 3128;

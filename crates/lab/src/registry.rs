@@ -17,7 +17,7 @@ const LOCK: &str = "lock";
 
 /// A lab of this process.
 #[derive(Debug)]
-pub(super) struct Lab {
+pub(super) struct Entry {
     /// Eight hexadecimal digits.
     pub(super) id: String,
     /// Where its files lie.
@@ -33,7 +33,7 @@ struct Note {
     passing: bool,
 }
 
-impl Lab {
+impl Entry {
     /// Writes a new lab down.
     pub(super) fn register(folder: Option<&Path>) -> Result<Self, Error> {
         let id: String =
@@ -58,7 +58,7 @@ impl Lab {
 }
 
 /// Ends and removes everything of it but the disks in a folder of a person's own.
-impl Drop for Lab {
+impl Drop for Entry {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.id, &self.folder, self.passing) {
             // The next run finds it written down, and tries again.

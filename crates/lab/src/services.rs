@@ -12,10 +12,10 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use super::network::Network;
-use super::registry::Lab;
+use super::registry::Entry;
 use super::{Error, file, groups, layer, private_folder};
-use crate::lab;
-use crate::site::Site;
+use k8sha_simulator::guests::Guests;
+use k8sha_simulator::site::Site;
 
 /// The machine name under which services are grouped.
 const GROUP: &str = "services";
@@ -43,39 +43,39 @@ impl Services {
 
 /// Starts them all and waits until each answers. Those that a fault keeps away do not start.
 pub(super) fn start(
-    lab: &Lab,
+    entry: &Entry,
     lower: &str,
     network: &Network,
     site: &Site,
-    beyond: &lab::Lab,
+    guests: &Guests,
 ) -> Result<Services, Error> {
-    let mut services = Services { lab: lab.id.clone(), children: Vec::new() };
+    let mut services = Services { lab: entry.id.clone(), children: Vec::new() };
     let mut awaited = Vec::new();
     for server in &site.nameservers {
-        if beyond.silent(*server) {
+        if guests.silent(*server) {
             hold(network, *server);
             continue;
         }
-        let files = lab.folder.join("run").join(format!("dns-{server}"));
+        let files = entry.folder.join("run").join(format!("dns-{server}"));
         private_folder(&files)?;
-        write(&files.join("dnsmasq.conf"), &zone(site, beyond, *server))?;
+        write(&files.join("dnsmasq.conf"), &zone(site, guests, *server))?;
         let words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/mnt/dnsmasq.conf"];
-        services.spawn(lab, network, lower, &files, &words)?;
+        services.spawn(entry, network, lower, &files, &words)?;
         awaited.push(("name server", SocketAddrV4::new(*server, DNS_PORT), files));
     }
     for member in &site.etcd {
-        if !beyond.etcd_member(*member).unwrap_or(false) {
+        if !guests.etcd_member(*member).unwrap_or(false) {
             continue;
         }
-        let files = lab.folder.join("etcd").join(member.ip().to_string());
+        let files = entry.folder.join("etcd").join(member.ip().to_string());
         private_folder(&files)?;
-        let (ca, pair) = beyond.etcd_server(*member).map_err(file("make etcd's certificates"))?;
+        let (ca, pair) = guests.etcd_server(*member).map_err(file("make etcd's certificates"))?;
         write(&files.join("ca.crt"), &ca)?;
         write(&files.join("server.crt"), &pair.cert)?;
         write(&files.join("server.key"), &pair.key)?;
         let words = etcd(*member, &site.etcd);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        services.spawn(lab, network, lower, &files, &words)?;
+        services.spawn(entry, network, lower, &files, &words)?;
         awaited.push(("etcd", *member, files));
     }
     for (what, address, files) in awaited {
@@ -87,18 +87,18 @@ pub(super) fn start(
 impl Services {
     fn spawn(
         &mut self,
-        lab: &Lab,
+        entry: &Entry,
         network: &Network,
         lower: &str,
         files: &Path,
         words: &[&str],
     ) -> Result<(), Error> {
-        let scripts = lab.folder.join("layer");
+        let scripts = entry.folder.join("layer");
         let log = File::create(files.join("log")).map_err(file("open a service's log"))?;
         let errors = log.try_clone().map_err(file("open a service's log"))?;
         let child = Command::new("sh")
             .arg(scripts.join(layer::GROUP))
-            .args([&lab.id, GROUP, "unshare", "--mount", "--", "sh"])
+            .args([&entry.id, GROUP, "unshare", "--mount", "--", "sh"])
             .arg(scripts.join(layer::SERVICE))
             .args([network.hub(), lower])
             .arg(files)
@@ -130,14 +130,14 @@ fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
 
 /// dnsmasq's configuration: the site's records, and nothing else of the world. `host-record` makes
 /// the PTR records too (dnsmasq(8)).
-fn zone(site: &Site, beyond: &lab::Lab, server: Ipv4Addr) -> String {
+fn zone(site: &Site, guests: &Guests, server: Ipv4Addr) -> String {
     let mut text = format!(
         "no-resolv\nno-hosts\nuser=root\npid-file=\nbind-interfaces\nlisten-address={server}\nlocal=/{}/\n",
         site.domain
     );
     let mut reverse: Vec<String> = Vec::new();
     for (name, _) in &site.records {
-        for address in beyond.lookup(server, name) {
+        for address in guests.lookup(server, name) {
             let [a, b, c, _] = address.octets();
             let zone = format!("local=/{c}.{b}.{a}.in-addr.arpa/\n");
             if !reverse.contains(&zone) {

@@ -3,17 +3,17 @@
 use super::guest::{Due, Guest, KERNEL_STOCK, Run};
 use super::kube::uuid;
 use super::seed::Seed;
-use super::{Lab, cloudinit, kubeadm, pace, seed};
+use super::{Guests, cloudinit, kubeadm, pace, seed};
 use crate::store::Store;
 use crate::world::{Machine, SimTime};
 
-impl Lab {
+impl Guests {
     /// Switches a machine on.
     pub(super) fn boot(&mut self, machine: Machine, now: SimTime, store: &Store) {
         let mac = machine.nics.first().map(|(mac, ..)| mac.clone()).unwrap_or_default();
         let seed = seed::taken(&machine, |id| store.blob(id), &mac);
         let key = machine.key.clone();
-        let disk = self.guests.remove(&key).map(|guest| guest.disk).unwrap_or_default();
+        let disk = self.all.remove(&key).map(|guest| guest.disk).unwrap_or_default();
         let boots = machine.bootable && machine.disk_gib.is_some();
         let mut guest = Guest { machine, disk, run: None };
         guest.disk.boots += u32::from(boots);
@@ -23,8 +23,8 @@ impl Lab {
             guest.unpack(&self.image);
         }
         guest.run = Some(run(&guest, seed, now));
-        self.guests.insert(key.clone(), guest);
-        if let Some(run) = self.guests.get_mut(&key).and_then(|guest| guest.run.as_mut()) {
+        self.all.insert(key.clone(), guest);
+        if let Some(run) = self.all.get_mut(&key).and_then(|guest| guest.run.as_mut()) {
             run.held = boots;
         }
         self.release();
@@ -42,7 +42,7 @@ impl Lab {
     /// `never-boots`, and those when the fault is gone.
     pub(super) fn release(&mut self) {
         let held: Vec<String> = self
-            .guests
+            .all
             .iter()
             .filter(|(_, guest)| guest.run.as_ref().is_some_and(|run| run.held))
             .map(|(key, _)| key.clone())
@@ -69,7 +69,7 @@ impl Lab {
                 run.etcd_at = Some(at);
             }),
             Due::Reboot => {
-                let Some(guest) = self.guests.get_mut(key) else { return };
+                let Some(guest) = self.all.get_mut(key) else { return };
                 clear_volatile(guest);
                 let seed = guest.run.take().and_then(|run| run.seed);
                 guest.disk.boots += 1;
@@ -84,7 +84,7 @@ impl Lab {
                 run.plan(at.after(pace::DOWN), Due::Reboot);
             }),
             Due::Off => {
-                if let Some(guest) = self.guests.get_mut(key) {
+                if let Some(guest) = self.all.get_mut(key) {
                     guest.run = None;
                 }
                 self.stopped.push(key.to_owned());
@@ -94,14 +94,14 @@ impl Lab {
     }
 
     fn with_run(&mut self, key: &str, change: impl FnOnce(&mut Run)) {
-        if let Some(run) = self.guests.get_mut(key).and_then(|guest| guest.run.as_mut()) {
+        if let Some(run) = self.all.get_mut(key).and_then(|guest| guest.run.as_mut()) {
             change(run);
         }
     }
 
     fn network_up(&mut self, key: &str, at: SimTime) {
         let unix = self.unix() as f64;
-        let Some(guest) = self.guests.get_mut(key) else { return };
+        let Some(guest) = self.all.get_mut(key) else { return };
         let seed = guest.run.as_ref().and_then(|run| run.seed.clone());
         // A run that was cut off is done again, as for a new instance.
         let fresh = seed.as_ref().is_some_and(|seed| {
@@ -116,7 +116,7 @@ impl Lab {
         if let (true, Some(seed)) = (fresh, &seed) {
             self.first_boot(key, seed, unix);
         }
-        let Some(guest) = self.guests.get_mut(key) else { return };
+        let Some(guest) = self.all.get_mut(key) else { return };
         guest.apply_sysctls();
         // containerd before the kubelet, as their units order it.
         let mut units: Vec<String> = guest.disk.enabled.iter().cloned().collect();
@@ -145,7 +145,7 @@ impl Lab {
     }
 
     fn first_boot(&mut self, key: &str, seed: &Seed, unix: f64) {
-        let Some(guest) = self.guests.get_mut(key) else { return };
+        let Some(guest) = self.all.get_mut(key) else { return };
         guest.disk.instance_id = Some(seed.instance_id.clone());
         guest.disk.network.clone_from(&seed.network);
         guest.disk.cloud_init = cloudinit::Progress {
@@ -160,11 +160,11 @@ impl Lab {
     }
 
     fn cloud_init(&mut self, key: &str, at: SimTime) {
-        let next = self.guests.get(key).and_then(|guest| guest.run.as_ref()?.steps.first());
+        let next = self.all.get(key).and_then(|guest| guest.run.as_ref()?.steps.first());
         let is_command = matches!(next, Some(cloudinit::Step::Command(_)));
         let fail = is_command && self.guest_fault_once("cloud-init-fails", key);
         let unix = self.unix() as f64 + (self.now.0 % 1000) as f64 / 1000.0;
-        let Some(guest) = self.guests.get_mut(key) else { return };
+        let Some(guest) = self.all.get_mut(key) else { return };
         let reboot = cloudinit::step(guest, fail, at, unix);
         self.with_run(key, |run| {
             if reboot {
@@ -220,14 +220,16 @@ mod tests {
         let mut bench = Bench::new(false);
         bench.boot("m1", KUBERNETES);
         bench.at(13.0);
-        assert!(bench.lab.addresses("m1", bench.lab.now).iter().all(|(name, ..)| name == "lo"));
+        assert!(
+            bench.guests.addresses("m1", bench.guests.now).iter().all(|(name, ..)| name == "lo")
+        );
         bench.at(15.0);
-        assert_eq!(bench.lab.addresses("m1", bench.lab.now)[1].1.to_string(), "10.101.1.101");
+        assert_eq!(bench.guests.addresses("m1", bench.guests.now)[1].1.to_string(), "10.101.1.101");
         assert_eq!(status(&mut bench, "m1")["status"], "running");
         bench.at(120.0);
         assert_eq!(status(&mut bench, "m1")["status"], "done");
         assert_eq!(bench.ok("m1", "kubeadm version -o short"), "v1.28.4\n");
-        assert!(bench.lab.agent("m1", bench.lab.now));
+        assert!(bench.guests.agent("m1", bench.guests.now));
     }
 
     #[test]
@@ -235,9 +237,9 @@ mod tests {
         let mut bench = Bench::new(false);
         let (one, two) = (bench.seed("one", 101, ""), bench.seed("two", 102, ""));
         let machine = bench.machine("m1", vec![one.clone(), two]);
-        bench.lab.power_on(machine, bench.lab.now, &bench.store);
+        bench.guests.power_on(machine, bench.guests.now, &bench.store);
         bench.at(30.0);
-        assert_eq!(bench.lab.guests["m1"].disk.hostname, "two");
+        assert_eq!(bench.guests.all["m1"].disk.hostname, "two");
         // The drive that Proxmox VE makes counts by its place too.
         let documents = [
             ("meta-data", "instance-id: foreign\n"),
@@ -248,10 +250,10 @@ mod tests {
             let mut machine = bench.machine(&format!("c{place}"), vec![one.clone()]);
             machine.cloudinit = Some((place, documents.clone().into()));
             let key = machine.key.clone();
-            bench.lab.power_on(machine, bench.lab.now, &bench.store);
+            bench.guests.power_on(machine, bench.guests.now, &bench.store);
             bench.pass(30.0);
-            assert_eq!(bench.lab.guests[&key].disk.hostname, taken);
-            bench.lab.destroy(&key);
+            assert_eq!(bench.guests.all[&key].disk.hostname, taken);
+            bench.guests.destroy(&key);
         }
     }
 
@@ -259,10 +261,10 @@ mod tests {
     fn without_a_seed_there_is_no_user_and_no_network() {
         let mut bench = Bench::new(false);
         let machine = bench.machine("m1", Vec::new());
-        bench.lab.power_on(machine, bench.lab.now, &bench.store);
+        bench.guests.power_on(machine, bench.guests.now, &bench.store);
         bench.at(300.0);
-        assert!(bench.lab.guests["m1"].disk.users.is_empty());
-        assert_eq!(bench.lab.guests["m1"].address(), None);
+        assert!(bench.guests.all["m1"].disk.users.is_empty());
+        assert_eq!(bench.guests.all["m1"].address(), None);
     }
 
     #[test]
@@ -270,23 +272,23 @@ mod tests {
         let mut bench = Bench::new(false);
         bench.boot("m1", "");
         bench.pass(20.0);
-        assert!(bench.lab.conflicts().is_empty());
+        assert!(bench.guests.conflicts().is_empty());
         let seed = bench.seed("twin", 101, "");
         let machine = bench.machine("twin", vec![seed]);
-        bench.lab.power_on(machine, bench.lab.now, &bench.store);
+        bench.guests.power_on(machine, bench.guests.now, &bench.store);
         bench.pass(20.0);
         let address = [10, 101, 1, 101].into();
-        assert_eq!(bench.lab.conflicts()[&address], ["m1", "twin"]);
+        assert_eq!(bench.guests.conflicts()[&address], ["m1", "twin"]);
         let mut answers = std::collections::BTreeSet::new();
         for _ in 0..4 {
-            let (key, _) = bench.lab.at(address).unwrap();
+            let (key, _) = bench.guests.at(address).unwrap();
             answers.insert(key.clone());
             bench.pass(30.0);
         }
         assert_eq!(answers.into_iter().collect::<Vec<_>>(), ["m1", "twin"]);
-        bench.lab.power_off("twin", true, bench.lab.now);
-        assert!(bench.lab.conflicts().is_empty());
-        assert_eq!(bench.lab.at(address).unwrap().0, "m1");
+        bench.guests.power_off("twin", true, bench.guests.now);
+        assert!(bench.guests.conflicts().is_empty());
+        assert_eq!(bench.guests.at(address).unwrap().0, "m1");
     }
 
     #[test]
@@ -303,7 +305,7 @@ mod tests {
         assert_eq!(bench.ok("m1", "uname -r"), "6.6.1-060601-generic\n");
         assert_ne!(bench.ok("m1", "cat /proc/sys/kernel/random/boot_id"), before);
         assert_eq!(status(&mut bench, "m1")["status"], "done");
-        assert_eq!(bench.lab.guests["m1"].disk.boots, 2);
+        assert_eq!(bench.guests.all["m1"].disk.boots, 2);
     }
 
     #[test]
@@ -321,7 +323,7 @@ mod tests {
     #[test]
     fn the_fault_of_cloud_init_fails_one_command_of_one_node_once() {
         let mut bench = Bench::new(false);
-        bench.lab.faults.insert(("cloud-init-fails".to_owned(), "m1".to_owned()));
+        bench.guests.faults.insert(("cloud-init-fails".to_owned(), "m1".to_owned()));
         for node in ["m1", "m2"] {
             bench.boot(node, "runcmd: [[sysctl, --system]]\n");
         }
@@ -350,8 +352,8 @@ mod tests {
         let mut bench = Bench::new(false);
         bench.boot("m1", KUBERNETES);
         bench.at(20.0);
-        let text = serde_json::to_string(&bench.lab).unwrap();
-        bench.lab = serde_json::from_str(&text).unwrap();
+        let text = serde_json::to_string(&bench.guests).unwrap();
+        bench.guests = serde_json::from_str(&text).unwrap();
         bench.at(120.0);
         assert_eq!(status(&mut bench, "m1")["status"], "done");
     }
@@ -359,14 +361,14 @@ mod tests {
     #[test]
     fn a_machine_that_never_boots_is_never_reached_nor_reacts() {
         let mut bench = Bench::new(false);
-        bench.lab.faults.insert(("never-boots".to_owned(), "m1".to_owned()));
+        bench.guests.faults.insert(("never-boots".to_owned(), "m1".to_owned()));
         bench.boot("m1", "");
         bench.at(600.0);
-        assert_eq!(bench.lab.guests["m1"].address(), None);
-        assert!(!bench.lab.reacts("m1", bench.lab.now));
-        bench.lab.set_faults(Default::default());
+        assert_eq!(bench.guests.all["m1"].address(), None);
+        assert!(!bench.guests.reacts("m1", bench.guests.now));
+        bench.guests.set_faults(Default::default());
         bench.pass(15.0);
-        assert!(bench.lab.guests["m1"].address().is_some());
+        assert!(bench.guests.all["m1"].address().is_some());
     }
 
     #[test]
@@ -406,7 +408,7 @@ mod tests {
                 bench.ok(node, &format!("sudo -n -- touch {trusted}"));
             }
             let machine = bench.machine(node, Vec::new());
-            bench.lab.media(machine, &bench.store);
+            bench.guests.media(machine, &bench.store);
             assert_eq!(status(&mut bench, node)["status"], "done", "it runs on");
             bench.run(node, "sudo -n -- systemctl reboot");
             bench.pass(120.0);
@@ -425,9 +427,9 @@ mod tests {
         let mut bench = Bench::new(false);
         bench.boot("m1", KUBERNETES);
         bench.at(20.0);
-        let machine = bench.lab.guests["m1"].machine.clone();
-        bench.lab.power_off("m1", true, bench.lab.now);
-        bench.lab.power_on(machine, bench.lab.now, &bench.store);
+        let machine = bench.guests.all["m1"].machine.clone();
+        bench.guests.power_off("m1", true, bench.guests.now);
+        bench.guests.power_on(machine, bench.guests.now, &bench.store);
         bench.at(140.0);
         assert_eq!(status(&mut bench, "m1")["status"], "done");
     }

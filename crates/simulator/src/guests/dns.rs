@@ -11,7 +11,7 @@ use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
-use super::Lab;
+use super::Guests;
 use crate::world::Shared;
 
 /// Seconds that an answer may be kept.
@@ -37,14 +37,14 @@ pub enum Answer {
     Names(Vec<String>),
 }
 
-impl Lab {
+impl Guests {
     /// Whether a name server does not answer.
-    pub(crate) fn silent(&self, server: Ipv4Addr) -> bool {
+    pub fn silent(&self, server: Ipv4Addr) -> bool {
         !self.net.nameservers.contains(&server) || self.faulty("dns-silent", &[&server.to_string()])
     }
 
     /// The addresses that a server gives for a full name.
-    pub(crate) fn lookup(&self, server: Ipv4Addr, name: &str) -> Vec<Ipv4Addr> {
+    pub fn lookup(&self, server: Ipv4Addr, name: &str) -> Vec<Ipv4Addr> {
         let stale = self.faulty("dns-stale", &[&server.to_string()]);
         let found = self.net.records.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         let domain = format!(".{}", self.net.domain);
@@ -119,9 +119,9 @@ impl NameServer {
         let name: Name = info.query.name().into();
         let kind = info.query.query_type();
         let text = name.to_utf8();
-        let (answer, domain) = self
-            .shared
-            .look(|world| (world.lab.ask(self.address, &text, kind), world.lab.net.domain.clone()));
+        let (answer, domain) = self.shared.look(|world| {
+            (world.guests.ask(self.address, &text, kind), world.guests.net.domain.clone())
+        });
         let record = |data: RData| Record::from_rdata(name.clone(), TTL, data);
         let mut records = Vec::new();
         let mut soa = Vec::new();

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::Lab;
+use super::Guests;
 use super::pki::{Authority, Pair};
 use super::serve::EtcdFiles;
 
@@ -153,13 +153,13 @@ impl Etcd {
     }
 }
 
-impl Lab {
+impl Guests {
     /// What an operator has in hand for the site's etcd, if it has one: good files, unless a fault
     /// spoils them.
     ///
     /// # Errors
     /// When no certificate can be made.
-    pub(crate) fn etcd_files(&self) -> io::Result<Option<EtcdFiles>> {
+    pub fn etcd_files(&self) -> io::Result<Option<EtcdFiles>> {
         let etcd = self.etcd.as_ref().filter(|etcd| !etcd.is_on_guests());
         let Some(etcd) = etcd else { return Ok(None) };
         let file = |name: &str, whole: &str| {
@@ -182,8 +182,8 @@ impl Lab {
         }))
     }
 
-    /// Whether this address is an etcd member that runs.
-    pub(crate) fn etcd_member(&self, at: SocketAddrV4) -> Option<bool> {
+    /// Whether this address is an etcd member that runs; `None`: it is no member.
+    pub fn etcd_member(&self, at: SocketAddrV4) -> Option<bool> {
         let etcd = self.etcd.as_ref()?;
         if etcd.is_on_guests() {
             // Where there is no guest, no kernel refuses a connection either.

@@ -1,10 +1,10 @@
-//! The faults that concern the lab, asked for in one place.
+//! The faults that concern the guests, asked for in one place.
 
 use std::collections::BTreeSet;
 
-use super::Lab;
+use super::Guests;
 
-impl Lab {
+impl Guests {
     /// Sets the faults again, none of them spent.
     pub fn set_faults(&mut self, faults: BTreeSet<(String, String)>) {
         self.faults = faults;
@@ -30,7 +30,7 @@ impl Lab {
     /// The names under which a guest can be the target of a fault: its VM's name, its FQDN, its
     /// address, its key.
     pub(crate) fn names_of(&self, key: &str) -> Vec<String> {
-        let Some(guest) = self.guests.get(key) else { return Vec::new() };
+        let Some(guest) = self.all.get(key) else { return Vec::new() };
         let mut names = vec![guest.machine.name.clone()];
         names.push(guest.disk.fqdn.clone());
         names.push(guest.disk.hostname.clone());
@@ -40,13 +40,13 @@ impl Lab {
         names
     }
 
-    /// [`Lab::faulty`] for a guest.
+    /// [`Guests::faulty`] for a guest.
     pub(crate) fn guest_faulty(&self, kind: &str, key: &str) -> bool {
         let names = self.names_of(key);
         self.faulty(kind, &names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// [`Lab::fault_once`] for a guest.
+    /// [`Guests::fault_once`] for a guest.
     pub(crate) fn guest_fault_once(&mut self, kind: &str, key: &str) -> bool {
         let names = self.names_of(key);
         self.fault_once(kind, &names.iter().map(String::as_str).collect::<Vec<_>>())

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Lab;
+use super::Guests;
 use super::etcd::Base;
 use super::kube::Kube;
 use super::node::Ready;
@@ -90,7 +90,7 @@ pub struct ClusterLine {
     pub members: BTreeMap<String, bool>,
 }
 
-impl Lab {
+impl Guests {
     /// The clusters of which data is left.
     pub fn clusters(&self) -> Vec<ClusterLine> {
         let pin = |cert: &str, key: &str| {
@@ -100,7 +100,7 @@ impl Lab {
         let line = |(id, kube): (&String, &Kube)| {
             let base = Base::Stacked(id.clone());
             let serving = self
-                .guests
+                .all
                 .iter()
                 .filter(|(key, guest)| guest.disk.kube.as_ref() == Some(id) && self.api_up(key));
             let members = kube.etcd.iter().flat_map(|etcd| &etcd.members);
@@ -131,7 +131,7 @@ impl Lab {
 
     /// Writes an act down.
     pub(super) fn note(&mut self, key: &str, what: What) {
-        let guest = self.guests.get(key).map(|guest| guest.machine.name.clone());
+        let guest = self.all.get(key).map(|guest| guest.machine.name.clone());
         self.history.push(Act {
             at: self.now.seconds(),
             guest: guest.unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Lab;
+use super::Guests;
 use super::etcd::Etcd;
 use super::node::Node;
 use super::pki::Authority;
@@ -144,13 +144,13 @@ impl Kube {
     }
 }
 
-impl Lab {
+impl Guests {
     /// What `kubectl apply` has left in all clusters.
     pub fn applied(&self) -> BTreeMap<String, Value> {
         self.kubes.values().flat_map(|kube| kube.applied.clone()).collect()
     }
 
-    /// The lab's clock as its machines show it, in seconds since the Unix epoch.
+    /// The clock as the guests show it, in seconds since the Unix epoch.
     pub(crate) fn unix(&self) -> i64 {
         self.epoch + (self.now.0 / 1000) as i64
     }

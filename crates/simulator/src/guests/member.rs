@@ -11,7 +11,7 @@ use super::etcd::{Etcd, Member};
 use super::guest::Guest;
 use super::pki::{Authority, Pair};
 use super::units::{State, Unit};
-use super::{Lab, kube, tls};
+use super::{Guests, kube, tls};
 
 /// The unit's name.
 pub const UNIT: &str = "etcd";
@@ -93,11 +93,11 @@ impl Guest {
     }
 }
 
-impl Lab {
+impl Guests {
     /// Lets etcd on guests come up, or fail, as far as it can now.
     pub(super) fn settle_etcd(&mut self) {
         let starting: Vec<String> = self
-            .guests
+            .all
             .iter()
             .filter(|(_, guest)| guest.address().is_some())
             .filter(|(_, guest)| {
@@ -119,7 +119,7 @@ impl Lab {
         }
         for key in entered {
             self.set_etcd(&key, State::Active, "running", "ready to serve client requests".into());
-            let Some(guest) = self.guests.get(&key) else { continue };
+            let Some(guest) = self.all.get(&key) else { continue };
             let settings = Settings::of(guest);
             let client = address(settings.get("ADVERTISE_CLIENT_URLS"));
             let (name, id) = (settings.get("NAME").to_owned(), guest.etcd_data());
@@ -132,7 +132,7 @@ impl Lab {
     }
 
     fn set_etcd(&mut self, key: &str, state: State, sub: &str, line: String) {
-        let run = self.guests.get_mut(key).and_then(|guest| guest.run.as_mut());
+        let run = self.all.get_mut(key).and_then(|guest| guest.run.as_mut());
         if let Some(unit) = run.and_then(|run| run.units.get_mut(UNIT)) {
             unit.state = state;
             sub.clone_into(&mut unit.sub);
@@ -145,7 +145,7 @@ impl Lab {
     /// Lets a member into its cluster, or says why not.
     fn enter(&mut self, key: &str) -> Result<(), String> {
         let unix = self.unix();
-        let Some(guest) = self.guests.get(key) else { return Err("gone".to_owned()) };
+        let Some(guest) = self.all.get(key) else { return Err("gone".to_owned()) };
         let settings = Settings::of(guest);
         if guest.address().is_some_and(|ip| self.member_down(ip)) {
             return Err("panic: failed to open WAL: read: input/output error".to_owned());
@@ -173,7 +173,7 @@ impl Lab {
             "new" => self.begin(&token, &initial, own, &ca)?,
             _ => self.join(&initial, own)?,
         };
-        if let Some(guest) = self.guests.get_mut(key) {
+        if let Some(guest) = self.all.get_mut(key) {
             guest.write(DATA, format!("{cluster} {id}"), "0600");
         }
         Ok(())
@@ -259,7 +259,7 @@ impl Lab {
     pub(super) fn forget_etcd(&mut self) {
         let Some(etcd) = self.etcd.as_ref().filter(|etcd| etcd.is_on_guests()) else { return };
         let cluster = etcd.cluster;
-        let mut data = self.guests.values().filter_map(Guest::etcd_data);
+        let mut data = self.all.values().filter_map(Guest::etcd_data);
         if !data.any(|(of, _)| of == cluster) {
             self.etcd = None;
             self.kubes.remove(kube::EXTERNAL);

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddrV4;
 
-use super::Lab;
+use super::Guests;
 use super::etcd::{Base, Member};
 use super::history::What;
 
@@ -24,7 +24,7 @@ impl Refusal {
 const NO_LEADER: Refusal = Refusal(14, "no leader");
 const UNHEALTHY: Refusal = Refusal(14, "unhealthy cluster");
 
-impl Lab {
+impl Guests {
     /// Adds a member, as a voter or as a learner.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
 //!
-//! The lab is state machines with a clock. Each guest has a queue of what happens to it next; the
-//! lab takes the earliest event of all queues until none is due. Nothing here waits: the servers
+//! The guests are state machines with a clock. Each has a queue of what happens to it next;
+//! [`Guests::advance`] takes the earliest event of all queues until none is due. Nothing here waits: the servers
 //! ([`mod@serve`]) look at the state and do the waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::containers::Containers;
+use super::machines::Machines;
 use super::site::Site;
 use super::store::Store;
 use super::world::{Machine, SimTime};
@@ -47,20 +47,24 @@ mod tls;
 mod units;
 
 pub use history::{Act, ClusterLine, What};
-pub use serve::{EtcdFiles, LabEndpoints, serve};
-
-pub(crate) use seed::documents as seed_documents;
-pub(crate) use serve::connect_target;
+pub use pki::Pair;
+pub use seed::documents as seed_documents;
+pub use serve::{EtcdFiles, GuestEndpoints, connect_target, serve};
 
 use etcd::Etcd;
 use guest::Guest;
 use kube::Kube;
 
-/// The lab's state.
+/// All guests of a site, and what they meet beyond Proxmox.
+///
+/// The Proxmox side uses these and no others: [`Guests::power_on`], [`Guests::power_off`],
+/// [`Guests::media`], [`Guests::destroy`], [`Guests::reacts`], [`Guests::agent`],
+/// [`Guests::hostname`], [`Guests::addresses`], [`Guests::take_stopped`]. Each is answered by the
+/// scripted guest, or by the [`Machines`] that stand in its place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Lab {
+pub struct Guests {
     /// The faults of guests, name servers and etcd members: (kebab-case name, target), where an
-    /// empty target means all. The caller that starts the world sets them ([`Lab::set_faults`]).
+    /// empty target means all. The caller that starts the world sets them ([`Guests::set_faults`]).
     pub faults: BTreeSet<(String, String)>,
     /// Faults that happen once to each target, and have.
     faults_spent: BTreeSet<(String, String)>,
@@ -74,7 +78,8 @@ pub struct Lab {
     image: BTreeMap<String, String>,
     etcd: Option<Etcd>,
     /// By [`Machine::key`].
-    guests: BTreeMap<String, Guest>,
+    #[serde(rename = "guests")]
+    all: BTreeMap<String, Guest>,
     /// By id: [`kube::EXTERNAL`], or the guest on which a stacked cluster was made.
     kubes: BTreeMap<String, Kube>,
     /// What was done to clusters.
@@ -89,7 +94,7 @@ pub struct Lab {
     stopped: Vec<String>,
     /// The real machines that stand in the guests' places, where the caller wants such.
     #[serde(skip)]
-    containers: Option<Arc<Containers>>,
+    machines: Option<Arc<dyn Machines>>,
 }
 
 /// The site's network.
@@ -126,8 +131,8 @@ impl Default for Net {
     }
 }
 
-impl Lab {
-    /// The lab of a site, made at a Unix time in seconds ([`super::world::World::epoch`]): name
+impl Guests {
+    /// The guests of a site, made at a Unix time in seconds ([`super::world::World::epoch`]): name
     /// servers, and an etcd with certificates of its own if the site has one.
     ///
     /// # Errors
@@ -149,17 +154,17 @@ impl Lab {
     }
 
     /// From now on the guests are real machines.
-    pub(super) fn inhabit(&mut self, containers: Arc<Containers>) {
-        self.containers = Some(containers);
+    pub(super) fn inhabit(&mut self, machines: Arc<dyn Machines>) {
+        self.machines = Some(machines);
     }
 
     /// Ends the real machines, if there are any.
     pub(super) fn vacate(&mut self) {
-        self.containers = None;
+        self.machines = None;
     }
 
     /// The addresses of the site's name servers.
-    pub(crate) fn name_servers(&self) -> Vec<Ipv4Addr> {
+    pub fn name_servers(&self) -> Vec<Ipv4Addr> {
         self.net.nameservers.clone()
     }
 
@@ -167,7 +172,7 @@ impl Lab {
     ///
     /// # Errors
     /// When there is no etcd, or no certificate can be made.
-    pub(crate) fn etcd_server(&self, member: SocketAddrV4) -> io::Result<(String, pki::Pair)> {
+    pub fn etcd_server(&self, member: SocketAddrV4) -> io::Result<(String, pki::Pair)> {
         let etcd = self.etcd.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let ip = member.ip().to_string();
         // All members share one machine, so any of their addresses may be the one that another
@@ -182,29 +187,31 @@ impl Lab {
     /// A VM was switched on: its guest boots from its disk, reading the seed in its CD-ROM drives.
     pub fn power_on(&mut self, machine: Machine, now: SimTime, store: &Store) {
         self.now = self.now.max(now);
-        if let Some(containers) = &self.containers {
-            return containers.power_on(&machine, store);
+        if let Some(machines) = &self.machines {
+            let images = machine.cdroms.iter().filter_map(|id| store.blob(id));
+            let seed = images.filter_map(|image| seed_documents(&image)).next();
+            return machines.power_on(&machine, seed.unwrap_or_default());
         }
         self.boot(machine, now, store);
     }
 
-    /// A medium was put into a drive of a VM that runs, or taken out. A container has its seed on its
-    /// disk from its start on, until the next.
+    /// A medium was put into a drive of a VM that runs, or taken out. A real machine has the seed that
+    /// it was switched on with, until the next time.
     pub fn media(&mut self, machine: Machine, store: &Store) {
-        if self.containers.is_none() {
+        if self.machines.is_none() {
             self.exchange(machine, store);
         }
     }
 
     /// A VM was switched off. `hard`: without telling the guest.
     pub fn power_off(&mut self, key: &str, hard: bool, now: SimTime) {
-        if let Some(containers) = &self.containers {
+        if let Some(machines) = &self.machines {
             self.now = self.now.max(now);
-            return containers.power_off(key, hard);
+            return machines.power_off(key, hard);
         }
         // What the machine did until now has happened.
         self.advance(now);
-        if let Some(guest) = self.guests.get_mut(key) {
+        if let Some(guest) = self.all.get_mut(key) {
             guest.run = None;
         }
         self.settle();
@@ -212,20 +219,20 @@ impl Lab {
 
     /// Whether the guest of this VM reacts to ACPI shutdown (there is one, and it has booted).
     pub fn reacts(&self, key: &str, now: SimTime) -> bool {
-        if let Some(containers) = &self.containers {
-            return containers.runs(key);
+        if let Some(machines) = &self.machines {
+            return machines.runs(key);
         }
-        let guest = self.guests.get(key).filter(|guest| guest.machine.bootable);
+        let guest = self.all.get(key).filter(|guest| guest.machine.bootable);
         let run = guest.and_then(|guest| guest.run.as_ref());
         run.is_some_and(|run| !run.held && now >= run.since.after(pace::KERNEL))
     }
 
     /// A VM's disks were deleted: forget what its guest wrote.
     pub fn destroy(&mut self, key: &str) {
-        if let Some(containers) = &self.containers {
-            return containers.destroy(key);
+        if let Some(machines) = &self.machines {
+            return machines.destroy(key);
         }
-        self.guests.remove(key);
+        self.all.remove(key);
         // Nodes and members stay: they are the cluster's. Without any of its data it is gone.
         self.forget_stacked();
         self.forget_etcd();
@@ -234,26 +241,26 @@ impl Lab {
 
     /// Whether the guest agent answers.
     pub fn agent(&self, key: &str, now: SimTime) -> bool {
-        if self.containers.is_some() {
-            // A container has no virtio port: what the agent would say is asked of its kernel, from
+        if self.machines.is_some() {
+            // A real machine has no virtio port: what the agent would say is asked of its kernel, from
             // when on that has something to say.
             return self.addresses(key, now).iter().any(|(name, ..)| name != "lo");
         }
-        self.guests.get(key).is_some_and(|guest| guest.active("qemu-guest-agent"))
+        self.all.get(key).is_some_and(|guest| guest.active("qemu-guest-agent"))
     }
 
-    /// What a guest calls itself; `None` where it is a container, or not yet known.
+    /// What a guest calls itself; `None` where it is not scripted, or not yet known.
     pub fn hostname(&self, key: &str) -> Option<&str> {
-        let name = self.guests.get(key).map(|guest| guest.disk.hostname.as_str());
+        let name = self.all.get(key).map(|guest| guest.disk.hostname.as_str());
         name.filter(|name| !name.is_empty())
     }
 
     /// The guest's IPv4 addresses with prefix lengths, per interface, for the agent's answer.
     pub fn addresses(&self, key: &str, _now: SimTime) -> Vec<(String, Ipv4Addr, u8)> {
-        if let Some(containers) = &self.containers {
-            return containers.addresses(key);
+        if let Some(machines) = &self.machines {
+            return machines.addresses(key);
         }
-        let Some(guest) = self.guests.get(key) else { return Vec::new() };
+        let Some(guest) = self.all.get(key) else { return Vec::new() };
         if guest.run.is_none() {
             return Vec::new();
         }
@@ -268,14 +275,14 @@ impl Lab {
 
     /// The boot that a guest is in, once its sshd listens; `None` while no login is possible.
     pub(crate) fn boot_id(&self, key: &str) -> Option<String> {
-        let run = self.guests.get(key)?.run.as_ref()?;
+        let run = self.all.get(key)?.run.as_ref()?;
         run.sshd.then(|| run.boot_id.clone())
     }
 
     /// VMs whose guest switched itself off (poweroff) and that Proxmox must see stopped.
     pub fn take_stopped(&mut self) -> Vec<String> {
-        if let Some(containers) = &self.containers {
-            return containers.take_stopped();
+        if let Some(machines) = &self.machines {
+            return machines.take_stopped();
         }
         std::mem::take(&mut self.stopped)
     }
@@ -298,7 +305,7 @@ impl Lab {
     }
 
     fn named(&self, name: &str) -> Option<&Guest> {
-        self.guests.values().find(|guest| guest.machine.name == name)
+        self.all.values().find(|guest| guest.machine.name == name)
     }
 
     /// Lets those agree that have to: etcd's members, the holders of virtual addresses.
@@ -313,7 +320,7 @@ impl Lab {
         self.release();
         loop {
             let next = self
-                .guests
+                .all
                 .iter()
                 .filter_map(|(key, guest)| Some((guest.run.as_ref()?.next()?, key)))
                 .filter(|(at, _)| *at <= now)
@@ -321,7 +328,7 @@ impl Lab {
             let Some((at, key)) = next.map(|(at, key)| (at, key.clone())) else { break };
             self.now = self.now.max(at);
             self.heartbeat();
-            let run = self.guests.get_mut(&key).and_then(|guest| guest.run.as_mut());
+            let run = self.all.get_mut(&key).and_then(|guest| guest.run.as_mut());
             if let Some((at, due)) = run.and_then(|run| run.take(at)) {
                 self.happen(&key, at, due);
             }

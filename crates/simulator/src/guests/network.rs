@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::Lab;
+use super::Guests;
 use super::etcd::Base;
 use super::guest::Guest;
 use super::lb;
@@ -31,7 +31,7 @@ pub enum Reach {
 /// (Linux's `base_reachable_time`).
 const NEIGHBOUR: u64 = 30;
 
-impl Lab {
+impl Guests {
     /// The guest that has an address of its own now.
     ///
     /// Where several have it, they all answer the question who has it, and the asking side takes one
@@ -39,7 +39,7 @@ impl Lab {
     /// [`NEIGHBOUR`] seconds: connections meet now this machine and now that, and those that were
     /// open end.
     pub(crate) fn at(&self, ip: Ipv4Addr) -> Option<(&String, &Guest)> {
-        let mut holders = self.guests.iter().filter(|(_, guest)| guest.address() == Some(ip));
+        let mut holders = self.all.iter().filter(|(_, guest)| guest.address() == Some(ip));
         let first = holders.next()?;
         let rest: Vec<_> = holders.collect();
         let turn = (self.now.0 / 1000 / NEIGHBOUR) as usize % (rest.len() + 1);
@@ -49,7 +49,7 @@ impl Lab {
     /// The addresses that more than one running guest has, with the names of their VMs.
     pub fn conflicts(&self) -> BTreeMap<Ipv4Addr, Vec<String>> {
         let mut held: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
-        for guest in self.guests.values() {
+        for guest in self.all.values() {
             if let Some(address) = guest.address() {
                 held.entry(address).or_default().push(guest.machine.name.clone());
             }
@@ -60,12 +60,12 @@ impl Lab {
 
     /// The cluster CA that a master's API server has; its own certificate is by that.
     pub(crate) fn api_ca(&self, key: &str) -> Option<&str> {
-        self.guests.get(key)?.text("/etc/kubernetes/pki/ca.crt")
+        self.all.get(key)?.text("/etc/kubernetes/pki/ca.crt")
     }
 
     /// Whether this guest's API server runs.
     fn api_runs(&self, key: &str) -> bool {
-        let Some(guest) = self.guests.get(key) else { return false };
+        let Some(guest) = self.all.get(key) else { return false };
         let Some(run) = &guest.run else { return false };
         run.api_at.is_some_and(|at| at <= self.now)
             && guest.active("kubelet")
@@ -76,7 +76,7 @@ impl Lab {
 
     /// The etcd that a guest's API server is connected to: its own where that is on the masters.
     fn store(&self, key: &str) -> Option<Base> {
-        let id = self.guests.get(key)?.disk.kube.as_ref()?;
+        let id = self.all.get(key)?.disk.kube.as_ref()?;
         if self.kubes.get(id)?.external {
             return Some(Base::Site);
         }
@@ -100,7 +100,7 @@ impl Lab {
         }
         let found = self.at(*to.ip()).or_else(|| {
             let key = self.vips.get(to.ip())?;
-            self.guests.get_key_value(key)
+            self.all.get_key_value(key)
         });
         let Some((key, guest)) = found else { return Reach::NoRoute };
         if to.port() == 22 {
@@ -134,7 +134,7 @@ impl Lab {
     /// goes to the highest priority otherwise.
     pub(crate) fn elect(&mut self) {
         let mut wanting: Vec<(Ipv4Addr, u8, String)> = Vec::new();
-        for (key, guest) in &self.guests {
+        for (key, guest) in &self.all {
             if guest.address().is_none() || !guest.active("keepalived") {
                 continue;
             }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::guest::Guest;
 use super::kube::{Kube, uuid};
 use super::network::Reach;
-use super::{Lab, pace};
+use super::{Guests, pace};
 use crate::world::SimTime;
 
 /// A kubelet that has not reported for so long is taken for dead
@@ -135,7 +135,7 @@ impl Guest {
     }
 }
 
-impl Lab {
+impl Guests {
     /// Whether a node is ready.
     pub(crate) fn ready(&self, kube: &Kube, node: &Node) -> Ready {
         if self.now > node.seen.after(GRACE) {
@@ -153,7 +153,7 @@ impl Lab {
 
     /// The Node as which a machine serves a living cluster: its name, and whether it is Ready.
     pub(crate) fn served_by(&self, key: &str) -> Option<(String, bool)> {
-        let guest = self.guests.get(key)?;
+        let guest = self.all.get(key)?;
         let conf = Conf::of(guest)?;
         self.kubes.values().find_map(|kube| {
             let node = kube.nodes.get(conf.name).filter(|node| guest.is_node(node))?;
@@ -173,7 +173,7 @@ impl Lab {
         self.beat = self.now;
         let mut met = Met::new();
         let mut said = Vec::new();
-        for (key, guest) in &self.guests {
+        for (key, guest) in &self.all {
             if !guest.active("kubelet") || guest.address().is_none() {
                 continue;
             }
@@ -186,7 +186,7 @@ impl Lab {
             match answer {
                 Ok(id) => self.reported(&key, &name, &id),
                 Err(text) => {
-                    let run = self.guests.get_mut(&key).and_then(|guest| guest.run.as_mut());
+                    let run = self.all.get_mut(&key).and_then(|guest| guest.run.as_mut());
                     let unit = run.and_then(|run| run.units.get_mut("kubelet"));
                     let line = format!(
                         "\"Unable to update node status\" err=\"error getting node \\\"{name}\\\": {text}\""
@@ -222,7 +222,7 @@ impl Lab {
         if ca != conf.ca {
             return failed(UNKNOWN_AUTHORITY);
         }
-        let id = self.guests.get(master).and_then(|guest| guest.disk.kube.clone());
+        let id = self.all.get(master).and_then(|guest| guest.disk.kube.clone());
         id.map_or_else(|| failed("EOF"), Ok)
     }
 
@@ -231,12 +231,12 @@ impl Lab {
     /// makes it again when it starts again.
     fn reported(&mut self, key: &str, name: &str, id: &str) {
         let there = self.kubes.get(id).is_some_and(|kube| kube.nodes.contains_key(name));
-        let run = self.guests.get_mut(key).and_then(|guest| guest.run.as_mut());
+        let run = self.all.get_mut(key).and_then(|guest| guest.run.as_mut());
         let Some(run) = run else { return };
         if !there && !run.registered {
             self.register(id, name, key, false);
         }
-        let Some(guest) = self.guests.get_mut(key) else { return };
+        let Some(guest) = self.all.get_mut(key) else { return };
         if let Some(run) = &mut guest.run {
             run.registered = true;
         }
@@ -256,7 +256,7 @@ impl Lab {
     /// Makes a Node of a guest, or lets the guest adopt the one of its name, and writes what etcd
     /// would hold.
     pub(crate) fn register(&mut self, id: &str, name: &str, key: &str, control_plane: bool) {
-        let Some(guest) = self.guests.get_mut(key) else { return };
+        let Some(guest) = self.all.get_mut(key) else { return };
         let (Some(address), info) = (guest.address(), guest.info()) else { return };
         if let Some(run) = &mut guest.run {
             run.registered = true;

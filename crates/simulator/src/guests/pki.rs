@@ -1,4 +1,4 @@
-//! Certificate authorities and certificates of the lab: etcd's and each Kubernetes cluster's.
+//! Certificate authorities and certificates beyond Proxmox: etcd's and each Kubernetes cluster's.
 
 use std::io;
 

@@ -1,11 +1,11 @@
 //! What is secret on the guests' disks, so that a test can see that it is never shown.
 
-use super::Lab;
+use super::Guests;
 
-impl Lab {
+impl Guests {
     /// Lines of private keys, bootstrap tokens and certificate keys in the guests' files.
     pub fn secrets(&self) -> Vec<String> {
-        let guests = self.guests.values();
+        let guests = self.all.values();
         let texts = guests.flat_map(|guest| {
             let files = guest.disk.files.values().map(|file| file.content.as_str());
             files.chain([guest.disk.host_key.as_str()])

@@ -58,7 +58,7 @@ pub struct WriteFile {
 }
 
 /// The documents of a seed as they are; `None` when the image is not labelled `cidata`.
-pub(crate) fn documents(image: &[u8]) -> Option<std::collections::BTreeMap<String, Vec<u8>>> {
+pub fn documents(image: &[u8]) -> Option<std::collections::BTreeMap<String, Vec<u8>>> {
     let image = iso::read(image)?;
     image.label.eq_ignore_ascii_case("cidata").then_some(image.files)
 }

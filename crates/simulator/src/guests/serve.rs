@@ -1,4 +1,4 @@
-//! The lab's doors on loopback: an HTTP CONNECT proxy to the guests, and the name servers.
+//! What is served on loopback: an HTTP CONNECT proxy to the guests, and the name servers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,9 +26,9 @@ const DNS_TCP: Duration = Duration::from_secs(5);
 /// How many answers of a TCP connection may wait.
 const DNS_ANSWERS: usize = 16;
 
-/// Where the lab is reached.
+/// Where guests and name servers are reached.
 #[derive(Clone, Debug)]
-pub struct LabEndpoints {
+pub struct GuestEndpoints {
     /// The HTTP CONNECT proxy to the guests.
     pub proxy: SocketAddr,
     /// Each name server's address in the site, and where it listens.
@@ -61,8 +61,9 @@ impl std::fmt::Debug for EtcdFiles {
 ///
 /// # Errors
 /// When a port of the loopback interface cannot be had.
-pub async fn serve(shared: Shared) -> io::Result<LabEndpoints> {
-    let (servers, etcd) = shared.look(|world| (world.lab.name_servers(), world.lab.etcd_files()));
+pub async fn serve(shared: Shared) -> io::Result<GuestEndpoints> {
+    let (servers, etcd) =
+        shared.look(|world| (world.guests.name_servers(), world.guests.etcd_files()));
     let etcd = etcd?;
     let mut name_servers = BTreeMap::new();
     for address in servers {
@@ -77,7 +78,7 @@ pub async fn serve(shared: Shared) -> io::Result<LabEndpoints> {
             tokio::spawn(async move { drop(tunnel(shared, stream).await) });
         }
     });
-    Ok(LabEndpoints { proxy, name_servers, etcd })
+    Ok(GuestEndpoints { proxy, name_servers, etcd })
 }
 
 async fn name_server(shared: Shared, address: Ipv4Addr) -> io::Result<SocketAddr> {
@@ -105,10 +106,10 @@ async fn tunnel(shared: Shared, mut stream: TcpStream) -> io::Result<()> {
         return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     };
     let met = shared.look(|world| {
-        let lab = &world.lab;
-        match lab.dial(to) {
+        let guests = &world.guests;
+        match guests.dial(to) {
             Reach::Ssh(key) => {
-                let boot = lab.guests.get(&key).and_then(|guest| guest.run.as_ref());
+                let boot = guests.all.get(&key).and_then(|guest| guest.run.as_ref());
                 let boot = boot.map(|run| run.boot_id.clone()).unwrap_or_default();
                 Ok((key, boot))
             }
@@ -151,10 +152,11 @@ async fn gone(shared: &Shared, key: &str, boot: &str) {
     loop {
         tokio::time::sleep(LOOK).await;
         let same = shared.look(|world| {
-            let guest = world.lab.guests.get(key);
+            let guest = world.guests.all.get(key);
             let run = guest.and_then(|guest| guest.run.as_ref());
             // Where another machine has the address too, it may be that one's turn.
-            let answers = guest.and_then(|guest| guest.address()).and_then(|ip| world.lab.at(ip));
+            let answers =
+                guest.and_then(|guest| guest.address()).and_then(|ip| world.guests.at(ip));
             run.is_some_and(|run| run.boot_id == boot && run.network)
                 && answers.is_some_and(|(answers, _)| answers == key)
         });
@@ -164,8 +166,12 @@ async fn gone(shared: &Shared, key: &str, boot: &str) {
     }
 }
 
-/// Reads the head of a CONNECT request, byte by byte: what follows belongs to the tunnel.
-pub(crate) async fn connect_target(stream: &mut TcpStream) -> io::Result<Option<SocketAddrV4>> {
+/// Reads the head of a CONNECT request, byte by byte: what follows belongs to the tunnel. `None`: it
+/// is no such request.
+///
+/// # Errors
+/// When the connection fails or ends.
+pub async fn connect_target(stream: &mut TcpStream) -> io::Result<Option<SocketAddrV4>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= HEAD_MAX {

@@ -20,9 +20,9 @@ const REFUSAL: f64 = 1.0;
 /// The server's configuration for a guest: its host key, public keys only.
 pub fn config(shared: &Shared, key: &str) -> Arc<Config> {
     let (pem, wrong) = shared.look(|world| {
-        let guest = world.lab.guests.get(key);
+        let guest = world.guests.all.get(key);
         let pem = guest.map(|guest| guest.disk.host_key.clone()).unwrap_or_default();
-        (pem, world.lab.guest_faulty("wrong-host-key", key))
+        (pem, world.guests.guest_faulty("wrong-host-key", key))
     });
     let host_key = match PrivateKey::from_openssh(&pem) {
         // Another machine answers in the guest's place.
@@ -50,7 +50,7 @@ fn fresh_key(shared: &Shared, key: &str) -> Option<PrivateKey> {
     let made = random_key()?;
     let pem = made.to_openssh(Default::default()).ok()?;
     shared.act(|world, _| {
-        if let Some(guest) = world.lab.guests.get_mut(key) {
+        if let Some(guest) = world.guests.all.get_mut(key) {
             guest.disk.host_key = pem.to_string();
         }
     });
@@ -72,13 +72,13 @@ pub struct Connection {
 impl Connection {
     /// A connection to a guest by its key.
     pub fn new(shared: Shared, guest: String) -> Self {
-        let boot = shared.look(|world| world.lab.boot_id(&guest));
+        let boot = shared.look(|world| world.guests.boot_id(&guest));
         Self { shared, guest, boot, user: String::new(), waiting: HashMap::new() }
     }
 
     fn knows(&self, user: &str, offered: &PublicKey) -> bool {
         self.shared.look(|world| {
-            let users = world.lab.guests.get(&self.guest).map(|guest| &guest.disk.users);
+            let users = world.guests.all.get(&self.guest).map(|guest| &guest.disk.users);
             let keys = users.and_then(|users| users.get(user)).map(|user| user.keys.as_slice());
             keys.unwrap_or_default().iter().any(|line| {
                 PublicKey::from_openssh(line.trim())
@@ -94,8 +94,8 @@ impl Connection {
         tokio::spawn(async move {
             // The machine that is gone runs nothing and says nothing; the proxy ends the connection.
             let read = shared.look(|world| {
-                let same = world.lab.boot_id(&guest) == boot;
-                same.then(|| world.lab.read_command(&guest, &user, &line))
+                let same = world.guests.boot_id(&guest) == boot;
+                same.then(|| world.guests.read_command(&guest, &user, &line))
             });
             let output = match read {
                 None => return,
@@ -103,15 +103,15 @@ impl Connection {
                 Some(None) => {
                     let stdin = String::from_utf8_lossy(&stdin).into_owned();
                     let done = shared.act(|world, _| {
-                        let same = world.lab.boot_id(&guest) == boot;
-                        same.then(|| world.lab.change_command(&guest, &user, &line, &stdin))
+                        let same = world.guests.boot_id(&guest) == boot;
+                        same.then(|| world.guests.change_command(&guest, &user, &line, &stdin))
                     });
                     let Some(output) = done else { return };
                     output
                 }
             };
             tokio::time::sleep(shared.clock.real(output.seconds)).await;
-            if shared.look(|world| world.lab.boot_id(&guest)) != boot {
+            if shared.look(|world| world.guests.boot_id(&guest)) != boot {
                 return;
             }
             // A client that has gone needs no answer.

@@ -9,7 +9,7 @@ use super::etcd::{Base, Etcd, Member};
 use super::guest::Guest;
 use super::member::DATA;
 use super::pki::{Authority, Pair};
-use super::{Lab, pki};
+use super::{Guests, pki};
 
 /// The static pod.
 pub const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
@@ -34,10 +34,10 @@ impl Guest {
     }
 }
 
-impl Lab {
+impl Guests {
     /// Makes a new cluster of one member on a machine.
     pub(super) fn begin_stacked(&mut self, key: &str, name: &str, ca: Authority) -> Option<Etcd> {
-        let ip = self.guests.get(key)?.address()?;
+        let ip = self.all.get(key)?.address()?;
         let (peer, client) = addresses(ip);
         let (cluster, id): (u64, u64) = (rand::random_range(1..u64::MAX), rand::random());
         let member = Member {
@@ -56,7 +56,7 @@ impl Lab {
     /// A member's data directory, and its start.
     pub(super) fn keep_data(&mut self, key: &str, cluster: u64, id: u64) {
         let now = self.now;
-        if let Some(guest) = self.guests.get_mut(key) {
+        if let Some(guest) = self.all.get_mut(key) {
             guest.write(DATA, format!("{cluster} {id}"), "0600");
             if let Some(run) = &mut guest.run {
                 run.etcd_at = Some(now);
@@ -75,7 +75,7 @@ impl Lab {
         node: &str,
     ) -> std::io::Result<()> {
         let unix = self.unix();
-        let Some(guest) = self.guests.get_mut(key) else { return Ok(()) };
+        let Some(guest) = self.all.get_mut(key) else { return Ok(()) };
         let ip = guest.address().map(|ip| ip.to_string());
         let mut names = vec![node.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
         names.extend(ip);
@@ -103,7 +103,7 @@ impl Lab {
     /// When no key can be made.
     pub(super) fn stacked_authority(&self, key: &str) -> std::io::Result<Authority> {
         let text = |name: &str| {
-            let guest = self.guests.get(key)?;
+            let guest = self.all.get(key)?;
             guest.text(&format!("{PKI}/etcd/{name}")).map(str::to_owned)
         };
         match text("ca.crt").zip(text("ca.key")) {
@@ -131,7 +131,7 @@ impl Lab {
     /// The member of its cluster that a master's own etcd is; `None` where it does not run or was
     /// removed.
     pub(super) fn own_member(&self, key: &str) -> Option<(Base, &Member)> {
-        let guest = self.guests.get(key).filter(|guest| guest.etcd_pod_runs())?;
+        let guest = self.all.get(key).filter(|guest| guest.etcd_pod_runs())?;
         let (cluster, id) = guest.etcd_data()?;
         self.kubes.iter().find_map(|(kube, known)| {
             let etcd = known.etcd.as_ref().filter(|etcd| etcd.cluster == cluster)?;
@@ -176,7 +176,7 @@ impl Lab {
     /// What etcd says on a machine whose member was removed: it does not start with that data.
     fn complain_of_removal(&mut self) {
         let lost: Vec<String> = self
-            .guests
+            .all
             .iter()
             .filter(|(key, guest)| {
                 guest.etcd_pod_runs() && guest.address().is_some() && self.own_member(key).is_none()
@@ -184,7 +184,7 @@ impl Lab {
             .map(|(key, _)| key.clone())
             .collect();
         for key in lost {
-            if let Some(guest) = self.guests.get_mut(&key) {
+            if let Some(guest) = self.all.get_mut(&key) {
                 let log = "/var/log/pods/kube-system_etcd/etcd/0.log";
                 let line = "the member has been permanently removed from the cluster".to_owned();
                 if guest.text(log).is_none_or(|text| !text.contains(&line)) {
@@ -197,7 +197,7 @@ impl Lab {
     /// Forgets clusters of whose etcd no data is left.
     pub(super) fn forget_stacked(&mut self) {
         let data: Vec<u64> =
-            self.guests.values().filter_map(|guest| guest.etcd_data().map(|(of, _)| of)).collect();
+            self.all.values().filter_map(|guest| guest.etcd_data().map(|(of, _)| of)).collect();
         self.kubes.retain(|_, kube| match &kube.etcd {
             Some(etcd) => data.contains(&etcd.cluster),
             None => kube.external,

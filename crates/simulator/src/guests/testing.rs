@@ -1,11 +1,11 @@
-//! A site, seeds and a hand-set clock for the tests of the lab.
+//! A site, seeds and a hand-set clock for the tests of the guests.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use hadris_iso::write::options::CreationFeatures;
 use russh::keys::{Algorithm, PrivateKey};
 
-use super::Lab;
+use super::Guests;
 use super::commands::Output;
 use crate::site::{Site, Topology};
 use crate::store::Store;
@@ -18,9 +18,9 @@ pub const CERTIFICATE_KEY: &str =
     "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 
-/// A lab with its store and a person's key.
+/// The guests of a site with their store and a person's key.
 pub struct Bench {
-    pub lab: Lab,
+    pub guests: Guests,
     pub store: Store,
     pub operator: PrivateKey,
     pub host_key: PrivateKey,
@@ -57,7 +57,7 @@ pub const NODES: [(&str, u8); 5] =
 impl Bench {
     pub fn new(external: bool) -> Self {
         Self {
-            lab: Lab::new(&site(external), EPOCH).unwrap(),
+            guests: Guests::new(&site(external), EPOCH).unwrap(),
             store: Store::open(None).unwrap(),
             operator: key(),
             host_key: key(),
@@ -112,22 +112,22 @@ impl Bench {
         let last = NODES.iter().find(|(known, _)| *known == name).map_or(200, |(_, last)| *last);
         let seed = self.seed(name, last, more);
         let machine = self.machine(name, vec![seed]);
-        self.lab.power_on(machine, self.lab.now, &self.store);
+        self.guests.power_on(machine, self.guests.now, &self.store);
     }
 
     /// Lets simulated seconds pass.
     pub fn pass(&mut self, seconds: f64) {
-        let to = self.lab.now.after(seconds);
-        self.lab.advance(to);
+        let to = self.guests.now.after(seconds);
+        self.guests.advance(to);
     }
 
     pub fn at(&mut self, seconds: f64) {
-        self.lab.advance(SimTime::default().after(seconds));
+        self.guests.advance(SimTime::default().after(seconds));
     }
 
     /// Runs a command as the login user.
     pub fn run(&mut self, node: &str, line: &str) -> Output {
-        self.lab.command(node, "ops", line, "")
+        self.guests.command(node, "ops", line, "")
     }
 
     /// Runs a command that has to succeed, and gives what it prints.
@@ -139,7 +139,7 @@ impl Bench {
 
     pub fn put(&mut self, node: &str, path: &str, body: &str) {
         let line = format!("sudo -n -- install -D -m 0600 -o root -g root /dev/stdin {path}");
-        assert_eq!(self.lab.command(node, "ops", &line, body).code, 0);
+        assert_eq!(self.guests.command(node, "ops", &line, body).code, 0);
     }
 
     /// Two load balancers and three nodes with containerd and kubeadm, all booted.
@@ -155,12 +155,12 @@ impl Bench {
 
     /// Writes etcd's files and the init configuration on the first master and starts init.
     pub fn init(&mut self) {
-        if let Some(etcd) = self.lab.etcd.clone() {
+        if let Some(etcd) = self.guests.etcd.clone() {
             self.put("m1", "/etc/kubernetes/pki/etcd/etcd-ca.crt", &etcd.ca.pair.cert);
             self.put("m1", "/etc/kubernetes/pki/etcd/apiserver-etcd-client.crt", &etcd.client.cert);
             self.put("m1", "/etc/kubernetes/pki/etcd/apiserver-etcd-client.key", &etcd.client.key);
         }
-        self.put("m1", "/etc/kubernetes/k8sha/init.yaml", &init_yaml(self.lab.etcd.is_some()));
+        self.put("m1", "/etc/kubernetes/k8sha/init.yaml", &init_yaml(self.guests.etcd.is_some()));
         self.start("m1", "init");
     }
 
@@ -177,7 +177,7 @@ impl Bench {
     }
 
     pub fn join(&mut self, node: &str, control_plane: bool) {
-        let pin = self.lab.kubes.values().next().unwrap().ca.pin().unwrap();
+        let pin = self.guests.kubes.values().next().unwrap().ca.pin().unwrap();
         let text = join_yaml(node, control_plane, TOKEN, CERTIFICATE_KEY, &pin);
         self.put(node, "/etc/kubernetes/k8sha/join.yaml", &text);
         self.start(node, "join");
@@ -258,16 +258,16 @@ runcmd:
 - [apt-mark, hold, kubelet, kubeadm, kubectl]
 ";
 
-/// A world around a lab, with nothing on its Proxmox side.
-pub fn world(lab: Lab) -> crate::world::World {
+/// A world around guests, with nothing on its Proxmox side.
+pub fn world(guests: Guests) -> crate::world::World {
     crate::world::World {
         site: site(true),
         epoch: EPOCH,
-        now: lab.now,
-        kept: lab.now,
+        now: guests.now,
+        kept: guests.now,
         pve: crate::pve::Pve::default(),
-        lab,
+        guests,
         faults: crate::faults::Faults::default(),
-        containers: false,
+        machines: false,
     }
 }

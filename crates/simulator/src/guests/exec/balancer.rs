@@ -55,9 +55,9 @@ fn missing(call: &Call<'_>) -> Output {
 mod tests {
     use std::net::SocketAddrV4;
 
-    use crate::lab::lb::{HAPROXY, KEEPALIVED};
-    use crate::lab::network::Reach;
-    use crate::lab::testing::{Bench, VIP};
+    use crate::guests::lb::{HAPROXY, KEEPALIVED};
+    use crate::guests::network::Reach;
+    use crate::guests::testing::{Bench, VIP};
 
     #[test]
     fn a_file_is_judged_before_it_is_used_and_used_when_it_has_been_read() {
@@ -78,16 +78,16 @@ mod tests {
         bench.ok("lb1", &format!("sudo -n -- cp -p {HAPROXY} /tmp/old"));
         bench.ok("lb1", &format!("sudo -n -- mv -f /tmp/new {HAPROXY}"));
         assert_eq!(bench.run("lb1", "test -e /tmp/new").code, 1);
-        assert_eq!(bench.lab.dial(to), Reach::Refused);
+        assert_eq!(bench.guests.dial(to), Reach::Refused);
         bench.ok("lb1", "sudo -n -- systemctl reload-or-restart haproxy");
-        assert_eq!(bench.lab.dial(to), Reach::Closed);
+        assert_eq!(bench.guests.dial(to), Reach::Closed);
 
         // A reload that fails leaves it as it was.
         bench.put("lb1", HAPROXY, "frontend api\n bind *:6443\n default_backend missing\n");
         let failed = bench.run("lb1", "sudo -n -- systemctl reload-or-restart haproxy");
         assert_eq!(failed.code, 1);
         assert_eq!(bench.ok("lb1", "systemctl is-active haproxy"), "active\n");
-        assert_eq!(bench.lab.dial(to), Reach::Closed);
+        assert_eq!(bench.guests.dial(to), Reach::Closed);
         let journal = bench.ok("lb1", "sudo -n -- journalctl -u haproxy -n 40");
         assert!(journal.contains("unable to find required default_backend"), "{journal}");
         assert_eq!(bench.run("m1", &check(HAPROXY)).code, 127);

@@ -1,6 +1,6 @@
 //! The planted `cilium-cli` installer and the `cilium` that it installs.
 
-use super::super::{Lab, pace};
+use super::super::{Guests, pace};
 use super::{Call, Output, kubectl};
 
 const BINARY: &str = "/usr/local/bin/cilium";
@@ -34,7 +34,7 @@ fn status(call: &Call<'_>) -> Output {
     let Some((version, at)) = &kube.cni else {
         return Output::failed(1, "Error: Unable to determine status:  no cilium-config found");
     };
-    let left = (at.0.saturating_sub(call.lab.now.0)) as f64 / 1000.0;
+    let left = (at.0.saturating_sub(call.guests.now.0)) as f64 / 1000.0;
     let patience = call.option("--wait-duration").and_then(|text| text.strip_suffix('m'));
     let patience = patience
         .and_then(|text| text.parse::<f64>().ok())
@@ -57,28 +57,28 @@ fn status(call: &Call<'_>) -> Output {
 }
 
 /// `cilium-cli VERSION` (the installer) and `cilium install`.
-pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+pub fn change(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let program = words.first().map(String::as_str).unwrap_or_default();
     if program.ends_with("cilium-cli") {
-        let Some(guest) = lab.guests.get_mut(key) else { return Output::failed(255, "gone") };
+        let Some(guest) = guests.all.get_mut(key) else { return Output::failed(255, "gone") };
         if !guest.exists(program) {
             return Output::failed(1, format!("sudo: {program}: command not found"));
         }
         guest.write(BINARY, "", "0755");
         return Output::ok("cilium-linux-amd64.tar.gz: OK\n").lasting(2.0);
     }
-    let id = match kubectl::cluster_id(lab, key, words) {
+    let id = match kubectl::cluster_id(guests, key, words) {
         Ok(id) => id,
         Err(failed) => return failed,
     };
-    let at = lab.now.after(pace::CNI);
+    let at = guests.now.after(pace::CNI);
     let version = words
         .iter()
         .position(|word| word == "--version")
         .and_then(|index| words.get(index + 1))
         .map_or("1.18.4", |version| version.trim_start_matches('v'))
         .to_owned();
-    let Some(kube) = lab.kubes.get_mut(&id) else { return Output::failed(1, "gone") };
+    let Some(kube) = guests.kubes.get_mut(&id) else { return Output::failed(1, "gone") };
     match words.get(1).map(String::as_str) {
         Some("install") if kube.cni.is_some() => Output::failed(
             1,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::etcd::Base;
 use super::super::network::Reach;
-use super::super::{Lab, pace, tls};
+use super::super::{Guests, pace, tls};
 use super::{Call, Output, gateway, kubectl};
 
 /// A URL and the data that goes with it.
@@ -47,10 +47,10 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
     };
     let (status, body) = match &reach {
         Reach::Etcd(base) => {
-            (200, gateway::look(call.lab, base, target(call, &request), &request)?)
+            (200, gateway::look(call.guests, base, target(call, &request), &request)?)
         }
-        Reach::Ill(key) => api(call.lab, key, request.path, false),
-        Reach::Api(key) => api(call.lab, key, request.path, true),
+        Reach::Ill(key) => api(call.guests, key, request.path, false),
+        Reach::Api(key) => api(call.guests, key, request.path, true),
         _ => (404, String::new()),
     };
     Some(slow(shown(call, status, body)))
@@ -80,8 +80,8 @@ fn shown(call: &Call<'_>, status: u16, body: String) -> Output {
 }
 
 /// What an API server answers to someone without a name. `well`: whether its etcd answers it.
-fn api(lab: &Lab, key: &str, path: &str, well: bool) -> (u16, String) {
-    let kube = lab.guests.get(key).and_then(|guest| lab.kubes.get(guest.disk.kube.as_ref()?));
+fn api(guests: &Guests, key: &str, path: &str, well: bool) -> (u16, String) {
+    let kube = guests.all.get(key).and_then(|guest| guests.kubes.get(guest.disk.kube.as_ref()?));
     let version = kube.map(|kube| kube.version.clone()).unwrap_or_default();
     match path.split('?').next() {
         Some("/readyz" | "/livez" | "/healthz") if well => (200, "ok".to_owned()),
@@ -117,7 +117,7 @@ fn connect(call: &Call<'_>, request: &Request<'_>) -> Result<Reach, Output> {
     let address = *to.ip();
     let limit =
         call.option("--max-time").and_then(|text| text.parse::<f64>().ok()).unwrap_or(130.0);
-    let met = call.lab.dial(to);
+    let met = call.guests.dial(to);
     match &met {
         Reach::NoRoute if in_subnet(call, address) => {
             return fail(
@@ -173,12 +173,12 @@ fn tls_etcd(
     host: &str,
     ca: Option<&str>,
 ) -> Result<(), Output> {
-    let Some(etcd) = call.lab.etcd_of(base) else {
+    let Some(etcd) = call.guests.etcd_of(base) else {
         return Err(Output::failed(7, "curl: (7) Connection refused"));
     };
-    let unix = call.lab.unix();
+    let unix = call.guests.unix();
     let trusted = ca.is_some_and(|ca| {
-        let server = call.lab.at(address).and_then(|(_, guest)| match base {
+        let server = call.guests.at(address).and_then(|(_, guest)| match base {
             Base::Site => guest.etcd_server(),
             Base::Stacked(_) => guest.stacked_server(),
         });
@@ -222,7 +222,7 @@ fn tls_etcd(
             file format?)",
         ));
     }
-    if !etcd.is_on_guests() && call.lab.faulty("etcd-cert-expired", &["cert"]) {
+    if !etcd.is_on_guests() && call.guests.faulty("etcd-cert-expired", &["cert"]) {
         return Err(Output::failed(
             56,
             "curl: (56) OpenSSL SSL_read: error:0A000415:SSL routines::sslv3 \
@@ -252,9 +252,9 @@ fn tls_api(call: &Call<'_>, key: &str, host: &str, ca: Option<&str>) -> Result<(
     if insecure {
         return Ok(());
     }
-    let Some(server) = call.lab.guests.get(key) else { return Err(untrusted()) };
+    let Some(server) = call.guests.all.get(key) else { return Err(untrusted()) };
     // The certificate is the API server's own, by the authority on its machine.
-    if call.lab.api_ca(key).zip(ca).is_none_or(|(own, ca)| ca.trim() != own.trim()) {
+    if call.guests.api_ca(key).zip(ca).is_none_or(|(own, ca)| ca.trim() != own.trim()) {
         return Err(untrusted());
     }
     if !server.disk.api_names.iter().any(|name| name == host) {
@@ -269,15 +269,15 @@ fn tls_api(call: &Call<'_>, key: &str, host: &str, ca: Option<&str>) -> Result<(
 }
 
 /// A write to etcd: [`look`] has let it through.
-pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+pub fn change(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let argv: Vec<&str> = words.iter().map(String::as_str).collect();
     let Some(request) = request(&argv) else { return Output::failed(2, "curl: no URL specified!") };
-    let Some(guest) = lab.guests.get(key) else { return Output::failed(255, "gone") };
-    let call = Call { lab, key, guest, root: true, argv: argv.clone() };
-    let met = target(&call, &request).map(|to| (to, lab.dial(to)));
+    let Some(guest) = guests.all.get(key) else { return Output::failed(255, "gone") };
+    let call = Call { guests, key, guest, root: true, argv: argv.clone() };
+    let met = target(&call, &request).map(|to| (to, guests.dial(to)));
     let Some((to, Reach::Etcd(base))) = met else {
         return Output::failed(7, "curl: (7) Connection refused");
     };
     let body: Value = serde_json::from_str(request.data.unwrap_or_default()).unwrap_or_default();
-    Output::ok(gateway::change(lab, &base, to, request.path, &body, key))
+    Output::ok(gateway::change(guests, &base, to, request.path, &body, key))
 }

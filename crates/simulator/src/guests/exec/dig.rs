@@ -47,7 +47,7 @@ pub fn dig(call: &Call<'_>) -> Output {
     let mut last = Answer::Silent;
     let mut asked = String::new();
     for name in names {
-        last = call.lab.ask(server, &name, kind);
+        last = call.guests.ask(server, &name, kind);
         asked = name;
         if matches!(last, Answer::Addresses(_) | Answer::Names(_) | Answer::Silent) {
             break;
@@ -99,7 +99,7 @@ pub fn dig(call: &Call<'_>) -> Output {
 
 #[cfg(test)]
 mod tests {
-    use crate::lab::testing::Bench;
+    use crate::guests::testing::Bench;
 
     const FORM: &str = "+time=2 +tries=1 +noall +comments +answer";
 

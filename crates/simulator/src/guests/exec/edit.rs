@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Lab;
+use super::super::Guests;
 use super::super::history::What;
 use super::super::kube::Kube;
 use super::super::node::Ready;
@@ -13,24 +13,24 @@ fn absent(kind: &str, name: &str) -> Output {
 }
 
 /// Carries out a command that changes something.
-pub fn change(lab: &mut Lab, key: &str, words: &[String], stdin: &str) -> Output {
-    let id = match kubectl::cluster_id(lab, key, words) {
+pub fn change(guests: &mut Guests, key: &str, words: &[String], stdin: &str) -> Output {
+    let id = match kubectl::cluster_id(guests, key, words) {
         Ok(id) => id,
         Err(failed) => return failed,
     };
     let left: Vec<String> = {
-        let Some(guest) = lab.guests.get(key) else { return Output::failed(255, "gone") };
+        let Some(guest) = guests.all.get(key) else { return Output::failed(255, "gone") };
         let argv = words.iter().map(String::as_str).collect();
-        let call = Call { lab, key, guest, root: true, argv };
+        let call = Call { guests, key, guest, root: true, argv };
         let plain = kubectl::plain(&call).into_iter();
         plain.filter(|word| !word.starts_with("--")).map(str::to_owned).collect()
     };
     let left: Vec<&str> = left.iter().map(String::as_str).collect();
     if let ["delete", "node" | "nodes" | "no", name, ..] = left.as_slice() {
-        return asked(delete_node(lab, key, &id, name));
+        return asked(delete_node(guests, key, &id, name));
     }
-    let now = lab.now;
-    let Some(kube) = lab.kubes.get_mut(&id) else { return Output::failed(1, "error: gone") };
+    let now = guests.now;
+    let Some(kube) = guests.kubes.get_mut(&id) else { return Output::failed(1, "error: gone") };
     asked(match left.as_slice() {
         ["label", "node" | "nodes" | "no", name, pairs @ ..] => match kube.nodes.get_mut(*name) {
             None => absent("nodes", name),
@@ -65,12 +65,12 @@ pub fn change(lab: &mut Lab, key: &str, words: &[String], stdin: &str) -> Output
 }
 
 /// The object goes; the machine's kubelet is told nothing.
-fn delete_node(lab: &mut Lab, key: &str, id: &str, name: &str) -> Output {
-    let known = lab.kubes.get(id).and_then(|kube| Some((kube, kube.nodes.get(name)?)));
+fn delete_node(guests: &mut Guests, key: &str, id: &str, name: &str) -> Output {
+    let known = guests.kubes.get(id).and_then(|kube| Some((kube, kube.nodes.get(name)?)));
     let Some((kube, node)) = known else { return absent("nodes", name) };
-    let ready = lab.ready(kube, node) == Ready::Yes;
-    lab.note(key, What::NodeDeleted { node: name.to_owned(), ready });
-    if let Some(kube) = lab.kubes.get_mut(id) {
+    let ready = guests.ready(kube, node) == Ready::Yes;
+    guests.note(key, What::NodeDeleted { node: name.to_owned(), ready });
+    if let Some(kube) = guests.kubes.get_mut(id) {
         kube.nodes.remove(name);
     }
     Output::ok(format!("node \"{name}\" deleted\n"))

@@ -25,7 +25,7 @@ fn open(call: &Call<'_>, path: &str) -> Result<String, String> {
     }
     if path == "/proc/uptime" {
         let since = call.guest.run.as_ref().map_or(0, |run| run.since.0);
-        return Ok(format!("{:.2} 0.00\n", (call.lab.now.0 - since) as f64 / 1000.0));
+        return Ok(format!("{:.2} 0.00\n", (call.guests.now.0 - since) as f64 / 1000.0));
     }
     match call.guest.text(path) {
         None => Err(complaint("No such file or directory")),

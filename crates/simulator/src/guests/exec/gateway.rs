@@ -9,26 +9,26 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::super::etcd::{self, Base, Etcd, Member};
-use super::super::{Lab, kube};
+use super::super::{Guests, kube};
 use super::curl::Request;
 use super::members;
 
 /// The member that was asked, and its cluster.
 pub(super) struct Asked<'a> {
-    pub lab: &'a Lab,
+    pub guests: &'a Guests,
     pub base: &'a Base,
     pub etcd: &'a Etcd,
     pub member: Option<&'a Member>,
 }
 
 impl<'a> Asked<'a> {
-    pub fn of(lab: &'a Lab, base: &'a Base, to: Option<SocketAddrV4>) -> Option<Self> {
-        let etcd = lab.etcd_of(base)?;
+    pub fn of(guests: &'a Guests, base: &'a Base, to: Option<SocketAddrV4>) -> Option<Self> {
+        let etcd = guests.etcd_of(base)?;
         let member = etcd.members.iter().find(|member| {
             let peer = member.peer.zip(to).is_some_and(|(peer, to)| peer.ip() == to.ip());
             peer || member.client == to
         });
-        Some(Self { lab, base, etcd, member })
+        Some(Self { guests, base, etcd, member })
     }
 
     pub fn header(&self) -> Value {
@@ -42,8 +42,8 @@ impl<'a> Asked<'a> {
     /// `/v3/maintenance/status`, which a member answers without a quorum too.
     fn status(&self) -> Value {
         let voters = self.etcd.members.iter().filter(|member| !member.learner);
-        let mut up = voters.filter(|member| self.lab.member_up(self.base, member));
-        let leader = up.next().filter(|_| self.lab.quorum(self.base));
+        let mut up = voters.filter(|member| self.guests.member_up(self.base, member));
+        let leader = up.next().filter(|_| self.guests.quorum(self.base));
         let index = (self.etcd.revision * 3).to_string();
         let mut answer = json!({"header": self.header(), "version": etcd::VERSION,
             "dbSize": "5431296", "dbSizeInUse": "2564096", "raftIndex": index,
@@ -71,13 +71,13 @@ fn unpack(value: &Value) -> Vec<u8> {
 /// What the gateway answers to a request that reads, and to one that is refused; `None` for one
 /// that writes.
 pub fn look(
-    lab: &Lab,
+    guests: &Guests,
     base: &Base,
     to: Option<SocketAddrV4>,
     request: &Request<'_>,
 ) -> Option<String> {
-    let asked = Asked::of(lab, base, to)?;
-    let quorum = lab.quorum(base);
+    let asked = Asked::of(guests, base, to)?;
+    let quorum = guests.quorum(base);
     match request.path {
         "/health" if quorum => return Some("{\"health\":\"true\",\"reason\":\"\"}".to_owned()),
         "/health" => {
@@ -145,7 +145,7 @@ fn range(asked: &Asked<'_>, key: &[u8], body: &Value) -> String {
 
 /// A write that [`look`] has let through.
 pub fn change(
-    lab: &mut Lab,
+    guests: &mut Guests,
     base: &Base,
     to: SocketAddrV4,
     path: &str,
@@ -153,9 +153,9 @@ pub fn change(
     caller: &str,
 ) -> String {
     if path.starts_with(members::PATH) {
-        return members::change(lab, base, to, path, body, caller);
+        return members::change(guests, base, to, path, body, caller);
     }
-    let Some(etcd) = lab.etcd_of_mut(base) else { return members::refused(14, "no leader") };
+    let Some(etcd) = guests.etcd_of_mut(base) else { return members::refused(14, "no leader") };
     let key = unpack(&body["key"]);
     let mut deleted = 0;
     if path == "/v3/kv/put" {
@@ -166,9 +166,9 @@ pub fn change(
     }
     if *base == Base::Site && !etcd.holds_kubernetes() {
         // Without its keys the cluster is gone; API servers that still run serve nothing.
-        lab.kubes.remove(kube::EXTERNAL);
+        guests.kubes.remove(kube::EXTERNAL);
     }
-    let asked = Asked::of(lab, base, Some(to));
+    let asked = Asked::of(guests, base, Some(to));
     let mut answer = json!({"header": asked.map(|asked| asked.header())});
     if deleted > 0 {
         answer["deleted"] = deleted.to_string().into();

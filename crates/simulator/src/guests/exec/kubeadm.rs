@@ -4,7 +4,7 @@
 use super::super::kubeadm::endpoint::through_endpoint;
 use super::super::kubeadm::{config, minor, reset, secrets};
 use super::super::node::field;
-use super::super::{Lab, pace};
+use super::super::{Guests, pace};
 use super::{Call, Output};
 
 /// Commands that only read; `None` for what changes something.
@@ -40,7 +40,7 @@ fn validate(call: &Call<'_>) -> Output {
         Some(text) => text,
         None => return Output::failed(1, format!("open {path}: no such file or directory")),
     };
-    match config::read(text, minor(call.lab, call.key)) {
+    match config::read(text, minor(call.guests, call.key)) {
         Ok(config) if config.warnings.is_empty() => Output::ok("ok\n"),
         Ok(config) => Output::failed(1, config.warnings.join("\n")),
         Err(text) => Output::failed(1, text),
@@ -48,22 +48,22 @@ fn validate(call: &Call<'_>) -> Output {
 }
 
 /// Commands that change something.
-pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+pub fn change(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     if words.first() == Some(&"reset") {
-        return Output::ok(reset::reset(lab, key)).lasting(pace::RESET);
+        return Output::ok(reset::reset(guests, key)).lasting(pace::RESET);
     }
     let path = words.iter().position(|word| *word == "--config").and_then(|at| words.get(at + 1));
     let given = path.map(|path| {
-        let text = lab.guests.get(key).and_then(|guest| guest.text(path));
+        let text = guests.all.get(key).and_then(|guest| guest.text(path));
         let text = text.ok_or_else(|| format!("open {path}: no such file or directory"))?;
-        config::read(text, minor(lab, key))
+        config::read(text, minor(guests, key))
     });
     let mut config = match given.transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(text) => return Output::failed(1, text),
     };
-    if !lab.api_up(key) {
+    if !guests.api_up(key) {
         let url = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config?timeout=10s";
         return Output::failed(1, format!(
             "error execution phase upload-certs: Get \"https://{}{url}\": dial tcp: connect: connection refused",
@@ -71,11 +71,11 @@ pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
         )).lasting(pace::KUBECTL);
     }
     // Without a configuration it goes the way of admin.conf.
-    let admin = lab.guests.get(key).and_then(|guest| guest.text("/etc/kubernetes/admin.conf"));
+    let admin = guests.all.get(key).and_then(|guest| guest.text("/etc/kubernetes/admin.conf"));
     let admin = admin.and_then(|text| field(text, "server: https://")).map(str::to_owned);
     if let Some(endpoint) = config.endpoint.clone().or(admin) {
-        let ca = lab.api_ca(key).map(str::to_owned);
-        if let Err(text) = through_endpoint(lab, key, &endpoint, ca.as_deref(), "/api/v1") {
+        let ca = guests.api_ca(key).map(str::to_owned);
+        if let Err(text) = through_endpoint(guests, key, &endpoint, ca.as_deref(), "/api/v1") {
             return Output::failed(1, text);
         }
     }
@@ -87,18 +87,18 @@ pub fn change(lab: &mut Lab, key: &str, words: &[String]) -> Output {
                     .clone()
                     .unwrap_or_else(|| super::super::pki::hex(&rand::random::<[u8; 32]>()));
                 config.certificate_key = Some(made.clone());
-                secrets::upload_certs(lab, key, &config, &made).map(|()| format!(
+                secrets::upload_certs(guests, key, &config, &made).map(|()| format!(
                 "[upload-certs] Storing the certificates in Secret \"kubeadm-certs\" in the \
                  \"kube-system\" Namespace\n[upload-certs] Using certificate key:\n{made}\n"
             ))
             }
             ["token", "create", ..] => {
-                secrets::create_token(lab, key, &config, false).map(|token| format!("{token}\n"))
+                secrets::create_token(guests, key, &config, false).map(|token| format!("{token}\n"))
             }
             ["token", "delete", id, ..] => {
                 let id = id.split('.').next().unwrap_or(id).to_owned();
-                let cluster = lab.guests.get(key).and_then(|guest| guest.disk.kube.clone());
-                if let Some(kube) = cluster.and_then(|cluster| lab.kubes.get_mut(&cluster)) {
+                let cluster = guests.all.get(key).and_then(|guest| guest.disk.kube.clone());
+                if let Some(kube) = cluster.and_then(|cluster| guests.kubes.get_mut(&cluster)) {
                     kube.tokens.remove(&id);
                 }
                 Ok(format!("bootstrap token \"{id}\" deleted\n"))

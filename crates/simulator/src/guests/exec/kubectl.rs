@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::super::Lab;
+use super::super::Guests;
 use super::super::kube::Kube;
 use super::super::network::Reach;
 use super::super::node::UNKNOWN_AUTHORITY;
@@ -52,7 +52,7 @@ pub fn server<'a>(call: &Call<'a>) -> Result<(&'a str, &'a Kube), Output> {
         )));
     };
     let port: u16 = port.parse().unwrap_or(6443);
-    let met = call.lab.dial(SocketAddrV4::new(address, port));
+    let met = call.guests.dial(SocketAddrV4::new(address, port));
     let Reach::Api(key) = met else {
         return Err(asked(Output::failed(
             1,
@@ -69,8 +69,8 @@ pub fn server<'a>(call: &Call<'a>) -> Result<(&'a str, &'a Kube), Output> {
             },
         )));
     };
-    let found = call.lab.guests.get_key_value(&key).and_then(|(key, guest)| {
-        Some((key.as_str(), call.lab.kubes.get(guest.disk.kube.as_ref()?)?))
+    let found = call.guests.all.get_key_value(&key).and_then(|(key, guest)| {
+        Some((key.as_str(), call.guests.kubes.get(guest.disk.kube.as_ref()?)?))
     });
     let Some((key, kube)) = found else {
         return Err(asked(Output::failed(
@@ -80,7 +80,7 @@ pub fn server<'a>(call: &Call<'a>) -> Result<(&'a str, &'a Kube), Output> {
     };
     let ca = field("certificate-authority-data:").and_then(|text| STANDARD.decode(text).ok());
     // Whatever cluster it serves: the certificate is by the authority on its own machine.
-    if ca.as_deref() != call.lab.api_ca(key).map(str::as_bytes) {
+    if ca.as_deref() != call.guests.api_ca(key).map(str::as_bytes) {
         let text = format!("Unable to connect to the server: {UNKNOWN_AUTHORITY}");
         return Err(asked(Output::failed(1, text)));
     }
@@ -132,22 +132,24 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
         },
         ["get", "nodes" | "node" | "no", name, ..] if !name.starts_with('-') => {
             match kube.nodes.get(*name) {
-                Some(node) => print(&nodes::node(call.lab, kube, name, node)),
+                Some(node) => print(&nodes::node(call.guests, kube, name, node)),
                 None => Output::failed(
                     1,
                     format!("Error from server (NotFound): nodes \"{name}\" not found"),
                 ),
             }
         }
-        ["get", "nodes" | "node" | "no", ..] if json => print(&nodes::nodes(call.lab, kube)),
+        ["get", "nodes" | "node" | "no", ..] if json => print(&nodes::nodes(call.guests, kube)),
         ["get", "nodes" | "node" | "no", ..] if kube.nodes.is_empty() => {
             Output { stderr: "No resources found\n".to_owned(), ..Output::ok("") }
         }
-        ["get", "nodes" | "node" | "no", ..] => Output::ok(nodes::node_table(call.lab, kube, wide)),
+        ["get", "nodes" | "node" | "no", ..] => {
+            Output::ok(nodes::node_table(call.guests, kube, wide))
+        }
         ["get", "secret" | "secrets", name, ..] if !name.starts_with('-') => {
             let found = match *name {
                 "kubeadm-certs" => {
-                    kube.live_certs(call.lab.unix()).map(|certs| objects::certs(kube, certs))
+                    kube.live_certs(call.guests.unix()).map(|certs| objects::certs(kube, certs))
                 }
                 name => name
                     .strip_prefix("bootstrap-token-")
@@ -161,9 +163,9 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
                 ),
             }
         }
-        ["get", "secret" | "secrets", ..] => print(&objects::tokens(kube, call.lab.unix())),
+        ["get", "secret" | "secrets", ..] => print(&objects::tokens(kube, call.guests.unix())),
         ["get", "configmap" | "configmaps" | "cm", name, ..] if !name.starts_with('-') => or_none(
-            configmaps::get(kube, namespace(call), name, call.lab.unix()),
+            configmaps::get(kube, namespace(call), name, call.guests.unix()),
             "configmaps",
             name,
         ),
@@ -172,14 +174,14 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
         }
         ["get", "namespace" | "namespaces" | "ns", ..] => print(&configmaps::namespaces(kube)),
         ["get", "daemonset" | "daemonsets" | "ds", ..] => {
-            named(call, &words, workloads::daemonsets(call.lab, kube), "daemonsets.apps")
+            named(call, &words, workloads::daemonsets(call.guests, kube), "daemonsets.apps")
         }
         ["get", "deployment" | "deployments" | "deploy", ..] => {
-            named(call, &words, workloads::deployments(call.lab, kube), "deployments.apps")
+            named(call, &words, workloads::deployments(call.guests, kube), "deployments.apps")
         }
         ["get", "lease" | "leases", name, ..] if !name.starts_with('-') => {
             let found = match namespace(call) {
-                "kube-node-lease" => nodes::lease(call.lab, kube, name),
+                "kube-node-lease" => nodes::lease(call.guests, kube, name),
                 own => kube.applied.get(&format!("lease/{name}")).cloned().filter(|lease| {
                     lease["metadata"]["namespace"].as_str().unwrap_or("default") == own
                 }),
@@ -187,7 +189,8 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
             or_none(found, "leases.coordination.k8s.io", name)
         }
         ["get", "lease" | "leases", ..] => {
-            let of_nodes = kube.nodes.keys().filter_map(|name| nodes::lease(call.lab, kube, name));
+            let of_nodes =
+                kube.nodes.keys().filter_map(|name| nodes::lease(call.guests, kube, name));
             let shown = of_nodes.filter(|_| namespace(call) == "kube-node-lease" || call.has("-A"));
             print(&objects::list(shown.collect()))
         }
@@ -197,8 +200,8 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
             kind @ ("installations.operator.tigera.io" | "tigerastatuses.operator.tigera.io"),
             name,
             ..,
-        ] if *kind == "crd" || apply::defines(kube, kind, call.lab.now) => {
-            match apply::get(kube, kind, name, call.lab.now) {
+        ] if *kind == "crd" || apply::defines(kube, kind, call.guests.now) => {
+            match apply::get(kube, kind, name, call.guests.now) {
                 Some(value) => print(&value),
                 None => Output::failed(
                     1,
@@ -206,7 +209,7 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
                 ),
             }
         }
-        ["get", "pods" | "pod" | "po", ..] => print(&objects::pods(call.lab, kube)),
+        ["get", "pods" | "pod" | "po", ..] => print(&objects::pods(call.guests, kube)),
         ["cluster-info", ..] => Output::ok(format!(
             "Kubernetes control plane is running at https://{}\n",
             kube.endpoint
@@ -273,11 +276,11 @@ fn print(value: &Value) -> Output {
 ///
 /// # Errors
 /// kubectl's words.
-pub fn cluster_id(lab: &Lab, key: &str, words: &[String]) -> Result<String, Output> {
-    let Some(guest) = lab.guests.get(key) else { return Err(Output::failed(255, "gone")) };
+pub fn cluster_id(guests: &Guests, key: &str, words: &[String]) -> Result<String, Output> {
+    let Some(guest) = guests.all.get(key) else { return Err(Output::failed(255, "gone")) };
     let argv = words.iter().map(String::as_str).collect();
-    let call = Call { lab, key, guest, root: true, argv };
+    let call = Call { guests, key, guest, root: true, argv };
     let (server, _) = server(&call)?;
-    let id = lab.guests.get(server).and_then(|guest| guest.disk.kube.clone());
+    let id = guests.all.get(server).and_then(|guest| guest.disk.kube.clone());
     id.ok_or_else(|| Output::failed(1, "error: the server is gone"))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::etcd::{Base, Member};
 use super::super::membership::Refusal;
-use super::super::{Lab, member};
+use super::super::{Guests, member};
 use super::gateway::Asked;
 
 /// Where they begin.
@@ -21,7 +21,7 @@ pub(super) fn refused(code: u32, words: &str) -> String {
 
 /// The answer to `list`, and to what cannot be done; `None` where it can.
 pub(super) fn look(asked: &Asked<'_>, path: &str) -> Option<String> {
-    if !asked.lab.quorum(asked.base) {
+    if !asked.guests.quorum(asked.base) {
         return Some(refused(14, "no leader"));
     }
     match path.strip_prefix(PATH) {
@@ -59,7 +59,7 @@ fn shown(member: &Member) -> Value {
 /// `add`, `remove` and `promote`, where [`look`] has let them through. `caller`: the machine from
 /// which it is asked.
 pub(super) fn change(
-    lab: &mut Lab,
+    guests: &mut Guests,
     base: &Base,
     to: SocketAddrV4,
     path: &str,
@@ -71,17 +71,19 @@ pub(super) fn change(
         Some("add") => match body["peerURLs"][0].as_str().and_then(member::address) {
             Some(peer) => {
                 let learner = body["isLearner"].as_bool().unwrap_or(false);
-                lab.add_member(base, peer, learner).map(Some)
+                guests.add_member(base, peer, learner).map(Some)
             }
             None => Err(Refusal(3, "given member URLs are invalid")),
         },
-        Some("promote") => lab.promote_member(base, id).map(|()| None),
-        _ => lab.remove_member(base, id, caller).map(|()| None),
+        Some("promote") => guests.promote_member(base, id).map(|()| None),
+        _ => guests.remove_member(base, id, caller).map(|()| None),
     };
     match done {
         Err(Refusal(code, words)) => refused(code, words),
         Ok(made) => {
-            let Some(asked) = Asked::of(lab, base, Some(to)) else { return refused(14, "stopped") };
+            let Some(asked) = Asked::of(guests, base, Some(to)) else {
+                return refused(14, "stopped");
+            };
             let members = all(&asked.etcd.members);
             let mut answer = json!({"header": asked.header(), "members": members});
             if let Some(made) = made {

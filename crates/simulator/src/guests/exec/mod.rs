@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::commands::{self, Output};
 use super::guest::Guest;
-use super::{Lab, pace};
+use super::{Guests, pace};
 
 mod apply;
 mod balancer;
@@ -27,8 +27,8 @@ mod workloads;
 
 /// A command that a client runs on a guest.
 pub struct Call<'a> {
-    /// The lab.
-    pub lab: &'a Lab,
+    /// All guests.
+    pub guests: &'a Guests,
     /// The guest's key.
     pub key: &'a str,
     /// The guest.
@@ -58,7 +58,7 @@ impl Call<'_> {
 
     /// Resolves a name on the guest.
     pub fn resolve(&self, name: &str) -> Option<Ipv4Addr> {
-        self.lab.resolve(self.guest, name)
+        self.guests.resolve(self.guest, name)
     }
 }
 
@@ -117,10 +117,10 @@ fn known(name: &str) -> bool {
     READING.contains(&base) || OTHERS.contains(&base) || commands::known(&[base.to_owned()])
 }
 
-impl Lab {
+impl Guests {
     /// Runs a command that only reads; `None` when it is none of those.
     pub(crate) fn read_command(&self, key: &str, user: &str, line: &str) -> Option<Output> {
-        let guest = self.guests.get(key)?;
+        let guest = self.all.get(key)?;
         let (words, root) = match parse(guest, user, line) {
             Ok(parsed) => parsed,
             Err(output) => return Some(output),
@@ -128,7 +128,7 @@ impl Lab {
         let argv: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some(first) = argv.first() else { return Some(Output::ok("")) };
         let name = first.rsplit('/').next().unwrap_or(first).to_owned();
-        let call = Call { lab: self, key, guest, root, argv };
+        let call = Call { guests: self, key, guest, root, argv };
         match name.as_str() {
             "cat" => Some(files::cat(&call)),
             "test" | "[" => Some(files::test(&call)),
@@ -163,7 +163,7 @@ impl Lab {
         line: &str,
         stdin: &str,
     ) -> Output {
-        let Some(guest) = self.guests.get(key) else { return Output::failed(255, "gone") };
+        let Some(guest) = self.all.get(key) else { return Output::failed(255, "gone") };
         let (words, _) = match parse(guest, user, line) {
             Ok(parsed) => parsed,
             Err(output) => return output,
@@ -182,7 +182,7 @@ impl Lab {
             "kubectl" => edit::change(self, key, &words, stdin),
             "curl" => curl::change(self, key, &words),
             "cilium" | "cilium-cli" => cilium::change(self, key, &words),
-            _ => match self.guests.get_mut(key) {
+            _ => match self.all.get_mut(key) {
                 Some(guest) => commands::run(guest, &words, stdin),
                 None => Output::failed(255, "gone"),
             },

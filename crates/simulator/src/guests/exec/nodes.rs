@@ -2,13 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::super::Lab;
+use super::super::Guests;
 use super::super::kube::Kube;
 use super::super::node::{Node, Ready};
 use super::objects::{list, moment};
 
-fn reported(lab: &Lab, kube: &Kube, node: &Node) -> (&'static str, &'static str, &'static str) {
-    match lab.ready(kube, node) {
+fn reported(
+    guests: &Guests,
+    kube: &Kube,
+    node: &Node,
+) -> (&'static str, &'static str, &'static str) {
+    match guests.ready(kube, node) {
         Ready::Yes => ("True", "KubeletReady", "kubelet is posting ready status"),
         Ready::NoNetwork => (
             "False",
@@ -21,10 +25,10 @@ fn reported(lab: &Lab, kube: &Kube, node: &Node) -> (&'static str, &'static str,
 }
 
 /// One node.
-pub fn node(lab: &Lab, kube: &Kube, name: &str, node: &Node) -> Value {
-    let (status, reason, message) = reported(lab, kube, node);
-    let since = moment(lab.epoch + (node.since.0 / 1000) as i64);
-    let seen = moment(lab.epoch + (node.seen.0 / 1000) as i64);
+pub fn node(guests: &Guests, kube: &Kube, name: &str, node: &Node) -> Value {
+    let (status, reason, message) = reported(guests, kube, node);
+    let since = moment(guests.epoch + (node.since.0 / 1000) as i64);
+    let seen = moment(guests.epoch + (node.seen.0 / 1000) as i64);
     let mut taints = Vec::new();
     if node.tainted {
         taints
@@ -91,12 +95,12 @@ pub fn node(lab: &Lab, kube: &Kube, name: &str, node: &Node) -> Value {
 }
 
 /// All nodes.
-pub fn nodes(lab: &Lab, kube: &Kube) -> Value {
-    list(kube.nodes.iter().map(|(name, known)| node(lab, kube, name, known)).collect())
+pub fn nodes(guests: &Guests, kube: &Kube) -> Value {
+    list(kube.nodes.iter().map(|(name, known)| node(guests, kube, name, known)).collect())
 }
 
 /// `kubectl get nodes [-o wide]`.
-pub fn node_table(lab: &Lab, kube: &Kube, wide: bool) -> String {
+pub fn node_table(guests: &Guests, kube: &Kube, wide: bool) -> String {
     let mut head = vec!["NAME", "STATUS", "ROLES", "AGE", "VERSION"];
     if wide {
         head.extend([
@@ -109,7 +113,7 @@ pub fn node_table(lab: &Lab, kube: &Kube, wide: bool) -> String {
     }
     let mut rows: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
     for (name, node) in &kube.nodes {
-        let status = if reported(lab, kube, node).0 == "True" { "Ready" } else { "NotReady" };
+        let status = if reported(guests, kube, node).0 == "True" { "Ready" } else { "NotReady" };
         let cordoned = if node.cordoned { ",SchedulingDisabled" } else { "" };
         let status = format!("{status}{cordoned}");
         let roles: Vec<&str> = node
@@ -118,7 +122,7 @@ pub fn node_table(lab: &Lab, kube: &Kube, wide: bool) -> String {
             .filter_map(|label| label.strip_prefix("node-role.kubernetes.io/"))
             .collect();
         let roles = if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") };
-        let age = age((lab.now.0.saturating_sub(node.since.0)) / 1000);
+        let age = age((guests.now.0.saturating_sub(node.since.0)) / 1000);
         let mut row = vec![name.clone(), status, roles, age, node.info.kubelet.clone()];
         if wide {
             row.extend([
@@ -157,9 +161,9 @@ fn age(seconds: u64) -> String {
 }
 
 /// The lease that a node's kubelet renews, in `kube-node-lease`.
-pub fn lease(lab: &Lab, kube: &Kube, name: &str) -> Option<Value> {
+pub fn lease(guests: &Guests, kube: &Kube, name: &str) -> Option<Value> {
     let node = kube.nodes.get(name)?;
-    let seen = moment(lab.epoch + (node.seen.0 / 1000) as i64);
+    let seen = moment(guests.epoch + (node.seen.0 / 1000) as i64);
     Some(json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::Lab;
+use super::super::Guests;
 use super::super::kube::{Certs, Kube, Token};
 use super::super::node::Ready;
 
@@ -86,7 +86,7 @@ pub fn certs(kube: &Kube, certs: &Certs) -> Value {
 }
 
 /// The pods of `kube-system`.
-pub fn pods(lab: &Lab, kube: &Kube) -> Value {
+pub fn pods(guests: &Guests, kube: &Kube) -> Value {
     let mut items = Vec::new();
     let mut add = |name: String, node: Option<&str>, running: bool| {
         let app = name.rsplit_once('-').map_or("", |(app, _)| app).to_owned();
@@ -101,14 +101,14 @@ pub fn pods(lab: &Lab, kube: &Kube) -> Value {
             "spec": {"nodeName": node}, "status": status,
         }));
     };
-    let any_ready = kube.nodes.values().any(|node| lab.ready(kube, node) == Ready::Yes);
+    let any_ready = kube.nodes.values().any(|node| guests.ready(kube, node) == Ready::Yes);
     for suffix in ["7m4xq", "zk2p9"] {
         add(format!("coredns-5dd5756b68-{suffix}"), None, any_ready);
     }
     for (number, (name, node)) in kube.nodes.iter().enumerate() {
         if node.labels.contains_key("node-role.kubernetes.io/control-plane") {
-            let there = lab.guests.get(&node.guest).is_some_and(|guest| guest.is_node(node));
-            let up = there && lab.api_up(&node.guest);
+            let there = guests.all.get(&node.guest).is_some_and(|guest| guest.is_node(node));
+            let up = there && guests.api_up(&node.guest);
             for pod in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
                 add(format!("{pod}-{name}"), Some(name), up);
             }
@@ -122,7 +122,7 @@ pub fn pods(lab: &Lab, kube: &Kube) -> Value {
         if let Some((by, _)) = &kube.cni {
             // Cilium is known by its version, the others by name.
             let agent = if by.starts_with(|c: char| c.is_ascii_digit()) { "cilium" } else { by };
-            add(format!("{agent}-{number:05}"), Some(name), lab.ready(kube, node) == Ready::Yes);
+            add(format!("{agent}-{number:05}"), Some(name), guests.ready(kube, node) == Ready::Yes);
         }
     }
     list(items)

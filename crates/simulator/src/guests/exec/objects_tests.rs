@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::testing::Bench;
+use crate::guests::testing::Bench;
 
 fn up() -> Bench {
     let mut bench = Bench::new(true);
@@ -18,7 +18,7 @@ fn shown(bench: &mut Bench, rest: &str) -> Value {
 
 fn write(bench: &mut Bench, rest: &str, body: &Value) -> (u32, String) {
     let line = format!("sudo -n -- kubectl --kubeconfig /etc/kubernetes/admin.conf {rest}");
-    let done = bench.lab.command("m1", "ops", &line, &body.to_string());
+    let done = bench.guests.command("m1", "ops", &line, &body.to_string());
     (done.code, format!("{}{}", done.stdout, done.stderr))
 }
 

@@ -1,6 +1,6 @@
 //! `uname`, `hostname`, `ip`, `getent`, `cloud-init`.
 
-use super::super::{Lab, cloudinit};
+use super::super::{Guests, cloudinit};
 use super::{Call, Output};
 
 /// `uname`, `hostname`, `id`, `whoami`.
@@ -38,8 +38,8 @@ pub fn names(call: &Call<'_>, user: &str) -> Output {
 }
 
 /// `cloud-init clean [--logs] [--reboot]`: the next boot is the first again.
-pub fn cloud_init_clean(lab: &mut Lab, key: &str, words: &[String]) -> Output {
-    if let Some(guest) = lab.guests.get_mut(key) {
+pub fn cloud_init_clean(guests: &mut Guests, key: &str, words: &[String]) -> Output {
+    if let Some(guest) = guests.all.get_mut(key) {
         guest.disk.instance_id = None;
         guest.disk.files.remove(cloudinit::TRUSTED);
         if words.iter().any(|word| word == "--logs") {
@@ -47,7 +47,7 @@ pub fn cloud_init_clean(lab: &mut Lab, key: &str, words: &[String]) -> Output {
         }
     }
     if words.iter().any(|word| word == "--reboot") {
-        return super::systemd::power(lab, key, true);
+        return super::systemd::power(guests, key, true);
     }
     Output::ok("")
 }
@@ -57,7 +57,7 @@ pub fn ip(call: &Call<'_>) -> Output {
     let mut text =
         "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever\n"
             .to_owned();
-    for (name, address, prefix) in call.lab.addresses(call.key, call.lab.now) {
+    for (name, address, prefix) in call.guests.addresses(call.key, call.guests.now) {
         if name == "lo" {
             continue;
         }

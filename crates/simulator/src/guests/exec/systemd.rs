@@ -3,7 +3,7 @@
 use super::super::guest::Due;
 use super::super::kubeadm::{self, Job, Process};
 use super::super::units::{State, short};
-use super::super::{Lab, pace};
+use super::super::{Guests, pace};
 use super::{Call, Output};
 
 /// `systemctl is-active`, `show` and the like; `None` for what changes something.
@@ -97,7 +97,7 @@ pub fn journalctl(call: &Call<'_>) -> Output {
 }
 
 /// `systemd-run --unit=U --property=... -- COMMAND...`.
-pub fn run(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+pub fn run(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let mut unit = "run-u42".to_owned();
     let mut log = String::new();
     let mut command: &[String] = &[];
@@ -118,7 +118,7 @@ pub fn run(lab: &mut Lab, key: &str, words: &[String]) -> Output {
             break;
         }
     }
-    let Some(guest) = lab.guests.get_mut(key) else { return Output::failed(255, "gone") };
+    let Some(guest) = guests.all.get_mut(key) else { return Output::failed(255, "gone") };
     let known = guest.run.as_ref().and_then(|run| run.units.get(&unit));
     if known.is_some_and(|known| known.state != State::Inactive) {
         return Output::failed(
@@ -164,25 +164,25 @@ pub fn run(lab: &mut Lab, key: &str, words: &[String]) -> Output {
         asked: 0,
         config: None,
     };
-    kubeadm::start(lab, key, &unit, process);
+    kubeadm::start(guests, key, &unit, process);
     let mut output = Output::ok("");
     output.stderr = format!("Running as unit: {unit}.service\n");
     output
 }
 
 /// `pkill`: the API server is the only process here that is more than a unit.
-pub(super) fn pkill(lab: &mut Lab, key: &str, words: &[String]) -> Output {
+pub(super) fn pkill(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let named = words.last().is_some_and(|name| name == "kube-apiserver");
-    let run = lab.guests.get_mut(key).and_then(|guest| guest.run.as_mut());
+    let run = guests.all.get_mut(key).and_then(|guest| guest.run.as_mut());
     let ended = run.filter(|_| named).and_then(|run| run.api_at.take());
     // 1: no process matched (pkill(1)).
     if ended.is_some() { Output::ok("") } else { Output::failed(1, "") }
 }
 
 /// `systemctl reboot` and `poweroff`.
-pub fn power(lab: &mut Lab, key: &str, again: bool) -> Output {
-    let now = lab.now;
-    if let Some(run) = lab.guests.get_mut(key).and_then(|guest| guest.run.as_mut()) {
+pub fn power(guests: &mut Guests, key: &str, again: bool) -> Output {
+    let now = guests.now;
+    if let Some(run) = guests.all.get_mut(key).and_then(|guest| guest.run.as_mut()) {
         run.queue.clear();
         run.network = false;
         run.sshd = false;
@@ -193,14 +193,14 @@ pub fn power(lab: &mut Lab, key: &str, again: bool) -> Output {
 
 #[cfg(test)]
 mod tests {
-    use crate::lab::testing::{Bench, KUBERNETES};
+    use crate::guests::testing::{Bench, KUBERNETES};
 
     #[test]
     fn sudo_and_root_are_told_apart() {
         let mut bench = Bench::new(false);
         bench.boot("m1", "");
         bench.pass(60.0);
-        let refused = bench.lab.command("m1", "guest", "sudo -n -- cat /etc/hostname", "");
+        let refused = bench.guests.command("m1", "guest", "sudo -n -- cat /etc/hostname", "");
         assert_eq!((refused.code, refused.stderr.as_str()), (1, "sudo: a password is required\n"));
         bench.put("m1", "/etc/kubernetes/admin.conf", "secret");
         let denied = bench.run("m1", "cat /etc/kubernetes/admin.conf");

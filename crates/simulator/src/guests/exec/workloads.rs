@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::Lab;
+use super::super::Guests;
 use super::super::kube::Kube;
 use super::super::node::Ready;
 use super::objects::{list, metadata};
@@ -48,10 +48,10 @@ fn operator(kube: &Kube) -> Option<&str> {
 }
 
 /// All DaemonSets.
-pub fn daemonsets(lab: &Lab, kube: &Kube) -> Value {
+pub fn daemonsets(guests: &Guests, kube: &Kube) -> Value {
     let count = kube.nodes.len();
-    let ready = kube.nodes.values().filter(|node| lab.ready(kube, node) == Ready::Yes).count();
-    let items = daemons(kube, lab.now).into_iter().map(|(namespace, name, image)| {
+    let ready = kube.nodes.values().filter(|node| guests.ready(kube, node) == Ready::Yes).count();
+    let items = daemons(kube, guests.now).into_iter().map(|(namespace, name, image)| {
         json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet",
             "metadata": metadata(&name, &namespace, &kube.uid),
@@ -64,7 +64,7 @@ pub fn daemonsets(lab: &Lab, kube: &Kube) -> Value {
 }
 
 /// All Deployments.
-pub fn deployments(lab: &Lab, kube: &Kube) -> Value {
+pub fn deployments(guests: &Guests, kube: &Kube) -> Value {
     let mut found = vec![("kube-system", "coredns", coredns(&kube.version).to_owned(), 2)];
     if kube.applied.contains_key("deployment/tigera-operator") {
         // The operator's own version follows Calico's in a way of its own.
@@ -83,7 +83,7 @@ pub fn deployments(lab: &Lab, kube: &Kube) -> Value {
         }
         _ => {}
     }
-    let any = kube.nodes.values().any(|node| lab.ready(kube, node) == Ready::Yes);
+    let any = kube.nodes.values().any(|node| guests.ready(kube, node) == Ready::Yes);
     let items = found.into_iter().map(|(namespace, name, image, replicas)| {
         let mut spec = template(name, &image);
         spec["replicas"] = replicas.into();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::schema;
-use crate::lab::{pace, seed};
+use crate::guests::{pace, seed};
 
 /// What matters of an init or join configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

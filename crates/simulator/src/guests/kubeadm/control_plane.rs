@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Config;
-use crate::lab::Lab;
-use crate::lab::pki::Authority;
+use crate::guests::Guests;
+use crate::guests::pki::Authority;
 
 /// Where certificates lie.
 pub const PKI: &str = "/etc/kubernetes/pki";
@@ -36,13 +36,18 @@ pub fn api_names(config: &Config, node: &str, address: Ipv4Addr) -> (Vec<String>
 ///
 /// # Errors
 /// When a name cannot stand in a certificate.
-pub fn certificates(lab: &mut Lab, key: &str, ca: &Authority, names: &[String]) -> io::Result<()> {
-    let unix = lab.unix();
+pub fn certificates(
+    guests: &mut Guests,
+    key: &str,
+    ca: &Authority,
+    names: &[String],
+) -> io::Result<()> {
+    let unix = guests.unix();
     let leaf = |name: &str, group, names: &[String]| ca.issue(name, group, names, unix);
     let api = leaf("kube-apiserver", None, names)?;
     let client = leaf("kube-apiserver-kubelet-client", Some("system:masters"), &[])?;
     let front = leaf("front-proxy-client", None, &[])?;
-    let Some(guest) = lab.guests.get_mut(key) else { return Ok(()) };
+    let Some(guest) = guests.all.get_mut(key) else { return Ok(()) };
     let pairs = [
         ("ca", &ca.pair),
         ("apiserver", &api),
@@ -65,17 +70,17 @@ pub fn certificates(lab: &mut Lab, key: &str, ca: &Authority, names: &[String]) 
 /// # Errors
 /// When no certificate can be made.
 pub fn kubeconfigs(
-    lab: &mut Lab,
+    guests: &mut Guests,
     key: &str,
     ca: &Authority,
     config: &Config,
     node: &str,
     first: bool,
 ) -> io::Result<()> {
-    let unix = lab.unix();
+    let unix = guests.unix();
     // Since 1.29 the administrator is in a group that RBAC gives its rights, and a second file,
     // on the first node only, is the way past RBAC.
-    let split = super::minor(lab, key) >= 29;
+    let split = super::minor(guests, key) >= 29;
     let admin = if split { "kubeadm:cluster-admins" } else { "system:masters" };
     let mut users = vec![
         ("admin", "kubernetes-admin".to_owned(), Some(admin)),
@@ -91,11 +96,11 @@ pub fn kubeconfigs(
         // Components speak to the API server beside them; since ControlPlaneKubeletLocalMode is on
         // by default (1.33) the kubelet of a master does too.
         let local = match file {
-            "kubelet" => super::minor(lab, key) >= 33,
+            "kubelet" => super::minor(guests, key) >= 33,
             "controller-manager" | "scheduler" => true,
             _ => false,
         };
-        let own = lab.guests.get(key).and_then(|guest| guest.address());
+        let own = guests.all.get(key).and_then(|guest| guest.address());
         let own = own.filter(|_| local).map(|ip| format!("{ip}:6443"));
         let text = kubeconfig(
             &config.cluster_name,
@@ -108,7 +113,7 @@ pub fn kubeconfigs(
                 STANDARD.encode(&pair.key)
             ),
         );
-        if let Some(guest) = lab.guests.get_mut(key) {
+        if let Some(guest) = guests.all.get_mut(key) {
             guest.write(&format!("/etc/kubernetes/{file}.conf"), text, "0600");
         }
     }
@@ -133,8 +138,8 @@ pub fn kubeconfig(
 }
 
 /// Writes the static pods' manifests.
-pub fn manifests(lab: &mut Lab, key: &str, stacked: bool) {
-    let Some(guest) = lab.guests.get_mut(key) else { return };
+pub fn manifests(guests: &mut Guests, key: &str, stacked: bool) {
+    let Some(guest) = guests.all.get_mut(key) else { return };
     let mut pods = vec!["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
     if stacked {
         pods.push("etcd");
@@ -148,8 +153,8 @@ pub fn manifests(lab: &mut Lab, key: &str, stacked: bool) {
 }
 
 /// Writes the kubelet's files and starts it.
-pub fn kubelet(lab: &mut Lab, key: &str) {
-    let Some(guest) = lab.guests.get_mut(key) else { return };
+pub fn kubelet(guests: &mut Guests, key: &str) {
+    let Some(guest) = guests.all.get_mut(key) else { return };
     guest.write("/var/lib/kubelet/kubeadm-flags.env", "KUBELET_KUBEADM_ARGS=\"\"\n", "0644");
     guest.write(
         "/var/lib/kubelet/config.yaml",
@@ -162,8 +167,8 @@ pub fn kubelet(lab: &mut Lab, key: &str) {
 }
 
 /// Whether static pods can run: the runtime has to use the kubelet's cgroup driver.
-pub fn pods_run(lab: &Lab, key: &str) -> bool {
-    lab.guests.get(key).is_some_and(|guest| {
+pub fn pods_run(guests: &Guests, key: &str) -> bool {
+    guests.all.get(key).is_some_and(|guest| {
         let below =
             guest.disk.files.iter().filter(|(path, _)| path.starts_with("/etc/containerd/"));
         let text: String = below.map(|(_, file)| file.content.as_str()).collect();

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::lab::commands::Output;
-use crate::lab::history::What;
-use crate::lab::testing::{Bench, CERTIFICATE_KEY, TOKEN, join_yaml};
+use crate::guests::commands::Output;
+use crate::guests::history::What;
+use crate::guests::testing::{Bench, CERTIFICATE_KEY, TOKEN, join_yaml};
 
 /// Two masters and a worker, with a network.
 fn cluster(external: bool) -> Bench {
@@ -45,14 +45,14 @@ fn ready(bench: &mut Bench, from: &str, node: &str) -> String {
 
 /// A machine is destroyed, and one of its name and address is made.
 pub(super) fn replace_machine(bench: &mut Bench, node: &str) {
-    bench.lab.power_off(node, true, bench.lab.now);
-    bench.lab.destroy(node);
-    bench.boot(node, crate::lab::testing::KUBERNETES);
+    bench.guests.power_off(node, true, bench.guests.now);
+    bench.guests.destroy(node);
+    bench.boot(node, crate::guests::testing::KUBERNETES);
     bench.pass(120.0);
 }
 
 pub(super) fn count(bench: &Bench, wanted: impl Fn(&What) -> bool) -> usize {
-    bench.lab.history().iter().filter(|act| wanted(&act.what)).count()
+    bench.guests.history().iter().filter(|act| wanted(&act.what)).count()
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
     let mut bench = cluster(true);
     let uid =
         json(&mut bench, "m1", "get namespace kube-system -o json")["metadata"]["uid"].clone();
-    let pin = bench.lab.clusters()[0].ca.clone();
+    let pin = bench.guests.clusters()[0].ca.clone();
     replace_machine(&mut bench, "m1");
     assert_eq!(ready(&mut bench, "m2", "m1"), "Unknown");
     assert_eq!(ready(&mut bench, "m2", "m3"), "True");
@@ -70,7 +70,7 @@ fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
     // A second CA, over the old data.
     assert_eq!(count(&bench, |what| matches!(what, What::Authority { .. })), 2);
     assert_eq!(count(&bench, |what| matches!(what, What::Overwritten { .. })), 1);
-    let torn = bench.lab.clusters().remove(0);
+    let torn = bench.guests.clusters().remove(0);
     assert_ne!(torn.ca, pin);
     assert_eq!((&torn.servers["m1"], &torn.servers["m2"]), (&torn.ca, &pin));
     let now = json(&mut bench, "m1", "get ns kube-system -o json");
@@ -92,7 +92,7 @@ fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
 #[test]
 fn each_api_server_shows_the_certificate_of_its_own_authority() {
     let mut bench = cluster(true);
-    let old = bench.lab.guests["m2"].text("/etc/kubernetes/pki/ca.crt").unwrap().to_owned();
+    let old = bench.guests.all["m2"].text("/etc/kubernetes/pki/ca.crt").unwrap().to_owned();
     replace_machine(&mut bench, "m1");
     let closed = bench.run("m2", "curl -sS --max-time 3 -k https://10.101.1.101:6443/readyz");
     assert_eq!(closed.code, 7, "{closed:?}");
@@ -126,11 +126,11 @@ fn each_api_server_shows_the_certificate_of_its_own_authority() {
 #[test]
 fn an_init_on_a_stacked_master_that_was_made_again_is_another_cluster() {
     let mut bench = cluster(false);
-    let before = bench.lab.clusters().remove(0);
+    let before = bench.guests.clusters().remove(0);
     replace_machine(&mut bench, "m1");
     bench.init();
     bench.pass(60.0);
-    let clusters = bench.lab.clusters();
+    let clusters = bench.guests.clusters();
     assert_eq!(clusters.len(), 2, "{clusters:#?}");
     let new = clusters.iter().find(|cluster| cluster.uid != before.uid).unwrap();
     assert_ne!(new.ca, before.ca);
@@ -142,7 +142,7 @@ fn an_init_on_a_stacked_master_that_was_made_again_is_another_cluster() {
 fn an_init_with_the_authority_in_place_makes_none() {
     let mut bench = Bench::new(false);
     bench.site_up();
-    let ca = crate::lab::pki::Authority::new("kubernetes", 1_794_999_000).unwrap();
+    let ca = crate::guests::pki::Authority::new("kubernetes", 1_794_999_000).unwrap();
     bench.put("m1", "/etc/kubernetes/pki/ca.crt", &ca.pair.cert);
     bench.init();
     bench.pass(30.0);
@@ -151,7 +151,7 @@ fn an_init_with_the_authority_in_place_makes_none() {
     bench.ok("m1", "sudo -n -- systemctl reset-failed k8sha-kubeadm-init");
     bench.start("m1", "init");
     bench.pass(60.0);
-    assert_eq!(bench.lab.clusters()[0].ca, ca.pin().unwrap());
+    assert_eq!(bench.guests.clusters()[0].ca, ca.pin().unwrap());
 }
 
 #[test]
@@ -191,9 +191,9 @@ fn a_node_outlives_its_machine_and_tells_of_the_one_that_reported_last() {
 #[test]
 fn a_join_under_the_name_of_a_node_that_serves_is_refused() {
     let mut bench = cluster(true);
-    bench.boot("x9", crate::lab::testing::KUBERNETES);
+    bench.boot("x9", crate::guests::testing::KUBERNETES);
     bench.pass(120.0);
-    let pin = bench.lab.clusters()[0].ca.clone();
+    let pin = bench.guests.clusters()[0].ca.clone();
     let text = join_yaml("x9", false, TOKEN, CERTIFICATE_KEY, &pin).replace("x9.", "m3.");
     bench.put("x9", "/etc/kubernetes/k8sha/join.yaml", &text);
     bench.start("x9", "join");

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddrV4;
 
-use crate::lab::Lab;
-use crate::lab::network::Reach;
-use crate::lab::node::UNKNOWN_AUTHORITY;
+use crate::guests::Guests;
+use crate::guests::network::Reach;
+use crate::guests::node::UNKNOWN_AUTHORITY;
 
 /// kubeadm talks to the API server through `controlPlaneEndpoint`: the guest to which that leads.
 /// `ca`: the authority by which that has to have its certificate; `None` for discovery, which asks
@@ -13,24 +13,24 @@ use crate::lab::node::UNKNOWN_AUTHORITY;
 /// # Errors
 /// What client-go says.
 pub fn through_endpoint(
-    lab: &Lab,
+    guests: &Guests,
     key: &str,
     endpoint: &str,
     ca: Option<&str>,
     path: &str,
 ) -> Result<String, String> {
     let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "6443"));
-    let Some(guest) = lab.guests.get(key) else { return Err(String::new()) };
+    let Some(guest) = guests.all.get(key) else { return Err(String::new()) };
     let url = format!("https://{endpoint}{path}");
-    let Some(address) = lab.resolve(guest, host) else {
+    let Some(address) = guests.resolve(guest, host) else {
         return Err(format!(
             "Get \"{url}\": dial tcp: lookup {host} on 127.0.0.53:53: no such host"
         ));
     };
     let port = port.parse().unwrap_or(6443);
-    match lab.dial(SocketAddrV4::new(address, port)) {
+    match guests.dial(SocketAddrV4::new(address, port)) {
         Reach::Api(found) => {
-            if ca.is_some_and(|ca| lab.api_ca(&found).map(str::trim) != Some(ca.trim())) {
+            if ca.is_some_and(|ca| guests.api_ca(&found).map(str::trim) != Some(ca.trim())) {
                 return Err(format!("Get \"{url}\": {UNKNOWN_AUTHORITY}"));
             }
             Ok(found)

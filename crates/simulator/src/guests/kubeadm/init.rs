@@ -3,25 +3,25 @@
 use super::endpoint::through_endpoint;
 use super::preflight::{self, Kind};
 use super::{Config, Next, Process, control_plane, data, lines, secrets, stored};
-use crate::lab::history::What;
-use crate::lab::kube::Kube;
-use crate::lab::pki::{Authority, Pair};
-use crate::lab::{Lab, pace};
+use crate::guests::history::What;
+use crate::guests::kube::Kube;
+use crate::guests::pki::{Authority, Pair};
+use crate::guests::{Guests, pace};
 
 /// Carries out a phase.
-pub fn phase(lab: &mut Lab, key: &str, process: &mut Process) -> Next {
+pub fn phase(guests: &mut Guests, key: &str, process: &mut Process) -> Next {
     let config = match (&process.config, process.phase) {
         (Some(config), _) => config.clone(),
-        (None, _) => match super::load(lab, key, process) {
+        (None, _) => match super::load(guests, key, process) {
             Ok(config) => config,
             Err(text) => return Next::fail("", text),
         },
     };
     process.config = Some(config.clone());
-    let node = node_name(lab, key, &config);
+    let node = node_name(guests, key, &config);
     match process.phase {
-        0 => begin(lab, key, &config),
-        1 => match preflight::run(lab, key, &config, process, Kind::Init) {
+        0 => begin(guests, key, &config),
+        1 => match preflight::run(guests, key, &config, process, Kind::Init) {
             Ok(mut printed) => {
                 printed.extend(lines(
                     "[preflight] Pulling images required for setting up a Kubernetes cluster\n\
@@ -32,11 +32,11 @@ pub fn phase(lab: &mut Lab, key: &str, process: &mut Process) -> Next {
             }
             Err(end) => end,
         },
-        2 => certificates(lab, key, &config, &node),
-        3 => kubeconfigs(lab, key, &config, &node),
+        2 => certificates(guests, key, &config, &node),
+        3 => kubeconfigs(guests, key, &config, &node),
         4 => {
-            control_plane::manifests(lab, key, config.etcd_files.is_none());
-            control_plane::kubelet(lab, key);
+            control_plane::manifests(guests, key, config.etcd_files.is_none());
+            control_plane::kubelet(guests, key);
             let etcd = match config.etcd_files {
                 Some(_) => "",
                 None => {
@@ -60,25 +60,25 @@ pub fn phase(lab: &mut Lab, key: &str, process: &mut Process) -> Next {
                 pace::CONTROL_PLANE,
             )
         }
-        5 => wait(lab, key, &config, &node),
-        6 => upload(lab, key, &config, &node),
-        7 => upload_certs(lab, key, &config),
-        8 => token(lab, key, &config, &node),
-        9 => addons(lab, key, &config),
+        5 => wait(guests, key, &config, &node),
+        6 => upload(guests, key, &config, &node),
+        7 => upload_certs(guests, key, &config),
+        8 => token(guests, key, &config, &node),
+        9 => addons(guests, key, &config),
         _ => Next::End(lines(SUCCESS), 0),
     }
 }
 
 /// The name under which the node registers.
-pub fn node_name(lab: &Lab, key: &str, config: &Config) -> String {
+pub fn node_name(guests: &Guests, key: &str, config: &Config) -> String {
     config.node.clone().unwrap_or_else(|| {
-        lab.guests.get(key).map(|guest| guest.disk.hostname.to_lowercase()).unwrap_or_default()
+        guests.all.get(key).map(|guest| guest.disk.hostname.to_lowercase()).unwrap_or_default()
     })
 }
 
-fn begin(lab: &mut Lab, key: &str, config: &Config) -> Next {
-    lab.note(key, What::Init);
-    let installed = lab.guests.get(key).and_then(|guest| guest.kube_version("kubeadm"));
+fn begin(guests: &mut Guests, key: &str, config: &Config) -> Next {
+    guests.note(key, What::Init);
+    let installed = guests.all.get(key).and_then(|guest| guest.kube_version("kubeadm"));
     let installed = installed.unwrap_or_default();
     let version = config.version.clone().unwrap_or_else(|| installed.clone());
     let minor =
@@ -93,7 +93,7 @@ fn begin(lab: &mut Lab, key: &str, config: &Config) -> Next {
             ),
         );
     }
-    let own = lab.guests.get(key).and_then(|guest| guest.address());
+    let own = guests.all.get(key).and_then(|guest| guest.address());
     if let Some(advertise) = config.advertise.filter(|advertise| Some(*advertise) != own)
         && minor(&installed) >= 37
     {
@@ -113,9 +113,9 @@ fn begin(lab: &mut Lab, key: &str, config: &Config) -> Next {
     )
 }
 
-fn certificates(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
-    let unix = lab.unix();
-    let Some(guest) = lab.guests.get(key) else { return Next::End(Vec::new(), 1) };
+fn certificates(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
+    let unix = guests.unix();
+    let Some(guest) = guests.all.get(key) else { return Next::End(Vec::new(), 1) };
     let Some(address) = guest.address() else { return Next::End(Vec::new(), 1) };
     let there = |name: &str| guest.exists(&format!("{}/{name}", control_plane::PKI));
     if there("ca.crt") && !there("ca.key") {
@@ -125,7 +125,7 @@ fn certificates(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
              /etc/kubernetes/pki/ca.key: open /etc/kubernetes/pki/ca.key: no such file or directory",
         );
     }
-    let (ca, line) = match authority(lab, key) {
+    let (ca, line) = match authority(guests, key) {
         Some(ca) => (ca, "[certs] Using existing ca certificate authority"),
         None => match Authority::new("kubernetes", unix - 300) {
             Ok(ca) => (ca, "[certs] Generating \"ca\" certificate and key"),
@@ -134,17 +134,18 @@ fn certificates(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
     };
     let pin = ca.pin().unwrap_or_default();
     let used = What::Authority { pin };
-    if !lab.history().iter().any(|act| act.what == used) {
-        lab.note(key, used);
+    if !guests.history().iter().any(|act| act.what == used) {
+        guests.note(key, used);
     }
     let (names, addresses) = control_plane::api_names(config, node, address);
     let all: Vec<String> = names.iter().chain(&addresses).cloned().collect();
-    if let Err(error) = control_plane::certificates(lab, key, &ca, &all) {
+    if let Err(error) = control_plane::certificates(guests, key, &ca, &all) {
         return Next::fail("certs/apiserver", error);
     }
     if config.etcd_files.is_none() {
-        let made =
-            lab.stacked_authority(key).and_then(|etcd| lab.stacked_certificates(key, &etcd, node));
+        let made = guests
+            .stacked_authority(key)
+            .and_then(|etcd| guests.stacked_certificates(key, &etcd, node));
         if let Err(error) = made {
             return Next::fail("certs/etcd-ca", error);
         }
@@ -182,21 +183,21 @@ fn certificates(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
 }
 
 /// The cluster CA that lies on a machine.
-pub fn authority(lab: &Lab, key: &str) -> Option<Authority> {
-    let guest = lab.guests.get(key)?;
+pub fn authority(guests: &Guests, key: &str) -> Option<Authority> {
+    let guest = guests.all.get(key)?;
     let text =
         |name: &str| guest.text(&format!("{}/{name}", control_plane::PKI)).map(str::to_owned);
     let pair = Pair { cert: text("ca.crt")?, key: text("ca.key")? };
-    let known = lab.kubes.values().find(|kube| kube.ca.pair == pair).map(|kube| kube.ca.clone());
-    let since = lab.unix() - 300;
+    let known = guests.kubes.values().find(|kube| kube.ca.pair == pair).map(|kube| kube.ca.clone());
+    let since = guests.unix() - 300;
     Some(known.unwrap_or(Authority { name: "kubernetes".to_owned(), pair, since }))
 }
 
-fn kubeconfigs(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
-    let Some(ca) = authority(lab, key) else {
+fn kubeconfigs(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
+    let Some(ca) = authority(guests, key) else {
         return Next::fail("kubeconfig", "couldn't load CA certificate");
     };
-    match control_plane::kubeconfigs(lab, key, &ca, config, node, true) {
+    match control_plane::kubeconfigs(guests, key, &ca, config, node, true) {
         Ok(()) => Next::Go(
             lines(
                 "[kubeconfig] Using kubeconfig folder \"/etc/kubernetes\"\n\
@@ -211,23 +212,23 @@ fn kubeconfigs(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
     }
 }
 
-fn wait(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
-    let own = lab.guests.get(key).and_then(|guest| guest.address());
+fn wait(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
+    let own = guests.all.get(key).and_then(|guest| guest.address());
     let advertised = config.advertise.is_none() || config.advertise == own;
-    if !control_plane::pods_run(lab, key) || !advertised {
-        return timed_out(lab, key);
+    if !control_plane::pods_run(guests, key) || !advertised {
+        return timed_out(guests, key);
     }
-    let Some(ca) = authority(lab, key) else { return timed_out(lab, key) };
+    let Some(ca) = authority(guests, key) else { return timed_out(guests, key) };
     let external = config.etcd_files.is_some();
-    let Some(id) = data::beneath(lab, key, config, node) else { return timed_out(lab, key) };
-    let now = lab.now;
-    let Some(guest) = lab.guests.get_mut(key) else { return Next::End(Vec::new(), 1) };
+    let Some(id) = data::beneath(guests, key, config, node) else { return timed_out(guests, key) };
+    let now = guests.now;
+    let Some(guest) = guests.all.get_mut(key) else { return Next::End(Vec::new(), 1) };
     let installed = guest.kube_version("kubeadm").unwrap_or_default();
     guest.disk.kube = Some(id.clone());
     if let Some(run) = &mut guest.run {
         run.api_at = Some(now);
     }
-    if let Some(kube) = lab.kubes.get_mut(&id).filter(|kube| kube.version.is_empty()) {
+    if let Some(kube) = guests.kubes.get_mut(&id).filter(|kube| kube.version.is_empty()) {
         kube.version = config.version.clone().unwrap_or(installed);
         kube.ca = ca;
         kube.endpoint = config.endpoint.clone().unwrap_or_default();
@@ -238,10 +239,10 @@ fn wait(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
             "/registry/namespaces/kube-system",
             "/registry/services/specs/default/kubernetes",
         ] {
-            lab.note_in_etcd(&id, key);
+            guests.note_in_etcd(&id, key);
         }
     }
-    if lab.api_up(key) {
+    if guests.api_up(key) {
         Next::Go(
             vec![format!(
                 "[apiclient] All control plane components are healthy after {:.6} seconds",
@@ -250,12 +251,12 @@ fn wait(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
             pace::UPLOAD,
         )
     } else {
-        timed_out(lab, key)
+        timed_out(guests, key)
     }
 }
 
-fn timed_out(lab: &mut Lab, key: &str) -> Next {
-    let name = lab.guests.get(key).map(|guest| guest.disk.hostname.clone()).unwrap_or_default();
+fn timed_out(guests: &mut Guests, key: &str) -> Next {
+    let name = guests.all.get(key).map(|guest| guest.disk.hostname.clone()).unwrap_or_default();
     let mut printed = lines(&format!(
         "\nUnfortunately, an error has occurred:\n\ttimed out waiting for the condition\n\n\
          This error is likely caused by:\n\t- The kubelet is not running\n\
@@ -270,17 +271,17 @@ fn timed_out(lab: &mut Lab, key: &str) -> Next {
     Next::End(printed, 1)
 }
 
-fn cluster<'a>(lab: &'a mut Lab, key: &str) -> Option<(String, &'a mut Kube)> {
-    let id = lab.guests.get(key)?.disk.kube.clone()?;
-    let kube = lab.kubes.get_mut(&id)?;
+fn cluster<'a>(guests: &'a mut Guests, key: &str) -> Option<(String, &'a mut Kube)> {
+    let id = guests.all.get(key)?.disk.kube.clone()?;
+    let kube = guests.kubes.get_mut(&id)?;
     Some((id, kube))
 }
 
-fn upload(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
+fn upload(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
     let endpoint = config.endpoint.clone().unwrap_or_default();
-    let own = lab.api_ca(key).map(str::to_owned);
+    let own = guests.api_ca(key).map(str::to_owned);
     if let Err(text) = through_endpoint(
-        lab,
+        guests,
         key,
         &endpoint,
         own.as_deref(),
@@ -293,11 +294,13 @@ fn upload(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
             ),
         );
     }
-    let minor = super::minor(lab, key);
-    let installed = lab.guests.get(key).and_then(|guest| guest.kube_version("kubeadm"));
+    let minor = super::minor(guests, key);
+    let installed = guests.all.get(key).and_then(|guest| guest.kube_version("kubeadm"));
     let version = config.version.clone().or(installed).unwrap_or_default();
-    let Some(ca) = authority(lab, key) else { return Next::fail("upload-config/kubeadm", "no CA") };
-    let Some((id, kube)) = cluster(lab, key) else {
+    let Some(ca) = authority(guests, key) else {
+        return Next::fail("upload-config/kubeadm", "no CA");
+    };
+    let Some((id, kube)) = cluster(guests, key) else {
         return Next::fail("upload-config/kubeadm", "the API server is gone");
     };
     kube.configuration = stored::configuration(&config.cluster, minor, &version);
@@ -305,7 +308,7 @@ fn upload(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
     kube.version = version;
     kube.ca = ca;
     kube.endpoint = endpoint;
-    lab.register(&id, node, key, true);
+    guests.register(&id, node, key, true);
     Next::Go(
         lines(
             "[upload-config] Storing the configuration used in ConfigMap \"kubeadm-config\" in the \"kube-system\" Namespace\n\
@@ -315,11 +318,11 @@ fn upload(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
     )
 }
 
-fn upload_certs(lab: &mut Lab, key: &str, config: &Config) -> Next {
+fn upload_certs(guests: &mut Guests, key: &str, config: &Config) -> Next {
     let Some(certificate_key) = config.certificate_key.clone() else {
         return Next::Go(lines("[upload-certs] Skipping phase. Please see --upload-certs"), 0.1);
     };
-    if let Err(text) = secrets::upload_certs(lab, key, config, &certificate_key) {
+    if let Err(text) = secrets::upload_certs(guests, key, config, &certificate_key) {
         return Next::fail("upload-certs", text);
     }
     Next::Go(
@@ -331,8 +334,8 @@ fn upload_certs(lab: &mut Lab, key: &str, config: &Config) -> Next {
     )
 }
 
-fn token(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
-    let token = match secrets::create_token(lab, key, config, true) {
+fn token(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
+    let token = match secrets::create_token(guests, key, config, true) {
         Ok(token) => token,
         Err(text) => return Next::fail("bootstrap-token", text),
     };
@@ -351,9 +354,9 @@ fn token(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
     )
 }
 
-fn addons(lab: &mut Lab, key: &str, config: &Config) -> Next {
+fn addons(guests: &mut Guests, key: &str, config: &Config) -> Next {
     // What is skipped stays as an earlier init has left it.
-    if let Some((_, kube)) = cluster(lab, key).filter(|_| config.proxy.is_some()) {
+    if let Some((_, kube)) = cluster(guests, key).filter(|_| config.proxy.is_some()) {
         kube.proxy.clone_from(&config.proxy);
     }
     let mut printed = lines("[addons] Applied essential addon: CoreDNS");

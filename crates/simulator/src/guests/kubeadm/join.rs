@@ -4,54 +4,54 @@ use super::endpoint::through_endpoint;
 use super::init::node_name;
 use super::preflight::{self, Kind};
 use super::{Config, Next, Process, config, control_plane, lines, member};
-use crate::lab::history::What;
-use crate::lab::kube::Kube;
-use crate::lab::node::Ready;
-use crate::lab::{Lab, pace};
+use crate::guests::history::What;
+use crate::guests::kube::Kube;
+use crate::guests::node::Ready;
+use crate::guests::{Guests, pace};
 
 /// Seconds between two tries to get the cluster-info (kubeadm constants.go `DiscoveryRetryInterval`).
 const DISCOVERY_PAUSE: f64 = 5.0;
 
 /// Carries out a phase.
-pub fn phase(lab: &mut Lab, key: &str, process: &mut Process) -> Next {
+pub fn phase(guests: &mut Guests, key: &str, process: &mut Process) -> Next {
     let config = match &process.config {
         Some(config) => config.clone(),
-        None => match super::load(lab, key, process) {
+        None => match super::load(guests, key, process) {
             Ok(config) => config,
             Err(text) => return Next::fail("", text),
         },
     };
     process.config = Some(config.clone());
-    let node = node_name(lab, key, &config);
+    let node = node_name(guests, key, &config);
     match (process.phase, config.control_plane) {
         (0, _) => Next::Go(lines("[preflight] Running pre-flight checks"), pace::PREFLIGHT),
-        (1, _) => match preflight::run(lab, key, &config, process, Kind::Join) {
+        (1, _) => match preflight::run(guests, key, &config, process, Kind::Join) {
             Ok(printed) => Next::Go(printed, 0.5),
             Err(end) => end,
         },
-        (2, _) => discover(lab, key, &config, process),
-        (3, true) => download(lab, key, &config, process),
-        (4, true) => certificates(lab, key, &config, &node),
-        (5, true) => match member::check(lab, key) {
-            Ok(()) => kubelet(lab, key, &node, true),
+        (2, _) => discover(guests, key, &config, process),
+        (3, true) => download(guests, key, &config, process),
+        (4, true) => certificates(guests, key, &config, &node),
+        (5, true) => match member::check(guests, key) {
+            Ok(()) => kubelet(guests, key, &node, true),
             Err(text) => Next::fail("check-etcd", text),
         },
-        (6, true) => member::add(lab, key),
-        (7, true) => serve(lab, key, &node),
-        (3, false) => kubelet(lab, key, &node, false),
-        (4, false) => worker(lab, key, &node),
+        (6, true) => member::add(guests, key),
+        (7, true) => serve(guests, key, &node),
+        (3, false) => kubelet(guests, key, &node, false),
+        (4, false) => worker(guests, key, &node),
         _ => Next::End(lines(if config.control_plane { CONTROL_PLANE } else { WORKER }), 0),
     }
 }
 
-fn kube<'a>(lab: &'a Lab, key: &str) -> Option<&'a Kube> {
-    lab.kubes.get(lab.guests.get(key)?.disk.kube.as_ref()?)
+fn kube<'a>(guests: &'a Guests, key: &str) -> Option<&'a Kube> {
+    guests.kubes.get(guests.all.get(key)?.disk.kube.as_ref()?)
 }
 
 /// The kubelet starts, unless a Node of its name serves (phases/join/kubelet.go).
-fn kubelet(lab: &mut Lab, key: &str, node: &str, plane: bool) -> Next {
-    let known = kube(lab, key).and_then(|kube| Some((kube, kube.nodes.get(node)?)));
-    if known.is_some_and(|(kube, known)| lab.ready(kube, known) == Ready::Yes) {
+fn kubelet(guests: &mut Guests, key: &str, node: &str, plane: bool) -> Next {
+    let known = kube(guests, key).and_then(|kube| Some((kube, kube.nodes.get(node)?)));
+    if known.is_some_and(|(kube, known)| guests.ready(kube, known) == Ready::Yes) {
         return Next::fail(
             "kubelet-start",
             format!(
@@ -60,24 +60,24 @@ fn kubelet(lab: &mut Lab, key: &str, node: &str, plane: bool) -> Next {
             ),
         );
     }
-    control_plane::kubelet(lab, key);
+    control_plane::kubelet(guests, key);
     if plane {
-        control_plane::manifests(lab, key, false);
+        control_plane::manifests(guests, key, false);
     }
     Next::Go(lines(KUBELET), pace::TLS_BOOTSTRAP)
 }
 
 /// Finds the cluster and proves it: discovery by token with a pinned CA.
-fn discover(lab: &mut Lab, key: &str, config: &Config, process: &mut Process) -> Next {
+fn discover(guests: &mut Guests, key: &str, config: &Config, process: &mut Process) -> Next {
     let endpoint = config.join_endpoint.clone().unwrap_or_default();
     let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s";
     let Some((id, secret)) = config.token.as_deref().and_then(|token| token.split_once('.')) else {
         return Next::fail("preflight", "the token is missing");
     };
-    let unix = lab.unix();
-    let found = through_endpoint(lab, key, &endpoint, None, path);
+    let unix = guests.unix();
+    let found = through_endpoint(guests, key, &endpoint, None, path);
     let told = found.and_then(|master| {
-        let kube = kube(lab, &master).ok_or_else(|| "cluster-info was not found".to_owned())?;
+        let kube = kube(guests, &master).ok_or_else(|| "cluster-info was not found".to_owned())?;
         let Some(token) = kube.token(id, unix) else {
             return Err(format!(
                 "could not find a JWS signature in the cluster-info ConfigMap for token ID \"{id}\""
@@ -120,10 +120,11 @@ fn discover(lab: &mut Lab, key: &str, config: &Config, process: &mut Process) ->
         );
     }
     // From here on it asks with the authority that the cluster-info names.
-    let told = lab.guests.get(&master).and_then(|guest| lab.kubes.get(guest.disk.kube.as_ref()?));
+    let told =
+        guests.all.get(&master).and_then(|guest| guests.kubes.get(guest.disk.kube.as_ref()?));
     let ca = told.map(|kube| kube.ca.pair.cert.clone());
     let path = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config?timeout=10s";
-    if let Err(text) = through_endpoint(lab, key, &endpoint, ca.as_deref(), path) {
+    if let Err(text) = through_endpoint(guests, key, &endpoint, ca.as_deref(), path) {
         return Next::fail(
             "preflight",
             format!(
@@ -131,8 +132,8 @@ fn discover(lab: &mut Lab, key: &str, config: &Config, process: &mut Process) ->
             ),
         );
     }
-    let cluster = lab.guests.get(&master).and_then(|guest| guest.disk.kube.clone());
-    if let Some(guest) = lab.guests.get_mut(key) {
+    let cluster = guests.all.get(&master).and_then(|guest| guest.disk.kube.clone());
+    if let Some(guest) = guests.all.get_mut(key) {
         guest.disk.kube = cluster;
     }
     let read = "[preflight] Reading configuration from the cluster...\n\
@@ -150,9 +151,9 @@ fn discover(lab: &mut Lab, key: &str, config: &Config, process: &mut Process) ->
 }
 
 /// The configuration that the cluster holds, with this node's own part.
-fn combined(lab: &Lab, key: &str, own: &Config) -> Config {
-    let stored = kube(lab, key).map(|kube| kube.configuration.clone()).unwrap_or_default();
-    let minor = super::minor(lab, key);
+fn combined(guests: &Guests, key: &str, own: &Config) -> Config {
+    let stored = kube(guests, key).map(|kube| kube.configuration.clone()).unwrap_or_default();
+    let minor = super::minor(guests, key);
     let mut config = config::read(&stored, minor).unwrap_or_default();
     config.node.clone_from(&own.node);
     config.advertise = own.advertise;
@@ -161,11 +162,11 @@ fn combined(lab: &Lab, key: &str, own: &Config) -> Config {
     config
 }
 
-fn download(lab: &mut Lab, key: &str, config: &Config, process: &Process) -> Next {
+fn download(guests: &mut Guests, key: &str, config: &Config, process: &Process) -> Next {
     const PHASE: &str = "control-plane-prepare/download-certs";
-    let shared = combined(lab, key, config);
-    let unix = lab.unix();
-    let Some(kube) = kube(lab, key) else { return Next::fail(PHASE, "the API server is gone") };
+    let shared = combined(guests, key, config);
+    let unix = guests.unix();
+    let Some(kube) = kube(guests, key) else { return Next::fail(PHASE, "the API server is gone") };
     let Some(certs) = kube.live_certs(unix) else {
         return Next::fail(
             PHASE,
@@ -193,12 +194,12 @@ fn download(lab: &mut Lab, key: &str, config: &Config, process: &Process) -> Nex
                 required certificate or key - name: external-etcd-ca.crt, path: /etc/kubernetes/pki",
             );
         };
-        let Some(guest) = lab.guests.get_mut(key) else { return Next::End(Vec::new(), 1) };
+        let Some(guest) = guests.all.get_mut(key) else { return Next::End(Vec::new(), 1) };
         for (path, body) in files.iter().zip(bodies) {
             guest.write(path, body, "0600");
         }
     }
-    if let Some(guest) = lab.guests.get_mut(key) {
+    if let Some(guest) = guests.all.get_mut(key) {
         guest.write("/etc/kubernetes/pki/ca.crt", ca.pair.cert, "0644");
         guest.write("/etc/kubernetes/pki/ca.key", ca.pair.key, "0600");
         if let Some(etcd) = stacked {
@@ -207,7 +208,7 @@ fn download(lab: &mut Lab, key: &str, config: &Config, process: &Process) -> Nex
         }
     }
     // The second round of checks knows the cluster's etcd, and so comes after the download.
-    match preflight::run(lab, key, &shared, process, Kind::ControlPlane) {
+    match preflight::run(guests, key, &shared, process, Kind::ControlPlane) {
         Ok(mut printed) => {
             printed.extend(lines(
                 "[download-certs] Downloading the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace\n\
@@ -218,25 +219,26 @@ fn download(lab: &mut Lab, key: &str, config: &Config, process: &Process) -> Nex
     }
 }
 
-fn certificates(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
-    let shared = combined(lab, key, config);
-    let Some(ca) = super::init::authority(lab, key) else {
+fn certificates(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
+    let shared = combined(guests, key, config);
+    let Some(ca) = super::init::authority(guests, key) else {
         return Next::fail("control-plane-prepare/certs", "couldn't load CA certificate");
     };
-    if kube(lab, key).is_some_and(|kube| !kube.external) {
-        let made =
-            lab.stacked_authority(key).and_then(|etcd| lab.stacked_certificates(key, &etcd, node));
+    if kube(guests, key).is_some_and(|kube| !kube.external) {
+        let made = guests
+            .stacked_authority(key)
+            .and_then(|etcd| guests.stacked_certificates(key, &etcd, node));
         if let Err(error) = made {
             return Next::fail("control-plane-prepare/certs", error);
         }
     }
-    let Some(address) = lab.guests.get(key).and_then(|guest| guest.address()) else {
+    let Some(address) = guests.all.get(key).and_then(|guest| guest.address()) else {
         return Next::fail("control-plane-prepare/certs", "no address");
     };
     let (names, addresses) = control_plane::api_names(&shared, node, address);
     let all: Vec<String> = names.iter().chain(&addresses).cloned().collect();
-    let made = control_plane::certificates(lab, key, &ca, &all)
-        .and_then(|()| control_plane::kubeconfigs(lab, key, &ca, &shared, node, false));
+    let made = control_plane::certificates(guests, key, &ca, &all)
+        .and_then(|()| control_plane::kubeconfigs(guests, key, &ca, &shared, node, false));
     if let Err(error) = made {
         return Next::fail("control-plane-prepare/certs", error);
     }
@@ -271,29 +273,29 @@ fn certificates(lab: &mut Lab, key: &str, config: &Config, node: &str) -> Next {
     )
 }
 
-fn serve(lab: &mut Lab, key: &str, node: &str) -> Next {
-    let now = lab.now;
-    if !control_plane::pods_run(lab, key) {
+fn serve(guests: &mut Guests, key: &str, node: &str) -> Next {
+    let now = guests.now;
+    if !control_plane::pods_run(guests, key) {
         return Next::fail(
             "control-plane-join/update-status",
             "timed out waiting for the condition",
         );
     }
-    let id = lab.guests.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
-    if let Some(run) = lab.guests.get_mut(key).and_then(|guest| guest.run.as_mut()) {
+    let id = guests.all.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
+    if let Some(run) = guests.all.get_mut(key).and_then(|guest| guest.run.as_mut()) {
         run.api_at = Some(now);
     }
-    if let Err(text) = member::promote(lab, key) {
+    if let Err(text) = member::promote(guests, key) {
         return Next::fail("control-plane-join/etcd", text);
     }
-    if !lab.api_up(key) {
+    if !guests.api_up(key) {
         return Next::fail(
             "control-plane-join/update-status",
             "timed out waiting for the condition",
         );
     }
-    lab.register(&id, node, key, true);
-    lab.note(key, What::Joined { node: node.to_owned() });
+    guests.register(&id, node, key, true);
+    guests.note(key, What::Joined { node: node.to_owned() });
     Next::Go(
         lines(&format!(
             "[mark-control-plane] Marking the node {node} as control-plane by adding the labels: \
@@ -305,12 +307,12 @@ fn serve(lab: &mut Lab, key: &str, node: &str) -> Next {
     )
 }
 
-fn worker(lab: &mut Lab, key: &str, node: &str) -> Next {
-    let id = lab.guests.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
-    let Some(ca) = lab.kubes.get(&id).map(|kube| kube.ca.pair.cert.clone()) else {
+fn worker(guests: &mut Guests, key: &str, node: &str) -> Next {
+    let id = guests.all.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
+    let Some(ca) = guests.kubes.get(&id).map(|kube| kube.ca.pair.cert.clone()) else {
         return Next::fail("kubelet-start", "timed out waiting for the condition");
     };
-    let endpoint = lab.kubes.get(&id).map(|kube| kube.endpoint.clone()).unwrap_or_default();
+    let endpoint = guests.kubes.get(&id).map(|kube| kube.endpoint.clone()).unwrap_or_default();
     let user = format!("system:node:{node}");
     let conf = control_plane::kubeconfig(
         "default-cluster",
@@ -319,12 +321,12 @@ fn worker(lab: &mut Lab, key: &str, node: &str) -> Next {
         &user,
         "client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem",
     );
-    if let Some(guest) = lab.guests.get_mut(key) {
+    if let Some(guest) = guests.all.get_mut(key) {
         guest.write("/etc/kubernetes/pki/ca.crt", ca, "0644");
         guest.write("/etc/kubernetes/kubelet.conf", conf, "0600");
     }
-    lab.register(&id, node, key, false);
-    lab.note(key, What::Joined { node: node.to_owned() });
+    guests.register(&id, node, key, false);
+    guests.note(key, What::Joined { node: node.to_owned() });
     Next::Go(Vec::new(), pace::PHASE)
 }
 

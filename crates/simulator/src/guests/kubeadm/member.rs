@@ -2,15 +2,15 @@
 //! (cmd/kubeadm/app/phases/etcd/local.go and app/util/etcd/etcd.go).
 
 use super::{Next, lines};
-use crate::lab::etcd::Base;
-use crate::lab::stacked::addresses;
-use crate::lab::{Lab, pace};
+use crate::guests::etcd::Base;
+use crate::guests::stacked::addresses;
+use crate::guests::{Guests, pace};
 
 const MANIFEST: &str = "error creating local etcd static pod manifest file";
 
-fn base(lab: &Lab, key: &str) -> Option<Base> {
-    let id = lab.guests.get(key)?.disk.kube.clone()?;
-    lab.kubes.get(&id)?.etcd.as_ref()?;
+fn base(guests: &Guests, key: &str) -> Option<Base> {
+    let id = guests.all.get(key)?.disk.kube.clone()?;
+    guests.kubes.get(&id)?.etcd.as_ref()?;
     Some(Base::Stacked(id))
 }
 
@@ -31,16 +31,16 @@ fn quorum_suffices(version: &str) -> bool {
 ///
 /// # Errors
 /// kubeadm's words.
-pub fn check(lab: &Lab, key: &str) -> Result<(), String> {
-    let Some(base) = base(lab, key) else { return Ok(()) };
-    let installed = lab.guests.get(key).and_then(|guest| guest.kube_version("kubeadm"));
+pub fn check(guests: &Guests, key: &str) -> Result<(), String> {
+    let Some(base) = base(guests, key) else { return Ok(()) };
+    let installed = guests.all.get(key).and_then(|guest| guest.kube_version("kubeadm"));
     let suffices = quorum_suffices(&installed.unwrap_or_default());
-    if !lab.quorum(&base) {
+    if !guests.quorum(&base) {
         return Err("error syncing endpoints with etcd: context deadline exceeded".to_owned());
     }
     // One that has never started has no client URL to be asked at.
-    let members = lab.etcd_of(&base).into_iter().flat_map(|etcd| &etcd.members);
-    let mut silent = members.filter(|m| m.client.is_some() && !lab.member_up(&base, m));
+    let members = guests.etcd_of(&base).into_iter().flat_map(|etcd| &etcd.members);
+    let mut silent = members.filter(|m| m.client.is_some() && !guests.member_up(&base, m));
     match silent.next().and_then(|member| member.client).filter(|_| !suffices) {
         Some(client) => Err(format!(
             "etcd cluster is not healthy: failed to dial endpoint https://{client} with maintenance \
@@ -51,27 +51,27 @@ pub fn check(lab: &Lab, key: &str) -> Result<(), String> {
 }
 
 /// The phase `control-plane-join/etcd`: the member is added and its pod started.
-pub fn add(lab: &mut Lab, key: &str) -> Next {
+pub fn add(guests: &mut Guests, key: &str) -> Next {
     const PHASE: &str = "control-plane-join/etcd";
-    let Some(base) = base(lab, key) else {
+    let Some(base) = base(guests, key) else {
         let line = "[control-plane-join] Using external etcd - no local stacked instance added";
         return Next::Go(lines(line), pace::PHASE);
     };
-    let Some(ip) = lab.guests.get(key).and_then(|guest| guest.address()) else {
+    let Some(ip) = guests.all.get(key).and_then(|guest| guest.address()) else {
         return Next::fail(PHASE, "no address");
     };
     let (peer, _) = addresses(ip);
-    let listed = lab.etcd_of(&base).into_iter().flat_map(|etcd| &etcd.members);
+    let listed = guests.etcd_of(&base).into_iter().flat_map(|etcd| &etcd.members);
     let listed = listed.clone().find(|member| member.peer == Some(peer)).cloned();
     let (id, lost) = match listed {
         // Since 1.32 an entry that is there is taken for the own one.
-        Some(known) if super::minor(lab, key) >= 32 => (known.id, known.client.is_some()),
-        _ => match lab.add_member(&base, peer, true) {
+        Some(known) if super::minor(guests, key) >= 32 => (known.id, known.client.is_some()),
+        _ => match guests.add_member(&base, peer, true) {
             Ok(made) => (made.id, false),
             Err(refusal) => return Next::fail(PHASE, format!("{MANIFEST}: {}", refusal.text())),
         },
     };
-    super::control_plane::manifests(lab, key, true);
+    super::control_plane::manifests(guests, key, true);
     if lost {
         // A member that comes back without what it had promised to remember does not start (raft:
         // "tocommit is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?").
@@ -80,8 +80,8 @@ pub fn add(lab: &mut Lab, key: &str) -> Next {
             format!("{MANIFEST}: timeout waiting for etcd cluster to be available"),
         );
     }
-    let cluster = lab.etcd_of(&base).map_or(0, |etcd| etcd.cluster);
-    lab.keep_data(key, cluster, id);
+    let cluster = guests.etcd_of(&base).map_or(0, |etcd| etcd.cluster);
+    guests.keep_data(key, cluster, id);
     Next::Go(
         lines(
             "[etcd] Announced new etcd member joining to the existing etcd cluster\n\
@@ -96,11 +96,11 @@ pub fn add(lab: &mut Lab, key: &str) -> Next {
 ///
 /// # Errors
 /// kubeadm's words.
-pub fn promote(lab: &mut Lab, key: &str) -> Result<(), String> {
-    let Some(base) = base(lab, key) else { return Ok(()) };
-    let own = lab.own_member(key).map(|(_, member)| (member.id, member.learner));
+pub fn promote(guests: &mut Guests, key: &str) -> Result<(), String> {
+    let Some(base) = base(guests, key) else { return Ok(()) };
+    let own = guests.own_member(key).map(|(_, member)| (member.id, member.learner));
     match own {
-        Some((id, true)) => lab
+        Some((id, true)) => guests
             .promote_member(&base, id)
             .map_err(|refusal| format!("{MANIFEST}: {}", refusal.text())),
         Some((_, false)) => Ok(()),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Lab;
+use super::Guests;
 use super::guest::Due;
 use super::units::{State, Unit};
 use crate::world::SimTime;
@@ -78,9 +78,9 @@ pub fn lines(text: &str) -> Vec<String> {
 }
 
 /// Starts a process in a transient unit.
-pub fn start(lab: &mut Lab, key: &str, unit: &str, process: Process) {
-    let now = lab.now;
-    let Some(run) = lab.guests.get_mut(key).and_then(|guest| guest.run.as_mut()) else { return };
+pub fn start(guests: &mut Guests, key: &str, unit: &str, process: Process) {
+    let now = guests.now;
+    let Some(run) = guests.all.get_mut(key).and_then(|guest| guest.run.as_mut()) else { return };
     let mut made = Unit::new(State::Active, "running", Vec::new());
     made.process = Some(process);
     run.units.insert(unit.to_owned(), made);
@@ -88,16 +88,16 @@ pub fn start(lab: &mut Lab, key: &str, unit: &str, process: Process) {
 }
 
 /// Carries out the next phase of a unit's process.
-pub fn step(lab: &mut Lab, key: &str, unit: &str, at: SimTime) {
+pub fn step(guests: &mut Guests, key: &str, unit: &str, at: SimTime) {
     let process =
-        lab.guests.get(key).and_then(|guest| guest.run.as_ref()?.units.get(unit)?.process.clone());
+        guests.all.get(key).and_then(|guest| guest.run.as_ref()?.units.get(unit)?.process.clone());
     let Some(mut process) = process else { return };
     let next = match process.job {
-        Job::Init => init::phase(lab, key, &mut process),
-        Job::Join => join::phase(lab, key, &mut process),
+        Job::Init => init::phase(guests, key, &mut process),
+        Job::Join => join::phase(guests, key, &mut process),
         Job::Other => Next::End(Vec::new(), 0),
     };
-    let Some(guest) = lab.guests.get_mut(key) else { return };
+    let Some(guest) = guests.all.get_mut(key) else { return };
     let (printed, wait, code) = match next {
         Next::Go(printed, wait) => (printed, Some(wait), 0),
         Next::End(printed, code) => (printed, None, code),
@@ -136,8 +136,9 @@ pub fn step(lab: &mut Lab, key: &str, unit: &str, at: SimTime) {
 }
 
 /// The minor version of the installed kubeadm.
-pub fn minor(lab: &Lab, key: &str) -> u32 {
-    lab.guests
+pub fn minor(guests: &Guests, key: &str) -> u32 {
+    guests
+        .all
         .get(key)
         .and_then(|guest| guest.disk.packages.get("kubeadm"))
         .and_then(|version| version.split('.').nth(1)?.parse().ok())
@@ -145,15 +146,15 @@ pub fn minor(lab: &Lab, key: &str) -> u32 {
 }
 
 /// Reads the configuration of a process.
-pub fn load(lab: &Lab, key: &str, process: &Process) -> Result<Config, String> {
-    let text = lab.guests.get(key).and_then(|guest| guest.text(&process.file));
+pub fn load(guests: &Guests, key: &str, process: &Process) -> Result<Config, String> {
+    let text = guests.all.get(key).and_then(|guest| guest.text(&process.file));
     let Some(text) = text else {
         return Err(format!(
             "unable to read config from \"{0}\": open {0}: no such file or directory",
             process.file
         ));
     };
-    config::read(text, minor(lab, key))
+    config::read(text, minor(guests, key))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::net::SocketAddrV4;
 
 use super::{Config, Next, Process};
-use crate::lab::network::Reach;
-use crate::lab::{Lab, tls};
+use crate::guests::network::Reach;
+use crate::guests::{Guests, tls};
 
 /// The control plane needs this many CPUs.
 const CPUS: u32 = 2;
@@ -24,7 +24,7 @@ pub enum Kind {
 
 /// Runs the checks; the end of the process if one fails that is not ignored.
 pub fn run(
-    lab: &mut Lab,
+    guests: &mut Guests,
     key: &str,
     config: &Config,
     process: &Process,
@@ -33,17 +33,17 @@ pub fn run(
     let mut errors = Vec::new();
     let mut warnings: Vec<String> =
         config.warnings.iter().map(|text| format!("W1122 {text}")).collect();
-    if kind != Kind::ControlPlane && lab.guest_fault_once("preflight-error", key) {
+    if kind != Kind::ControlPlane && guests.guest_fault_once("preflight-error", key) {
         errors.push(("Port-10250", "Port 10250 is in use".to_owned()));
     }
-    errors.extend(machine(lab, key, kind));
-    errors.extend(files(lab, key, config, kind));
+    errors.extend(machine(guests, key, kind));
+    errors.extend(files(guests, key, config, kind));
     if kind != Kind::Join {
-        errors.extend(etcd(lab, key, config));
+        errors.extend(etcd(guests, key, config));
     }
-    let Some(guest) = lab.guests.get(key) else { return Ok(Vec::new()) };
+    let Some(guest) = guests.all.get(key) else { return Ok(Vec::new()) };
     let name = config.node.clone().unwrap_or_else(|| guest.disk.hostname.clone());
-    if lab.resolve(guest, &name).is_none() {
+    if guests.resolve(guest, &name).is_none() {
         warnings.push(format!("\t[WARNING Hostname]: hostname \"{name}\" could not be reached"));
         warnings.push(format!(
             "\t[WARNING Hostname]: hostname \"{name}\": lookup {name} on 127.0.0.53:53: no such host"
@@ -76,9 +76,9 @@ pub fn run(
     Err(Next::End(printed, 1))
 }
 
-fn machine(lab: &Lab, key: &str, kind: Kind) -> Vec<(&'static str, String)> {
+fn machine(guests: &Guests, key: &str, kind: Kind) -> Vec<(&'static str, String)> {
     let mut errors = Vec::new();
-    let Some(guest) = lab.guests.get(key) else { return errors };
+    let Some(guest) = guests.all.get(key) else { return errors };
     let machine = &guest.machine;
     if kind != Kind::Join {
         if machine.vcpu < CPUS {
@@ -139,9 +139,9 @@ fn machine(lab: &Lab, key: &str, kind: Kind) -> Vec<(&'static str, String)> {
     errors
 }
 
-fn files(lab: &Lab, key: &str, config: &Config, kind: Kind) -> Vec<(&'static str, String)> {
+fn files(guests: &Guests, key: &str, config: &Config, kind: Kind) -> Vec<(&'static str, String)> {
     let mut errors = Vec::new();
-    let Some(guest) = lab.guests.get(key) else { return errors };
+    let Some(guest) = guests.all.get(key) else { return errors };
     let mut taken = |name: &'static str, path: &str| {
         if guest.disk.files.contains_key(path) {
             errors.push((name, format!("{path} already exists")));
@@ -183,12 +183,12 @@ fn files(lab: &Lab, key: &str, config: &Config, kind: Kind) -> Vec<(&'static str
     errors
 }
 
-fn etcd(lab: &Lab, key: &str, config: &Config) -> Vec<(&'static str, String)> {
+fn etcd(guests: &Guests, key: &str, config: &Config) -> Vec<(&'static str, String)> {
     const CERTIFICATES: &str = "ExternalEtcdClientCertificates";
     const VERSION: &str = "ExternalEtcdVersion";
     let mut errors = Vec::new();
     let Some(files) = &config.etcd_files else { return errors };
-    let Some(guest) = lab.guests.get(key) else { return errors };
+    let Some(guest) = guests.all.get(key) else { return errors };
     for path in files {
         if !guest.disk.files.contains_key(path) {
             errors.push((CERTIFICATES, format!("{path} doesn't exist")));
@@ -200,9 +200,9 @@ fn etcd(lab: &Lab, key: &str, config: &Config) -> Vec<(&'static str, String)> {
     for endpoint in &config.etcd_endpoints {
         let url = format!("{endpoint}/version");
         let address = endpoint.trim_start_matches("https://").parse::<SocketAddrV4>();
-        let text = match address.map(|address| (address, lab.dial(address))) {
+        let text = match address.map(|address| (address, guests.dial(address))) {
             Err(_) => format!("parse \"{endpoint}\": invalid address"),
-            Ok((_, Reach::Etcd(_))) => match trusted(lab, key, files) {
+            Ok((_, Reach::Etcd(_))) => match trusted(guests, key, files) {
                 Ok(()) => continue,
                 Err(text) => format!("Get \"{url}\": {text}"),
             },
@@ -219,8 +219,8 @@ fn etcd(lab: &Lab, key: &str, config: &Config) -> Vec<(&'static str, String)> {
 }
 
 /// Whether the certificate files of a guest are those of the site's etcd.
-pub fn trusted(lab: &Lab, key: &str, files: &[String; 3]) -> Result<(), &'static str> {
-    let (Some(etcd), Some(guest)) = (&lab.etcd, lab.guests.get(key)) else {
+pub fn trusted(guests: &Guests, key: &str, files: &[String; 3]) -> Result<(), &'static str> {
+    let (Some(etcd), Some(guest)) = (&guests.etcd, guests.all.get(key)) else {
         return Err("connect: connection refused");
     };
     let same =
@@ -233,7 +233,7 @@ pub fn trusted(lab: &Lab, key: &str, files: &[String; 3]) -> Result<(), &'static
     if !tls::belong(text(cert), text(private)) {
         return Err("tls: private key does not match public key");
     }
-    if !tls::admits(&etcd.ca.pair.cert, text(cert), lab.unix()) {
+    if !tls::admits(&etcd.ca.pair.cert, text(cert), guests.unix()) {
         return Err("remote error: tls: bad certificate");
     }
     Ok(())

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::disasters::{count, kubectl, replace_machine};
-use crate::lab::commands::Output;
-use crate::lab::history::What;
-use crate::lab::testing::Bench;
+use crate::guests::commands::Output;
+use crate::guests::history::What;
+use crate::guests::testing::Bench;
 
 /// Three masters.
 fn masters() -> Bench {
@@ -111,15 +111,15 @@ fn a_dead_member_blocks_a_join_until_it_is_removed() {
     bench.pass(60.0);
     assert!(bench.log("m3", "join").contains("a new control plane instance was created"));
     assert_eq!(peers(&mut bench, "m3").len(), 3);
-    assert!(bench.lab.clusters()[0].members.values().all(|up| *up));
+    assert!(bench.guests.clusters()[0].members.values().all(|up| *up));
 }
 
 #[test]
 fn without_a_quorum_nothing_is_served_and_nothing_can_be_removed() {
     let mut bench = masters();
     for node in ["m2", "m3"] {
-        bench.lab.power_off(node, true, bench.lab.now);
-        bench.lab.destroy(node);
+        bench.guests.power_off(node, true, bench.guests.now);
+        bench.guests.destroy(node);
     }
     bench.pass(10.0);
     let silent = kubectl(&mut bench, "m1", "get nodes");
@@ -133,7 +133,7 @@ fn without_a_quorum_nothing_is_served_and_nothing_can_be_removed() {
     let remove = etcd(&mut bench, "m1", "127.0.0.1", "/v3/cluster/member/remove", "{\"ID\":\"1\"}");
     assert!(remove.stdout.contains("etcdserver: no leader"), "{remove:?}");
     // The data is there still: so is the cluster.
-    assert_eq!(bench.lab.clusters()[0].members.len(), 3);
+    assert_eq!(bench.guests.clusters()[0].members.len(), 3);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_master_leaves_its_etcd_with_a_reset_if_it_can() {
     }
     let said = bench.ok("m2", "sudo -n -- kubeadm reset -f");
     assert!(said.contains("[reset] Failed to remove etcd member"), "{said}");
-    assert!(!bench.lab.clusters()[0].members["10.101.1.102:2380"]);
+    assert!(!bench.guests.clusters()[0].members["10.101.1.102:2380"]);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_learner_whose_machine_dies_while_it_joins_stays_in_the_list() {
     bench.pass(60.0);
     bench.join("m2", true);
     let learns = |bench: &Bench| {
-        let mut etcds = bench.lab.kubes.values().filter_map(|kube| kube.etcd.as_ref());
+        let mut etcds = bench.guests.kubes.values().filter_map(|kube| kube.etcd.as_ref());
         etcds.any(|etcd| etcd.members.iter().any(|member| member.learner))
     };
     while !learns(&bench) {

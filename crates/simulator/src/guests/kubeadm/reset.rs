@@ -1,24 +1,24 @@
 //! `kubeadm reset` (cmd/kubeadm/app/cmd/reset.go and phases/reset).
 
 use super::endpoint::through_endpoint;
-use crate::lab::Lab;
-use crate::lab::history::What;
+use crate::guests::Guests;
+use crate::guests::history::What;
 
 /// Undoes what `init` or `join` left on a machine; the node object and an external etcd stay.
-pub fn reset(lab: &mut Lab, key: &str) -> String {
-    let served = lab.served_by(key);
+pub fn reset(guests: &mut Guests, key: &str) -> String {
+    let served = guests.served_by(key);
     let (node, ready) = served.map_or((None, false), |(node, ready)| (Some(node), ready));
-    lab.note(key, What::Reset { node, ready });
-    let Some(guest) = lab.guests.get(key) else { return String::new() };
+    guests.note(key, What::Reset { node, ready });
+    let Some(guest) = guests.all.get(key) else { return String::new() };
     let stacked = guest.exists("/etc/kubernetes/manifests/etcd.yaml");
-    let warning = match leave(lab, key) {
+    let warning = match leave(guests, key) {
         Err(text) if stacked => format!(
             "[reset] Failed to remove etcd member: {text}, please manually remove this etcd member \
              using etcdctl\n"
         ),
         _ => String::new(),
     };
-    let Some(guest) = lab.guests.get_mut(key) else { return String::new() };
+    let Some(guest) = guests.all.get_mut(key) else { return String::new() };
     guest.remove_below("/etc/kubernetes/manifests");
     guest.remove_below("/etc/kubernetes/pki");
     guest.remove_below("/var/lib/kubelet");
@@ -36,7 +36,7 @@ pub fn reset(lab: &mut Lab, key: &str) -> String {
         run.api_at = None;
         run.etcd_at = None;
     }
-    lab.forget_stacked();
+    guests.forget_stacked();
     let etcd = if stacked {
         "[reset] Deleting contents of the etcd data directory: /var/lib/etcd\n"
     } else {
@@ -56,18 +56,18 @@ pub fn reset(lab: &mut Lab, key: &str) -> String {
 
 /// A master takes its own member out of its etcd, unless it is the only one. For that it needs
 /// the API, by which it finds the members, and a quorum.
-fn leave(lab: &mut Lab, key: &str) -> Result<(), String> {
-    let own = lab.own_member(key).map(|(base, member)| (base, member.id));
+fn leave(guests: &mut Guests, key: &str) -> Result<(), String> {
+    let own = guests.own_member(key).map(|(base, member)| (base, member.id));
     let Some((base, id)) = own else { return Err("the etcd pod is not there".to_owned()) };
-    let endpoint = lab.guests.get(key).and_then(|guest| {
+    let endpoint = guests.all.get(key).and_then(|guest| {
         let admin = guest.text("/etc/kubernetes/admin.conf")?;
-        crate::lab::node::field(admin, "server: https://").map(str::to_owned)
+        crate::guests::node::field(admin, "server: https://").map(str::to_owned)
     });
-    let ca = lab.api_ca(key).map(str::to_owned);
+    let ca = guests.api_ca(key).map(str::to_owned);
     let path = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd";
-    through_endpoint(lab, key, &endpoint.unwrap_or_default(), ca.as_deref(), path)?;
-    if lab.etcd_of(&base).is_some_and(|etcd| etcd.members.len() == 1) {
+    through_endpoint(guests, key, &endpoint.unwrap_or_default(), ca.as_deref(), path)?;
+    if guests.etcd_of(&base).is_some_and(|etcd| etcd.members.len() == 1) {
         return Ok(());
     }
-    lab.remove_member(&base, id, key).map_err(|refusal| refusal.text())
+    guests.remove_member(&base, id, key).map_err(|refusal| refusal.text())
 }

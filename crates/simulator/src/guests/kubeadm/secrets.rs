@@ -1,22 +1,23 @@
 //! Tokens and the uploaded certificates.
 
 use super::Config;
-use crate::lab::kube::{Kube, Token, random_text, uuid};
-use crate::lab::{Lab, pace};
+use crate::guests::kube::{Kube, Token, random_text, uuid};
+use crate::guests::{Guests, pace};
 
 /// How long the certificates stay that the fault `expired-key` lets expire at once: until the
 /// first who looks after this instant.
 const EXPIRED_LIFE: i64 = 1;
 
-fn kube<'a>(lab: &'a mut Lab, key: &str) -> Result<&'a mut Kube, String> {
-    let id = lab.guests.get(key).and_then(|guest| guest.disk.kube.clone());
-    id.and_then(|id| lab.kubes.get_mut(&id)).ok_or_else(|| "the API server is not there".to_owned())
+fn kube<'a>(guests: &'a mut Guests, key: &str) -> Result<&'a mut Kube, String> {
+    let id = guests.all.get(key).and_then(|guest| guest.disk.kube.clone());
+    id.and_then(|id| guests.kubes.get_mut(&id))
+        .ok_or_else(|| "the API server is not there".to_owned())
 }
 
 /// Writes what etcd holds of a Secret.
-fn note(lab: &mut Lab, key: &str, secret: &str) {
-    let id = lab.guests.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
-    lab.note_in_etcd(&id, &format!("/registry/secrets/kube-system/{secret}"));
+fn note(guests: &mut Guests, key: &str, secret: &str) {
+    let id = guests.all.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
+    guests.note_in_etcd(&id, &format!("/registry/secrets/kube-system/{secret}"));
 }
 
 /// Uploads the certificates under a key (phases/copycerts `UploadCerts`).
@@ -24,7 +25,7 @@ fn note(lab: &mut Lab, key: &str, secret: &str) {
 /// # Errors
 /// kubeadm's words.
 pub fn upload_certs(
-    lab: &mut Lab,
+    guests: &mut Guests,
     key: &str,
     config: &Config,
     certificate_key: &str,
@@ -38,7 +39,7 @@ pub fn upload_certs(
     }
     let mut etcd = None;
     if let Some(files) = &config.etcd_files {
-        let Some(guest) = lab.guests.get(key) else { return Err(String::new()) };
+        let Some(guest) = guests.all.get(key) else { return Err(String::new()) };
         let mut bodies = Vec::new();
         for path in files {
             let Some(text) = guest.text(path) else {
@@ -50,18 +51,18 @@ pub fn upload_certs(
         }
         etcd = <[String; 3]>::try_from(bodies).ok();
     }
-    let Some(ca) = super::init::authority(lab, key) else {
+    let Some(ca) = super::init::authority(guests, key) else {
         return Err(
             "error uploading certs: open /etc/kubernetes/pki/ca.key: no such file or directory"
                 .to_owned(),
         );
     };
-    let unix = lab.unix();
-    let expired = lab.guest_fault_once("expired-key", key);
+    let unix = guests.unix();
+    let expired = guests.guest_fault_once("expired-key", key);
     let life = if expired { EXPIRED_LIFE } else { pace::CERTS_LIFE };
-    let kube = kube(lab, key)?;
+    let kube = kube(guests, key)?;
     kube.store_certs(certificate_key.to_owned(), ca, etcd, unix, life);
-    note(lab, key, "kubeadm-certs");
+    note(guests, key, "kubeadm-certs");
     Ok(())
 }
 
@@ -71,15 +72,15 @@ pub fn upload_certs(
 /// # Errors
 /// kubeadm's words.
 pub fn create_token(
-    lab: &mut Lab,
+    guests: &mut Guests,
     key: &str,
     config: &Config,
     again: bool,
 ) -> Result<String, String> {
     let token =
         config.token.clone().unwrap_or_else(|| format!("{}.{}", random_text(6), random_text(16)));
-    let unix = lab.unix();
-    let kube = kube(lab, key)?;
+    let unix = guests.unix();
+    let kube = kube(guests, key)?;
     let Some((id, secret)) = token.split_once('.') else { return Err(String::new()) };
     if kube.tokens.contains_key(id) && !again {
         return Err(format!("a token with id \"{id}\" already exists"));
@@ -93,6 +94,6 @@ pub fn create_token(
     };
     kube.tokens.insert(id.to_owned(), made);
     let secret = format!("bootstrap-token-{id}");
-    note(lab, key, &secret);
+    note(guests, key, &secret);
     Ok(token)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lab::testing::{Bench, CERTIFICATE_KEY, TOKEN, join_yaml};
+use crate::guests::testing::{Bench, CERTIFICATE_KEY, TOKEN, join_yaml};
 
 fn up(external: bool) -> Bench {
     let mut bench = Bench::new(external);
@@ -53,7 +53,7 @@ fn init_and_parallel_joins_with_an_external_etcd_make_a_cluster() {
         https://k8s1api.kloud.lan:6443/readyz",
     );
     assert_eq!(ready, "ok");
-    assert!(bench.lab.etcd.as_ref().unwrap().holds_kubernetes());
+    assert!(bench.guests.etcd.as_ref().unwrap().holds_kubernetes());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_network_makes_the_nodes_ready() {
 fn init_without_the_etcd_files_says_which_are_missing() {
     let mut bench = Bench::new(true);
     bench.site_up();
-    bench.put("m1", "/etc/kubernetes/k8sha/init.yaml", &crate::lab::testing::init_yaml(true));
+    bench.put("m1", "/etc/kubernetes/k8sha/init.yaml", &crate::guests::testing::init_yaml(true));
     bench.start("m1", "init");
     bench.pass(10.0);
     assert_eq!(state(&mut bench, "m1", "init"), "failed");
@@ -88,7 +88,7 @@ fn init_without_the_etcd_files_says_which_are_missing() {
 #[test]
 fn init_with_a_dead_etcd_member_names_it() {
     let mut bench = Bench::new(true);
-    bench.lab.faults.insert(("etcd-member-down".to_owned(), "10.103.1.102".to_owned()));
+    bench.guests.faults.insert(("etcd-member-down".to_owned(), "10.103.1.102".to_owned()));
     bench.site_up();
     bench.init();
     bench.pass(10.0);
@@ -127,7 +127,7 @@ fn a_join_before_init_meets_a_load_balancer_with_nobody_behind_it() {
 #[test]
 fn joins_are_refused_with_a_wrong_token_pin_or_key() {
     let mut bench = up(true);
-    let pin = bench.lab.kubes["external"].ca.pin().unwrap();
+    let pin = bench.guests.kubes["external"].ca.pin().unwrap();
     let wrong_key = "f".repeat(64);
     let cases = [
         (
@@ -177,7 +177,7 @@ fn certificates_uploaded_without_the_configuration_lack_etcds() {
     let mut bench = up(true);
     let shown = bench.ok("m1", "sudo -n -- kubeadm init phase upload-certs --upload-certs");
     let key = shown.lines().last().unwrap().to_owned();
-    let pin = bench.lab.kubes["external"].ca.pin().unwrap();
+    let pin = bench.guests.kubes["external"].ca.pin().unwrap();
     bench.put("m2", "/etc/kubernetes/k8sha/join.yaml", &join_yaml("m2", true, TOKEN, &key, &pin));
     bench.start("m2", "join");
     bench.pass(30.0);
@@ -232,9 +232,9 @@ fn a_cluster_survives_the_reboot_of_its_machines() {
 fn an_etcd_that_is_wiped_forgets_the_cluster_and_one_that_is_not_remembers_its_nodes() {
     let mut bench = up(true);
     bench.ok("m1", "sudo -n -- kubeadm reset -f");
-    assert!(bench.lab.kubes["external"].nodes.contains_key("m1.kloud.lan"));
-    bench.lab.etcd.as_mut().unwrap().put("/k8sha/owner", String::new());
-    let etcd = bench.lab.etcd.clone().unwrap();
+    assert!(bench.guests.kubes["external"].nodes.contains_key("m1.kloud.lan"));
+    bench.guests.etcd.as_mut().unwrap().put("/k8sha/owner", String::new());
+    let etcd = bench.guests.etcd.clone().unwrap();
     bench.put("m1", "/root/ca.crt", &etcd.ca.pair.cert);
     bench.put("m1", "/root/c.crt", &etcd.client.cert);
     bench.put("m1", "/root/c.key", &etcd.client.key);
@@ -242,8 +242,8 @@ fn an_etcd_that_is_wiped_forgets_the_cluster_and_one_that_is_not_remembers_its_n
         -d '{\"key\":\"L3JlZ2lzdHJ5Lw==\",\"range_end\":\"L3JlZ2lzdHJ5MA==\"}' \
         https://10.103.1.101:2379/v3/kv/deleterange";
     assert!(bench.ok("m1", wipe).contains("deleted"));
-    assert!(bench.lab.kubes.is_empty());
-    assert_eq!(bench.lab.etcd_keys(), ["/k8sha/owner"]);
+    assert!(bench.guests.kubes.is_empty());
+    assert_eq!(bench.guests.etcd_keys(), ["/k8sha/owner"]);
     let untrusted = bench.run(
         "m1",
         "sudo -n -- curl -sS --max-time 5 --cacert /root/c.crt \

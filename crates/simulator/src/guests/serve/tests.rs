@@ -10,15 +10,15 @@ use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 
 use super::*;
-use crate::lab::testing::{self, Bench};
+use crate::guests::testing::{self, Bench};
 use crate::world::Clock;
 
 const SPEED: f64 = 200.0;
 
 /// Opens the doors of a bench at an instant of its own clock.
 fn shared(bench: Bench) -> Shared {
-    let clock = Clock::new(bench.lab.now, SPEED);
-    let world = testing::world(bench.lab);
+    let clock = Clock::new(bench.guests.now, SPEED);
+    let world = testing::world(bench.guests);
     Shared::new(world, clock, bench.store)
 }
 
@@ -139,7 +139,7 @@ async fn sessions_die_with_their_guest_and_a_stranger_is_refused() {
     let session = ssh(ends.proxy, &operator).await;
     shared.act(|world, _| {
         let now = world.now;
-        world.lab.power_off("m1", true, now);
+        world.guests.power_off("m1", true, now);
     });
     // Nothing but the end of the connection ends this.
     session.handle.await.unwrap_or_default();
@@ -151,7 +151,7 @@ async fn sessions_die_with_their_guest_and_a_stranger_is_refused() {
 async fn a_guest_whose_sshd_is_late_refuses_and_a_wrong_key_is_not_the_planted_one() {
     let mut bench = Bench::new(false);
     for fault in ["ssh-late", "wrong-host-key"] {
-        bench.lab.faults.insert((fault.to_owned(), "m1".to_owned()));
+        bench.guests.faults.insert((fault.to_owned(), "m1".to_owned()));
     }
     bench.boot("m1", "");
     bench.pass(30.0);
@@ -162,7 +162,7 @@ async fn a_guest_whose_sshd_is_late_refuses_and_a_wrong_key_is_not_the_planted_o
     assert!(error.contains("Connection refused"), "{error}");
     shared.act(|world, _| {
         let later = world.now.after(120.0);
-        world.lab.advance(later);
+        world.guests.advance(later);
     });
     let ssh = ssh(ends.proxy, &operator).await;
     assert!(!ssh.host_key.starts_with(&host_key));
@@ -186,7 +186,7 @@ async fn asked(server: SocketAddr, name: &str) -> Result<Vec<String>, String> {
 #[tokio::test]
 async fn each_name_server_answers_for_itself() {
     let mut bench = Bench::new(false);
-    bench.lab.faults.insert(("dns-stale".to_owned(), "10.101.1.3".to_owned()));
+    bench.guests.faults.insert(("dns-stale".to_owned(), "10.101.1.3".to_owned()));
     let ends = serve(shared(bench)).await.unwrap();
     let servers: Vec<_> = ends.name_servers.values().copied().collect();
     assert_eq!(asked(servers[0], "k8s1api.kloud.lan.").await.unwrap(), ["10.101.1.10"]);
@@ -198,7 +198,7 @@ async fn each_name_server_answers_for_itself() {
 #[tokio::test]
 async fn a_silent_name_server_says_nothing() {
     let mut bench = Bench::new(false);
-    bench.lab.faults.insert(("dns-silent".to_owned(), String::new()));
+    bench.guests.faults.insert(("dns-silent".to_owned(), String::new()));
     let ends = serve(shared(bench)).await.unwrap();
     let server = *ends.name_servers.values().next().unwrap();
     assert!(asked(server, "k8s1api.kloud.lan.").await.unwrap_err().contains("timed out"));

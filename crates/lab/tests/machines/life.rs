@@ -92,7 +92,7 @@ fn real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind() {
     // Killed, the simulator can tidy up nothing; the next one can.
     let id = site.kill();
     assert!(labs().contains(&id));
-    let cleaned = k8sha(&["sim", "--clean"]).ok();
+    let cleaned = k8sha(&["clean"]).ok();
     assert!(cleaned.stdout.contains(&id), "{cleaned:?}");
     assert!(!labs().contains(&id));
     assert!(!Path::new(&format!("/var/tmp/k8sha-lab-{id}")).exists());

@@ -87,7 +87,7 @@ impl Ran {
 /// The program without a world.
 pub fn k8sha(args: &[&str]) -> Ran {
     let home = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha-lab"));
     command.args(args).env("HOME", home.path()).env("NO_COLOR", "1").stdin(Stdio::null());
     Ran::of(command.output().unwrap())
 }
@@ -106,8 +106,8 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let profile = folder.path().join("small.yaml");
         fs::write(&profile, PROFILE).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
-        command.args(["sim", "--guests", "containers", "--profile"]).arg(profile);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha-lab"));
+        command.args(["sim", "--profile"]).arg(profile);
         command.env("HOME", folder.path()).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
