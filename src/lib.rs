@@ -29,7 +29,7 @@
 //!
 //! Which part may import which is held by `tests/house.rs`.
 
-pub use k8sha_base::{clock, limits, retry, secrets, text};
+pub use k8sha_base::{clock, hash, limits, retry, secrets, table, text};
 pub use k8sha_proxmox as proxmox;
 
 pub mod cli;

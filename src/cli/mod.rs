@@ -40,7 +40,7 @@ use crate::report::screen;
 pub fn main() -> ExitCode {
     let started = begin();
     #[cfg(feature = "simulate")]
-    if let Some(command) = simulated::moved::to_lab(&std::env::args().skip(1).collect::<Vec<_>>()) {
+    if let Some(command) = simulated::moved::to_lab(&typed()) {
         let said = "real machines are the business of another binary, `k8sha-lab` (crates/lab)";
         let failure = Failure::new(Exit::Usage, "use containers as guests", said);
         return end(Err(failure.hint(format!("`{command}`"))));
@@ -85,6 +85,12 @@ pub fn with_machines(provider: &dyn Provider) -> ExitCode {
     }
 }
 
+/// The command line without the program's name.
+#[cfg(feature = "simulate")]
+fn typed() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 fn begin() -> Instant {
     // A panic's message may quote what a host sent.
     std::panic::set_hook(Box::new(|panic| screen::say(&panic.to_string())));
@@ -102,6 +108,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn go(cli: Cli, shape: clap::Command, started: Instant) -> ExitCode {
+    screen::fit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use crate::secrets;
 use crate::text::{self, Styled};
+use crate::{secrets, table};
 
 /// The name of the binary that runs, where it is not `k8sha`.
 static NAME: OnceLock<&str> = OnceLock::new();
@@ -61,6 +61,15 @@ pub fn show(text: &Styled) {
 pub fn say_json(data: &impl Serialize) {
     if let Ok(line) = json(data) {
         let _ = io::stderr().lock().write_all(ended(line).as_bytes());
+    }
+}
+
+/// Fits tables to the terminal that stdout is, if it is one.
+pub fn fit() {
+    if io::stdout().is_terminal()
+        && let Some((terminal_size::Width(columns), _)) = terminal_size::terminal_size()
+    {
+        table::fit(columns);
     }
 }
 

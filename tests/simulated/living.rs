@@ -10,6 +10,7 @@ use k8sha::proxmox::{Auth, Client};
 use k8sha_simulator::inspect::What;
 use k8sha_simulator::{Options, Sim, inspect};
 
+use crate::made;
 use crate::world::{Ran, SPEED, World};
 
 /// Rows that are not in the profile, and that the site's name servers know.
@@ -39,13 +40,16 @@ impl Living {
 
     fn up(profile: &'static str, changes: &[(&str, &str)]) -> Self {
         let mut world = World::of(profile);
-        if profile == "homelab" {
-            let last = "pve: pve2, vmid: 3052 }";
-            world.with_profile_of(profile, "all.yaml", &[(last, &format!("{last}{MORE}"))]);
-            world.run(&["plan", "--quiet"]).ok();
-        }
+        made::once(&mut world, format!("living {profile} {changes:?}"), |world| {
+            if profile == "homelab" {
+                let last = "pve: pve2, vmid: 3052 }";
+                world.with_profile_of(profile, "all.yaml", &[(last, &format!("{last}{MORE}"))]);
+                world.run(&["plan", "--quiet"]).ok();
+            }
+            world.with_profile_of(profile, "mine.yaml", changes);
+            world.run(&["up", "--quiet"]).ok();
+        });
         world.with_profile_of(profile, "mine.yaml", changes);
-        world.run(&["up", "--quiet"]).ok();
         let world = Self { world, profile, ca: String::new(), uid: String::new() };
         let lines = inspect::clusters(&inspect::open(&world.world.path()).unwrap());
         assert_eq!(lines.len(), 1, "{lines:?}");

@@ -112,10 +112,11 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Error::NotRoot => {
-                "run it with sudo; `k8sha up --simulate`, whose guests are scripted, needs no root"
-                    .to_owned()
+                "run it with sudo; the scripted guests of `k8sha` need no root".to_owned()
             }
-            Error::Fault(_) => "leave the fault out, or use `k8sha --simulate`".to_owned(),
+            Error::Fault(_) => {
+                "leave the fault out; the scripted guests of `k8sha` have it".to_owned()
+            }
             Error::Programs(_, packages) => format!("apt-get install {}", packages.join(" ")),
             _ => "`k8sha-lab clean` removes what an earlier run has left behind".to_owned(),
         }

@@ -7,7 +7,7 @@ use crate::site::{Site, asked};
 
 /// Our template of a balancer with more in it, in a folder for `--templates`.
 fn templates(site: &Site, changes: &[(&str, &str)]) -> String {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloudinit/load-balancer.yaml");
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloudinit/load-balancer.yaml");
     let mut text = fs::read_to_string(ours).unwrap();
     for (from, to) in changes {
         assert!(text.contains(from), "`{from}` is not in the template");
