@@ -145,9 +145,6 @@ pub enum Command {
         /// The port of the first host, by name; the next has the next [default: any free ones].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
-        /// Serve nothing: remove the containers, networks and folders of runs that were killed.
-        #[arg(long)]
-        clean: bool,
     },
     /// Print what other programs read about this one.
     Generate {

@@ -1,17 +1,18 @@
 //! `k8sha generate`: what other programs read about this one.
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::Shell;
 
-use super::args::{Cli, Generated};
+use super::args::Generated;
 use crate::error::{Exit, Failure};
 
-pub(super) fn run(what: Generated, shell: Shell) -> Result<Exit, Failure> {
+pub(super) fn run(mut shape: Command, what: Generated, shell: Shell) -> Result<Exit, Failure> {
     let text = match what {
         Generated::Schema => crate::profile::schema(),
         Generated::Completions => {
             let mut bytes = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "k8sha", &mut bytes);
+            let name = shape.get_name().to_owned();
+            clap_complete::generate(shell, &mut shape, name, &mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         }
     };

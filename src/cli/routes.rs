@@ -44,7 +44,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
             "reach the Proxmox VE hosts by SSH",
             "the simulated ones have an API and no SSH server",
         )
-        .hint("`k8sha routes` is for real hosts".to_owned()));
+        .hint("this command is for real hosts".to_owned()));
     }
     if wish != Wish::Show {
         session.state.lock()?;
