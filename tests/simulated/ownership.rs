@@ -43,8 +43,7 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
 
 /// A world whose cluster is half made: enough to be meddled with.
 fn provisioned() -> World {
-    let world = World::new().after(&["provision", "--pve", "pve1", "--quiet"]);
-    world
+    World::new().after(&["provision", "--pve", "pve1", "--quiet"])
 }
 
 /// `up` refuses with this text and changes nothing.
