@@ -1,4 +1,4 @@
-//! The commands: each reads what was typed, puts the parts of the house together, prints.
+//! The commands: each reads its arguments, calls the other modules and prints the result.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| screen::say(&panic.to_string())));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Its own help and version are ours; an error quotes what was typed.
+        // clap prints help and version; errors go through `screen`, as they quote what was typed.
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
         Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),
     };
     let result = runtime.block_on(run(cli, started));
-    // A simulator's connections need not be closed in order.
+    // The simulator's connections need no orderly shutdown.
     runtime.shutdown_background();
     end(result)
 }
@@ -99,7 +99,7 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Command::Sim { clean: true, .. } => simulated::serve::clean(&common),
         #[cfg(feature = "simulate")]
         Command::Sim { port, .. } => simulated::serve::run(&common, port).await,
-        Command::Generate { what, shell } => generate::run(what, shell),
+        Command::Generate { what, shell, out } => generate::run(what, shell, out.as_deref()),
     }
 }
 
@@ -112,7 +112,7 @@ fn print(text: &str) -> Result<(), Failure> {
     written(screen::print(text))
 }
 
-/// Prints a document on stdout, as it is.
+/// Prints a document on stdout, unchanged.
 fn print_document(text: &str) -> Result<(), Failure> {
     written(screen::print_document(text))
 }
