@@ -11,6 +11,10 @@ lint:
 test *ARGS:
     cargo test {{ARGS}}
 
+# how long what has a goal of speed takes
+bench *ARGS:
+    cargo bench --bench speed {{ARGS}}
+
 # write the golden files again
 goldens:
     UPDATE_GOLDENS=1 cargo test --test simulated --test profile --test schema --test render

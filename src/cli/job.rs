@@ -15,7 +15,7 @@ use crate::error::{Exit, Failure};
 use crate::plan::compare;
 use crate::plan::planner::{self, Part};
 use crate::plan::teardown::{self, Extent};
-use crate::plan::{Fate, Plan};
+use crate::plan::{Disposition, Plan};
 use crate::report::event::Event;
 use crate::report::summary::{FailureLine, Report, Verdict};
 use crate::report::{Reporter, Tails};
@@ -180,7 +180,7 @@ impl<'a> Job<'a> {
         if report.exit() == Exit::Ok && !plan.look_again.is_empty() {
             let first = report;
             (plan, report) = self.once(Instant::now(), part).await.map_err(|failure| Failure {
-                doing: failure.doing.replace("nothing was written", "started VMs keep running"),
+                doing: failure.doing.replace("nothing was changed", "started VMs keep running"),
                 ..failure
             })?;
             report.follow(first);
@@ -280,7 +280,7 @@ impl<'a> Job<'a> {
         let keep_etcd = extent.keep_etcd || !self.session.state.etcd_claim().exists();
         let extent = Extent { keep_etcd, ..extent };
         let plan = teardown::plan(&self.context.cluster, &inventory, extent);
-        let vms = plan.vms.iter().filter(|vm| vm.fate == Fate::Destroyed).count();
+        let vms = plan.vms.iter().filter(|vm| vm.disposition == Disposition::Destroyed).count();
         let obstacles = teardown::obstacles(&self.context.cluster, &inventory, &plan);
         if !obstacles.is_empty() {
             return Err(obstructed(&obstacles));
@@ -294,7 +294,7 @@ impl<'a> Job<'a> {
             let names: Vec<String> = plan
                 .vms
                 .iter()
-                .filter(|vm| vm.fate == Fate::Destroyed)
+                .filter(|vm| vm.disposition == Disposition::Destroyed)
                 .map(|vm| format!("{} ({} on {})", vm.vmid, vm.node, vm.host))
                 .collect();
             let name = self.context.cluster.name.clone();

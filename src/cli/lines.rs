@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{Cluster, Role};
 use crate::plan::compare::Difference;
-use crate::plan::{Action, Fate, Plan};
+use crate::plan::{Action, Disposition, Plan};
 use crate::report::summary::{DifferenceLine, EndLine, NodeLine, StepLine};
 use crate::run::engine::{End, Outcome};
 
@@ -44,12 +44,10 @@ pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<No
             .filter_map(|step| Some((step.id.as_str(), outcome.ends.get(&step.id)?)))
             .collect();
         let joined = own.iter().find_map(|step| match (&step.action, ends.get(step.id.as_str())) {
-            (Action::Init { .. }, Some(End::Done { .. })) => Some("first control plane"),
-            (Action::Balance { .. }, Some(End::Done { changed: true })) => {
-                Some("brought up to date")
-            }
-            (Action::EtcdMember { .. }, Some(End::Done { .. })) => Some("etcd member"),
-            (Action::Join { .. }, Some(End::Done { .. })) => Some(match node.role {
+            (Action::Init(_), Some(End::Done { .. })) => Some("first control plane"),
+            (Action::Balance(_), Some(End::Done { changed: true })) => Some("brought up to date"),
+            (Action::EtcdMember(_), Some(End::Done { .. })) => Some("etcd member"),
+            (Action::Join(_), Some(End::Done { .. })) => Some(match node.role {
                 Role::Master => "joined as control plane",
                 _ => "joined as worker",
             }),
@@ -63,13 +61,13 @@ pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<No
             } else if ends.values().any(|end| matches!(end, End::Blocked { .. })) {
                 "blocked".to_owned()
             } else {
-                let made = match vm.fate {
-                    Fate::Created => "created",
-                    Fate::Changed { .. } => "changed",
-                    Fate::Kept => "kept",
-                    Fate::Started => "started",
-                    Fate::Destroyed => "destroyed",
-                    Fate::Absent => "absent",
+                let made = match vm.disposition {
+                    Disposition::Created => "created",
+                    Disposition::Changed { .. } => "changed",
+                    Disposition::Kept => "kept",
+                    Disposition::Started => "started",
+                    Disposition::Destroyed => "destroyed",
+                    Disposition::Absent => "absent",
                 };
                 joined.map_or(made.to_owned(), |joined| format!("{made}, {joined}"))
             };

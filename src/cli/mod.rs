@@ -52,6 +52,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(Exit::Usage as u8);
         }
     };
+    screen::fit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),

@@ -18,6 +18,7 @@ use crate::report::duration;
 use crate::run::context::Context;
 use crate::run::look::Scope;
 use crate::ssh::Remote;
+use crate::table::Table;
 use crate::text::{lines, one_line};
 
 /// The state of the cluster.
@@ -225,17 +226,16 @@ impl Status {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "cluster {} on {}\n", self.cluster, one_line(&self.topology))?;
-        let wide = self.nodes.iter().map(|row| row.node.len()).max().unwrap_or_default();
+        let mut table = Table::new();
         for row in &self.nodes {
-            let sign = if row.ok { ' ' } else { '!' };
+            let sign = if row.ok { "" } else { "!" };
             let kubernetes = row.kubernetes.as_deref().or(row.etcd.as_deref()).unwrap_or("");
+            let vmid = format!("VM {}", row.vmid);
+            let cells = [sign, &row.node, &row.role, &row.ip, &row.host, &vmid, &row.vm];
             let kernel = row.kernel.as_deref().unwrap_or("");
-            let line = format!(
-                "{sign} {:wide$}  {:13}  {:15}  {:8} VM {:<9} {:26} {:22} {kernel}",
-                row.node, row.role, row.ip, row.host, row.vmid, row.vm, kubernetes
-            );
-            writeln!(out, "{}", one_line(line.trim_end()))?;
+            table.add(cells.into_iter().chain([kubernetes, kernel]).map(one_line));
         }
+        out.push_str(&table.text());
         let holder = match (&self.vip.holder, &self.vip.trouble) {
             (Some(holder), _) => format!("held by {}", one_line(holder)),
             (None, Some(trouble)) => one_line(&trouble.replace('\n', " ")).into_owned(),

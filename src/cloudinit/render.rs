@@ -2,12 +2,12 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::context::{Variables, card_address};
 use super::iso::{self, File};
 use super::{Error, NodeSecrets, Templates};
 use crate::cluster::{Cluster, Node, Role};
+use crate::hash;
 
 const USER_DATA: &str = "user-data";
 const META_DATA: &str = "meta-data";
@@ -105,7 +105,7 @@ pub fn render(
     check(META_DATA, node, parse(&meta_data).and_then(|value| meta_data_fault(&value)))?;
     let network_config = fill(NETWORK_CONFIG, "network-config.yaml", true)?;
     check(NETWORK_CONFIG, node, parse(&network_config).and_then(|value| network_fault(&value)))?;
-    let rest = || short_hash(format!("{parsed}\n{meta_data}\n{network_config}").as_bytes());
+    let rest = || hash::short(format!("{parsed}\n{meta_data}\n{network_config}").as_bytes());
     let rest = (!kept.is_empty()).then(rest);
     let mac = card_address(instance_id);
     let mac = network_config.to_lowercase().contains(&mac).then(|| mac.to_uppercase());
@@ -131,11 +131,6 @@ fn take_kept(user_data: &mut Value) -> Vec<Kept> {
     kept
 }
 
-/// The first twelve hex digits of a SHA-256.
-fn short_hash(bytes: &[u8]) -> String {
-    hex::encode(&Sha256::digest(bytes)[..6])
-}
-
 impl Seed {
     /// The user-data with the private host key taken out, to be shown.
     pub fn masked(&self) -> &str {
@@ -158,7 +153,7 @@ impl Seed {
                 File { name: USER_DATA, body: self.user_data.expose_secret().as_bytes() },
             ],
         );
-        let (rest, hash) = (self.rest.as_deref().unwrap_or_default(), short_hash(&bytes));
+        let (rest, hash) = (self.rest.as_deref().unwrap_or_default(), hash::short(&bytes));
         SeedImage { hashes: format!("{rest}{hash}"), bytes }
     }
 }

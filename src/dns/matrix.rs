@@ -1,17 +1,21 @@
-//! Names × servers, as a person reads it.
+//! Formats the answers as a table: a row per name, a column per server.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::verdict::Row;
 use super::{Answer, Kind};
+use crate::table::Table;
 
 /// A line per name, a column per server: `ok`, or what is answered instead.
 pub(super) fn text(rows: &[Row]) -> String {
     let servers: BTreeSet<Ipv4Addr> =
         rows.iter().flat_map(|row| row.answers.keys().copied()).collect();
-    let mut lines = vec![vec!["name".to_owned(), "must be".to_owned()]];
-    lines[0].extend(servers.iter().map(ToString::to_string));
+    if rows.is_empty() {
+        return String::new();
+    }
+    let columns = ["name".to_owned(), "must be".to_owned()].into_iter();
+    let mut table = Table::with_header(columns.chain(servers.iter().map(ToString::to_string)));
     for row in rows {
         let name = match row.kind {
             Kind::ApiBySearch => format!("{} (search)", row.name),
@@ -23,17 +27,9 @@ pub(super) fn text(rows: &[Row]) -> String {
             Some(cell) if cell.right => "ok".to_owned(),
             Some(cell) => short(&cell.got),
         }));
-        lines.push(line);
+        table.add(line);
     }
-    let wide: Vec<usize> = (0..servers.len() + 2)
-        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or_default())
-        .collect();
-    let print = |line: &Vec<String>| {
-        let cells: Vec<String> =
-            line.iter().zip(&wide).map(|(cell, wide)| format!("{cell:wide$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    if rows.is_empty() { String::new() } else { lines.iter().map(print).collect::<String>() + "\n" }
+    table.text() + "\n"
 }
 
 /// An answer in a word, where it is not an address.

@@ -3,72 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use super::compare::Difference;
-use super::{Action, Fate, Plan, Step};
+use super::{Disposition, Plan, Step};
 use crate::text::one_line;
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::Dns => write!(f, "ask every name server for every name"),
-            Action::Image { storage, file, .. } => write!(f, "download {file} to {storage}"),
-            Action::Template { vmid, os, storage, disk_gib, .. } => {
-                let size = disk_gib.map_or(String::new(), |gib| format!(", {gib} GiB"));
-                write!(f, "make template {vmid} ({os}{size}) on {storage}")
-            }
-            Action::Seed { storage, file, .. } => write!(f, "upload {file} to {storage}"),
-            Action::Clone { source, vmid, full, storage, home, host, .. } => {
-                let kind = if *full { "full" } else { "linked" };
-                write!(f, "clone {source} to {vmid} ({kind}, {storage})")?;
-                if home != host { write!(f, " from {home}") } else { Ok(()) }
-            }
-            Action::Configure { changes, .. } if changes.is_empty() => {
-                write!(f, "configure CPU, memory, network, seed, tags")
-            }
-            Action::Configure { changes, .. } => {
-                let keys: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
-                write!(f, "configure {}", keys.join(", "))
-            }
-            Action::Grow { to_gib, .. } => write!(f, "grow the disk to {to_gib} GiB"),
-            Action::Start { .. } => write!(f, "start"),
-            Action::Boot { again: false, .. } => write!(f, "wait for SSH, cloud-init and kernel"),
-            Action::Boot { again: true, .. } => write!(f, "run cloud-init again, which has failed"),
-            Action::Eject { seeds, .. } => match seeds.len() {
-                1 => write!(f, "eject the seed and delete it"),
-                many => write!(f, "eject the seed and delete {many} files of it"),
-            },
-            Action::DeleteSeed { seed } => write!(f, "delete {}", seed.volume),
-            Action::NodeDns { .. } => write!(f, "ask the name servers from the node"),
-            Action::Balance { files, .. } => {
-                let names = files.iter().map(|path| path.rsplit('/').next().unwrap_or(path));
-                write!(f, "bring {} up to date", names.collect::<Vec<_>>().join(" and "))
-            }
-            Action::Vip => write!(f, "see that one load balancer holds the VIP"),
-            Action::EtcdMember { .. } => write!(f, "plant etcd's certificates"),
-            Action::EtcdForm => write!(f, "form the etcd cluster, or bring its members back"),
-            Action::EtcdClient { .. } => write!(f, "renew the API server's etcd certificate"),
-            Action::Etcd { .. } => write!(f, "copy the etcd files and prove every member"),
-            Action::Init { resumed: false, .. } => write!(f, "kubeadm init"),
-            Action::Init { resumed: true, .. } => {
-                write!(f, "go on with the kubeadm init that did not end")
-            }
-            Action::Mark { .. } => write!(f, "record which cluster this is"),
-            Action::Forget { name, reason, .. } => {
-                write!(f, "forget the lost machine {name}: {reason}")
-            }
-            Action::Reset { reason, .. } => write!(f, "kubeadm reset: {reason}"),
-            Action::Keys { .. } => write!(f, "see that token and certificate key are alive"),
-            Action::Join { .. } => write!(f, "kubeadm join"),
-            Action::Label { .. } => write!(f, "label as worker"),
-            Action::Kubeconfig { .. } => write!(f, "fetch the kubeconfig"),
-            Action::Cni { .. } => write!(f, "install the pod network"),
-            Action::Verify { .. } => write!(f, "see that the cluster is as asked"),
-            Action::ForgetEtcd { .. } => write!(f, "remove our keys from etcd"),
-            Action::Destroy { vmid, host, .. } => write!(f, "stop and remove VM {vmid} on {host}"),
-            Action::RemoveVolume { volume, .. } => write!(f, "remove {volume}"),
-            Action::RemoveTemplate { vmid, .. } => write!(f, "remove template {vmid}"),
-        }
-    }
-}
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,13 +12,13 @@ impl fmt::Display for Plan {
         writeln!(f)?;
         let wide = self.vms.iter().map(|vm| vm.node.0.len()).max().unwrap_or_default();
         for vm in &self.vms {
-            let (sign, word) = match &vm.fate {
-                Fate::Created => ('+', "created"),
-                Fate::Kept => (' ', "kept"),
-                Fate::Started => ('~', "started"),
-                Fate::Changed { .. } => ('~', "changed"),
-                Fate::Destroyed => ('-', "destroyed"),
-                Fate::Absent => (' ', "absent"),
+            let (sign, word) = match &vm.disposition {
+                Disposition::Created => ('+', "created"),
+                Disposition::Kept => (' ', "kept"),
+                Disposition::Started => ('~', "started"),
+                Disposition::Changed { .. } => ('~', "changed"),
+                Disposition::Destroyed => ('-', "destroyed"),
+                Disposition::Absent => (' ', "absent"),
             };
             let mut line = String::new();
             write!(
@@ -91,7 +27,7 @@ impl fmt::Display for Plan {
                 vm.node, vm.role, vm.vmid, vm.host
             )?;
             writeln!(f, "{}", line.trim_end())?;
-            if let Fate::Changed { changes } = &vm.fate {
+            if let Disposition::Changed { changes } = &vm.disposition {
                 for change in changes {
                     let from = if change.from.is_empty() { "(unset)" } else { &change.from };
                     let to = if change.to.is_empty() { "(unset)" } else { &change.to };
@@ -136,19 +72,21 @@ fn list(f: &mut fmt::Formatter<'_>, differences: &[Difference]) -> fmt::Result {
 
 impl Plan {
     fn looks(&self) -> usize {
-        self.steps.iter().filter(|step: &&Step| !step.action.writes()).count()
+        self.steps.iter().filter(|step: &&Step| !step.writes()).count()
     }
 
     /// One line: how many VMs are created, changed, kept, destroyed.
     pub fn summary(&self) -> String {
-        let count = |want: fn(&Fate) -> bool| self.vms.iter().filter(|vm| want(&vm.fate)).count();
+        let count = |want: fn(&Disposition) -> bool| {
+            self.vms.iter().filter(|vm| want(&vm.disposition)).count()
+        };
         let mut parts = Vec::new();
         for (number, word) in [
-            (count(|fate| *fate == Fate::Created), "to create"),
-            (count(|fate| matches!(fate, Fate::Changed { .. })), "to change"),
-            (count(|fate| *fate == Fate::Started), "to start"),
-            (count(|fate| *fate == Fate::Destroyed), "to destroy"),
-            (count(|fate| *fate == Fate::Kept), "kept"),
+            (count(|disposition| *disposition == Disposition::Created), "to create"),
+            (count(|disposition| matches!(disposition, Disposition::Changed { .. })), "to change"),
+            (count(|disposition| *disposition == Disposition::Started), "to start"),
+            (count(|disposition| *disposition == Disposition::Destroyed), "to destroy"),
+            (count(|disposition| *disposition == Disposition::Kept), "kept"),
         ] {
             if number > 0 {
                 parts.push(format!("{number} {word}"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::id::StepId;
+use super::action::StepId;
 use super::{Action, Step};
 
 /// The steps of a plan so far.
@@ -18,7 +18,13 @@ impl Steps {
     /// Adds the step of an action, which comes after what it needs. A need that is done already asks
     /// for nothing; one that is neither planned nor done is a fault of this program, and is told by
     /// [`Steps::unknown`].
-    pub(super) fn add(&mut self, on: impl ToString, action: Action, needs: &[StepId]) -> StepId {
+    pub(super) fn add(
+        &mut self,
+        on: impl ToString,
+        action: impl Into<Action>,
+        needs: &[StepId],
+    ) -> StepId {
+        let action = action.into();
         let id = action.id();
         if self.has(&id) {
             self.unknown.push(format!("`{id}` is planned twice"));
@@ -77,9 +83,10 @@ impl Steps {
 mod tests {
     use super::*;
     use crate::cluster::NodeName;
+    use crate::plan::action;
 
-    fn start(name: &str) -> Action {
-        Action::Start { node: NodeName(name.to_owned()) }
+    fn renew(name: &str) -> action::EtcdClient {
+        action::EtcdClient { node: NodeName(name.to_owned()) }
     }
 
     #[test]
@@ -87,19 +94,22 @@ mod tests {
         let mut steps = Steps::default();
         let clone = |name: &str| StepId::Clone(NodeName(name.to_owned()));
         steps.done(clone("a"));
-        let first = steps.add("a", start("a"), &[clone("a")]);
-        steps.add("b", start("b"), std::slice::from_ref(&first));
+        let first = steps.add("a", renew("a"), &[clone("a")]);
+        steps.add("b", renew("b"), std::slice::from_ref(&first));
         assert!(steps.unknown().is_empty(), "{steps:?}");
-        steps.add("c", start("c"), &[clone("c"), first.clone(), first]);
-        steps.add("c", start("c"), &[]);
+        steps.add("c", renew("c"), &[clone("c"), first.clone(), first]);
+        steps.add("c", renew("c"), &[]);
         assert_eq!(
             steps.unknown(),
             [
-                "`start/c` needs `clone/c`, which is neither planned nor done already",
-                "`start/c` is planned twice"
+                "`etcd-client/c` needs `clone/c`, which is neither planned nor done already",
+                "`etcd-client/c` is planned twice"
             ]
         );
         let needs: Vec<Vec<String>> = steps.into_steps().into_iter().map(|it| it.needs).collect();
-        assert_eq!(needs[..3], [vec![], vec!["start/a".to_owned()], vec!["start/a".to_owned()]]);
+        assert_eq!(
+            needs[..3],
+            [vec![], vec!["etcd-client/a".to_owned()], vec!["etcd-client/a".to_owned()]]
+        );
     }
 }

@@ -3,15 +3,18 @@
 //! [`planner::plan`] is pure: the same cluster and the same [`inventory::Inventory`] give the same
 //! [`Plan`], byte for byte. The executor chooses nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
 use compare::{Class, Difference};
 
+pub use action::Action;
+
 use crate::cluster::{HostName, NodeName, Role, VmId};
 
+pub mod action;
 pub mod card;
 pub mod compare;
 pub mod conflicts;
@@ -20,7 +23,6 @@ pub mod documents;
 mod draft;
 pub mod first_start;
 pub mod halt;
-pub mod id;
 pub mod inventory;
 pub mod life;
 pub mod machines;
@@ -42,7 +44,7 @@ pub struct Plan {
     /// How the Proxmox hosts belong together, as found.
     pub topology: String,
     /// What becomes of each VM.
-    pub vms: Vec<VmFate>,
+    pub vms: Vec<PlannedVm>,
     /// What to do, in an order in which each step comes after what it needs.
     pub steps: Vec<Step>,
     /// Things to know that change nothing about the steps.
@@ -57,9 +59,9 @@ pub struct Plan {
     pub look_again: Vec<String>,
 }
 
-/// What becomes of a VM.
+/// A VM of the plan: where it is, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VmFate {
+pub struct PlannedVm {
     /// The node's name.
     pub node: NodeName,
     /// Its role.
@@ -70,13 +72,13 @@ pub struct VmFate {
     pub vmid: VmId,
     /// What becomes of it.
     #[serde(flatten)]
-    pub fate: Fate,
+    pub disposition: Disposition,
 }
 
 /// What becomes of a VM.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "fate", rename_all = "lowercase")]
-pub enum Fate {
+#[serde(tag = "disposition", rename_all = "lowercase")]
+pub enum Disposition {
     /// It is not there and will be.
     Created,
     /// It is as asked.
@@ -118,252 +120,6 @@ pub struct Step {
     pub needs: Vec<String>,
 }
 
-/// What a step does, with every choice made.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "action", rename_all = "kebab-case")]
-pub enum Action {
-    /// Ask every name server for every name.
-    Dns,
-    /// Let a host download a cloud image.
-    Image {
-        /// The host.
-        host: HostName,
-        /// The operating system's name.
-        os: String,
-        /// The storage that takes it.
-        storage: String,
-        /// The file's name there.
-        file: String,
-        /// Where it comes from.
-        url: String,
-        /// What it must hash to.
-        sha256: String,
-    },
-    /// Make a template of a downloaded image.
-    Template {
-        /// The host.
-        host: HostName,
-        /// The template's VMID.
-        vmid: VmId,
-        /// The operating system's name.
-        os: String,
-        /// The image's volume id.
-        image: String,
-        /// The storage of its disk.
-        storage: String,
-        /// The hash of what it is made from.
-        spec: String,
-        /// The size that its disk is grown to, in GiB, so that its clones need not grow theirs.
-        disk_gib: Option<u32>,
-    },
-    /// Upload a node's seed ISO.
-    Seed {
-        /// The node.
-        node: NodeName,
-        /// The host.
-        host: HostName,
-        /// The storage that takes it.
-        storage: String,
-        /// The file's name there.
-        file: String,
-    },
-    /// Clone a template.
-    Clone {
-        /// The node.
-        node: NodeName,
-        /// The host that the clone is for.
-        host: HostName,
-        /// The host that the template lives on; another one only with shared storage.
-        home: HostName,
-        /// The template.
-        source: VmId,
-        /// The clone.
-        vmid: VmId,
-        /// Whether the disk is copied whole.
-        full: bool,
-        /// The storage of the disk.
-        storage: String,
-    },
-    /// Set a VM's configuration.
-    Configure {
-        /// The node.
-        node: NodeName,
-        /// The settings that differ; empty when the VM does not exist yet.
-        changes: Vec<Change>,
-    },
-    /// Grow a VM's disk.
-    Grow {
-        /// The node.
-        node: NodeName,
-        /// The size to reach, in GiB.
-        to_gib: u32,
-    },
-    /// Switch a VM on.
-    Start {
-        /// The node.
-        node: NodeName,
-    },
-    /// Wait until a node is reached with its planted host key, has finished cloud-init and runs
-    /// the kernel that was asked for.
-    Boot {
-        /// The node.
-        node: NodeName,
-        /// Whether an earlier first boot has failed, so that cloud-init is run again.
-        again: bool,
-    },
-    /// Take the seed out of the drive of a machine that has booted, and delete its file: it
-    /// holds the private host key of the machine.
-    Eject {
-        /// The node.
-        node: NodeName,
-        /// Every file that is or may be a seed of the machine.
-        seeds: BTreeSet<StoredSeed>,
-    },
-    /// Delete a seed of this creation whose node has no row any more.
-    DeleteSeed {
-        /// The seed.
-        seed: StoredSeed,
-    },
-    /// Ask every name server from inside a node.
-    NodeDns {
-        /// The node.
-        node: NodeName,
-    },
-    /// Bring a load balancer's configuration files up to date, and let their programs read them.
-    Balance {
-        /// The node.
-        node: NodeName,
-        /// The files that differ, or all where it could not be asked.
-        files: Vec<String>,
-    },
-    /// See that exactly one load balancer holds the VIP.
-    Vip,
-    /// Plant the certificates of a member of our etcd.
-    EtcdMember {
-        /// The node.
-        node: NodeName,
-    },
-    /// See every member of our etcd healthy: form the cluster, or bring lost members back.
-    EtcdForm,
-    /// Give a master the client certificate of now.
-    EtcdClient {
-        /// The node.
-        node: NodeName,
-    },
-    /// Copy the etcd files to the master that runs `kubeadm init`, and prove every member.
-    Etcd {
-        /// The master.
-        node: NodeName,
-        /// Whether our own keys in it are those of an unfinished `kubeadm init` that goes on.
-        resumed: bool,
-    },
-    /// `kubeadm init`.
-    Init {
-        /// The master: nothing lives, and everything that could tell was asked.
-        node: NodeName,
-        /// Whether it goes on with what an earlier run of it there has left.
-        resumed: bool,
-    },
-    /// Record which cluster this is, in the state folder and inside the cluster.
-    Mark {
-        /// The master through which.
-        via: NodeName,
-        /// The pod network that is installed by now.
-        cni: Option<String>,
-    },
-    /// Make the cluster forget a machine that is gone: its etcd member and its Node object.
-    Forget {
-        /// The node whose machine it was.
-        node: NodeName,
-        /// The master through which.
-        via: NodeName,
-        /// The name of its Node object.
-        name: String,
-        /// Its machine id in that object; empty where it has none.
-        machine_id: String,
-        /// The addresses at which its member of a stacked etcd may be listed.
-        members: Vec<Ipv4Addr>,
-        /// Why it counts as gone.
-        reason: String,
-    },
-    /// `kubeadm reset` of what our own unfinished join has left.
-    Reset {
-        /// The node.
-        node: NodeName,
-        /// The master through which the cluster is asked whether it serves it.
-        via: NodeName,
-        /// Why.
-        reason: String,
-    },
-    /// See that token and certificate key are alive, and renew them if not.
-    Keys {
-        /// The master through which.
-        via: NodeName,
-    },
-    /// `kubeadm join`.
-    Join {
-        /// The node.
-        node: NodeName,
-        /// The master through which.
-        via: NodeName,
-        /// How many of these joins may run at once, where there is a limit.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        at_once: Option<usize>,
-    },
-    /// Label a worker.
-    Label {
-        /// The node.
-        node: NodeName,
-        /// The master through which.
-        via: NodeName,
-    },
-    /// Fetch the admin kubeconfig.
-    Kubeconfig {
-        /// The master from which.
-        via: NodeName,
-    },
-    /// Install the pod network.
-    Cni {
-        /// The master through which.
-        via: NodeName,
-    },
-    /// See that the cluster is what was asked for.
-    Verify {
-        /// The master through which.
-        via: NodeName,
-    },
-    /// Remove our keys from an external etcd.
-    ForgetEtcd {
-        /// Whether a cluster is made on it at once, which needs every member.
-        again: bool,
-    },
-    /// Stop and remove a VM of ours.
-    Destroy {
-        /// The node that its mark names.
-        node: NodeName,
-        /// The host.
-        host: HostName,
-        /// The VMID.
-        vmid: VmId,
-        /// The creation id in its mark.
-        creation: String,
-    },
-    /// Remove a file of ours from a storage.
-    RemoveVolume {
-        /// The host.
-        host: HostName,
-        /// The volume id.
-        volume: String,
-    },
-    /// Remove a template of ours.
-    RemoveTemplate {
-        /// The host.
-        host: HostName,
-        /// The template's VMID.
-        vmid: VmId,
-    },
-}
-
 /// A seed ISO on a storage.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct StoredSeed {
@@ -373,25 +129,23 @@ pub struct StoredSeed {
     pub volume: String,
 }
 
-impl Action {
+impl fmt::Display for StoredSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.volume)
+    }
+}
+
+impl Step {
     /// Whether it can change something; the others only look.
     pub fn writes(&self) -> bool {
-        !matches!(
-            self,
-            Action::Dns
-                | Action::NodeDns { .. }
-                | Action::Boot { again: false, .. }
-                | Action::Vip
-                | Action::Keys { .. }
-                | Action::Verify { .. }
-        )
+        self.action.act().writes()
     }
 }
 
 impl Plan {
     /// The steps that change something.
     pub fn writes(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(|step| step.action.writes())
+        self.steps.iter().filter(|step| step.writes())
     }
 
     /// Everything that is not as the profile asks: what the steps change, then what they do not.
@@ -408,12 +162,12 @@ impl Plan {
         let mut all = Vec::new();
         for vm in &self.vms {
             let name = vm.node.as_str();
-            match &vm.fate {
-                Fate::Created => {
+            match &vm.disposition {
+                Disposition::Created => {
                     all.push(follow(name, "its VM".into(), "absent".into(), "one".into()));
                 }
                 // The mark in the notes follows whatever else is changed.
-                Fate::Changed { changes } => all.extend(
+                Disposition::Changed { changes } => all.extend(
                     changes
                         .iter()
                         .filter(|change| changes.len() == 1 || change.key != "description")
@@ -422,7 +176,10 @@ impl Plan {
                             follow(name, key, from, to)
                         }),
                 ),
-                Fate::Kept | Fate::Started | Fate::Destroyed | Fate::Absent => {}
+                Disposition::Kept
+                | Disposition::Started
+                | Disposition::Destroyed
+                | Disposition::Absent => {}
             }
         }
         let told = |on: &str| all.iter().any(|one| one.on == on);
@@ -440,7 +197,7 @@ impl Plan {
     /// The master through which the cluster is seen at the end.
     pub fn via(&self) -> Option<&NodeName> {
         self.steps.iter().find_map(|step| match &step.action {
-            Action::Verify { via } => Some(via),
+            Action::Verify(verify) => Some(&verify.via),
             _ => None,
         })
     }
@@ -448,9 +205,8 @@ impl Plan {
     /// Whether nothing would be changed, and nothing is waited for: a machine that was not reached is
     /// not as asked, whatever it is.
     pub fn is_settled(&self) -> bool {
-        let waits = |step: &Step| matches!(step.action, Action::Boot { .. });
-        self.look_again.is_empty()
-            && !self.steps.iter().any(|step| step.action.writes() || waits(step))
+        let waits = |step: &Step| matches!(step.action, Action::Boot(_));
+        self.look_again.is_empty() && !self.steps.iter().any(|step| step.writes() || waits(step))
     }
 
     /// The longest chain of dependent steps: its ids and the sum of its durations in seconds.

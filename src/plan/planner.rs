@@ -1,17 +1,18 @@
 //! From what is wanted and what exists to what will be done. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::action::{self, SeedDrive, StepId};
 use super::compare::{self, Difference};
 use super::conflicts::{Conflict, conflicts};
 use super::draft::Steps;
 use super::first_start;
-use super::id::StepId;
 use super::inventory::{Inventory, OurVm, TemplateState};
 use super::machines;
 use super::spec::{self, NodeSpec};
 use super::template;
-use super::{Action, Fate, Plan, VmFate};
+use super::{Disposition, Plan, PlannedVm};
 use crate::cluster::{Cluster, HostName, Node, NodeName, TemplateSource, VmId};
 
 mod balance;
@@ -185,33 +186,35 @@ impl Draft<'_> {
         first.filter(|_| self.inventory.one_cluster).unwrap_or_else(|| host.clone())
     }
 
-    fn vms(&mut self) -> Vec<VmFate> {
+    fn vms(&mut self) -> Vec<PlannedVm> {
         let cluster = self.cluster;
         cluster
             .nodes
             .iter()
             .filter(|node| self.part.covers(&node.host))
             .map(|node| {
-                let fate = match self.ours(node) {
-                    None if self.part.provision && !self.held.contains(&node.name) => Fate::Created,
-                    None => Fate::Absent,
+                let disposition = match self.ours(node) {
+                    None if self.part.provision && !self.held.contains(&node.name) => {
+                        Disposition::Created
+                    }
+                    None => Disposition::Absent,
                     Some(vm) => {
                         let changes = self.changes(node, vm);
                         if !self.part.provision {
-                            Fate::Kept
+                            Disposition::Kept
                         } else if changes.is_empty() {
-                            if vm.running() { Fate::Kept } else { Fate::Started }
+                            if vm.running() { Disposition::Kept } else { Disposition::Started }
                         } else {
-                            Fate::Changed { changes }
+                            Disposition::Changed { changes }
                         }
                     }
                 };
-                VmFate {
+                PlannedVm {
                     node: node.name.clone(),
                     role: node.role,
                     host: node.host.clone(),
                     vmid: node.vmid,
-                    fate,
+                    disposition,
                 }
             })
             .collect()
@@ -256,7 +259,7 @@ impl Draft<'_> {
         let rows: Vec<Node> = self.rows().into_iter().cloned().collect();
         let whole_dns = rows.iter().any(|node| self.ours(node).is_none_or(|vm| !vm.running()));
         if whole_dns {
-            self.steps.add("name servers", Action::Dns, &[]);
+            self.steps.add("name servers", action::Dns, &[]);
         } else {
             self.steps.done(StepId::Dns);
         }
@@ -288,8 +291,8 @@ impl Draft<'_> {
         // A first boot that starts over reads its seed again, and fills its disk.
         let needs = [StepId::Seed, StepId::Configure, StepId::Grow, StepId::Start];
         let needs = needs.map(|step| step(name.clone()));
-        let boot = self.steps.add(&name, Action::Boot { node: name.clone(), again }, &needs);
-        self.steps.add(&name, Action::NodeDns { node: name.clone() }, &[boot]);
+        let boot = self.steps.add(&name, action::Boot { node: name.clone(), again }, &needs);
+        self.steps.add(&name, action::NodeDns { node: name.clone() }, &[boot]);
     }
 
     fn templates(&mut self, rows: &[Node]) {
@@ -327,7 +330,7 @@ impl Draft<'_> {
             } else {
                 self.steps.add(
                     &name,
-                    Action::Image {
+                    action::Image {
                         host: name.clone(),
                         os: os.clone(),
                         storage: host.import_storage.clone(),
@@ -340,7 +343,7 @@ impl Draft<'_> {
             }
             self.steps.add(
                 &name,
-                Action::Template {
+                action::Template {
                     host: name.clone(),
                     vmid,
                     os: os.clone(),
@@ -364,8 +367,9 @@ impl Draft<'_> {
             // Its mark says what it is; what a person calls it in Proxmox is theirs to say.
             self.notices.push(format!("{name}: VM {} is called `{called}` by now", node.vmid));
         }
+        let wanted = Arc::new(self.specs[&name].clone());
         let needs_seed = self.needs_seed(node);
-        let file = self.specs[&name].seed_file.clone();
+        let file = wanted.seed_file.clone();
         let volume = format!("{}:iso/{file}", host.iso_storage);
         let uploaded =
             self.inventory.hosts.get(&node.host).is_some_and(|state| state.isos.contains(&volume));
@@ -374,7 +378,7 @@ impl Draft<'_> {
         } else {
             self.steps.add(
                 &name,
-                Action::Seed {
+                action::Seed {
                     node: name.clone(),
                     host: node.host.clone(),
                     storage: host.iso_storage.clone(),
@@ -390,7 +394,7 @@ impl Draft<'_> {
         } else {
             self.steps.add(
                 &name,
-                Action::Clone {
+                action::Clone {
                     node: name.clone(),
                     host: node.host.clone(),
                     home: home.clone(),
@@ -398,6 +402,8 @@ impl Draft<'_> {
                     vmid: node.vmid,
                     full: self.cluster.proxmox.clone == crate::cluster::CloneMode::Full,
                     storage: self.clone_storage(node, &home),
+                    pool: self.cluster.proxmox.pool.clone(),
+                    wanted: Arc::clone(&wanted),
                 },
                 &[StepId::Dns, StepId::Template(home.clone(), node.os.clone())],
             );
@@ -407,20 +413,39 @@ impl Draft<'_> {
             changes.into_iter().partition(|change| change.key == spec::DISK);
         let of = |step: fn(NodeName) -> StepId| step(name.clone());
         if ours.is_none() || !changes.is_empty() {
-            let action = Action::Configure { node: name.clone(), changes };
+            let drive = changes.iter().find(|change| change.key == spec::SEED_DRIVE);
+            let seed = match drive {
+                _ if ours.is_none() => SeedDrive::New,
+                None => SeedDrive::Stays,
+                Some(drive) if drive.to == spec::EJECTED => SeedDrive::Emptied,
+                Some(_) => SeedDrive::New,
+            };
+            let (node, host, vmid) = (name.clone(), node.host.clone(), node.vmid);
+            let action = action::Configure { node, host, vmid, changes, seed, wanted };
             self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Seed)]);
         } else {
             self.steps.done(of(StepId::Configure));
         }
         if !grow.is_empty() || (ours.is_none() && self.begins_too_small(node, &home)) {
-            let action = Action::Grow { node: name.clone(), to_gib: node.disk_gib };
+            let action = action::Grow {
+                node: name.clone(),
+                host: node.host.clone(),
+                vmid: node.vmid,
+                to_gib: node.disk_gib,
+            };
             self.steps.add(&name, action, &[of(StepId::Clone), of(StepId::Configure)]);
         } else {
             self.steps.done(of(StepId::Grow));
         }
         if ours.as_ref().is_none_or(|vm| !vm.running()) {
             let needs = [of(StepId::Configure), of(StepId::Grow), of(StepId::Seed)];
-            self.steps.add(&name, Action::Start { node: name.clone() }, &needs);
+            let action = action::Start {
+                node: name.clone(),
+                host: node.host.clone(),
+                vmid: node.vmid,
+                disk_gib: node.disk_gib,
+            };
+            self.steps.add(&name, action, &needs);
         } else {
             self.steps.done(of(StepId::Start));
         }

@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
-
 use super::{Change, card};
 use crate::cluster::{Cluster, Image, Node, NodeName};
+use crate::hash;
 use crate::mark::{Machine, Mark, TAG};
 
 /// The boot disk.
@@ -43,11 +42,6 @@ pub struct NodeSpec {
     pub description: String,
     /// The files that are kept up to date on the machine once it has booted, and their SHA-256.
     pub kept: BTreeMap<String, String>,
-}
-
-/// The first twelve hex digits of a SHA-256, which is what our names and marks carry.
-pub fn short_hash(bytes: &[u8]) -> String {
-    hex::encode(&Sha256::digest(bytes)[..6])
 }
 
 /// How the names of all our seed ISOs begin.
@@ -111,7 +105,7 @@ pub fn image_file(os: &str, image: &Image) -> String {
 /// The hash of what a template is made from.
 pub fn template_spec(os: &str, image: &Image) -> String {
     // The number counts the ways in which we have made templates.
-    short_hash(format!("template 1\n{os}\n{}\n", image.sha256).as_bytes())
+    hash::short(format!("template 1\n{os}\n{}\n", image.sha256).as_bytes())
 }
 
 /// What a node's VM is to look like.
@@ -141,7 +135,7 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
     let mark = Mark {
         cluster: cluster.name.clone(),
         node: Some(node.name.clone()),
-        spec: short_hash(text.as_bytes()),
+        spec: hash::short(text.as_bytes()),
         creation: creation.to_owned(),
         machine: Some(Machine {
             role: node.role,

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::action::{self, StepId};
 use super::draft::Steps;
-use super::id::StepId;
 use super::inventory::{Inventory, Making, OurVm, StrayReason, TemplateState, VmState};
-use super::{Action, Fate, Plan, VmFate, spec};
+use super::{Action, Disposition, Plan, PlannedVm, spec};
 use crate::cluster::{Cluster, Etcd, HostName, NodeName, Role, TemplateSource, VmId};
 
 /// How much is removed.
@@ -26,7 +26,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     let any_master =
         cluster.with_role(Role::Master).any(|node| inventory.ours(&node.name).is_some());
     if matches!(cluster.etcd, Etcd::External { .. }) && !extent.keep_etcd && any_master {
-        steps.add("etcd", Action::ForgetEtcd { again: extent.again }, &[]);
+        steps.add("etcd", action::ForgetEtcd { again: extent.again }, &[]);
     } else {
         steps.done(StepId::ForgetEtcd);
     }
@@ -34,7 +34,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     let mut gone: Vec<StepId> = Vec::new();
     let mut going: BTreeSet<(HostName, VmId)> = BTreeSet::new();
     for (node, role, vm) in machines(cluster, inventory) {
-        let action = Action::Destroy {
+        let action = action::Destroy {
             node: node.clone(),
             host: vm.host.clone(),
             vmid: vm.vmid,
@@ -42,8 +42,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         };
         gone.push(steps.add(&node, action, &[StepId::ForgetEtcd]));
         going.insert((vm.host.clone(), vm.vmid));
-        let (host, vmid, fate) = (vm.host.clone(), vm.vmid, Fate::Destroyed);
-        vms.push(VmFate { node, role, host, vmid, fate });
+        let (host, vmid, disposition) = (vm.host.clone(), vm.vmid, Disposition::Destroyed);
+        vms.push(PlannedVm { node, role, host, vmid, disposition });
     }
     for node in &cluster.nodes {
         match inventory.vms.get(&node.name) {
@@ -63,12 +63,12 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
             }
             _ => {}
         }
-        vms.push(VmFate {
+        vms.push(PlannedVm {
             node: node.name.clone(),
             role: node.role,
             host: node.host.clone(),
             vmid: node.vmid,
-            fate: Fate::Absent,
+            disposition: Disposition::Absent,
         });
     }
     for twin in inventory.strays.iter().filter(|stray| stray.why == StrayReason::Twin) {
@@ -79,7 +79,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     }
     let (seeds, kept) = seeds(cluster, inventory);
     for (host, volume) in seeds {
-        steps.add(&host, Action::RemoveVolume { host: host.clone(), volume }, &gone);
+        steps.add(&host, action::RemoveVolume { host: host.clone(), volume }, &gone);
     }
     for (host, volume, user) in kept {
         notices.push(format!("{volume} on {host} stays: {user} has it in a drive"));
@@ -123,7 +123,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                         continue;
                     }
                     if !steps.has(&removal) {
-                        let action = Action::RemoveTemplate { host: name.clone(), vmid };
+                        let action = action::RemoveTemplate { host: name.clone(), vmid };
                         steps.add(name, action, &gone);
                     }
                 } else {
@@ -135,7 +135,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                 if state.images.contains(&volume) {
                     steps.add(
                         name,
-                        Action::RemoveVolume { host: name.clone(), volume },
+                        action::RemoveVolume { host: name.clone(), volume },
                         &[removal],
                     );
                 }
@@ -172,7 +172,9 @@ pub fn obstacles(cluster: &Cluster, inventory: &Inventory, plan: &Plan) -> Vec<O
         found.extend(obstacle("VM", vm.vmid, &vm.host, &vm.config, runs));
     }
     for step in &plan.steps {
-        let Action::RemoveTemplate { host, vmid } = &step.action else { continue };
+        let Action::RemoveTemplate(action::RemoveTemplate { host, vmid }) = &step.action else {
+            continue;
+        };
         let templates = inventory.hosts.get(host).map(|state| &state.templates);
         let sources = &cluster.proxmox.hosts[host].templates;
         for (os, state) in templates.into_iter().flatten() {

@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use crate::secrets;
 use crate::text::{self, Styled};
+use crate::{secrets, table};
 
 /// Text for a person: without secrets, without anything that a terminal obeys, no line too long.
 fn harmless(text: &str) -> String {
@@ -23,7 +23,7 @@ fn ended(mut text: String) -> String {
     text
 }
 
-/// Says something on stderr. A reader that has gone away is no fault.
+/// Prints to stderr. A closed pipe is not an error.
 pub fn say(text: &str) {
     let _ = io::stderr().lock().write_all(ended(harmless(text)).as_bytes());
 }
@@ -46,6 +46,15 @@ pub fn say_json(data: &impl Serialize) {
     }
 }
 
+/// Fits tables to the terminal that stdout is, if it is one.
+pub fn fit() {
+    if io::stdout().is_terminal()
+        && let Some((terminal_size::Width(columns), _)) = terminal_size::terminal_size()
+    {
+        table::fit(columns);
+    }
+}
+
 /// Whether stderr is a terminal.
 pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
@@ -54,7 +63,7 @@ pub fn is_terminal() -> bool {
 /// Prints text for a person on stdout.
 ///
 /// # Errors
-/// When it cannot be written; a reader that has gone away is no fault (`k8sha plan | head`).
+/// When it cannot be written; a closed pipe is not an error (`k8sha plan | head`).
 pub fn print(text: &str) -> io::Result<()> {
     put(&ended(harmless(text)))
 }

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::duration;
 use crate::error::{Exit, Failure};
+use crate::table::Table;
 use crate::text::{lines, one_line};
 
 /// How a run ended.
@@ -175,9 +175,7 @@ impl Report {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         if !self.nodes.is_empty() {
-            for line in self.table().lines() {
-                writeln!(out, "{}", line.trim_end())?;
-            }
+            out.push_str(&self.table().text());
         }
         if let Some(kubectl) = &self.kubectl {
             writeln!(out, "\n$ kubectl get nodes -o wide\n{}", lines(kubectl).join("\n"))?;
@@ -244,13 +242,10 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(["node", "role", "address", "host", "VM", "time", "result"]);
+        let header = ["node", "role", "address", "host", "VM", "time", "result"];
+        let mut table = Table::with_header(header);
         for node in &self.nodes {
-            table.add_row([
+            table.add([
                 node.node.clone(),
                 node.role.clone(),
                 node.ip.clone(),

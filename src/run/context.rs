@@ -71,7 +71,7 @@ pub(super) fn made_from(folder: &Path, node: &NodeName, hashes: &str) -> PathBuf
 pub struct Context {
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    /// What each node's VM is to look like.
+    /// What each node's VM is to look like, for the planner: steps carry what they set.
     pub specs: Specs,
     /// Each node's seed.
     pub seeds: BTreeMap<NodeName, SeedImage>,
@@ -220,14 +220,14 @@ impl Context {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Hands a VM's configuration, as it is when it is made, on to the step that writes it next.
-    pub fn hand_on(&self, node: &NodeName, config: VmConfig) {
+    /// Keeps the configuration that a VM had when it was made, for the step that writes it next.
+    pub fn keep_made(&self, node: &NodeName, config: VmConfig) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), config);
     }
 
     /// The configuration of a VM that this run has just made, once. A write with it holds the
     /// host to its digest.
-    pub fn handed(&self, node: &NodeName) -> Option<VmConfig> {
+    pub fn take_made(&self, node: &NodeName) -> Option<VmConfig> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(node)
     }
 

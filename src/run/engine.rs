@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
         F: Fn(Step) -> Fut,
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
-        let queue = step.action.queue().map(|queue| {
+        let queue = step.action.act().queue().map(|queue| {
             let length = queue.length.unwrap_or(self.queue_length);
             Arc::clone(
                 self.queues.entry(queue.name).or_insert_with(|| Arc::new(Semaphore::new(length))),
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
         let scope = Scope { step: step.id.clone(), events: self.events.clone() };
         let work = perform(step.clone());
         let (id, on, what) = (step.id.clone(), step.on.clone(), step.action.to_string());
-        let (events, writes) = (self.events.clone(), step.action.writes());
+        let (events, writes) = (self.events.clone(), step.writes());
         let (limit, time) = self.pace.of(&step.action);
         let handle = self.running.spawn(async move {
             let _turn = match &queue {
@@ -248,8 +248,8 @@ enum Readiness {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::cluster::{HostName, NodeName, VmId};
-    use crate::plan::Action;
+    use crate::cluster::{HostName, VmId};
+    use crate::plan::action;
     use std::sync::Mutex;
     use tokio::sync::mpsc::unbounded_channel;
     use tokio::time::sleep;
@@ -258,23 +258,24 @@ mod tests {
         Step {
             id: id.to_owned(),
             on: id.to_owned(),
-            action: Action::Vip,
+            action: action::Vip.into(),
             needs: needs.iter().map(ToString::to_string).collect(),
         }
     }
 
-    fn clone(id: &str) -> Step {
-        let host = HostName("pve1".to_owned());
+    /// A step that allocates on one storage.
+    fn allocating(id: &str) -> Step {
         Step {
-            action: Action::Clone {
-                node: NodeName(id.to_owned()),
-                host: host.clone(),
-                home: host,
-                source: VmId(9001),
-                vmid: VmId(101),
-                full: false,
+            action: action::Template {
+                host: HostName("pve1".to_owned()),
+                vmid: VmId(9001),
+                os: id.to_owned(),
+                image: String::new(),
                 storage: "local-lvm".to_owned(),
-            },
+                spec: String::new(),
+                disk_gib: None,
+            }
+            .into(),
             ..step(id, &[])
         }
     }
@@ -345,7 +346,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_lets_only_so_many_in_at_once() {
-        let plan = plan((0..6).map(|n| clone(&format!("c{n}"))).collect());
+        let plan = plan((0..6).map(|n| allocating(&format!("c{n}"))).collect());
         let inside = Arc::new(Mutex::new((0, 0)));
         let outcome = run_with(&plan, &CancellationToken::new(), |_| {
             let inside = Arc::clone(&inside);
@@ -388,7 +389,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_step_that_never_ends_is_ended_and_a_queue_does_not_count() {
-        let mut steps = vec![clone("c0"), clone("c1"), clone("c2"), step("never", &[])];
+        let mut steps =
+            vec![allocating("c0"), allocating("c1"), allocating("c2"), step("never", &[])];
         steps.push(step("after", &["never"]));
         let plan = plan(steps);
         let began = Instant::now();

@@ -22,15 +22,7 @@ impl From<Clock> for Pace {
 impl Pace {
     /// How long a step may take: in its own world, and in real time.
     pub(super) fn of(self, action: &Action) -> (Duration, Duration) {
-        let limit = match action {
-            Action::Image { .. }
-            | Action::Template { .. }
-            | Action::Clone { .. }
-            | Action::Destroy { .. }
-            | Action::RemoveTemplate { .. }
-            | Action::RemoveVolume { .. } => step::COPY,
-            _ => step::OTHER,
-        };
+        let limit = if action.act().copies() { step::COPY } else { step::OTHER };
         (limit, self.clock.patience(limit, step::LEAST))
     }
 }

@@ -83,8 +83,7 @@ fn a_master_that_comes_later_is_behind_both_balancers_and_a_lost_row_takes_none_
 
 #[test]
 fn the_failover_that_the_profile_asks_for_reaches_keepalived() {
-    let mut world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let mut world = World::new().made();
     world.with_profile("fast.yaml", &[("failover: normal", "failover: fast")]);
     let report = world.run(&["provision", "--json"]).ok().json();
     assert_eq!(changed(&report), ["balance/k8s1vrrp1", "balance/k8s1vrrp2"]);
@@ -115,8 +114,7 @@ fn a_balancer_that_grows_while_a_master_comes_keeps_the_seed_that_it_has() {
 
 #[test]
 fn a_file_that_haproxy_refuses_stays_away_and_the_other_balancer_is_left_alone() {
-    let world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::new().made();
     let before = files(&world, CFG);
     let folder = world.write("templates", "").with_file_name("mine");
     std::fs::create_dir_all(folder.join("files")).unwrap();

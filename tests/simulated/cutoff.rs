@@ -11,8 +11,7 @@ use crate::world::World;
 
 /// A world with the VMs of one host, one of which a host left half made.
 fn with_placeholder(vmid: u32) -> World {
-    let world = World::of("homelab");
-    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let world = World::of("homelab").after(&["provision", "--pve", "pve1", "--quiet"]);
     world.change(|world| {
         let vm = vm(world, vmid);
         vm.running = None;

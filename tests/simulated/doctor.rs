@@ -108,8 +108,7 @@ fn etcd_files_that_are_no_good_are_found() {
 
 #[test]
 fn vms_and_templates_that_are_locked_are_found_and_stop_a_run() {
-    let world = World::of("homelab");
-    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let world = World::of("homelab").after(&["provision", "--pve", "pve1", "--quiet"]);
     let vm = world.vms().into_iter().find(|vm| !vm.template).unwrap();
     let locked = format!("vm-locked@{}", vm.name);
     let ran = world.run(&["doctor", "--inject", &locked]);

@@ -80,8 +80,7 @@ fn six_machines_are_made_formed_and_used_and_vanish_with_their_keys() {
 #[test]
 fn the_authoritys_key_is_on_no_machine() {
     let (_folder, profile) = small();
-    let world = World::of(&profile);
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::of(&profile).made();
     let pem = fs::read_to_string(keys(&world).join("ca.pem")).unwrap();
     let key = pem.split("PRIVATE KEY-----").nth(1).unwrap().lines().nth(1).unwrap().to_owned();
     let server = fs::read_to_string(keys(&world).join("server-k8s1etcd1.pem")).unwrap();
@@ -94,8 +93,7 @@ fn the_authoritys_key_is_on_no_machine() {
 #[test]
 fn a_rebuild_begins_with_another_authority() {
     let (_folder, profile) = small();
-    let world = World::of(&profile);
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::of(&profile).made();
     let before = fs::read_to_string(keys(&world).join("ca.pem")).unwrap();
     let report = world.run(&["rebuild", "--yes", "--json"]).ok().json();
     assert_eq!(results(&report, "etcd member"), 3, "{report:#}");
@@ -117,7 +115,7 @@ fn a_dead_member_is_named_and_the_next_run_goes_on() {
     );
     assert_eq!(
         failure["said"],
-        "etcd on `k8s1etcd6` is activating; its last words:\nStarting etcd...\npanic: failed to \
+        "etcd on `k8s1etcd6` is activating; the end of its journal:\nStarting etcd...\npanic: failed to \
          open WAL: read: input/output error"
     );
     world.run(&["up", "--quiet"]).ok();
@@ -127,8 +125,7 @@ fn a_dead_member_is_named_and_the_next_run_goes_on() {
 #[test]
 fn a_certificate_that_is_renewed_reaches_members_and_masters() {
     let (_folder, profile) = small();
-    let world = World::of(&profile);
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::of(&profile).made();
     // What is for an unknown node is made again, as is what ends within a month.
     for name in ["server-k8s1etcd4.for", "apiserver-etcd-client.for"] {
         fs::write(keys(&world).join(name), "nobody").unwrap();

@@ -4,9 +4,7 @@ use crate::world::World;
 
 /// A world with the VMs of one host.
 fn provisioned() -> World {
-    let world = World::of("homelab");
-    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
-    world
+    World::of("homelab").after(&["provision", "--pve", "pve1", "--quiet"])
 }
 
 /// Sets something of a VM.

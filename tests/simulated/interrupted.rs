@@ -54,8 +54,7 @@ fn a_killed_destroy_is_finished_by_the_next() {
 
 #[test]
 fn a_killed_rebuild_is_finished_by_the_next() {
-    let world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::new().made();
     world.kill_after(&["rebuild", "--yes"], 40);
     world.run(&["rebuild", "--yes", "--quiet"]).ok();
     assert_eq!(end_state(&world).1, 8);

@@ -10,6 +10,7 @@ use k8sha::proxmox::{Auth, Client};
 use k8sha_simulator::inspect::What;
 use k8sha_simulator::{Options, Sim, inspect};
 
+use crate::made;
 use crate::world::{Ran, SPEED, World};
 
 /// Rows that are not in the profile, and that the site's name servers know.
@@ -39,13 +40,16 @@ impl Living {
 
     fn up(profile: &'static str, changes: &[(&str, &str)]) -> Self {
         let mut world = World::of(profile);
-        if profile == "homelab" {
-            let last = "pve: pve2, vmid: 3052 }";
-            world.with_profile_of(profile, "all.yaml", &[(last, &format!("{last}{MORE}"))]);
-            world.run(&["plan", "--quiet"]).ok();
-        }
+        made::once(&mut world, format!("living {profile} {changes:?}"), |world| {
+            if profile == "homelab" {
+                let last = "pve: pve2, vmid: 3052 }";
+                world.with_profile_of(profile, "all.yaml", &[(last, &format!("{last}{MORE}"))]);
+                world.run(&["plan", "--quiet"]).ok();
+            }
+            world.with_profile_of(profile, "mine.yaml", changes);
+            world.run(&["up", "--quiet"]).ok();
+        });
         world.with_profile_of(profile, "mine.yaml", changes);
-        world.run(&["up", "--quiet"]).ok();
         let world = Self { world, profile, ca: String::new(), uid: String::new() };
         let lines = inspect::clusters(&inspect::open(&world.world.path()).unwrap());
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -116,7 +120,7 @@ impl Living {
         }
         let status = self.world.run(&["status"]);
         assert_eq!(status.code, 1, "{status:#?}");
-        assert!(status.stdout.contains("not as the profile asks"), "{}", status.stdout);
+        assert!(status.stdout.contains("does not match the profile"), "{}", status.stdout);
         assert!(words.iter().any(|word| status.stdout.contains(word)), "{}", status.stdout);
         let doctor = self.world.run(&["doctor"]);
         assert!(words.iter().any(|word| doctor.stdout.contains(word)), "{}", doctor.stdout);
@@ -549,7 +553,7 @@ fn a_state_folder_that_never_made_the_cluster_does_not_destroy_it_by_yes() {
     let before = living.world.digest();
     let ran = living.world.run(&["destroy", "--yes", "--state", &state]);
     assert_ne!(ran.code, 0, "{ran:#?}");
-    assert!(ran.stderr.contains("has never made this cluster `homelab`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("did not create the cluster `homelab`"), "{}", ran.stderr);
     let up = living.world.run(&["up", "--state", &state]);
     assert_eq!(up.code, 1);
     assert!(up.stderr.contains("this state folder has made nothing"), "{}", up.stderr);

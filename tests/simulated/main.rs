@@ -4,6 +4,7 @@
 
 #[path = "../kit/golden.rs"]
 mod golden;
+mod made;
 mod standing;
 mod world;
 

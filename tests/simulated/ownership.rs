@@ -43,8 +43,7 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
 
 /// A world whose cluster is half made: enough to be meddled with.
 fn provisioned() -> World {
-    let world = World::new();
-    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let world = World::new().after(&["provision", "--pve", "pve1", "--quiet"]);
     world
 }
 
@@ -237,8 +236,7 @@ fn the_mark_is_read_again_before_each_write_and_each_delete() {
 
 #[test]
 fn a_vm_that_was_renamed_by_hand_is_reported_and_keeps_its_name() {
-    let world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::new().made();
     meddle(&world, |client| async move {
         let renamed = Params::new().with("name", "favourite");
         client.set_config(VmId(1101), &renamed, &[], None).await.unwrap();

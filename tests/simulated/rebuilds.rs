@@ -106,8 +106,7 @@ fn a_machine_that_lost_its_mark_gets_no_twin_at_its_address() {
 
 #[test]
 fn an_authority_of_etcd_that_is_not_the_clusters_is_planted_nowhere() {
-    let world = World::of("k8s1-etcd");
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::of("k8s1-etcd").made();
     let other = World::of("k8s1-etcd");
     other.run(&["provision", "--quiet"]).ok();
     let folder = |world: &World| world.path().join("operator/k8s1-etcd/etcd");

@@ -28,7 +28,7 @@ fn refused(living: &Living, exit: i32, words: &[&str]) {
 fn a_lost_file_of_the_state_folder_is_told_and_not_replaced() {
     let living = Living::stacked();
     for (name, exit, words) in [
-        ("creation", 7, &["`identity.json` beside it is still there", "`creation:`"][..]),
+        ("creation", 7, &["`identity.json` next to it still exists", "`creation:`"][..]),
         (
             "ssh/host-k8s-worker1",
             1,
@@ -88,8 +88,7 @@ fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
 
 #[test]
 fn the_authority_of_etcd_outlives_the_note_of_whose_it_is() {
-    let world = crate::world::World::of("k8s1-etcd");
-    world.run(&["up", "--quiet"]).ok();
+    let world = crate::world::World::of("k8s1-etcd").made();
     let folder = world.path().join("operator/k8s1-etcd/etcd");
     let authority = fs::read(folder.join("ca.pem")).unwrap();
     fs::remove_file(folder.join("ca.for")).unwrap();

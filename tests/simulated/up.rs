@@ -49,8 +49,7 @@ fn the_main_job_ends_with_eight_vms_one_vip_and_six_control_planes() {
 
 #[test]
 fn a_second_up_finds_nothing_to_do_and_sends_no_write() {
-    let world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::new().made();
     let before = world.requests().len();
     let report = world.run(&["up", "--json"]).ok().json();
     assert_eq!(report["verdict"], "settled", "{report:#}");
@@ -112,8 +111,7 @@ fn a_destroy_removes_our_keys_from_an_etcd_whose_first_member_is_dead() {
 
 #[test]
 fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_takes_them_away() {
-    let world = World::new();
-    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let world = World::new().after(&["provision", "--pve", "pve1", "--quiet"]);
     // As `k8sha routes --apply` notes it; simulated hosts have no routes.
     let note = world.path().join("operator/k8s1-cluster/routed-hosts");
     std::fs::write(&note, "pve1\npve2\n").unwrap();
@@ -130,8 +128,7 @@ fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_takes_t
 
 #[test]
 fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_machines() {
-    let world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::new().made();
     let dead = ["101", "103", "203"].map(|last| format!("etcd-member-down@10.103.1.{last}"));
     let mut args = vec!["destroy", "--yes", "--keep-templates", "--json"];
     dead.iter().for_each(|fault| args.extend(["--inject", fault]));
@@ -151,8 +148,7 @@ fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_m
 
 #[test]
 fn a_rebuild_removes_nothing_while_a_member_of_etcd_is_dead_that_the_new_cluster_needs() {
-    let world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let world = World::new().made();
     let before = world.digest();
     let ran =
         world.run(&["rebuild", "--yes", "--json", "--inject", "etcd-member-down@10.103.1.203"]);
@@ -168,8 +164,7 @@ fn a_rebuild_removes_nothing_while_a_member_of_etcd_is_dead_that_the_new_cluster
 
 #[test]
 fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
-    let world = World::new();
-    world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
+    let world = World::new().after(&["provision", "--pve", "pve1", "--quiet"]);
     let before = world.digest();
     let ran = world.run(&["destroy"]);
     assert_eq!(ran.code, 2, "{ran:#?}");
@@ -201,7 +196,7 @@ fn a_provision_of_one_host_names_the_command_that_makes_the_rest() {
     let world = World::new();
     let one = world.run(&["provision", "--pve", "pve1", "--quiet"]).ok().stdout;
     assert!(one.contains("k8sha up --simulate"), "{one}");
-    assert!(one.contains("makes what pve2 still lacks"), "{one}");
+    assert!(one.contains("creates the remaining VMs on pve2"), "{one}");
     assert!(!one.contains("k8sha bootstrap"), "{one}");
     let all = world.run(&["provision", "--quiet"]).ok().stdout;
     assert!(all.contains("k8sha bootstrap --simulate"), "{all}");
@@ -345,8 +340,7 @@ fn plan_and_report_read_as_the_golden_files() {
 
 #[test]
 fn changed_rows_are_planned_and_done_setting_by_setting() {
-    let mut world = World::new();
-    world.run(&["up", "--quiet"]).ok();
+    let mut world = World::new().made();
     let row =
         "ip: 10.101.1.203, os: ubuntu-22.04, kernel: mainline-6.6.1, ram: 4G, vcpu: 2, disk: 20G";
     let more =

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::made;
 use k8sha_simulator::inspect;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -126,6 +127,21 @@ impl World {
     pub fn of(profile: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { folder, profile: profile.to_owned(), speed: SPEED }
+    }
+
+    /// The same world with the cluster of its profile in it.
+    pub fn made(self) -> Self {
+        self.after(&["up", "--quiet"])
+    }
+
+    /// The same world after the program was run on it: by the first test that asks for this profile
+    /// and these arguments; the others get a copy of that world.
+    pub fn after(mut self, args: &[&str]) -> Self {
+        let ours = format!("{}/profiles/{}.yaml", env!("CARGO_MANIFEST_DIR"), self.profile);
+        let text = fs::read_to_string(&self.profile).or_else(|_| fs::read_to_string(ours)).unwrap();
+        let key = format!("{args:?} {} {text}", self.speed);
+        made::once(&mut self, key, |world| drop(world.run(args).ok()));
+        self
     }
 
     /// The same world, in which time goes so many times as fast as outside.

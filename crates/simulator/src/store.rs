@@ -125,8 +125,11 @@ impl Store {
     /// Writes the world down. A failure is kept for [`Store::failure`]: the servers must not panic.
     pub fn save(&self, world: &World) {
         let Some(folder) = &self.folder else { return };
+        // By way of a value, most of the work is code of serde_json, which development builds optimise;
+        // written directly it would be code of this crate.
         let write = || -> io::Result<()> {
-            write_atomically(&folder.join(WORLD), &serde_json::to_vec(world)?)
+            let text = serde_json::to_value(world)?.to_string();
+            write_atomically(&folder.join(WORLD), text.as_bytes())
         };
         if let Err(error) = write() {
             let text = format!("cannot write `{}`: {error}", folder.join(WORLD).display());

@@ -164,6 +164,13 @@ impl Shared {
         self.lock().advance(self.clock.now(), &self.store);
     }
 
+    /// Lets a one-shot fault happen, if it is armed for this target ([`Faults::take`]).
+    pub fn takes(&self, kind: FaultKind, target: &str) -> bool {
+        // A world without the fault is not written to disk for the question.
+        self.look(|world| world.faults.active(kind, target))
+            && self.act(|world, _| world.faults.take(kind, target))
+    }
+
     /// Changes the world and writes it down before anybody is told.
     pub fn act<R>(&self, act: impl FnOnce(&mut World, &Store) -> R) -> R {
         let mut world = self.lock();

@@ -2,8 +2,7 @@
 
 use super::Draft;
 use crate::cluster::{Node, NodeName, Role};
-use crate::plan::Action;
-use crate::plan::id::StepId;
+use crate::plan::action::{self, StepId};
 
 impl Draft<'_> {
     /// Brings the balancers up to date that are there already: a new one has its files from
@@ -27,7 +26,7 @@ impl Draft<'_> {
             let name: NodeName = node.name.clone();
             let mut needs = vec![StepId::NodeDns(name.clone())];
             needs.extend(before.take());
-            let action = Action::Balance { node: name, files };
+            let action = action::Balance { node: name, files };
             before = Some(self.steps.add(&node.name, action, &needs));
         }
     }

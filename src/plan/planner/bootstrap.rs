@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use super::Draft;
 use crate::cluster::{Cni, Node, NodeName, Role};
+use crate::plan::action::{self, StepId};
 use crate::plan::conflicts::Conflict;
-use crate::plan::id::StepId;
 use crate::plan::inventory::EtcdMember;
 use crate::plan::life::{self, Life};
 use crate::plan::survey::{KubeNode, Machine, Seen, Work};
-use crate::plan::{Action, compare, settings};
+use crate::plan::{compare, settings};
 
 /// What has to be done before a node can join, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,12 +160,12 @@ impl Draft<'_> {
         self.vip();
         let node_dns = StepId::NodeDns(on.clone());
         if self.cluster.etcd.endpoints().is_some() {
-            let action = Action::Etcd { node: on.clone(), resumed };
+            let action = action::Etcd { node: on.clone(), resumed };
             self.steps.add("etcd", action, &[node_dns.clone(), StepId::EtcdForm]);
         } else {
             self.steps.done(StepId::Etcd);
         }
-        let action = Action::Init { node: on.clone(), resumed };
+        let action = action::Init { node: on.clone(), resumed };
         self.steps.add(on, action, &[node_dns, StepId::Vip, StepId::Etcd]);
         self.join_all(on, Some(on));
     }
@@ -179,7 +179,7 @@ impl Draft<'_> {
             .with_role(Role::LoadBalancer)
             .flat_map(|lb| [StepId::NodeDns, StepId::Balance].map(|step| step(lb.name.clone())))
             .collect();
-        self.steps.add(self.cluster.api.vip, Action::Vip, &balancers);
+        self.steps.add(self.cluster.api.vip, action::Vip, &balancers);
     }
 
     /// Everything that goes through a master that is well; `initialised` is the one that this plan
@@ -212,7 +212,7 @@ impl Draft<'_> {
             self.steps.done(StepId::Init);
         }
         if fresh || !self.inventory.kubeconfig {
-            let action = Action::Kubeconfig { via: via.clone() };
+            let action = action::Kubeconfig { via: via.clone() };
             self.steps.add(via, action, &[StepId::Init]);
         }
         let cleared = self.clear(via, &ways);
@@ -220,7 +220,7 @@ impl Draft<'_> {
         self.joins(via, &ways, &cleared);
         if self.look_again.is_empty() {
             let all = self.steps.all();
-            self.steps.add(&cluster.api.name, Action::Verify { via: via.clone() }, &all);
+            self.steps.add(&cluster.api.name, action::Verify { via: via.clone() }, &all);
         }
     }
 
@@ -299,7 +299,7 @@ impl Draft<'_> {
             needs.extend(before.clone().filter(|_| chained));
             if let Some(reason) = reset {
                 needs.push(StepId::NodeDns(node.name.clone()));
-                let action = Action::Reset {
+                let action = action::Reset {
                     node: node.name.clone(),
                     via: via.clone(),
                     reason: reason.clone(),
@@ -313,7 +313,7 @@ impl Draft<'_> {
             if let Some(reason) = forget {
                 let nodes = self.inventory.survey.nodes();
                 let known = nodes.and_then(|nodes| nodes.get(&node.fqdn));
-                let action = Action::Forget {
+                let action = action::Forget {
                     node: node.name.clone(),
                     via: via.clone(),
                     name: node.fqdn.clone(),
@@ -345,13 +345,13 @@ impl Draft<'_> {
         let ready = api.is_some_and(|api| api.nodes.values().all(|node| node.ready));
         if !none && (fresh || !there || !(noted || ready)) {
             let needs = [&[StepId::Vip, StepId::Init], cleared].concat();
-            self.steps.add(via, Action::Cni { via: via.clone() }, &needs);
+            self.steps.add(via, action::Cni { via: via.clone() }, &needs);
         } else {
             self.steps.done(StepId::Cni);
         }
         if !none && !noted || mark.is_none() || survey.known.is_none() {
             let cni = (!none).then_some(wanted);
-            let action = Action::Mark { via: via.clone(), cni };
+            let action = action::Mark { via: via.clone(), cni };
             self.steps.add(via, action, &[StepId::Vip, StepId::Init, StepId::Cni]);
         }
     }
@@ -361,7 +361,7 @@ impl Draft<'_> {
         let external = cluster.etcd.endpoints().is_some();
         let joining = || ways.iter().filter(|(_, way)| matches!(way, Way::Join { .. }));
         if joining().next().is_some() {
-            let action = Action::Keys { via: via.clone() };
+            let action = action::Keys { via: via.clone() };
             self.steps.add(via, action, &[StepId::Init, StepId::Vip]);
         }
         let mut before = StepId::Keys;
@@ -380,14 +380,14 @@ impl Draft<'_> {
                 // Workers touch no etcd and nothing of each other: they join all at once.
                 let limited = external && node.role == Role::Master;
                 let at_once = cluster.kubernetes.parallel_joins.filter(|_| limited);
-                let action = Action::Join { node: node.name.clone(), via: via.clone(), at_once };
+                let action = action::Join { node: node.name.clone(), via: via.clone(), at_once };
                 self.steps.add(&node.name, action, &needs);
             } else {
                 self.steps.done(of(StepId::Join));
             }
             let unlabelled = matches!(way, Way::Join { .. }) || self.lacks_label(node, way);
             if node.role == Role::Worker && unlabelled {
-                let action = Action::Label { node: node.name.clone(), via: via.clone() };
+                let action = action::Label { node: node.name.clone(), via: via.clone() };
                 self.steps.add(&node.name, action, &[of(StepId::Join)]);
             }
         }
@@ -411,17 +411,17 @@ impl Draft<'_> {
             cluster.with_role(Role::Etcd).map(|node| (node.clone(), seen(node))).collect();
         let mut needs: Vec<StepId> = Vec::new();
         for (node, _) in rows.iter().filter(|(_, seen)| !seen.planted) {
-            let action = Action::EtcdMember { node: node.name.clone() };
+            let action = action::EtcdMember { node: node.name.clone() };
             needs.push(self.steps.add(&node.name, action, &[StepId::NodeDns(node.name.clone())]));
         }
         if rows.iter().any(|(_, seen)| !seen.planted || !seen.healthy) {
             needs.extend(rows.iter().map(|(node, _)| StepId::NodeDns(node.name.clone())));
-            self.steps.add("etcd", Action::EtcdForm, &needs);
+            self.steps.add("etcd", action::EtcdForm, &needs);
         } else {
             self.steps.done(StepId::EtcdForm);
         }
         for name in self.inventory.etcd_outdated.clone() {
-            let action = Action::EtcdClient { node: name.clone() };
+            let action = action::EtcdClient { node: name.clone() };
             self.steps.add(&name, action, &[StepId::EtcdForm]);
         }
     }

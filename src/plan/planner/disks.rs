@@ -2,7 +2,7 @@
 
 use super::Draft;
 use crate::cluster::{CloneMode, HostName, Node};
-use crate::plan::id::StepId;
+use crate::plan::action::StepId;
 use crate::plan::inventory::TemplateState;
 use crate::plan::{compare, spec};
 use crate::proxmox::wire::VmConfig;

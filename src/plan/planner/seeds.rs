@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use super::Draft;
 use crate::cluster::{HostName, Node, VmId};
-use crate::plan::id::StepId;
+use crate::plan::action::{self, StepId};
 use crate::plan::inventory::OurVm;
-use crate::plan::{Action, StoredSeed, spec};
+use crate::plan::{StoredSeed, spec};
 
 impl Draft<'_> {
     /// Whether a node's machine has to find its seed in its drive when it boots next.
@@ -45,7 +45,7 @@ impl Draft<'_> {
         let own = own.map(|vm| (vm.host.clone(), vm.vmid));
         self.keep_others(&mut seeds, own.as_ref());
         if !seeds.is_empty() {
-            let action = Action::Eject { node: name.clone(), seeds };
+            let action = action::Eject { node: name.clone(), seeds };
             self.steps.add(&name, action, &[StepId::Boot(name.clone())]);
         }
     }
@@ -62,7 +62,7 @@ impl Draft<'_> {
         self.keep_others(&mut seeds, None);
         for StoredSeed { host, volume } in seeds {
             let on = host.clone();
-            self.steps.add(on, Action::DeleteSeed { seed: StoredSeed { host, volume } }, &[]);
+            self.steps.add(on, action::DeleteSeed { seed: StoredSeed { host, volume } }, &[]);
         }
     }
 

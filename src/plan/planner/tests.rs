@@ -2,11 +2,11 @@ use super::*;
 use crate::cluster::{Host, fixture};
 use crate::cluster::{Identity, Role};
 use crate::mark::Mark;
-use crate::plan::Step;
 use crate::plan::compare::Class;
 use crate::plan::inventory::{Hardware, NodeState, Stray, StrayReason, VmState};
 use crate::plan::settings;
 use crate::plan::survey::{Answer, Api, ClusterMark, KubeNode, Machine, Seen, Work};
+use crate::plan::{Action, Step};
 
 mod disks;
 mod machines;
@@ -138,7 +138,7 @@ fn refused_of(cluster: &Cluster, specs: &Specs, inventory: &Inventory) -> Vec<St
 fn dangerous(plan: &Plan) -> Vec<&str> {
     let acts = plan.steps.iter().filter(|step| {
         let action = &step.action;
-        matches!(action, Action::Init { .. } | Action::Reset { .. } | Action::Forget { .. })
+        matches!(action, Action::Init(_) | Action::Reset(_) | Action::Forget(_))
     });
     acts.map(|step| step.id.as_str()).collect()
 }
@@ -247,7 +247,7 @@ fn the_order_of_rows_means_nothing_to_a_living_cluster() {
     let plan = plan_of(&edited, &specs(&edited, "aa", "bb"), &had, &Part::all());
     assert!(dangerous(&plan).is_empty(), "{plan}");
     let join = &step(&plan, "join/k8s1master0").action;
-    assert!(matches!(join, Action::Join { via, .. } if via.as_str() == "k8s1master1"));
+    assert!(matches!(join, Action::Join(join) if join.via.as_str() == "k8s1master1"));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_lost_master_is_forgotten_and_joins_whichever_it_was() {
         assert_eq!(dangerous(&plan), [format!("forget/{lost}")]);
         let join = step(&plan, &format!("join/{lost}"));
         assert!(join.needs.contains(&format!("forget/{lost}")), "{join:?}");
-        assert!(matches!(&join.action, Action::Join { via: by, .. } if by.as_str() == via));
+        assert!(matches!(&join.action, Action::Join(join) if join.via.as_str() == via));
     }
 }
 
@@ -427,7 +427,9 @@ fn the_address_of_a_card_is_changed_on_a_machine_that_is_off_and_never_on_one_th
     let plan = plan_of(&cluster, &specs, &seen, &Part::all());
     let configured: Vec<&Step> =
         plan.steps.iter().filter(|step| step.id.starts_with("configure/")).collect();
-    let [Step { action: Action::Configure { node, changes }, .. }] = configured.as_slice() else {
+    let [Step { action: Action::Configure(action::Configure { node, changes, .. }), .. }] =
+        configured.as_slice()
+    else {
         panic!("{configured:#?}")
     };
     assert_eq!(*node, name);

@@ -7,7 +7,7 @@ use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
 use crate::exits::failure;
 use crate::mark::Marked;
-use crate::plan::spec;
+use crate::plan::{action, spec};
 use crate::report::event;
 use crate::run::context::{Context, instance_id};
 use crate::run::first_boot::FirstBoot;
@@ -25,7 +25,8 @@ const LAST_LINES: usize = 40;
 
 /// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
 /// has failed: then cloud-init starts over.
-pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Result<bool, Failure> {
+pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, Failure> {
+    let name = &it.node;
     let node = context.node(name);
     let remote = context.remote(name);
     let instance = instance_id(&context.cluster, node, &context.creation);
@@ -33,7 +34,7 @@ pub(super) async fn boot(context: &Context, name: &NodeName, again: bool) -> Res
     let mut first: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
     reach(context, name, remote).await?;
-    let again = again && start_over(context, name, remote).await?;
+    let again = it.again && start_over(context, name, remote).await?;
     loop {
         let seen = match FirstBoot::ask(remote).await {
             Ok(seen) => seen,
@@ -125,7 +126,7 @@ async fn has_seed(context: &Context, name: &NodeName) -> Result<(), Failure> {
     let fault = |error| proxmox(doing, &error).on(name);
     let client = context.client(&node.host)?;
     let config = client.vm_config(node.vmid).await.map_err(fault)?;
-    super::vm::own(context, name, &config, doing)?;
+    super::vm::own(context, node.into(), &config, doing)?;
     let drive = config.volume(spec::SEED_DRIVE).unwrap_or_default();
     let own = config.mark().is_some_and(|mark| spec::is_own_seed(&drive, &mark));
     let (storage, file) = drive.split_once(":iso/").unwrap_or_default();

@@ -1,20 +1,16 @@
 //! Steps that remove what carries our mark, and nothing else.
 
-use crate::cluster::{HostName, NodeName, VmId};
 use crate::error::{Exit, Failure};
 use crate::mark::Marked;
+use crate::plan::action;
 use crate::proxmox::wire::VmConfig;
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
 /// Stops and removes a node's VM.
-pub(super) async fn vm(
-    context: &Context,
-    node: &NodeName,
-    host: &HostName,
-    vmid: VmId,
-    creation: &str,
-) -> Result<bool, Failure> {
+pub(super) async fn vm(context: &Context, it: &action::Destroy) -> Result<bool, Failure> {
+    let action::Destroy { node, host, vmid, creation } = it;
+    let vmid = *vmid;
     let client = context.client(host)?;
     let doing = format!("remove VM {vmid}");
     let on = format!("{node} on {host}");
@@ -23,7 +19,7 @@ pub(super) async fn vm(
         let mark = config.mark().is_some_and(|mark| {
             mark.cluster == context.cluster.name
                 && mark.node.as_ref() == Some(node)
-                && mark.creation == creation
+                && mark.creation == *creation
         });
         if mark {
             return Ok(());
@@ -52,11 +48,8 @@ pub(super) async fn vm(
 }
 
 /// Removes a file of ours; its name says whose it is.
-pub(super) async fn volume(
-    context: &Context,
-    host: &HostName,
-    volume: &str,
-) -> Result<bool, Failure> {
+pub(super) async fn volume(context: &Context, it: &action::RemoveVolume) -> Result<bool, Failure> {
+    let action::RemoveVolume { host, volume } = it;
     let client = context.client(host)?;
     client
         .delete_volume(volume)
@@ -68,9 +61,9 @@ pub(super) async fn volume(
 /// Removes a template of ours.
 pub(super) async fn template(
     context: &Context,
-    host: &HostName,
-    vmid: VmId,
+    it: &action::RemoveTemplate,
 ) -> Result<bool, Failure> {
+    let (host, vmid) = (&it.host, it.vmid);
     let client = context.client(host)?;
     let doing = format!("remove template {vmid}");
     let fault = |error| proxmox(&doing, &error).on(host);

@@ -4,6 +4,7 @@ use crate::cluster::NodeName;
 use crate::dns::{self, Report};
 use crate::error::{Exit, Failure};
 use crate::exits::failure;
+use crate::plan::action;
 use crate::report::event;
 use crate::run::context::Context;
 use crate::ssh::Command;
@@ -17,7 +18,8 @@ pub(super) async fn operator(context: &Context) -> Result<bool, Failure> {
 }
 
 /// Asks every name server from inside a node, and the node's own resolver.
-pub(super) async fn node(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+pub(super) async fn node(context: &Context, it: &action::NodeDns) -> Result<bool, Failure> {
+    let name = &it.node;
     let node = context.node(name);
     let remote = context.remote(name);
     let run = |words: Vec<String>| {

@@ -8,7 +8,7 @@ use super::{boot, vm};
 use crate::cluster::NodeName;
 use crate::error::{Exit, Failure};
 use crate::mark::{Mark, Marked};
-use crate::plan::{StoredSeed, spec};
+use crate::plan::{StoredSeed, action, spec};
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Client, Error, Params};
 use crate::report::event;
@@ -28,14 +28,11 @@ const TRUSTED: &str = "/var/lib/cloud/instance/manual-clean";
 const TRIES: usize = 3;
 
 /// Ejects the seed of a machine that has booted, and deletes the files that are seeds of it.
-pub(super) async fn eject(
-    context: &Context,
-    name: &NodeName,
-    seeds: &BTreeSet<StoredSeed>,
-) -> Result<bool, Failure> {
+pub(super) async fn eject(context: &Context, it: &action::Eject) -> Result<bool, Failure> {
+    let action::Eject { node: name, seeds } = it;
     let node = context.node(name);
     // Whatever has happened since it was looked: a first boot that is not over needs its seed.
-    boot::boot(context, name, false).await?;
+    boot::boot(context, &action::Boot { node: name.clone(), again: false }).await?;
     let client = context.client(&node.host)?;
     let (mut changed, ejected) = match empty_drive(context, name, client, seeds).await? {
         Drive::Kept => return Ok(false),
@@ -79,7 +76,7 @@ async fn empty_drive(
     let mut refused: Option<Error> = None;
     for _ in 0..TRIES {
         let config = client.vm_config(node.vmid).await.map_err(fault)?;
-        vm::own(context, name, &config, &doing)?;
+        vm::own(context, node.into(), &config, &doing)?;
         let Some(mark) = config.mark().filter(|mark| holds_seed(&config, mark)) else {
             return Ok(Drive::Empty { changed: refused.is_some() });
         };

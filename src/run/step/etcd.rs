@@ -1,17 +1,21 @@
 //! Steps that make an etcd of ours, and the masters' way into it.
 
-use crate::cluster::NodeName;
+use crate::cluster::{Node, Role};
 use crate::error::{Exit, Failure};
 use crate::files::write_private;
-use crate::kubeadm::etcd::{self, form};
+use crate::kubeadm::etcd::{self, Keys, Owner, form};
+use crate::kubeadm::{Error, silence};
+use crate::mark::{Marked, TAG};
+use crate::plan::action;
 use crate::run::context::Context;
+use crate::run::look::proxmox;
 
 use super::bootstrap::fault;
 
 /// Plants a member's certificates.
-pub(super) async fn member(context: &Context, name: &NodeName) -> Result<bool, Failure> {
-    let Some(machine) = context.etcd_machine(name) else { return Ok(false) };
-    machine.plant().await.map_err(|error| fault("plant etcd's certificates", &error).on(name))
+pub(super) async fn member(context: &Context, it: &action::EtcdMember) -> Result<bool, Failure> {
+    let Some(machine) = context.etcd_machine(&it.node) else { return Ok(false) };
+    machine.plant().await.map_err(|error| fault("plant etcd's certificates", &error).on(&it.node))
 }
 
 /// Sees every member healthy.
@@ -29,9 +33,144 @@ pub(super) async fn form(context: &Context) -> Result<bool, Failure> {
 }
 
 /// Gives a master the client certificate of now.
-pub(super) async fn client(context: &Context, name: &NodeName) -> Result<bool, Failure> {
+pub(super) async fn client(context: &Context, it: &action::EtcdClient) -> Result<bool, Failure> {
     let Some(client) = &context.etcd_client else { return Ok(false) };
-    etcd::copy(context.remote(name), client)
+    etcd::copy(context.remote(&it.node), client)
         .await
-        .map_err(|error| fault("renew the API server's etcd certificate", &error).on(name))
+        .map_err(|error| fault("renew the API server's etcd certificate", &error).on(&it.node))
+}
+
+/// Copies the etcd files to the master that runs `kubeadm init`, and proves every member.
+pub(super) async fn prepare(context: &Context, it: &action::Etcd) -> Result<bool, Failure> {
+    // Before the first key: a run that is killed in between must know that there may be one.
+    write_private(&context.etcd_claim, context.creation.as_bytes())
+        .map_err(|error| Failure::new(Exit::Local, "note that etcd is used", error))?;
+    let Some(client) = &context.etcd_client else { return Ok(false) };
+    let what = if context.cluster.etcd.is_ours() { "use etcd" } else { "use the external etcd" };
+    let keys = match (&context.options.wipe_etcd, it.resumed) {
+        // What an unfinished init of ours has written belongs to the certificates that it made.
+        (_, true) => Keys::Resumed,
+        (Some(of), false) => Keys::Wiped { of: of.clone() },
+        (None, false) => Keys::Refused,
+    };
+    if let Keys::Wiped { of: Some(of) } = &keys
+        && *of != context.cluster.name
+    {
+        gone(context, of).await?;
+    }
+    etcd::prepare(context.remote(&it.node), &context.cluster, client, &owner(context), keys)
+        .await
+        .map_err(|error| fault(what, &error))
+}
+
+/// Asks every member of the external etcd by way of the first master that can be reached.
+async fn prove_etcd(context: &Context, masters: &[&Node]) -> Result<(), Failure> {
+    for master in masters {
+        let remote = context.remote(&master.name);
+        let asked = async {
+            if let Some(client) = &context.etcd_client {
+                etcd::copy(remote, client).await?;
+            }
+            etcd::prove(remote, &context.cluster).await
+        };
+        match asked.await {
+            Ok(()) => return Ok(()),
+            Err(error @ Error::Etcd(_)) => {
+                return Err(fault("use the external etcd again; nothing was removed", &error));
+            }
+            // Another one may be reached. Where none is, the removal says so.
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes our keys from an external etcd. Where the cluster is made `again` at once, every member has
+/// to be well first: with the old cluster gone, the new one could only wait for it.
+pub(super) async fn forget(context: &Context, it: &action::ForgetEtcd) -> Result<bool, Failure> {
+    let masters: Vec<_> = context.cluster.with_role(Role::Master).collect();
+    if it.again {
+        prove_etcd(context, &masters).await?;
+    }
+    let mut last = None;
+    // Any master has the files; the first may be the one that is broken.
+    for master in &masters {
+        let remote = context.remote(&master.name);
+        let removed = async {
+            // A master that has not joined yet has no files to ask with.
+            if let Some(client) = &context.etcd_client {
+                etcd::copy(remote, client).await?;
+            }
+            let owner = owner(context);
+            if !etcd::is_ours(remote, &context.cluster, &owner).await? {
+                return Ok(false);
+            }
+            for other in &masters {
+                // One that cannot be reached writes nothing that we could hinder.
+                let _ = silence::api_server(context.remote(&other.name)).await;
+            }
+            etcd::remove_ours(remote, &context.cluster, &owner).await
+        };
+        match removed.await {
+            Ok(changed) => {
+                // A run that goes on after this one has nothing left to remove there, and no master
+                // to ask with.
+                unclaim(context)?;
+                return Ok(changed);
+            }
+            Err(error) => last = Some(fault("remove our keys from etcd", &error).on(&master.name)),
+        }
+    }
+    let no_one =
+        || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
+    Err(last.unwrap_or_else(no_one).hint(
+        "bring up a master and most of etcd's members and run again, or leave the keys with \
+         `--keep-etcd`. Where `etcdctl get /k8sha/owner` still names this cluster, you can then \
+         remove them yourself: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"
+            .to_owned(),
+    ))
+}
+
+fn unclaim(context: &Context) -> Result<(), Failure> {
+    match std::fs::remove_file(&context.etcd_claim) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new(Exit::Local, "note that etcd holds nothing of ours", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to wipe the data of a cluster whose machines are on our hosts: it may be alive.
+async fn gone(context: &Context, cluster: &str) -> Result<(), Failure> {
+    let doing = format!("delete the data of the cluster `{cluster}` from etcd");
+    let mut left = Vec::new();
+    for host in context.cluster.proxmox.hosts.keys() {
+        let client = context.client(host)?;
+        let fault = |error| proxmox(&doing, &error).on(host);
+        for vm in client.vms().await.map_err(fault)? {
+            if vm.template || !vm.tags.contains(TAG) {
+                continue;
+            }
+            let config = client.find_vm(vm.vmid).await.map_err(fault)?;
+            let mark = config.and_then(|config| config.mark());
+            if mark.is_some_and(|mark| mark.cluster == cluster) {
+                left.push(format!("VM {} on {host}", vm.vmid));
+            }
+        }
+    }
+    left.sort();
+    left.dedup();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let said = format!("machines of that cluster are still there: {}", left.join(", "));
+    Err(Failure::new(Exit::NotAsAsked, doing, said).hint(
+        "destroy that cluster first, with its own profile and state folder, or give this one an etcd \
+         of its own"
+            .to_owned(),
+    ))
+}
+
+fn owner(context: &Context) -> Owner {
+    Owner { cluster: context.cluster.name.clone(), creation: context.creation.clone() }
 }

@@ -11,15 +11,13 @@ use crate::kubeadm::forget::{self, Gone};
 use crate::kubeadm::kubectl::Api;
 use crate::kubeadm::{facts, init, reset, running};
 use crate::mark::Marked;
+use crate::plan::action;
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
 /// Records which cluster this is: in the state folder first, then inside the cluster.
-pub(super) async fn mark(
-    context: &Context,
-    via: &NodeName,
-    cni: Option<&str>,
-) -> Result<bool, Failure> {
+pub(super) async fn mark(context: &Context, it: &action::Mark) -> Result<bool, Failure> {
+    let action::Mark { via, cni } = it;
     let remote = context.remote(via);
     let doing = "record which cluster this is";
     let said = |error| fault(doing, &error).on(via);
@@ -49,7 +47,7 @@ pub(super) async fn mark(
     let mark = ClusterMark {
         cluster: context.cluster.name.clone(),
         creation: context.creation.clone(),
-        cni: cni.map(str::to_owned).or(noted),
+        cni: cni.clone().or(noted),
     };
     changed |= cluster_mark::write(remote, &mark).await.map_err(said)?;
     changed |= init::record(remote).await.map_err(said)?;
@@ -57,12 +55,10 @@ pub(super) async fn mark(
 }
 
 /// Makes the cluster forget a machine that is gone.
-pub(super) async fn forget(
-    context: &Context,
-    node: &NodeName,
-    via: &NodeName,
-    gone: &Gone,
-) -> Result<bool, Failure> {
+pub(super) async fn forget(context: &Context, it: &action::Forget) -> Result<bool, Failure> {
+    let action::Forget { node, via, name, machine_id, members, .. } = it;
+    let gone =
+        &Gone { name: name.clone(), machine_id: machine_id.clone(), members: members.clone() };
     let doing = "make the cluster forget the lost machine";
     prove_gone(context, node, gone, doing).await?;
     let stacked = context.cluster.etcd.endpoints().is_none();
@@ -115,11 +111,8 @@ async fn prove_gone(
 }
 
 /// Undoes what the node's own unfinished join has left.
-pub(super) async fn reset(
-    context: &Context,
-    name: &NodeName,
-    via: &NodeName,
-) -> Result<bool, Failure> {
+pub(super) async fn reset(context: &Context, it: &action::Reset) -> Result<bool, Failure> {
+    let (name, via) = (&it.node, &it.via);
     reset::run(context.remote(name), context.remote(via), context.node(name))
         .await
         .map_err(|error| fault("undo half a join", &error).on(name))

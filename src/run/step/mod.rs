@@ -1,15 +1,16 @@
-//! One function per kind of step: look, act, wait, look.
+//! One function per action: look, act, wait, look. What an action carries was chosen by the plan; nothing
+//! is chosen here. The file of the same name in `plan::action` has the data.
 
 use std::sync::Arc;
 
 use super::context::Context;
 use crate::error::Failure;
-use crate::kubeadm::forget::Gone;
 use crate::plan::{Action, Step};
 
 mod balance;
 mod boot;
 mod bootstrap;
+mod configure;
 mod destroy;
 mod dns;
 mod eject;
@@ -35,56 +36,37 @@ pub async fn ask_names(context: &Context) -> Result<(), Failure> {
 /// What went wrong, where, and what to try.
 pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failure> {
     match &step.action {
-        Action::Dns => dns::operator(context).await,
-        Action::Image { host, storage, file, url, sha256, .. } => {
-            template::image(context, host, storage, file, url, sha256).await
-        }
-        Action::Template { host, vmid, os, image, storage, spec, disk_gib } => {
-            let (vmid, disk_gib) = (*vmid, *disk_gib);
-            let wanted = template::Wanted { vmid, os, image, storage, spec, disk_gib };
-            template::template(context, host, &wanted).await
-        }
-        Action::Seed { node, host, storage, file } => {
-            vm::seed(context, node, host, storage, file).await
-        }
-        Action::Clone { node, home, source, full, storage, .. } => {
-            vm::clone(context, node, home, *source, *full, storage).await
-        }
-        Action::Configure { node, changes } => vm::configure(context, node, changes).await,
-        Action::Grow { node, to_gib } => vm::grow(context, node, *to_gib).await,
-        Action::Start { node } => vm::start(context, node).await,
-        Action::Boot { node, again } => boot::boot(context, node, *again).await,
-        Action::Eject { node, seeds } => eject::eject(context, node, seeds).await,
-        Action::DeleteSeed { seed } => eject::delete(context, seed).await,
-        Action::NodeDns { node } => dns::node(context, node).await,
-        Action::Balance { node, .. } => balance::balancer(context, node).await,
-        Action::Vip => bootstrap::vip(context).await,
-        Action::EtcdMember { node } => etcd::member(context, node).await,
-        Action::EtcdForm => etcd::form(context).await,
-        Action::EtcdClient { node } => etcd::client(context, node).await,
-        Action::Etcd { node, resumed } => bootstrap::etcd(context, node, *resumed).await,
-        Action::Init { node, .. } => bootstrap::init(context, node).await,
-        Action::Mark { via, cni } => lifecycle::mark(context, via, cni.as_deref()).await,
-        Action::Forget { node, via, name, machine_id, members, .. } => {
-            let gone = Gone {
-                name: name.clone(),
-                machine_id: machine_id.clone(),
-                members: members.clone(),
-            };
-            lifecycle::forget(context, node, via, &gone).await
-        }
-        Action::Reset { node, via, .. } => lifecycle::reset(context, node, via).await,
-        Action::Keys { via } => bootstrap::keys(context, via).await,
-        Action::Join { node, via, .. } => bootstrap::join(context, node, via).await,
-        Action::Label { node, via } => bootstrap::label(context, node, via).await,
-        Action::Kubeconfig { via } => bootstrap::kubeconfig(context, via).await,
-        Action::Cni { via } => bootstrap::cni(context, via).await,
-        Action::Verify { via } => bootstrap::verify(context, via).await,
-        Action::ForgetEtcd { again } => bootstrap::forget_etcd(context, *again).await,
-        Action::Destroy { node, host, vmid, creation } => {
-            destroy::vm(context, node, host, *vmid, creation).await
-        }
-        Action::RemoveVolume { host, volume } => destroy::volume(context, host, volume).await,
-        Action::RemoveTemplate { host, vmid } => destroy::template(context, host, *vmid).await,
+        Action::Dns(_) => dns::operator(context).await,
+        Action::Image(it) => template::image(context, it).await,
+        Action::Template(it) => template::template(context, it).await,
+        Action::Seed(it) => vm::seed(context, it).await,
+        Action::Clone(it) => vm::clone(context, it).await,
+        Action::Configure(it) => configure::configure(context, it).await,
+        Action::Grow(it) => vm::grow(context, it).await,
+        Action::Start(it) => vm::start(context, it).await,
+        Action::Boot(it) => boot::boot(context, it).await,
+        Action::Eject(it) => eject::eject(context, it).await,
+        Action::DeleteSeed(it) => eject::delete(context, &it.seed).await,
+        Action::NodeDns(it) => dns::node(context, it).await,
+        Action::Balance(it) => balance::balancer(context, it).await,
+        Action::Vip(_) => balance::vip(context).await,
+        Action::EtcdMember(it) => etcd::member(context, it).await,
+        Action::EtcdForm(_) => etcd::form(context).await,
+        Action::EtcdClient(it) => etcd::client(context, it).await,
+        Action::Etcd(it) => etcd::prepare(context, it).await,
+        Action::Init(it) => bootstrap::init(context, it).await,
+        Action::Mark(it) => lifecycle::mark(context, it).await,
+        Action::Forget(it) => lifecycle::forget(context, it).await,
+        Action::Reset(it) => lifecycle::reset(context, it).await,
+        Action::Keys(it) => bootstrap::keys(context, it).await,
+        Action::Join(it) => bootstrap::join(context, it).await,
+        Action::Label(it) => bootstrap::label(context, it).await,
+        Action::Kubeconfig(it) => bootstrap::kubeconfig(context, it).await,
+        Action::Cni(it) => bootstrap::cni(context, it).await,
+        Action::Verify(it) => bootstrap::verify(context, it).await,
+        Action::ForgetEtcd(it) => etcd::forget(context, it).await,
+        Action::Destroy(it) => destroy::vm(context, it).await,
+        Action::RemoveVolume(it) => destroy::volume(context, it).await,
+        Action::RemoveTemplate(it) => destroy::template(context, it).await,
     }
 }

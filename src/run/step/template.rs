@@ -1,22 +1,15 @@
 //! Steps that give a host its template: the image, the VM around it, the conversion.
 
-use crate::cluster::{HostName, VmId};
 use crate::error::{Exit, Failure};
 use crate::mark::{Mark, Marked, TAG};
-use crate::plan::spec;
+use crate::plan::{action, spec};
 use crate::proxmox::{CreateRequest, Params};
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
 /// Has the host download a cloud image.
-pub(super) async fn image(
-    context: &Context,
-    host: &HostName,
-    storage: &str,
-    file: &str,
-    url: &str,
-    sha256: &str,
-) -> Result<bool, Failure> {
+pub(super) async fn image(context: &Context, it: &action::Image) -> Result<bool, Failure> {
+    let action::Image { host, storage, file, url, sha256, .. } = it;
     let client = context.client(host)?;
     let doing = format!("download {url} to `{storage}`");
     let fault = |error| proxmox(&doing, &error).on(host);
@@ -38,30 +31,19 @@ pub(super) async fn image(
     Ok(true)
 }
 
-/// A template to be made.
-pub(super) struct Wanted<'a> {
-    pub(super) vmid: VmId,
-    pub(super) os: &'a str,
-    pub(super) image: &'a str,
-    pub(super) storage: &'a str,
-    pub(super) spec: &'a str,
-    /// The size of its disk, if it is to be more than the image's.
-    pub(super) disk_gib: Option<u32>,
-}
-
 /// Makes a template of a downloaded image.
 pub(super) async fn template(
     context: &Context,
-    host: &HostName,
-    wanted: &Wanted<'_>,
+    wanted: &action::Template,
 ) -> Result<bool, Failure> {
+    let host = &wanted.host;
     let client = context.client(host)?;
     let doing = format!("make template {} of {}", wanted.vmid, wanted.os);
     let fault = |error| proxmox(&doing, &error).on(host);
     let mark = Mark {
         cluster: context.cluster.name.clone(),
         node: None,
-        spec: wanted.spec.to_owned(),
+        spec: wanted.spec.clone(),
         creation: context.creation.clone(),
         machine: None,
         read: None,
@@ -99,7 +81,7 @@ pub(super) async fn template(
 }
 
 /// The hardware that every clone inherits.
-fn settings(context: &Context, wanted: &Wanted<'_>) -> Params {
+fn settings(context: &Context, wanted: &action::Template) -> Params {
     let cluster = &context.cluster;
     let vlan = cluster.network.vlan.map_or(String::new(), |tag| format!(",tag={tag}"));
     Params::new()

@@ -244,7 +244,7 @@ impl Server {
             Err(failure) => return Ok(self.settle(Err(failure)).await),
         };
         if upload {
-            if self.shared.act(|world, _| world.faults.take(FaultKind::UploadReset, &self.host)) {
+            if self.shared.takes(FaultKind::UploadReset, &self.host) {
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, "injected fault"));
             }
             // Whether it is allowed is found out before the body is read.
@@ -294,7 +294,7 @@ impl Server {
     }
 
     fn lost_answer(&self, ask: &Ask) -> bool {
-        self.shared.act(|world, _| world.faults.take(FaultKind::ProxyTimeout596, &ask.node))
+        self.shared.takes(FaultKind::ProxyTimeout596, &ask.node)
     }
 
     /// Checks the parameters of a call and runs it, again and again while it has to wait for a lock.

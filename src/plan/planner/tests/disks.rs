@@ -27,8 +27,8 @@ fn planned(cluster: &Cluster, had: &Inventory) -> (Vec<Option<u32>>, Vec<String>
     let (mut sizes, mut grown) = (Vec::new(), Vec::new());
     for step in &plan.steps {
         match &step.action {
-            Action::Template { disk_gib, .. } => sizes.push(*disk_gib),
-            Action::Grow { node, .. } => grown.push(node.to_string()),
+            Action::Template(it) => sizes.push(it.disk_gib),
+            Action::Grow(it) => grown.push(it.node.to_string()),
             _ => {}
         }
     }

@@ -22,8 +22,8 @@ fn told(plan: &Plan) -> Vec<String> {
 /// The value that a step gives to a setting of a node's VM.
 fn set<'a>(plan: &'a Plan, node: &str, key: &str) -> Option<&'a str> {
     plan.steps.iter().find_map(|step| match &step.action {
-        Action::Configure { node: of, changes } if of.as_str() == node => {
-            changes.iter().find(|change| change.key == key).map(|change| change.to.as_str())
+        Action::Configure(it) if it.node.as_str() == node => {
+            it.changes.iter().find(|change| change.key == key).map(|change| change.to.as_str())
         }
         _ => None,
     })

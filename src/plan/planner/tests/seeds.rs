@@ -17,10 +17,10 @@ fn before_first_boot(had: &mut Inventory, node: &Node, wanted: &spec::NodeSpec) 
 }
 
 fn ejected(plan: &Plan, node: &str) -> Vec<String> {
-    let Action::Eject { seeds, .. } = &step(plan, &format!("eject/{node}")).action else {
+    let Action::Eject(eject) = &step(plan, &format!("eject/{node}")).action else {
         panic!("{plan:#?}")
     };
-    seeds.iter().map(|seed| format!("{} {}", seed.host, seed.volume)).collect()
+    eject.seeds.iter().map(|seed| format!("{} {}", seed.host, seed.volume)).collect()
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_seed_is_ejected_after_the_first_boot_and_never_before() {
         assert_eq!(step(&plan, "eject/k8s1master3").needs, ["boot/k8s1master3"]);
         assert_eq!(ejected(&plan, "k8s1master3"), [format!("pve1 {volume}")]);
         let boot = &step(&plan, "boot/k8s1master3").action;
-        assert!(matches!(boot, Action::Boot { again: now, .. } if *now == again));
+        assert!(matches!(boot, Action::Boot(boot) if boot.again == again));
     }
     // One that has booted, of a run that was cut off or of a former release.
     had.nodes.insert(node.name.clone(), state(true, false));
@@ -60,10 +60,12 @@ fn a_first_boot_that_starts_over_has_its_seed_again_first() {
     had.nodes.insert(name, NodeState { failed: true, ..NodeState::default() });
     let plan = plan_of(&cluster, &specs, &had, &Part::all());
     let boot = step(&plan, "boot/k8s1master3");
-    assert!(matches!(boot.action, Action::Boot { again: true, .. }));
+    assert!(matches!(boot.action, Action::Boot(action::Boot { again: true, .. })));
     assert_eq!(boot.needs, ["seed/k8s1master3", "configure/k8s1master3"]);
     let configure = step(&plan, "configure/k8s1master3");
-    let Action::Configure { changes, .. } = &configure.action else { panic!("{configure:?}") };
+    let Action::Configure(action::Configure { changes, .. }) = &configure.action else {
+        panic!("{configure:?}")
+    };
     let drive = changes.iter().find(|change| change.key == spec::SEED_DRIVE).unwrap();
     assert!(drive.from == spec::EJECTED && drive.to.contains("k8s1master3"), "{drive:?}");
     assert_eq!(configure.needs, ["seed/k8s1master3"]);

@@ -1,0 +1,217 @@
+//! Setting a VM's configuration: what it is to be, and what of that differs from what is found.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::Act;
+use crate::cluster::{HostName, NodeName, VmId};
+use crate::mark::{Machine, Mark};
+use crate::plan::spec::{self, NodeSpec};
+use crate::plan::template::Settings;
+use crate::plan::{Change, first_start};
+
+/// Set a VM's configuration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Configure {
+    /// The node.
+    pub node: NodeName,
+    /// The host.
+    pub host: HostName,
+    /// The VMID.
+    pub vmid: VmId,
+    /// The settings that differ, and no others are set; empty when the VM does not exist yet: then
+    /// whatever its clone has otherwise is set.
+    pub changes: Vec<Change>,
+    /// What becomes of the seed drive.
+    pub seed: SeedDrive,
+    /// What the VM is to look like.
+    #[serde(serialize_with = "settings")]
+    pub wanted: Arc<NodeSpec>,
+}
+
+/// What becomes of a VM's seed drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeedDrive {
+    /// It gets the seed of now, which the machine reads when it boots.
+    New,
+    /// It is there, without a medium.
+    Emptied,
+    /// It stays as it is.
+    Stays,
+}
+
+impl fmt::Display for Configure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changes.is_empty() {
+            return f.write_str("configure CPU, memory, network, seed, tags");
+        }
+        let keys: Vec<&str> = self.changes.iter().map(|change| change.key.as_str()).collect();
+        write!(f, "configure {}", keys.join(", "))
+    }
+}
+
+impl Act for Configure {}
+
+impl Configure {
+    /// What of the carried values differs from what is found; a setting whose new value is empty goes. The
+    /// description is told by what differs of its mark: [`Configure::mark`] is what it is to carry.
+    pub fn due(&self, found: &Settings, mark: Option<&Mark>, running: bool) -> Vec<Change> {
+        let mut changes = spec::changes(&self.wanted, found);
+        if !running {
+            first_start::add(&mut changes, &self.wanted, found);
+        }
+        let planned = |key: &str| self.changes.iter().any(|change| change.key == key);
+        if !self.changes.is_empty() {
+            changes.retain(|change| planned(&change.key));
+        } else if mark.is_some_and(|mark| mark.read.is_some()) {
+            // Another run has made the machine meanwhile, and seen it boot.
+            changes.retain(|change| change.key != spec::SEED_DRIVE);
+        }
+        match self.seed {
+            SeedDrive::New => {}
+            SeedDrive::Stays => changes.retain(|change| change.key != spec::SEED_DRIVE),
+            SeedDrive::Emptied => {
+                for change in changes.iter_mut().filter(|change| change.key == spec::SEED_DRIVE) {
+                    spec::EJECTED.clone_into(&mut change.to);
+                }
+            }
+        }
+        changes
+    }
+
+    /// The mark that a VM carries once `due` is set. What the machine was made as stays, unless it gets
+    /// another seed to read; its disk comes from where it came from in any case.
+    pub fn mark(&self, found: Option<&Mark>, due: &[Change]) -> Mark {
+        let wanted = &self.wanted.mark;
+        let Some(found) = found else { return wanted.clone() };
+        let seeded =
+            self.seed == SeedDrive::New && due.iter().any(|change| change.key == spec::SEED_DRIVE);
+        let (machine, read) = match (seeded, &wanted.machine, &found.machine) {
+            (false, Some(machine), Some(made)) => {
+                let network = machine.network.clone();
+                (Some(Machine { network, ..made.clone() }), found.read.clone())
+            }
+            (false, ..) => (found.machine.clone(), found.read.clone()),
+            (true, Some(machine), Some(made)) => {
+                (Some(Machine { image: made.image.clone(), ..machine.clone() }), None)
+            }
+            (true, machine, _) => (machine.clone(), None),
+        };
+        Mark { machine, read, ..wanted.clone() }
+    }
+}
+
+/// In JSON a plan tells the settings; the rest of a VM's looks follows from them and from the profile.
+fn settings<S: Serializer>(wanted: &Arc<NodeSpec>, to: S) -> Result<S::Ok, S::Error> {
+    wanted.settings.serialize(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Role;
+
+    const SEED: &str = "local:iso/k8sha-seed-1a2b-k8s1master1-bbbbbbbbbbbb.iso,media=cdrom";
+
+    fn mark(spec: &str, seed: &str, image: &str, read: Option<&str>) -> Mark {
+        Mark {
+            cluster: "k8s1-cluster".to_owned(),
+            node: Some(NodeName("k8s1master1".to_owned())),
+            spec: spec.to_owned(),
+            creation: "1a2b".to_owned(),
+            machine: Some(Machine {
+                role: Role::Master,
+                address: [10, 101, 1, 101].into(),
+                user: "ubuntu".to_owned(),
+                seed: seed.to_owned(),
+                image: image.to_owned(),
+                network: Some("vmbr0".to_owned()),
+            }),
+            read: read.map(str::to_owned),
+        }
+    }
+
+    fn change(key: &str, to: &str) -> Change {
+        Change { key: key.to_owned(), from: String::new(), to: to.to_owned() }
+    }
+
+    fn settings_of(pairs: &[(&str, &str)]) -> Settings {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn action(changes: Vec<Change>, seed: SeedDrive) -> Configure {
+        let mark = mark("new", "bb", "ubuntu-22.04 2", None);
+        Configure {
+            node: NodeName("k8s1master1".to_owned()),
+            host: HostName("pve1".to_owned()),
+            vmid: VmId(1101),
+            changes,
+            seed,
+            wanted: Arc::new(NodeSpec {
+                seed_file: "k8sha-seed-1a2b-k8s1master1-bbbbbbbbbbbb.iso".to_owned(),
+                settings: settings_of(&[
+                    ("memory", "4096"),
+                    ("cores", "2"),
+                    (spec::SEED_DRIVE, SEED),
+                ]),
+                mac: None,
+                description: mark.describe(""),
+                line: String::new(),
+                kept: Settings::new(),
+                mark,
+            }),
+        }
+    }
+
+    fn keys(changes: &[Change]) -> Vec<(&str, &str)> {
+        changes.iter().map(|change| (change.key.as_str(), change.to.as_str())).collect()
+    }
+
+    #[test]
+    fn a_change_of_memory_does_not_rewrite_what_a_booted_machine_was_made_from() {
+        let seeded = [change(spec::SEED_DRIVE, SEED)];
+        let (stays, new) = (action(vec![], SeedDrive::Stays), action(vec![], SeedDrive::New));
+        let wanted = &new.wanted.mark;
+        let found = mark("old", "aa", "ubuntu-22.04 1", Some("aa"));
+        let kept = mark("new", "aa", "ubuntu-22.04 1", Some("aa"));
+        assert_eq!(stays.mark(Some(&found), &[]), kept);
+        assert_eq!(new.mark(Some(&found), &[]), kept, "its seed is in the drive already");
+        // One of a former release does not say it, and nothing is made up.
+        let former = Mark { machine: None, read: None, ..found.clone() };
+        assert_eq!(stays.mark(Some(&former), &[]), Mark { machine: None, ..wanted.clone() });
+        // A machine that starts over reads the new seed, on the disk that it has.
+        let again = mark("new", "bb", "ubuntu-22.04 1", None);
+        assert_eq!(new.mark(Some(&found), &seeded), again);
+        assert_eq!(new.mark(None, &seeded), *wanted);
+    }
+
+    #[test]
+    fn of_a_vm_that_was_there_only_what_was_planned_is_set() {
+        let found = settings_of(&[("memory", "2048"), ("cores", "1"), (spec::SEED_DRIVE, "none")]);
+        let memory = || change("memory", "4096");
+        let only = action(vec![memory()], SeedDrive::Stays);
+        assert_eq!(keys(&only.due(&found, None, true)), [("memory", "4096")]);
+        // What another run has set meanwhile is not set again.
+        let set = settings_of(&[("memory", "4096"), ("cores", "1")]);
+        assert_eq!(keys(&only.due(&set, None, true)), []);
+        let drive = vec![memory(), change(spec::SEED_DRIVE, spec::EJECTED)];
+        let emptied = action(drive, SeedDrive::Emptied).due(&settings_of(&[]), None, true);
+        assert!(keys(&emptied).contains(&(spec::SEED_DRIVE, spec::EJECTED)), "{emptied:?}");
+    }
+
+    #[test]
+    fn a_new_vm_gets_everything_but_a_seed_that_another_run_saw_it_read() {
+        let new = action(Vec::new(), SeedDrive::New);
+        let found = settings_of(&[("memory", "4096")]);
+        let due = |mark: Option<&Mark>| {
+            let due = new.due(&found, mark, true);
+            let keys: Vec<String> = due.into_iter().map(|change| change.key).collect();
+            (keys.contains(&"cores".to_owned()), keys.contains(&spec::SEED_DRIVE.to_owned()))
+        };
+        assert_eq!(due(None), (true, true));
+        assert_eq!(due(Some(&mark("new", "bb", "x", Some("bb")))), (true, false));
+    }
+}

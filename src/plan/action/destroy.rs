@@ -1,0 +1,75 @@
+//! What removes a cluster: only what carries our mark.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Act;
+use crate::cluster::{HostName, NodeName, VmId};
+
+/// Stop and remove a VM of ours.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Destroy {
+    /// The node that its mark names.
+    pub node: NodeName,
+    /// The host.
+    pub host: HostName,
+    /// The VMID.
+    pub vmid: VmId,
+    /// The creation id in its mark.
+    pub creation: String,
+}
+
+impl fmt::Display for Destroy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stop and remove VM {} on {}", self.vmid, self.host)
+    }
+}
+
+impl Act for Destroy {
+    fn copies(&self) -> bool {
+        true
+    }
+}
+
+/// Remove a file of ours from a storage.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RemoveVolume {
+    /// The host.
+    pub host: HostName,
+    /// The volume id.
+    pub volume: String,
+}
+
+impl fmt::Display for RemoveVolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "remove {}", self.volume)
+    }
+}
+
+impl Act for RemoveVolume {
+    fn copies(&self) -> bool {
+        true
+    }
+}
+
+/// Remove a template of ours.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RemoveTemplate {
+    /// The host.
+    pub host: HostName,
+    /// The template's VMID.
+    pub vmid: VmId,
+}
+
+impl fmt::Display for RemoveTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "remove template {}", self.vmid)
+    }
+}
+
+impl Act for RemoveTemplate {
+    fn copies(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,156 @@
+//! What steps do, one file per family: each action's data with every choice made, its phrase, whether it
+//! writes and the queue it stands in. Pure: the file of the same name in `run::step` performs it.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::StoredSeed;
+use super::queue::Queue;
+use crate::cluster::{HostName, NodeName, VmId};
+
+mod balance;
+mod boot;
+mod bootstrap;
+mod configure;
+mod destroy;
+mod dns;
+mod eject;
+mod etcd;
+mod lifecycle;
+mod template;
+mod vm;
+
+pub use balance::{Balance, Vip};
+pub use boot::Boot;
+pub use bootstrap::{Cni, Init, Join, Keys, Kubeconfig, Label, Verify};
+pub use configure::{Configure, SeedDrive};
+pub use destroy::{Destroy, RemoveTemplate, RemoveVolume};
+pub use dns::{Dns, NodeDns};
+pub use eject::{DeleteSeed, Eject};
+pub use etcd::{Etcd, EtcdClient, EtcdForm, EtcdMember, ForgetEtcd};
+pub use lifecycle::{Forget, Mark, Reset};
+pub use template::{Image, Template};
+pub use vm::{Clone, Grow, Seed, Start};
+
+/// What is planned and told about an action. Its text is what `plan` prints for it.
+pub trait Act: fmt::Display {
+    /// Whether it can change something; the others only look.
+    fn writes(&self) -> bool {
+        true
+    }
+
+    /// The queue it stands in, where what it acts on takes only so many at once.
+    fn queue(&self) -> Option<Queue> {
+        None
+    }
+
+    /// Whether it copies or removes whole disks or files, which takes its time.
+    fn copies(&self) -> bool {
+        false
+    }
+}
+
+/// Of each action: the fields that tell its step from others of its kind, and how their names begin.
+macro_rules! actions {
+    ($($name:ident $({ $($key:ident: $of:ty),+ })? = $text:literal,)+) => {
+        /// What a step does, with every choice made.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(tag = "action", rename_all = "kebab-case")]
+        #[expect(missing_docs, reason = "each is told by its struct")]
+        pub enum Action {
+            $($name($name),)+
+        }
+
+        /// Which step: the kind of act and what it is about. Its text, such as `clone/k8s1master1`, is
+        /// the step's name in plans, events and reports.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each is the step of the action of the same name")]
+        pub enum StepId {
+            $($name $(($($of),+))?,)+
+        }
+
+        impl Action {
+            /// What is planned and told about it.
+            pub fn act(&self) -> &dyn Act {
+                match self {
+                    $(Action::$name(it) => it,)+
+                }
+            }
+
+            /// What its step is called.
+            pub fn id(&self) -> StepId {
+                match self {
+                    $(Action::$name($name { $($($key,)+)? .. }) => {
+                        StepId::$name $(($($key.to_owned()),+))?
+                    })+
+                }
+            }
+        }
+
+        impl fmt::Display for StepId {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(StepId::$name $(($($key),+))? => {
+                        f.write_str($text)?;
+                        $($(write!(f, "/{}", $key)?;)+)?
+                        Ok(())
+                    })+
+                }
+            }
+        }
+
+        $(impl From<$name> for Action {
+            fn from(action: $name) -> Self {
+                Action::$name(action)
+            }
+        })+
+    };
+}
+
+actions! {
+    Dns = "dns",
+    Image { host: HostName, os: String } = "image",
+    Template { host: HostName, os: String } = "template",
+    Seed { node: NodeName } = "seed",
+    Clone { node: NodeName } = "clone",
+    Configure { node: NodeName } = "configure",
+    Grow { node: NodeName } = "grow",
+    Start { node: NodeName } = "start",
+    Boot { node: NodeName } = "boot",
+    Eject { node: NodeName } = "eject",
+    DeleteSeed { seed: StoredSeed } = "delete-seed",
+    NodeDns { node: NodeName } = "node-dns",
+    Balance { node: NodeName } = "balance",
+    Vip = "vip",
+    EtcdMember { node: NodeName } = "etcd-member",
+    EtcdForm = "etcd-form",
+    EtcdClient { node: NodeName } = "etcd-client",
+    Etcd = "etcd",
+    Init = "init",
+    Mark = "mark",
+    Forget { node: NodeName } = "forget",
+    Reset { node: NodeName } = "reset",
+    Keys = "keys",
+    Join { node: NodeName } = "join",
+    Label { node: NodeName } = "label",
+    Kubeconfig = "kubeconfig",
+    Cni = "cni",
+    Verify = "verify",
+    ForgetEtcd = "forget-etcd",
+    Destroy { node: NodeName, vmid: VmId } = "destroy",
+    RemoveVolume { host: HostName, volume: String } = "remove",
+    RemoveTemplate { host: HostName, vmid: VmId } = "remove-template",
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.act().fmt(f)
+    }
+}
+
+impl Serialize for StepId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
