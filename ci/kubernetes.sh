@@ -22,6 +22,7 @@ if ! "$layer" --if-built >/dev/null; then
   exit 0
 fi
 cargo build --locked
+cargo build --locked -p k8sha-lab
 for scene in "${scenes[@]}"; do
   if [ "$((SECONDS + ${scene#*:} * 60))" -gt "$((minutes * 60))" ]; then
     echo "SKIPPED ${scene%:*}: it would not end within $minutes minutes; tests/kubernetes/run.sh plays it"

@@ -3,9 +3,10 @@
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 
-K8SHA_REAL=1 cargo test --locked --test machines -- --ignored --test-threads=1 --nocapture
-cargo build --locked
-target/debug/k8sha up --profile k8s1 --simulate --guests containers
+cargo test --locked -p k8sha-lab --lib
+K8SHA_REAL=1 cargo test --locked -p k8sha-lab --test machines -- --ignored --test-threads=1 --nocapture
+cargo build --locked -p k8sha-lab
+target/debug/k8sha-lab up --profile k8s1
 left=$(find /run/netns /run/k8sha/labs -mindepth 1 -maxdepth 1 -name 'k8sha-????????' -o -name '????????' 2>/dev/null || true)
 if [ -n "$left" ]; then
   echo "left behind: $left" >&2

@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dns", &["cluster", "limits", "net", "table", "text"]),
     ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
     // Of the Proxmox side only the mark's text form, which is pure.
-    ("plan", &["cluster", "hash", "mark", "proxmox", "text"]),
+    ("plan", &["cluster", "hash", "mark", "proxmox", "table", "text"]),
     ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),
     // Examines before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
@@ -88,6 +88,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
+    // Another binary: the same command line before real machines.
+    ("lab", &["cli"]),
 ];
 
 /// Crates that only one part may know.
@@ -100,7 +102,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["src/dns/"]),
     ("hickory_server", &["crates/simulator/", "src/dns/"]),
     ("indicatif", &["src/report/"]),
-    ("clap", &["src/cli/"]),
+    ("clap", &["src/cli/", "crates/lab/"]),
     ("comfy_table", &["crates/base/src/table.rs"]),
     ("regex", &["crates/simulator/"]),
     ("socket2", &["src/net.rs"]),
@@ -152,6 +154,7 @@ fn part(path: &Path) -> Option<String> {
     let part = match names.as_slice() {
         ["src", part, ..] | ["crates", "base", "src", part, ..] => part,
         ["crates", "proxmox", ..] => "proxmox",
+        ["crates", "lab", ..] => "lab",
         _ => return None,
     };
     Some(part.trim_end_matches(".rs").to_owned())
@@ -166,6 +169,9 @@ fn imports(from: &str, text: &str) -> BTreeSet<String> {
         let named = text.match_indices(word).map(|(at, word)| name(&text[at + word.len()..]));
         named.filter(|name| !name.is_empty()).collect()
     };
+    if from == "lab" {
+        return after("k8sha::");
+    }
     let mut found = after("k8sha_base::");
     if from == "proxmox" {
         // There `crate` is the client's.
@@ -249,6 +255,50 @@ fn the_drawing_of_the_imports_is_true() {
     }
 }
 
+/// All that the Proxmox side of the simulator asks of the guests.
+const ASKED_OF_GUESTS: &[&str] = &[
+    "power_on",
+    "power_off",
+    "media",
+    "destroy",
+    "reacts",
+    "agent",
+    "hostname",
+    "addresses",
+    "take_stopped",
+];
+
+#[test]
+fn the_simulators_sides_meet_at_a_few_calls_and_know_no_real_machine() {
+    let mut wrong = Vec::new();
+    let mut asked = BTreeSet::new();
+    for (path, text) in sources() {
+        let Ok(inside) = path.strip_prefix("crates/simulator/src") else { continue };
+        let code = code(&text);
+        if ["k8sha_lab", "nspawn", "netns"].iter().any(|word| code.contains(word)) {
+            wrong.push(format!("{} knows of real machines", path.display()));
+        }
+        if inside.starts_with("guests") && code.contains("pve::") {
+            wrong.push(format!("{}: guests import Proxmox", path.display()));
+        }
+        if !inside.starts_with("pve") {
+            continue;
+        }
+        if code.contains("guests::") {
+            wrong.push(format!("{}: Proxmox imports the guests' parts", path.display()));
+        }
+        for (at, word) in code.match_indices("world.guests.") {
+            let call = code[at + word.len()..].split('(').next().unwrap().to_owned();
+            if !ASKED_OF_GUESTS.contains(&call.as_str()) {
+                wrong.push(format!("{} asks the guests for {call}", path.display()));
+            }
+            asked.insert(call);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(asked.len(), ASKED_OF_GUESTS.len(), "one of the calls is not used: {asked:?}");
+}
+
 #[test]
 fn crates_stay_behind_their_fences() {
     let mut wrong = Vec::new();
@@ -285,12 +335,12 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["fs::read(", "read_to_string(", "File::open(", "pem_file", "from_pem_file"],
-        &["src/files/input.rs", "crates/simulator/"],
+        &["src/files/input.rs", "crates/simulator/", "crates/lab/"],
         "reads a file past `files`, which bounds it",
     ),
     (
         &["env::var(", "env::vars("],
-        &["src/settings.rs", "crates/simulator/"],
+        &["src/settings.rs", "crates/simulator/", "crates/lab/"],
         "reads the environment past `settings`",
     ),
 ];

@@ -148,9 +148,6 @@ pub enum Command {
         /// [default: free ports].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
-        /// Do not serve; remove the containers, networks and folders that killed runs left behind.
-        #[arg(long)]
-        clean: bool,
     },
     /// Generate completions, schema and man pages.
     Generate {

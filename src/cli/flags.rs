@@ -14,6 +14,17 @@ pub(super) fn lasting(common: &Common) -> String {
     flags(common, " DIR")
 }
 
+/// The program that runs, as the command begins.
+pub(super) fn program(common: &Common) -> &'static str {
+    #[cfg(feature = "simulate")]
+    return common.world.program();
+    #[cfg(not(feature = "simulate"))]
+    {
+        let _ = common;
+        "k8sha"
+    }
+}
+
 fn flags(common: &Common, folder: &str) -> String {
     let mut flags = String::new();
     if common.profile != "k8s1" {
@@ -88,10 +99,6 @@ mod tests {
             ("k8sha up --simulate", " --simulate"),
             ("k8sha up --simulate w --speed 9 --quiet --inject disk-full@pve1", " --simulate w"),
             (
-                "k8sha up --guests containers --guest-layer a --guest-layer b --simulate w",
-                " --simulate w --guests containers --guest-layer a --guest-layer b",
-            ),
-            (
                 "k8sha up -p mine.yaml --state s --templates t --jump me@door:7 --identity key",
                 " --profile mine.yaml --jump me@door:7 --identity key --state s --templates t",
             ),
@@ -103,8 +110,8 @@ mod tests {
 
     #[test]
     fn a_passing_world_is_named_as_one_that_lasts() {
-        let line = "k8sha up -p homelab --topology standalone --guests containers --simulate";
-        let wanted = " --profile homelab --simulate DIR --guests containers --topology standalone";
+        let line = "k8sha up -p homelab --topology standalone --simulate";
+        let wanted = " --profile homelab --simulate DIR --topology standalone";
         assert_eq!(lasting(&typed(line).common), wanted);
     }
 

@@ -219,10 +219,10 @@ impl<'a> Job<'a> {
             .collect();
         let made = matches!(report.verdict, Verdict::Done | Verdict::Settled);
         if made && !left.is_empty() && !self.session.world.is_passing() {
-            let (flags, left) =
-                (self.session.flags(), left.into_iter().collect::<Vec<_>>().join(", "));
+            let (us, flags) = (flags::program(&self.session.common), self.session.flags());
+            let left = left.into_iter().collect::<Vec<_>>().join(", ");
             report.next = vec![format!(
-                "k8sha up{flags}     (creates the remaining VMs on {left}, then the cluster)"
+                "{us} up{flags}     (creates the remaining VMs on {left}, then the cluster)"
             )];
         }
         report.wall_s = self.session.started.elapsed().as_secs_f64();
@@ -420,21 +420,21 @@ impl<'a> Job<'a> {
     }
 
     fn next(&self, verdict: Verdict) -> Vec<String> {
-        let flags = self.session.flags();
+        let (us, flags) = (flags::program(&self.session.common), self.session.flags());
         match verdict {
             // A simulated environment that has ended cannot be resumed.
             _ if self.session.world.is_passing() => vec![
                 format!(
-                    "k8sha up{}     (keeps the simulated environment)",
+                    "{us} up{}     (keeps the simulated environment)",
                     flags::lasting(&self.session.common)
                 ),
                 "k8sha plan --profile ./mine.yaml     (your own hosts; see README)".to_owned(),
             ],
             Verdict::Failed | Verdict::Interrupted => vec![self.goes_on(self.command)],
             _ => match self.command {
-                "provision" => vec![format!("k8sha bootstrap{flags}")],
-                "destroy" => vec![format!("k8sha up{flags}")],
-                _ if self.session.world.simulated() => vec![format!("k8sha status{flags}")],
+                "provision" => vec![format!("{us} bootstrap{flags}")],
+                "destroy" => vec![format!("{us} up{flags}")],
+                _ if self.session.world.simulated() => vec![format!("{us} status{flags}")],
                 // A merged kubeconfig keeps its current context.
                 _ => vec![format!(
                     "kubectl --kubeconfig {} --context {} get nodes",
@@ -447,7 +447,8 @@ impl<'a> Job<'a> {
 
     fn goes_on(&self, command: &str) -> String {
         let (own, flags) = (&self.own, self.session.flags());
-        format!("k8sha {command}{own}{flags}     (resumes where this run stopped)")
+        let us = flags::program(&self.session.common);
+        format!("{us} {command}{own}{flags}     (resumes where this run stopped)")
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {

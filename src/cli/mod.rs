@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod access;
 mod args;
@@ -30,34 +30,90 @@ mod status;
 mod world;
 
 use args::{Cli, Command};
+#[cfg(feature = "simulate")]
+pub use simulated::provider::{Provider, Typed, Wanted};
 
 use crate::error::{Exit, Failure};
 use crate::report::screen;
 
 /// Parses the command line, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let started = Instant::now();
+    let started = begin();
+    #[cfg(feature = "simulate")]
+    if let Some(command) = simulated::moved::to_lab(&typed()) {
+        let said = "real machines need another binary, `k8sha-lab` (crates/lab)";
+        let failure = Failure::new(Exit::Usage, "use containers as guests", said);
+        return end(Err(failure.hint(format!("`{command}`"))));
+    }
+    let command = Cli::command();
+    match command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => go(cli, command, started),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// [`main`] for a binary with its own machines; it always simulates Proxmox VE.
+#[cfg(feature = "simulate")]
+pub fn with_machines(provider: &dyn Provider) -> ExitCode {
+    let started = begin();
+    screen::call_us(provider.program());
+    let command = Cli::command().name(provider.program()).bin_name(provider.program());
+    let command = provider.arguments(command);
+    let matches = match command.clone().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&error),
+    };
+    if let Some(cleaned) = provider.clean(&matches) {
+        let printed = cleaned.map_err(|error| {
+            let hint = error.hint.clone();
+            let doing = "remove what killed runs left behind";
+            Failure::new(Exit::Local, doing, error).hint(hint)
+        });
+        let printed = printed.and_then(|gone| match matches.get_flag("json") {
+            true => print_json(&gone),
+            false => gone.iter().try_for_each(|gone| print(&format!("removed {gone}"))),
+        });
+        return end(printed.map(|()| Exit::Ok));
+    }
+    let parsed = Cli::from_arg_matches(&matches);
+    match parsed.and_then(|cli| Ok((cli, provider.typed(&matches)?))) {
+        Ok((mut cli, machines)) => {
+            cli.common.world.bring(machines);
+            go(cli, command, started)
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// The command line without the program's name.
+#[cfg(feature = "simulate")]
+fn typed() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+fn begin() -> Instant {
     // A panic's message may quote what a host sent.
     std::panic::set_hook(Box::new(|panic| screen::say(&panic.to_string())));
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // clap prints help and version; errors go through `screen`, as they quote what was typed.
-        Err(error)
-            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
-        {
-            error.exit()
-        }
-        Err(error) => {
-            screen::say(&error.render().to_string());
-            return ExitCode::from(Exit::Usage as u8);
-        }
-    };
+    Instant::now()
+}
+
+/// Prints clap's help, version or error.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // clap prints help and version; errors go through `screen`, as they quote what was typed.
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        error.exit()
+    }
+    screen::say(&error.render().to_string());
+    ExitCode::from(Exit::Usage as u8)
+}
+
+fn go(cli: Cli, shape: clap::Command, started: Instant) -> ExitCode {
     screen::fit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),
     };
-    let result = runtime.block_on(run(cli, started));
+    let result = runtime.block_on(run(cli, shape, started));
     // The simulator's connections need no orderly shutdown.
     runtime.shutdown_background();
     end(result)
@@ -72,7 +128,7 @@ fn end(result: Result<Exit, Failure>) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
+async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<Exit, Failure> {
     let Cli { command, common } = cli;
     match command {
         Command::Up(up) => job::up(&common, started, job::Kind::Up, up).await,
@@ -97,10 +153,8 @@ async fn run(cli: Cli, started: Instant) -> Result<Exit, Failure> {
             routes::run(&common, started, wish).await
         }
         #[cfg(feature = "simulate")]
-        Command::Sim { clean: true, .. } => simulated::serve::clean(&common),
-        #[cfg(feature = "simulate")]
-        Command::Sim { port, .. } => simulated::serve::run(&common, port).await,
-        Command::Generate { what, shell, out } => generate::run(what, shell, out.as_deref()),
+        Command::Sim { port } => simulated::serve::run(&common, port).await,
+        Command::Generate { what, shell, out } => generate::run(shape, what, shell, out.as_deref()),
     }
 }
 

@@ -4,38 +4,37 @@ use std::fmt::{self, Write as _};
 
 use super::compare::Difference;
 use super::{Disposition, Plan, Step};
+use crate::table::Table;
 use crate::text::one_line;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "cluster {} on {}", self.cluster, one_line(&self.topology))?;
         writeln!(f)?;
-        let wide = self.vms.iter().map(|vm| vm.node.0.len()).max().unwrap_or_default();
+        let mut table = Table::new();
         for vm in &self.vms {
             let (sign, word) = match &vm.disposition {
-                Disposition::Created => ('+', "created"),
-                Disposition::Kept => (' ', "kept"),
-                Disposition::Started => ('~', "started"),
-                Disposition::Changed { .. } => ('~', "changed"),
-                Disposition::Destroyed => ('-', "destroyed"),
-                Disposition::Absent => (' ', "absent"),
+                Disposition::Created => ("+", "created"),
+                Disposition::Kept => ("", "kept"),
+                Disposition::Started => ("~", "started"),
+                Disposition::Changed { .. } => ("~", "changed"),
+                Disposition::Destroyed => ("-", "destroyed"),
+                Disposition::Absent => ("", "absent"),
             };
-            let mut line = String::new();
-            write!(
-                line,
-                "{sign} {:wide$}  {:13}  VM {:<9} {:8} {word}",
-                vm.node, vm.role, vm.vmid, vm.host
-            )?;
-            writeln!(f, "{}", line.trim_end())?;
+            let mut becomes = word.to_owned();
             if let Disposition::Changed { changes } = &vm.disposition {
                 for change in changes {
                     let from = if change.from.is_empty() { "(unset)" } else { &change.from };
                     let to = if change.to.is_empty() { "(unset)" } else { &change.to };
                     let (from, to) = (one_line(from), one_line(to));
-                    writeln!(f, "      {}: {from} -> {to}", change.key)?;
+                    write!(becomes, "\n{}: {from} -> {to}", change.key)?;
                 }
             }
+            let (name, role) = (vm.node.to_string(), vm.role.to_string());
+            let place = [format!("VM {}", vm.vmid), vm.host.to_string()];
+            table.add([sign.to_owned(), name, role].into_iter().chain(place).chain([becomes]));
         }
+        f.write_str(&table.text())?;
         writeln!(f)?;
         for notice in &self.notices {
             writeln!(f, "note: {}", one_line(notice))?;
@@ -49,11 +48,12 @@ impl fmt::Display for Plan {
                 many => write!(f, "nothing to do, but {many} things are not as the profile asks"),
             };
         }
-        let wide = self.steps.iter().map(|step| step.on.len()).max().unwrap_or_default();
         writeln!(f, "{} steps, {} of which only look:", self.steps.len(), self.looks())?;
+        let mut table = Table::new();
         for step in &self.steps {
-            writeln!(f, "  {:wide$}  {}", step.on, one_line(&step.action.to_string()))?;
+            table.add([step.on.as_str(), &one_line(&step.action.to_string())]);
         }
+        f.write_str(&table.text())?;
         for what in &self.look_again {
             writeln!(f, "then k8sha looks again, and plans the rest: {}", one_line(what))?;
         }

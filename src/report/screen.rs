@@ -4,16 +4,34 @@
 //! our own, and the rows of [`super::term`] reach a terminal otherwise. `tests/house.rs` finds
 //! what prints past it.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use crate::text::{self, Styled};
 use crate::{secrets, table};
 
+/// The name of the binary that runs, where it is not `k8sha`.
+static NAME: OnceLock<&str> = OnceLock::new();
+
+/// From now on, commands that a text names as `` `k8sha … ` `` are another binary's.
+pub fn call_us(name: &'static str) {
+    let _ = NAME.set(name);
+}
+
+/// The text with the commands that it names under the name of the binary that runs.
+fn renamed(text: &str) -> Cow<'_, str> {
+    match NAME.get() {
+        Some(name) => text.replace("`k8sha ", &format!("`{name} ")).into(),
+        None => text.into(),
+    }
+}
+
 /// Text for a person: without secrets, without anything that a terminal obeys, no line too long.
 fn harmless(text: &str) -> String {
-    text::cut_lines(&text::printable(&secrets::mask(text))).into_owned()
+    text::cut_lines(&text::printable(&secrets::mask(&renamed(text)))).into_owned()
 }
 
 fn ended(mut text: String) -> String {
@@ -100,7 +118,7 @@ fn json(data: &impl Serialize) -> io::Result<String> {
 
 /// JSON without secrets, its text the same for a program and harmless for a terminal.
 pub(super) fn harmless_json(text: &str) -> String {
-    text::json(&secrets::mask_json(text)).into_owned()
+    text::json(&secrets::mask_json(&renamed(text))).into_owned()
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ scenes=("${@:2}")
 
 layer="$(tests/kubernetes/layer.sh)"
 cargo build --locked --quiet
+cargo build --locked --quiet -p k8sha-lab
 all="${KEEP:-$(mktemp -d)}"
 # A build in the meantime does not change what is tested.
-cp target/debug/k8sha "$all"
+cp target/debug/k8sha target/debug/k8sha-lab "$all"
 k8sha=$all/k8sha
 # shellcheck source-path=SCRIPTDIR
 . tests/kubernetes/site.sh

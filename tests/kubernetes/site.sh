@@ -10,7 +10,7 @@ begin_site() {
   cp tests/kubernetes/pod-network.yaml "$work"
   cat tests/kubernetes/cluster.yaml "tests/kubernetes/scenes/$1.yaml" >"$work/all.yaml"
   sed '/# later$/d' "$work/all.yaml" >"$profile"
-  "$k8sha" sim --guests containers --guest-layer "$layer" --profile "$work/all.yaml" >"$work/endpoints.json" 2>"$work/sim.log" &
+  "${k8sha}-lab" sim --guest-layer "$layer" --profile "$work/all.yaml" >"$work/endpoints.json" 2>"$work/sim.log" &
   sim=$!
   until [ -s "$work/endpoints.json" ]; do
     kill -0 "$sim" 2>/dev/null || { cat "$work/sim.log" >&2 && return 1; }

@@ -43,6 +43,8 @@ mod scripts;
 mod seeds;
 mod sshd;
 mod standin;
+#[path = "../../crates/lab/src/standin.rs"]
+mod standin_files;
 mod sudo;
 mod values;
 mod wait;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use k8sha::cluster::{Cluster, Etcd, Node, Role};
 use k8sha::kubeadm::config::{self, Join, Keys};
 use k8sha::kubeadm::path;
-use k8sha_simulator::containers::standin::{FILES, MACHINE, VERSION};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use tempfile::TempDir;
 use crate::cell::{Cell, Running};
 use crate::lab::Lab;
 use crate::machine::Machine;
+use crate::standin_files::{FILES, MACHINE, VERSION};
 use crate::{needs, profiles, wait};
 
 const PROGRAMS: &[&str] = &["etcd", "openssl", "python3", "nsenter", "curl"];

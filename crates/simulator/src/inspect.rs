@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-pub use super::lab::{Act, ClusterLine, What};
+pub use super::guests::{Act, ClusterLine, What};
 use super::store::Store;
 use super::world::World;
 
@@ -61,7 +61,7 @@ pub fn delete_node(folder: &Path, name: &str) -> io::Result<bool> {
     let store = Store::open(Some(folder.to_owned()))?;
     let _claim = store.claim()?;
     let mut world = open(folder)?;
-    let was_there = world.lab.delete_node(name);
+    let was_there = world.guests.delete_node(name);
     store.save(&world);
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
 }
@@ -75,45 +75,45 @@ pub fn remove_member(folder: &Path, address: Ipv4Addr) -> io::Result<bool> {
     let store = Store::open(Some(folder.to_owned()))?;
     let _claim = store.claim()?;
     let mut world = open(folder)?;
-    let was_there = world.lab.remove_member_at(address);
+    let was_there = world.guests.remove_member_at(address);
     store.save(&world);
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
 }
 
 /// What `kubectl apply` has left in the clusters, by `kind/name` in lower case.
 pub fn applied(world: &World) -> BTreeMap<String, Value> {
-    world.lab.applied()
+    world.guests.applied()
 }
 
 /// A file on the guest of a VM, by the VM's name.
 pub fn file(world: &World, name: &str, path: &str) -> Option<String> {
-    world.lab.file(name, path)
+    world.guests.file(name, path)
 }
 
 /// What `journalctl -u` shows of a unit on the guest of a VM, by the VM's name.
 pub fn journal(world: &World, name: &str, unit: &str) -> Vec<String> {
-    world.lab.journal(name, unit)
+    world.guests.journal(name, unit)
 }
 
 /// What was done to clusters and cannot be undone, oldest first: each `kubeadm init` and `reset`, each
 /// cluster CA, each Node and member that was removed.
 pub fn history(world: &World) -> Vec<Act> {
-    world.lab.history().to_vec()
+    world.guests.history().to_vec()
 }
 
 /// The Kubernetes clusters of which data is left.
 pub fn clusters(world: &World) -> Vec<ClusterLine> {
-    world.lab.clusters()
+    world.guests.clusters()
 }
 
 /// The addresses that more than one running guest has, with the names of their VMs.
 pub fn conflicts(world: &World) -> BTreeMap<Ipv4Addr, Vec<String>> {
-    world.lab.conflicts()
+    world.guests.conflicts()
 }
 
 /// SHA-256, in hex, over everything that users of a world can see; see [`super::Sim::digest`].
 pub fn digest(world: &World) -> String {
-    let state = (world.pve.visible(), world.lab.etcd_keys());
+    let state = (world.pve.visible(), world.guests.etcd_keys());
     let text = serde_json::to_string(&state).unwrap_or_default();
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -154,5 +154,5 @@ pub fn volumes(world: &World) -> BTreeSet<String> {
 pub fn secrets(world: &World) -> BTreeSet<String> {
     let tokens = world.pve.datacenters.iter().flat_map(|datacenter| datacenter.users.values());
     let tokens = tokens.flat_map(|user| user.tokens.values().map(|token| token.secret.clone()));
-    tokens.chain(world.lab.secrets()).filter(|secret| !secret.is_empty()).collect()
+    tokens.chain(world.guests.secrets()).filter(|secret| !secret.is_empty()).collect()
 }

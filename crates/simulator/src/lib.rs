@@ -4,10 +4,10 @@
 //! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
 //! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
 
-pub mod containers;
 pub mod faults;
+pub mod guests;
 pub mod inspect;
-pub mod lab;
+pub mod machines;
 pub mod pve;
 pub mod site;
 pub mod store;
@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::RuntimeFlavor;
 use tokio::task::JoinSet;
 
-use self::containers::Containers;
 use self::faults::{Fault, FaultKind, Faults};
-use self::lab::Lab;
+use self::guests::Guests;
+use self::machines::{MachineError, Maker};
 use self::pve::apidoc::Schema;
 use self::pve::requests::{Request, RequestLog};
 use self::pve::server::{self, Server};
@@ -50,7 +50,7 @@ pub struct Options {
     /// The port of the first host, by name; the next has the next. `None`: any free ones.
     pub port: Option<u16>,
     /// What boots when a VM is switched on.
-    pub guests: Guests,
+    pub guests: GuestKind,
     /// Is told what takes a while.
     pub say: fn(&str),
     /// A file with Proxmox's own API schema: a request that it does not allow is refused and counted.
@@ -59,18 +59,12 @@ pub struct Options {
 
 /// What boots when a VM is switched on.
 #[derive(Clone, Debug, Default)]
-pub enum Guests {
+pub enum GuestKind {
     /// A state machine that answers the commands it knows.
     #[default]
     Scripted,
-    /// A system container.
-    Containers(containers::Setup),
-}
-
-impl Guests {
-    fn are_containers(&self) -> bool {
-        matches!(self, Guests::Containers(_))
-    }
+    /// A machine that the caller of the simulator brings.
+    Machines(Arc<dyn Maker>),
 }
 
 impl Default for Options {
@@ -80,7 +74,7 @@ impl Default for Options {
             speed: 1.0,
             faults: Vec::new(),
             port: None,
-            guests: Guests::default(),
+            guests: GuestKind::default(),
             say: |_| (),
             schema: None,
         }
@@ -125,9 +119,9 @@ pub enum Error {
         /// What they are.
         known: &'static str,
     },
-    /// There can be no real machines.
+    /// There can be no machines of the kind that the caller brings.
     #[error(transparent)]
-    Containers(#[from] containers::Error),
+    Machines(#[from] MachineError),
     /// The schema cannot be used.
     #[error("cannot use the schema of Proxmox VE in `{file}`: {source}")]
     Schema {
@@ -138,7 +132,7 @@ pub enum Error {
     },
     /// What is beyond Proxmox could not be made.
     #[error("cannot make the simulated network: {0}")]
-    Lab(io::Error),
+    Guests(io::Error),
     /// A port could not be served.
     #[error("cannot serve the simulated host `{host}`: {source}")]
     Serve {
@@ -162,18 +156,18 @@ pub struct Endpoints {
     pub name_servers: BTreeMap<Ipv4Addr, SocketAddr>,
     /// The files with which the site's etcd is reached, when it has one.
     pub etcd: Option<EtcdPems>,
-    /// What to know of the machines where they are system containers.
-    #[serde(default)]
-    pub containers: Option<ContainerFacts>,
+    /// What to know of the machines where they are not scripted.
+    #[serde(default, rename = "containers")]
+    pub machines: Option<MachineFacts>,
     /// What a client's limits of time on connections, answers and commands are divided by: for peers
     /// that are slow on purpose. The simulator never sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub haste: Option<f64>,
 }
 
-/// What to know of machines that are system containers.
+/// What to know of machines that are not scripted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ContainerFacts {
+pub struct MachineFacts {
     /// The network namespace of the site's router, which every machine is reached from; a machine's
     /// own has its VMID and its datacenter's name behind that: `k8sha-0a1b2c3d-1101-site`.
     pub network: String,
@@ -238,15 +232,15 @@ impl Sim {
             Unclaimed::Io(source) => failed(source),
         })?;
         let mut world = match store.load().map_err(failed)? {
-            Some(world) if world.containers != options.guests.are_containers() => {
-                let known = if world.containers { "container" } else { "scripted" };
+            Some(world) if world.machines == matches!(options.guests, GuestKind::Scripted) => {
+                let known = if world.machines { "real" } else { "scripted" };
                 return Err(Error::OtherGuests { folder: shown, known });
             }
             Some(mut world) if world.site.has_hosts_of(&site) => {
                 // Hosts and etcd stay as they were made; names and addresses are today's.
                 let Site { topology, cluster, hosts, etcd, .. } = world.site;
                 world.site = Site { topology, cluster, hosts, etcd, ..site };
-                world.lab.survey(&world.site);
+                world.guests.survey(&world.site);
                 world
             }
             Some(world) => {
@@ -262,20 +256,20 @@ impl Sim {
             .iter()
             .map(|fault| (fault.kind.name().to_owned(), fault.target.clone()))
             .collect();
-        world.lab.set_faults(faults);
-        let containers = match &options.guests {
-            Guests::Scripted => None,
-            Guests::Containers(setup) => {
-                containers::check_faults(&options.faults)?;
+        world.guests.set_faults(faults);
+        let machines = match &options.guests {
+            GuestKind::Scripted => None,
+            GuestKind::Machines(maker) => {
+                maker.check(&options.faults)?;
                 let folder = options.folder.as_ref().map(|folder| folder.join("lab"));
-                let (site, lab, say) = (&world.site, &world.lab, options.say);
-                let start = || Containers::start(site, setup, folder.as_deref(), lab, say);
-                Some(Arc::new(tokio::task::block_in_place(start)?))
+                let (site, guests, say) = (&world.site, &world.guests, options.say);
+                let make = || maker.make(site, folder.as_deref(), guests, say);
+                Some(tokio::task::block_in_place(make)?)
             }
         };
-        if let Some(containers) = &containers {
-            world.containers = true;
-            world.lab.inhabit(containers.clone());
+        if let Some(machines) = &machines {
+            world.machines = true;
+            world.guests.inhabit(machines.clone());
             let now = world.now;
             pve::work::after_outage(&mut world, now, &store);
         }
@@ -317,7 +311,7 @@ impl Sim {
             servers.spawn(server::serve(server, listener, tls));
             reached.insert(host, endpoint);
         }
-        if containers.is_some() {
+        if machines.is_some() {
             // Real machines do not wait until a client looks: an order to one takes effect in time.
             let world = shared.clone();
             servers.spawn(async move {
@@ -328,11 +322,11 @@ impl Sim {
                 }
             });
         }
-        let beyond = match &containers {
-            None => lab::serve(shared.clone()).await.map_err(Error::Lab)?,
-            Some(containers) => {
-                let lab = shared.look(|world| world.lab.clone());
-                containers::serve(containers, &lab).await.map_err(Error::Lab)?
+        let beyond = match &machines {
+            None => guests::serve(shared.clone()).await.map_err(Error::Guests)?,
+            Some(machines) => {
+                let guests = shared.look(|world| world.guests.clone());
+                machines.serve(&guests).await.map_err(Error::Guests)?
             }
         };
         let etcd =
@@ -343,7 +337,7 @@ impl Sim {
             proxy: beyond.proxy,
             name_servers: beyond.name_servers,
             etcd,
-            containers: containers.map(|made| made.facts()),
+            machines: machines.map(|made| made.facts()),
             haste: None,
         };
         Ok(Sim { shared, log, endpoints, servers, _claim: claim })
@@ -387,9 +381,9 @@ fn new_world(site: Site) -> Result<World, Error> {
     let seed: [u8; 16] = rand::random();
     let seed: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
     let pve = Pve::new(&site, epoch, &seed)?;
-    let lab = Lab::new(&site, epoch).map_err(Error::Lab)?;
+    let guests = Guests::new(&site, epoch).map_err(Error::Guests)?;
     let (now, faults) = (SimTime::default(), Faults::default());
-    Ok(World { site, epoch, now, kept: now, pve, lab, faults, containers: false })
+    Ok(World { site, epoch, now, kept: now, pve, guests, faults, machines: false })
 }
 
 impl Drop for Sim {
@@ -397,7 +391,7 @@ impl Drop for Sim {
         // What has become of the world since the last change was seen by a client: keep it.
         self.shared.act(|_, _| ());
         // Real machines end with it; their keepers are waited for.
-        let vacate = || self.shared.act(|world, _| world.lab.vacate());
+        let vacate = || self.shared.act(|world, _| world.guests.vacate());
         // A runtime of one thread cannot be told that one of its threads waits.
         let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
         match flavor {

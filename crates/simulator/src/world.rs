@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::faults::{FaultKind, Faults};
-use super::lab::Lab;
+use super::guests::Guests;
 use super::pve::Pve;
 use super::site::Site;
 use super::store::Store;
@@ -56,13 +56,14 @@ pub struct World {
     /// The Proxmox VE side: hosts, VMs, storages, users, tasks.
     pub pve: Pve,
     /// Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
-    pub lab: Lab,
+    #[serde(rename = "lab")]
+    pub guests: Guests,
     /// The faults that are armed. They belong to one start of the simulator.
     #[serde(default)]
     pub faults: Faults,
-    /// Whether its machines are system containers.
-    #[serde(default)]
-    pub containers: bool,
+    /// Whether its machines are others than the scripted guests ([`super::machines`]).
+    #[serde(default, rename = "containers")]
+    pub machines: bool,
 }
 
 /// Real time turned into simulated time.
@@ -209,7 +210,7 @@ impl World {
         let now = self.now;
         // Tasks first: a VM that a task starts boots from that task's end on.
         Pve::advance(self, now, store);
-        self.lab.advance(now);
+        self.guests.advance(now);
     }
 
     /// The Unix time, in seconds, that the world's machines show.
@@ -218,7 +219,7 @@ impl World {
     }
 }
 
-/// What a VM shows a guest when it is switched on. Made by the Proxmox side, used by the lab.
+/// What a VM shows a guest when it is switched on. Made by the Proxmox side, used by the guests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Identifies the VM in the whole site: `vmid@datacenter`.

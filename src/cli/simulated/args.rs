@@ -1,8 +1,11 @@
 //! What a person can type of the simulated world.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+
+use super::provider::Typed;
 
 /// Where the world is: real unless one of these is given.
 #[derive(Clone, Debug, Args)]
@@ -15,19 +18,7 @@ pub struct WorldArgs {
     /// Use the simulator that `k8sha sim` serves: a file with the JSON that it printed.
     #[arg(long, global = true, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
-    /// What boots when a simulated VM is switched on.
-    #[arg(long, global = true, value_enum, default_value_t = Guests::Scripted)]
-    pub guests: Guests,
-    /// The containers' root file system: a folder, or an archive that `tar` reads [default: one
-    /// built from Debian's packages, once].
-    #[arg(long, global = true, value_name = "PATH")]
-    pub guest_root: Option<PathBuf>,
-    /// A folder laid over the containers' root file system; may be given several times, the first
-    /// one on top.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub guest_layer: Vec<PathBuf>,
-    /// How many times faster than life the simulated world is [default: 20, and 1 with containers,
-    /// which live in real time].
+    /// How many times faster than life the simulated world is [default: 20].
     #[arg(long, global = true, value_name = "FACTOR")]
     pub speed: Option<f64>,
     /// Let something go wrong in the simulated world: FAULT@TARGET; may be given several times.
@@ -40,15 +31,9 @@ pub struct WorldArgs {
     /// How the simulated Proxmox VE hosts belong together.
     #[arg(long, global = true, value_enum, default_value_t = Topology::Cluster)]
     pub topology: Topology,
-}
-
-/// What boots when a simulated VM is switched on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Guests {
-    /// A state machine that answers what k8sha asks of a node.
-    Scripted,
-    /// A system container with systemd, cloud-init, sshd (needs root and Debian packages).
-    Containers,
+    /// What was typed of another binary's machines, where that binary runs.
+    #[arg(skip)]
+    pub machines: Option<Arc<dyn Typed>>,
 }
 
 /// How simulated Proxmox VE hosts belong together.
@@ -61,6 +46,19 @@ pub enum Topology {
 }
 
 impl WorldArgs {
+    /// Takes what was typed of another binary's machines. From then on the world is simulated.
+    pub fn bring(&mut self, machines: Arc<dyn Typed>) {
+        self.machines = Some(machines);
+        if self.endpoints.is_none() {
+            self.simulate.get_or_insert(None);
+        }
+    }
+
+    /// The program that runs, as suggested commands begin.
+    pub fn program(&self) -> &'static str {
+        self.machines.as_ref().map_or("k8sha", |machines| machines.program())
+    }
+
     /// The flags that lead another command to the same world; `folder` stands for the one that was
     /// not named.
     pub fn flags(&self, folder: &str) -> String {
@@ -68,15 +66,13 @@ impl WorldArgs {
         if let Some(named) = &self.simulate {
             let folder =
                 named.as_ref().map_or(folder.to_owned(), |named| format!(" {}", named.display()));
-            flags.push_str(&format!(" --simulate{folder}"));
-            if self.guests == Guests::Containers {
-                flags.push_str(" --guests containers");
-            }
-            if let Some(root) = &self.guest_root {
-                flags.push_str(&format!(" --guest-root {}", root.display()));
-            }
-            for layer in &self.guest_layer {
-                flags.push_str(&format!(" --guest-layer {}", layer.display()));
+            match &self.machines {
+                // Its binary simulates without being told.
+                Some(machines) if folder.is_empty() => flags.push_str(&machines.flags()),
+                Some(machines) => {
+                    flags.push_str(&format!(" --simulate{folder}{}", machines.flags()));
+                }
+                None => flags.push_str(&format!(" --simulate{folder}")),
             }
             if self.topology == Topology::Standalone {
                 flags.push_str(" --topology standalone");

@@ -2,7 +2,9 @@
 //! VE hosts, the network and the machines are.
 
 mod args;
+pub(super) mod moved;
 mod passing;
+pub(super) mod provider;
 pub(super) mod serve;
 mod site;
 mod targets;
@@ -11,13 +13,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use k8sha_simulator::containers::Setup;
-use k8sha_simulator::{self as simulator, Endpoints, Sim};
+use k8sha_simulator::{self as simulator, Endpoints, GuestKind, Sim};
 use secrecy::SecretString;
 
-use self::args::Guests;
 pub use self::args::WorldArgs;
 use self::passing::Passing;
+use self::provider::Wanted;
 use self::site::site;
 use super::args::Common;
 use crate::clock::Clock;
@@ -51,11 +52,16 @@ pub(super) async fn open(
     cluster: &mut Cluster,
 ) -> Result<Option<Simulated>, Failure> {
     let args = &common.world;
+    if let (Some(machines), Some(_)) = (&args.machines, &common.access.jump) {
+        let said = format!("`{}` reaches its machines without one", machines.program());
+        return Err(Failure::new(Exit::Usage, "use a jump host", said)
+            .hint("leave `--jump` out".to_owned()));
+    }
     let world = if let Some(file) = &args.endpoints {
         if args.schema.is_some() {
             let said = "it runs in another process";
             return Err(Failure::new(Exit::Usage, "hold the simulator to a schema", said)
-                .hint("give `--schema` to `k8sha sim`".to_owned()));
+                .hint(format!("give `--schema` to `{} sim`", args.program())));
         }
         let endpoints = read(file)?;
         let speed = endpoints.speed;
@@ -73,7 +79,7 @@ pub(super) async fn open(
         }
     }
     point(cluster, &world.endpoints)?;
-    if let Some(facts) = &world.endpoints.containers {
+    if let Some(facts) = &world.endpoints.machines {
         let notes = adapt(cluster, facts);
         if !common.quiet {
             notes.iter().for_each(|note| say(&format!("           {note}")));
@@ -88,7 +94,7 @@ fn say(line: &str) {
 }
 
 /// What system containers cannot be asked for, taken out of the cluster; says what.
-fn adapt(cluster: &mut Cluster, facts: &simulator::ContainerFacts) -> Vec<String> {
+fn adapt(cluster: &mut Cluster, facts: &simulator::MachineFacts) -> Vec<String> {
     let mut notes = Vec::new();
     if cluster.nodes.iter().any(|node| node.kernel != Kernel::Stock) {
         notes.push("containers run on this machine's kernel: no other one is installed".to_owned());
@@ -133,12 +139,6 @@ pub(super) async fn simulate(
         ));
     }
     let speed = speed(args).map_err(|said| Failure::new(Exit::Usage, doing, said))?;
-    let for_containers = args.guest_root.is_some() || !args.guest_layer.is_empty();
-    if args.guests == Guests::Scripted && for_containers {
-        let said = "scripted guests have no root file system";
-        return Err(Failure::new(Exit::Usage, doing, said)
-            .hint("`--guest-root` and `--guest-layer` go with `--guests containers`".to_owned()));
-    }
     let guests = guests(args, cluster);
     let schema = args.schema.clone();
     if let Some(file) = &schema {
@@ -149,10 +149,11 @@ pub(super) async fn simulate(
         simulator::Options { folder: folder.clone(), speed, faults, port, guests, say, schema };
     let sim = Sim::start(site(cluster, args.topology), options).await.map_err(|error| {
         let hint = match &error {
-            simulator::Error::Containers(error) => Some(error.hint()),
-            simulator::Error::InUse(_) => Some(
-                "a world that `k8sha sim` serves is reached with `--endpoints FILE`".to_owned(),
-            ),
+            simulator::Error::Machines(error) => Some(error.hint.clone()),
+            simulator::Error::InUse(_) => Some(format!(
+                "a world that `{} sim` serves is reached with `--endpoints FILE`",
+                args.program()
+            )),
             _ => None,
         };
         let failure = Failure::new(Exit::Local, doing, error);
@@ -173,31 +174,27 @@ pub(super) async fn simulate(
 }
 
 fn speed(args: &WorldArgs) -> Result<f64, &'static str> {
-    match (args.guests, args.speed) {
-        (Guests::Scripted, speed) => {
+    match (&args.machines, args.speed) {
+        (None, speed) => {
             let speed = speed.unwrap_or(USUAL_SPEED);
             let is_one = speed.is_finite() && speed > 0.0;
             if is_one { Ok(speed) } else { Err("`--speed` must be more than 0") }
         }
-        (Guests::Containers, None | Some(1.0)) => Ok(1.0),
-        (Guests::Containers, Some(_)) => Err("containers live in real time: `--speed` must be 1"),
+        (Some(_), None | Some(1.0)) => Ok(1.0),
+        (Some(_), Some(_)) => Err("containers live in real time: `--speed` must be 1"),
     }
 }
 
-fn guests(args: &WorldArgs, cluster: &Cluster) -> simulator::Guests {
-    match args.guests {
-        Guests::Scripted => simulator::Guests::Scripted,
-        Guests::Containers => simulator::Guests::Containers(Setup {
-            root: args.guest_root.clone(),
-            layers: args.guest_layer.clone(),
-            kubernetes: cluster.kubernetes.version.to_string(),
-            cilium_cli: match &cluster.kubernetes.cni {
-                Cni::Cilium { cli_version, .. } => Some(cli_version.clone()),
-                _ => None,
-            },
-            routers: routers(cluster),
-        }),
-    }
+fn guests(args: &WorldArgs, cluster: &Cluster) -> GuestKind {
+    let Some(machines) = &args.machines else { return GuestKind::Scripted };
+    GuestKind::Machines(machines.maker(Wanted {
+        kubernetes: cluster.kubernetes.version.to_string(),
+        cilium_cli: match &cluster.kubernetes.cni {
+            Cni::Cilium { cli_version, .. } => Some(cli_version.clone()),
+            _ => None,
+        },
+        routers: routers(cluster),
+    }))
 }
 
 /// The gateway of every subnet, with its prefix length.
@@ -210,10 +207,6 @@ fn routers(cluster: &Cluster) -> Vec<(Ipv4Addr, u8)> {
 
 fn refuse_simulation_flags(args: &WorldArgs) -> Result<(), Failure> {
     let real = "this is the real world";
-    if args.guests == Guests::Containers {
-        return Err(Failure::new(Exit::Usage, "make containers", real)
-            .hint("`--guests` is for `--simulate` and `k8sha sim`".to_owned()));
-    }
     if !args.inject.is_empty() {
         return Err(Failure::new(Exit::Usage, "inject a fault", real)
             .hint("faults are for `--simulate`".to_owned()));
@@ -262,7 +255,7 @@ impl Simulated {
     fn announcement(&self) -> String {
         let place =
             self.folder.as_ref().map_or(String::new(), |dir| format!(", in {}", dir.display()));
-        if self.endpoints.containers.is_some() {
+        if self.endpoints.machines.is_some() {
             return format!(
                 "SIMULATED: Proxmox VE is simulated; its VMs are system containers on this \
                  machine{place}"

@@ -3,10 +3,9 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::Common;
-use crate::cli::{print, print_document, print_json, session};
+use crate::cli::{print_document, session};
 use crate::error::{Exit, Failure};
 use crate::report::screen;
-use k8sha_simulator::containers::registry;
 
 pub(in crate::cli) async fn run(common: &Common, port: Option<u16>) -> Result<Exit, Failure> {
     let cluster = session::load(common, session::Warnings::None)?;
@@ -32,21 +31,5 @@ pub(in crate::cli) async fn run(common: &Common, port: Option<u16>) -> Result<Ex
         _ = terminate.recv() => {}
     }
     world.verdict()?;
-    Ok(Exit::Ok)
-}
-
-/// Removes what killed runs with `--guests containers` have left behind.
-pub(in crate::cli) fn clean(common: &Common) -> Result<Exit, Failure> {
-    let gone = registry::clean().map_err(|error| {
-        let hint = error.hint();
-        Failure::new(Exit::Local, "remove what killed runs have left behind", error).hint(hint)
-    })?;
-    if common.json {
-        print_json(&gone)?;
-    } else {
-        for lab in gone {
-            print(&format!("removed {lab}"))?;
-        }
-    }
     Ok(Exit::Ok)
 }

@@ -252,7 +252,7 @@ impl Pve {
 
     /// Lets every task's stage that is due by `now` take effect.
     pub fn advance(world: &mut World, now: SimTime, store: &Store) {
-        for key in world.lab.take_stopped() {
+        for key in world.guests.take_stopped() {
             for dc in &mut world.pve.datacenters {
                 let vmid = key.split_once('@').filter(|(_, name)| *name == dc.name);
                 let vmid = vmid.and_then(|(vmid, _)| vmid.parse().ok());

@@ -5,7 +5,7 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::Bench;
-use crate::lab::iso::tests::write;
+use crate::guests::iso::tests::write;
 
 const AGENT: &str = "/nodes/pve1/qemu/101/agent";
 

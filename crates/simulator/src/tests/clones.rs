@@ -58,7 +58,7 @@ async fn a_clones_guest_shows_its_own_uuid_and_reads_the_drive_that_proxmox_make
     bench.pass(60.0);
     let uuid = bench.config(101).await["smbios1"].as_str().unwrap().replace("uuid=", "");
     let file = |path: &str| {
-        bench.sim.shared().look(|world| world.lab.file("a.kloud.lan", path)).unwrap_or_default()
+        bench.sim.shared().look(|world| world.guests.file("a.kloud.lan", path)).unwrap_or_default()
     };
     assert_eq!(file("/etc/machine-id").trim(), uuid.replace('-', "").to_lowercase());
     assert_eq!(file("/etc/hostname"), "a\n");

@@ -13,17 +13,21 @@ async fn a_nodes_name_servers_are_set_as_a_whole_and_its_vms_get_them() {
     let bench = Bench::new().await;
     let dns = "/nodes/pve1/dns";
     assert_eq!(bench.get(dns).await, json!({"search": "kloud.lan", "dns1": "10.101.1.2"}));
-    let form =
-        [("search", "lab.lan"), ("dns1", "10.0.0.53"), ("dns2", "10.0.0.53"), ("dns3", "fd00::53")];
+    let form = [
+        ("search", "guests.lan"),
+        ("dns1", "10.0.0.53"),
+        ("dns2", "10.0.0.53"),
+        ("dns3", "fd00::53"),
+    ];
     ok(&bench.call("PUT", dns, &form).await);
-    let set = json!({"search": "lab.lan", "dns1": "10.0.0.53", "dns2": "fd00::53"});
+    let set = json!({"search": "guests.lan", "dns1": "10.0.0.53", "dns2": "fd00::53"});
     assert_eq!(bench.get(dns).await, set);
     assert_eq!(bench.get("/nodes/pve2/dns").await["dns1"], "10.101.1.2");
     let form = [("vmid", "100"), ("net0", "virtio,bridge=vmbr0"), ("ipconfig0", "ip=10.0.0.9/24")];
     assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &form).await, "OK");
     let dump = bench.get("/nodes/pve1/qemu/100/cloudinit/dump?type=network").await;
     let dump = dump.as_str().unwrap();
-    assert!(dump.contains("- '10.0.0.53'") && dump.contains("- 'lab.lan'"), "{dump}");
+    assert!(dump.contains("- '10.0.0.53'") && dump.contains("- 'guests.lan'"), "{dump}");
     let reply = bench.call("PUT", dns, &[("search", "x"), ("dns1", "nowhere")]).await;
     let text = "invalid format - value does not look like a valid IP address";
     assert_eq!((reply.status, reply.error("dns1")), (400, text));

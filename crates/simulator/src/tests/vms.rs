@@ -114,7 +114,7 @@ async fn power_is_switched_by_tasks_that_tell_what_is_wrong() {
     let reply = bench.call("POST", &format!("{VM}/template"), &[]).await;
     assert_eq!(reply.reason, "you can't convert a VM to template if VM is running");
     assert_eq!(post("reset").await, "OK");
-    // Whether the guest has come far enough to react is the lab's to say.
+    // Whether the guest has come far enough to react is the guests' to say.
     let force = [("timeout", "3"), ("forceStop", "1")];
     assert_eq!(bench.task("POST", &format!("{VM}/status/shutdown"), &force).await, "OK");
     assert_eq!(status().await, "stopped");

@@ -141,7 +141,7 @@ fn reachable(world: &World, ask: &Ask) -> Result<(), Failure> {
         // Without the device there is nothing to wait for.
         return Err(down);
     }
-    if !vm.is_paused() && world.lab.agent(&world.pve.key(ask.dc, ask.vmid()), world.now) {
+    if !vm.is_paused() && world.guests.agent(&world.pve.key(ask.dc, ask.vmid()), world.now) {
         return Ok(());
     }
     Err(Failure::Late(pace::AGENT_TIMEOUT, Box::new(down)))
@@ -158,7 +158,7 @@ fn result(world: &World, ask: &Ask, command: &str) -> Answer {
             let key = world.pve.key(ask.dc, ask.vmid());
             let name = vm.name(ask.vmid());
             let short = || name.split('.').next().unwrap_or_default();
-            json!({"host-name": world.lab.hostname(&key).unwrap_or_else(short)})
+            json!({"host-name": world.guests.hostname(&key).unwrap_or_else(short)})
         }
         "get-osinfo" => json!({
             "id": "ubuntu", "name": "Ubuntu", "pretty-name": "Ubuntu 22.04 LTS",
@@ -249,7 +249,7 @@ fn interfaces(world: &World, ask: &Ask) -> Answer {
     })];
     let nets = vm(world, ask)?.config.iter().filter(|(key, _)| nic::is_net(key));
     let macs: Vec<_> = nets.filter_map(|(_, value)| nic::nic(value)).collect();
-    let addresses = world.lab.addresses(&world.pve.key(ask.dc, ask.vmid()), world.now);
+    let addresses = world.guests.addresses(&world.pve.key(ask.dc, ask.vmid()), world.now);
     let cards = addresses.iter().filter(|(name, ..)| name != "lo");
     for (place, (name, address, prefix)) in cards.enumerate() {
         let mac = macs.get(place.min(macs.len().saturating_sub(1)));

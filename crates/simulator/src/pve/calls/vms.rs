@@ -311,7 +311,7 @@ fn apply(world: &mut World, ask: &Ask, change: &Change) -> Answer {
 /// parameter, after the time that the guest was given.
 fn busy(world: &mut World, ask: &Ask, change: &Change) -> Result<Option<Failure>, Failure> {
     let found = vm(world, ask)?;
-    let reacts = world.lab.reacts(&world.pve.key(ask.dc, ask.vmid()), world.now);
+    let reacts = world.guests.reacts(&world.pve.key(ask.dc, ask.vmid()), world.now);
     if found.running.is_none() || reacts {
         return Ok(None);
     }

@@ -102,13 +102,13 @@ pub fn step(turn: &mut Turn, vmid: u32, power: Power, skiplock: bool) -> Result<
         (Power::Shutdown(how) | Power::Reboot(how), 0) => {
             let key = turn.key(vmid);
             let at = turn.at;
-            if vm.agent() && !turn.world.lab.agent(&key, at) {
+            if vm.agent() && !turn.world.guests.agent(&key, at) {
                 turn.say(format!(
                     "QEMU Guest Agent is not running - VM {vmid} qga command 'guest-ping' failed \
                      - got timeout"
                 ));
             }
-            if turn.world.lab.reacts(&key, at) {
+            if turn.world.guests.reacts(&key, at) {
                 return Ok(turn.after(DOWN, pace::SHUTDOWN.min(how.limit)));
             }
             Ok(turn.after(DEAF, how.limit + pace::AGENT_TIMEOUT))
@@ -186,7 +186,7 @@ pub fn switch_on(turn: &mut Turn, vmid: u32) {
     vm.processes = Processes::default();
     let dc = &turn.world.pve.datacenters[turn.dc];
     if let Some(machine) = machine(dc, &turn.world.site, vmid, key) {
-        turn.world.lab.power_on(machine, at, turn.store);
+        turn.world.guests.power_on(machine, at, turn.store);
     }
 }
 
@@ -200,10 +200,10 @@ fn can_run(dc: &Datacenter, vmid: u32) -> bool {
 /// waiting.
 fn reset(turn: &mut Turn, vmid: u32) {
     let (at, key) = (turn.at, turn.key(vmid));
-    turn.world.lab.power_off(&key, true, at);
+    turn.world.guests.power_off(&key, true, at);
     let dc = &turn.world.pve.datacenters[turn.dc];
     if let Some(machine) = machine(dc, &turn.world.site, vmid, key) {
-        turn.world.lab.power_on(machine, at, turn.store);
+        turn.world.guests.power_on(machine, at, turn.store);
     }
 }
 
@@ -214,7 +214,7 @@ pub fn exchange(world: &mut World, dc: usize, vmid: u32, store: &Store) {
         return;
     }
     if let Some(machine) = machine(dc, &world.site, vmid, dc.key(vmid)) {
-        world.lab.media(machine, store);
+        world.guests.media(machine, store);
     }
 }
 
@@ -242,7 +242,7 @@ pub fn after_outage(world: &mut World, now: SimTime, store: &Store) {
         let dc = world.pve.datacenters.iter().find(|dc| dc.name == name);
         let found = dc.and_then(|dc| machine(dc, &world.site, vmid, dc.key(vmid)));
         if let Some(machine) = found {
-            world.lab.power_on(machine, now, store);
+            world.guests.power_on(machine, now, store);
         }
     }
 }
@@ -251,7 +251,7 @@ pub fn after_outage(world: &mut World, now: SimTime, store: &Store) {
 pub fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
     let at = turn.at;
     let key = turn.key(vmid);
-    turn.world.lab.power_off(&key, hard, at);
+    turn.world.guests.power_off(&key, hard, at);
     if let Some(vm) = turn.dc().vms.get_mut(&vmid) {
         vm.running = None;
         vm.stopped = Some(at);

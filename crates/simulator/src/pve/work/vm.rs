@@ -158,6 +158,6 @@ pub fn destroy(turn: &mut Turn, vmid: u32, purge: bool, skiplock: bool) -> Resul
     for pool in dc.pools.values_mut() {
         pool.vms.remove(&vmid);
     }
-    turn.world.lab.destroy(&key);
+    turn.world.guests.destroy(&key);
     Ok(Next::End(Ok(())))
 }

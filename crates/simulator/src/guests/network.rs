@@ -1,0 +1,183 @@
+//! Who answers at an address: guests, the virtual address, etcd's members, or no machine.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::Guests;
+use super::etcd::Base;
+use super::guest::Guest;
+use super::lb;
+
+/// What a TCP connection meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// No machine has the address.
+    NoRoute,
+    /// A machine has it, and nothing listens on the port.
+    Refused,
+    /// The sshd of this guest.
+    Ssh(String),
+    /// The API server of this guest, directly or through a load balancer.
+    Api(String),
+    /// An API server whose etcd gives it no answers: it listens and serves nothing.
+    Ill(String),
+    /// A load balancer none of whose servers is up: it accepts and closes.
+    Closed,
+    /// An etcd member.
+    Etcd(Base),
+}
+
+/// How long a neighbour keeps what it has learned of an address, in seconds, before it asks again
+/// (Linux's `base_reachable_time`).
+const NEIGHBOUR: u64 = 30;
+
+impl Guests {
+    /// The guest that has an address of its own now.
+    ///
+    /// Where several have it, they all answer the question who has it, and the asking side takes one
+    /// answer for as long as it lasts. Here that is one of them after the other, each for
+    /// [`NEIGHBOUR`] seconds: connections meet now this machine and now that, and those that were
+    /// open end.
+    pub(crate) fn at(&self, ip: Ipv4Addr) -> Option<(&String, &Guest)> {
+        let mut holders = self.all.iter().filter(|(_, guest)| guest.address() == Some(ip));
+        let first = holders.next()?;
+        let rest: Vec<_> = holders.collect();
+        let turn = (self.now.0 / 1000 / NEIGHBOUR) as usize % (rest.len() + 1);
+        Some(turn.checked_sub(1).and_then(|index| rest.get(index).copied()).unwrap_or(first))
+    }
+
+    /// The addresses that more than one running guest has, with the names of their VMs.
+    pub fn conflicts(&self) -> BTreeMap<Ipv4Addr, Vec<String>> {
+        let mut held: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
+        for guest in self.all.values() {
+            if let Some(address) = guest.address() {
+                held.entry(address).or_default().push(guest.machine.name.clone());
+            }
+        }
+        held.retain(|_, names| names.len() > 1);
+        held
+    }
+
+    /// The cluster CA that a master's API server has; its own certificate is by that.
+    pub(crate) fn api_ca(&self, key: &str) -> Option<&str> {
+        self.all.get(key)?.text("/etc/kubernetes/pki/ca.crt")
+    }
+
+    /// Whether this guest's API server runs.
+    fn api_runs(&self, key: &str) -> bool {
+        let Some(guest) = self.all.get(key) else { return false };
+        let Some(run) = &guest.run else { return false };
+        run.api_at.is_some_and(|at| at <= self.now)
+            && guest.active("kubelet")
+            && guest.active("containerd")
+            && guest.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")
+            && self.store(key).is_some()
+    }
+
+    /// The etcd that a guest's API server is connected to: its own where that is on the masters.
+    fn store(&self, key: &str) -> Option<Base> {
+        let id = self.all.get(key)?.disk.kube.as_ref()?;
+        if self.kubes.get(id)?.external {
+            return Some(Base::Site);
+        }
+        // One that does not find its etcd at its start ends.
+        let (base, member) = self.own_member(key)?;
+        (base == Base::Stacked(id.clone()) && !member.learner).then_some(base)
+    }
+
+    /// Whether this guest's API server serves.
+    pub(crate) fn api_up(&self, key: &str) -> bool {
+        self.api_runs(key) && self.store(key).is_some_and(|base| self.quorum(&base))
+    }
+
+    /// What a connection to an address and port meets.
+    pub(crate) fn dial(&self, to: SocketAddrV4) -> Reach {
+        if let Some(up) = self.etcd_member(to) {
+            return if up { Reach::Etcd(Base::Site) } else { Reach::Refused };
+        }
+        if let Some(base) = self.stacked_at(to) {
+            return base.map_or(Reach::Refused, Reach::Etcd);
+        }
+        let found = self.at(*to.ip()).or_else(|| {
+            let key = self.vips.get(to.ip())?;
+            self.all.get_key_value(key)
+        });
+        let Some((key, guest)) = found else { return Reach::NoRoute };
+        if to.port() == 22 {
+            let sshd = guest.run.as_ref().is_some_and(|run| run.sshd);
+            return if sshd { Reach::Ssh(key.clone()) } else { Reach::Refused };
+        }
+        if guest.active("haproxy")
+            && let Some(frontend) = self.frontends(guest).into_iter().find(|frontend| {
+                frontend.port == to.port() && frontend.address.is_none_or(|ip| ip == *to.ip())
+            })
+        {
+            let up = frontend.servers.iter().find_map(|server| {
+                let (key, _) = self.at(*server.ip()).filter(|_| server.port() == 6443)?;
+                self.api_up(key).then(|| key.clone())
+            });
+            return up.map_or(Reach::Closed, Reach::Api);
+        }
+        match to.port() {
+            6443 if self.api_up(key) => Reach::Api(key.clone()),
+            6443 if self.api_runs(key) => Reach::Ill(key.clone()),
+            _ => Reach::Refused,
+        }
+    }
+
+    /// What haproxy has read, which is not what the file says by now.
+    fn frontends(&self, guest: &Guest) -> Vec<lb::Frontend> {
+        lb::haproxy(lb::HAPROXY, guest.in_use("haproxy")).unwrap_or_default()
+    }
+
+    /// Lets VRRP settle: an address stays where it is while its holder is well (`nopreempt`), and
+    /// goes to the highest priority otherwise.
+    pub(crate) fn elect(&mut self) {
+        let mut wanting: Vec<(Ipv4Addr, u8, String)> = Vec::new();
+        for (key, guest) in &self.all {
+            if guest.address().is_none() || !guest.active("keepalived") {
+                continue;
+            }
+            for instance in lb::keepalived(guest.in_use("keepalived")) {
+                if instance.tracks && !guest.active("haproxy") {
+                    continue;
+                }
+                for address in instance.addresses {
+                    wanting.push((address, instance.priority, key.clone()));
+                }
+            }
+        }
+        self.vips.retain(|address, holder| {
+            wanting.iter().any(|(wanted, _, key)| wanted == address && key == holder)
+        });
+        wanting.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.2.cmp(&b.2)));
+        for (address, _, key) in wanting {
+            self.vips.entry(address).or_insert(key);
+        }
+    }
+
+    /// Resolves a name as the guest's own resolver does: `/etc/hosts`, then its name servers with
+    /// its search list.
+    pub(crate) fn resolve(&self, guest: &Guest, name: &str) -> Option<Ipv4Addr> {
+        if let Ok(address) = name.parse() {
+            return Some(address);
+        }
+        let hosts = guest.text("/etc/hosts").unwrap_or_default();
+        let in_hosts = hosts.lines().find_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+        });
+        in_hosts.or_else(|| {
+            let network = guest.disk.network.as_ref()?;
+            let server = network.nameservers.iter().find(|server| !self.silent(**server))?;
+            let full = std::iter::once(String::new()).chain(network.search.iter().cloned());
+            full.filter_map(|domain| match domain.as_str() {
+                "" => Some(name.trim_end_matches('.').to_owned()),
+                _ if name.ends_with('.') => None,
+                domain => Some(format!("{name}.{domain}")),
+            })
+            .find_map(|name| self.lookup(*server, &name).first().copied())
+        })
+    }
+}
