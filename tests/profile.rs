@@ -97,7 +97,7 @@ fn an_etcd_of_machines_has_rules_of_its_own() {
             "10.103.1.203, os: ubuntu-22.04, kernel: stock,          ram: 2G",
             "10.103.1.203, os: \
           ubuntu-22.04, kernel: stock, ram: 512M",
-            "512 MiB of memory, an etcd needs 1024",
+            "512 MiB of memory, but an etcd needs at least 1024",
         ),
     ] {
         assert!(text.contains(from), "k8s1-etcd has no {from:?}");
@@ -266,8 +266,12 @@ fn each_rule_has_its_own_words() {
         ("https://10.103.1.102:2379", "http://10.103.1.102:2379", "not an https URL"),
         ("10.103.1.203: pve2", "10.103.1.204: pve2", "`10.103.1.204` is not an etcd endpoint"),
         ("kernel: mainline-6.6.1, ram: 4G", "kernel: 6.6.1, ram: 4G", "`6.6.1` is not a kernel"),
-        ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, a master needs 2"),
-        ("ram: 4G, vcpu: 2", "ram: 1G, vcpu: 2", "has 1024 MiB of memory, a master needs 1700"),
+        ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, but a master needs at least 2"),
+        (
+            "ram: 4G, vcpu: 2",
+            "ram: 1G, vcpu: 2",
+            "has 1024 MiB of memory, but a master needs at least 1700",
+        ),
         ("name: k8s1-cluster", "name: K8s", "lower case only"),
         ("balancer: { vrid: 101, failover: normal }", "", "`balancer` is missing"),
         (

@@ -267,7 +267,7 @@ mod tests {
         let error = through_vip(&first, &k8s1(), clock, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "https://k8s1api.kloud.lan:6443/readyz did not say `ok` within 5 s on `m1`; last seen: \
+            "https://k8s1api.kloud.lan:6443/readyz did not answer `ok` within 5 s on `m1`; last seen: \
              curl: (60) SSL certificate problem"
         );
     }

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(holder.unwrap(), "lb1");
         let error = outcome(balancer(true, WITH).await, balancer(true, WITH).await).await;
         let text = error.unwrap_err().to_string();
-        assert_eq!(text, "the VIP 10.101.1.10 is held by lb1 and lb2 at once");
+        assert_eq!(text, "several load balancers hold the VIP 10.101.1.10: lb1 and lb2");
         let error = outcome(balancer(true, WITHOUT).await, balancer(true, WITHOUT).await).await;
         assert!(matches!(error, Err(Error::VipNowhere { .. })), "{error:?}");
     }

@@ -98,7 +98,7 @@ mod tests {
             ("a: \"b\\u2028c\"\n", "a line break (U+2028)"),
             ("a: \"b\\u001b]52;c\\a\"\n", "a control character (U+001B)"),
             ("a: \"b\\tc\"\n", "a tab (U+0009)"),
-            ("a: b\u{202e}c\n", "not seen (U+202E)"),
+            ("a: b\u{202e}c\n", "an invisible character (U+202E)"),
             ("\"a\\nb\": c\n", "a line break (U+000A)"),
             ("a: [b, \"c\\nd\"]\n", "a line break (U+000A)"),
         ] {

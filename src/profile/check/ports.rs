@@ -65,7 +65,7 @@ pub(super) fn check(port: &At<Port>, profile: &Profile, notes: &mut Notes) {
     let cni = profile.kubernetes.as_ref().and_then(|kubernetes| kubernetes.value.cni.as_ref());
     if let Some(whose) = holder(port.value.0, cni) {
         notes.push(
-            Complaint::error(format!("the API's port `{}` is in use: {whose}", port.value.0))
+            Complaint::error(format!("the API's port `{}` is {whose}", port.value.0))
                 .at(port.span.clone(), "")
                 .help("6443 is the usual port; 443 and 8443 are also free on these machines"),
         );

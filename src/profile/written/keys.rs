@@ -149,10 +149,16 @@ mod tests {
         let good = key(&[b"ssh-ed25519", &[7; 32]]);
         for (word, why) in [
             ("ssh-ed25519".to_owned(), "key type or the key data is missing"),
-            ("ssh-ed25519 AA==".to_owned(), "cut off"),
-            (good[..good.len() - 8].to_owned(), "cut off"),
-            (key(&[b"ssh-ed25519", &[7; 31]]), "a whole `ssh-ed25519` key"),
-            (key(&[b"ssh-ed25519", &[7; 32], b"more"]), "a whole `ssh-ed25519` key"),
+            ("ssh-ed25519 AA==".to_owned(), "truncated"),
+            (good[..good.len() - 8].to_owned(), "truncated"),
+            (
+                key(&[b"ssh-ed25519", &[7; 31]]),
+                "the key data of the `ssh-ed25519` key is malformed",
+            ),
+            (
+                key(&[b"ssh-ed25519", &[7; 32], b"more"]),
+                "the key data of the `ssh-ed25519` key is malformed",
+            ),
             (key(&[b"ssh-dss", b"p", b"q", b"g", b"y"]), "the key type `ssh-dss` is unknown"),
             (format!("{good} {good}"), "a second key follows"),
             (format!("command=\"reboot\" {good}"), "starts with options"),

@@ -42,7 +42,7 @@ async fn a_redirect_a_page_and_a_coding_are_told_apart() {
     let (what, error) = odd(raw("200 OK\r\nContent-Type: text/html", "<title>Hi</title>")).await;
     let title = Some("Hi".to_owned());
     assert_eq!(what, Odd::NotJson { kind: "text/html".into(), title });
-    assert!(error.hint().unwrap().starts_with("a proxy, a login page"));
+    assert!(error.hint().unwrap().starts_with("this is a proxy, a login page"));
     let (what, _) = odd(raw("200 OK\r\nContent-Encoding: br", "")).await;
     assert_eq!(what, Odd::Coded("br".into()));
 }

@@ -189,7 +189,7 @@ async fn a_vmid_that_holds_another_persons_vm_is_not_taken_for_ours() {
     let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
     let error =
         script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
-    let want = "VM 101 on `pve1` is not ours: it is `mail` of no owner";
+    let want = "VM 101 on `pve1` was not created by k8sha: it is `mail` of no owner";
     assert_eq!(error.to_string(), want);
 
     let before = "made by: them";
