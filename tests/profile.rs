@@ -308,7 +308,7 @@ fn each_rule_has_its_own_words() {
         (
             "control_plane_timeout: 2m",
             "image_archives: [k8s.tar]",
-            "`k8s.tar` is no path on a node",
+            "`k8s.tar` is not a path on a node",
         ),
         (
             "control_plane_timeout: 2m",
@@ -319,7 +319,7 @@ fn each_rule_has_its_own_words() {
         (
             "balancer:",
             "mirrors: { registries: { registry.k8s.io/a: [https://m.lan] } }\nbalancer:",
-            "`registry.k8s.io/a` is no container registry",
+            "`registry.k8s.io/a` is not a container registry",
         ),
         ("balancer:", "mirrors: { registries: { docker.io: [] } }\nbalancer:", "no mirror for"),
         ("balancer:", "mirrors: { kubernetes: http://m.lan }\nbalancer:", "not an https address"),

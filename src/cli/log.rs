@@ -1,4 +1,4 @@
-//! The log file: every event and everything the libraries say, as JSON lines.
+//! The log file: every event and all library logging, as JSON lines.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The commands: each reads what was typed, puts the parts of the house together, prints.
+//! The commands: each reads its arguments, calls the other modules and prints the result.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -114,7 +114,7 @@ fn go(cli: Cli, shape: clap::Command, started: Instant) -> ExitCode {
         Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),
     };
     let result = runtime.block_on(run(cli, shape, started));
-    // A simulator's connections need not be closed in order.
+    // The simulator's connections need no orderly shutdown.
     runtime.shutdown_background();
     end(result)
 }
@@ -154,7 +154,7 @@ async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<Exit, F
         }
         #[cfg(feature = "simulate")]
         Command::Sim { port } => simulated::serve::run(&common, port).await,
-        Command::Generate { what, shell } => generate::run(shape, what, shell),
+        Command::Generate { what, shell, out } => generate::run(shape, what, shell, out.as_deref()),
     }
 }
 
@@ -167,7 +167,7 @@ fn print(text: &str) -> Result<(), Failure> {
     written(screen::print(text))
 }
 
-/// Prints a document on stdout, as it is.
+/// Prints a document on stdout, unchanged.
 fn print_document(text: &str) -> Result<(), Failure> {
     written(screen::print_document(text))
 }

@@ -27,9 +27,9 @@ pub(super) fn finding(domain: &str, heard: &Heard) -> Option<Finding> {
     let (Answer::Addresses(_), Some(server)) = (&heard.answer, heard.server) else { return None };
     let (name, got) = (format!("*.{domain}"), heard.answer.to_string());
     let text = format!(
-        "{server} answers {got} for a name below `{domain}` that was made up just now: there is a \
-         wildcard `{name}`, and pods, which look for every name below `{domain}` too, get that \
-         address for names of the Internet"
+        "{server} answers {got} for a name below `{domain}` that does not exist: there is a \
+         wildcard record `{name}`, and pods, which search every name in `{domain}` too, get that \
+         address for names on the Internet"
     );
     Some(Finding {
         severity: Severity::Warning,

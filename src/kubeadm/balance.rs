@@ -55,7 +55,7 @@ impl File {
             path => Err(Error::Unread {
                 what: format!("`{path}`"),
                 node: "load balancers".to_owned(),
-                cause: "no program of theirs reads it".to_owned(),
+                cause: "neither haproxy nor keepalived reads it".to_owned(),
             }),
         }
     }

@@ -127,7 +127,7 @@ pub async fn through_vip(
             Err(source) => return Err(source).doing(format!("ask {url}")),
         };
         wait.not_yet(seen).await.map_err(|Expired { seen, limit }| {
-            Error::too_long(first, format!("{url} did not say `ok`"), limit, seen)
+            Error::too_long(first, format!("{url} did not answer `ok`"), limit, seen)
         })?;
     }
 }

@@ -14,6 +14,6 @@ pub async fn api_server(master: &Remote) -> Result<(), Error> {
     let stop = Command::sudo("systemctl").args(["stop", "kubelet"]);
     master.run(&stop).await.doing("stop the kubelet")?;
     let end = Command::sudo("pkill").args(["-KILL", "-x", "kube-apiserver"]);
-    master.run(&end).await.doing("end the API server")?;
+    master.run(&end).await.doing("stop the API server")?;
     Ok(())
 }

@@ -44,10 +44,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::HostKey { seen } => f.write_str(seen),
-            Fault::Banner => f.write_str("its banners have no end"),
-            Fault::Protocol(russh::Error::Version) => f.write_str(
-                "what answers there is no SSH server: it does not begin with a line `SSH-2.0-…`",
-            ),
+            Fault::Banner => f.write_str("it sends banner lines without end"),
+            Fault::Protocol(russh::Error::Version) => {
+                f.write_str("this is not an SSH server: its first line is not `SSH-2.0-…`")
+            }
             Fault::Protocol(error) => f.write_str(&excerpt(&error.to_string(), ssh::QUOTED)),
         }
     }
@@ -140,7 +140,10 @@ pub(super) async fn open(target: &Target) -> Result<Session, Error> {
     })?;
     let limit = target.clock.limit(ssh::LOGIN);
     timeout(limit, enter(target, stream)).await.unwrap_or_else(|_| {
-        Err(unreachable(target, format!("connected, but no login within {}", span(limit))))
+        Err(unreachable(
+            target,
+            format!("connected, but the login timed out after {}", span(limit)),
+        ))
     })
 }
 

@@ -103,7 +103,7 @@ impl Remote {
         Err(Error::Unreachable {
             node: self.node().to_owned(),
             address: self.address(),
-            cause: "the connection closes as soon as it is open".into(),
+            cause: "the server closes the connection immediately".into(),
         })
     }
 

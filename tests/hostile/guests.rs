@@ -46,7 +46,7 @@ fn an_identification_without_end_is_no_ssh_server() {
 
 #[test]
 fn a_server_that_says_nothing_is_not_waited_for() {
-    up(Wild::Mute, 20.0).failed(4, &["connected, but no login within 1 s"]);
+    up(Wild::Mute, 20.0).failed(4, &["connected, but the login timed out after 1 s"]);
 }
 
 #[test]

@@ -351,7 +351,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     // A unit of that name that another person wrote.
     fs::write(site.unit("pve1"), "[Unit]\nDescription=mine\n").unwrap();
     let (code, said) = site.routes(&own, &["--remove"]);
-    assert!(code == 1 && said.contains("does not carry our mark"), "{code}: {said}");
+    assert!(code == 1 && said.contains("does not carry k8sha's mark"), "{code}: {said}");
     assert_eq!(site.dropped("pve2").len(), 3, "nothing was written anywhere");
 }
 

@@ -67,7 +67,7 @@ fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
     let ours = fs::read_to_string(&path).unwrap();
     for (text, what) in [
         (ours.replace("homelab", "another"), "access to another cluster"),
-        ("a note of mine\n".to_owned(), "something that is not a kubeconfig of ours"),
+        ("a note of mine\n".to_owned(), "something other than a kubeconfig of k8sha"),
     ] {
         fs::write(&path, &text).unwrap();
         refused(&living, 7, &[what, "--merge-kubeconfig"]);

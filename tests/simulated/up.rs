@@ -279,7 +279,7 @@ fn a_world_without_a_folder_lives_for_one_command() {
     let ran = k8sha(&["up", "--simulate", "--speed", crate::world::SPEED, "--quiet"]).ok();
     assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
-    let next = "next        k8sha up --simulate DIR     (a simulated world that lasts)\n";
+    let next = "next        k8sha up --simulate DIR     (keeps the simulated environment)\n";
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
     // What was asked of this one is asked of the next too; nothing of a run that failed is left.
     let asked = ["up", "--simulate", "--profile", "homelab", "--topology", "standalone", "--quiet"];
