@@ -10,6 +10,10 @@ use clap_mangen::Man;
 use super::args::Generated;
 use crate::error::{Exit, Failure};
 
+/// Writes what was asked for to stdout, or into the folder `out`; `shape` is the whole command line.
+///
+/// # Errors
+/// If it cannot be written.
 pub(super) fn run(
     shape: Command,
     what: Generated,
@@ -43,7 +47,7 @@ fn completions(mut shape: Command, shell: Shell) -> (String, Vec<u8>) {
     use clap_complete::Generator as _;
     let mut bytes = Vec::new();
     let name = shape.get_name().to_owned();
-    clap_complete::generate(shell, &mut shape, &name, &mut bytes);
+    clap_complete::generate(shell, &mut shape, name.as_str(), &mut bytes);
     (shell.file_name(&name), bytes)
 }
 
@@ -75,11 +79,15 @@ mod tests {
     use super::*;
     use crate::cli::args::Cli;
 
+    fn write_to(folder: &Path, what: Generated, shell: Shell) {
+        run(Cli::command(), what, shell, Some(folder)).unwrap();
+    }
+
     #[test]
     fn each_command_gets_a_man_page_with_its_own_options() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("man");
-        run(Cli::command(), Generated::Man, Shell::Bash, Some(&out)).unwrap();
+        write_to(&out, Generated::Man, Shell::Bash);
         let page = |name: &str| fs::read_to_string(out.join(name)).unwrap();
         assert!(page("k8sha.1").contains(".TH k8sha 1"), "{}", page("k8sha.1"));
         let destroy = page("k8sha-destroy.1");
@@ -91,8 +99,8 @@ mod tests {
     #[test]
     fn a_file_has_the_name_that_its_reader_looks_for() {
         let folder = tempfile::tempdir().unwrap();
-        run(Cli::command(), Generated::Completions, Shell::Zsh, Some(folder.path())).unwrap();
-        run(Cli::command(), Generated::Schema, Shell::Bash, Some(folder.path())).unwrap();
+        write_to(folder.path(), Generated::Completions, Shell::Zsh);
+        write_to(folder.path(), Generated::Schema, Shell::Bash);
         assert!(folder.path().join("_k8sha").exists());
         assert!(folder.path().join("k8sha.profile.json").exists());
     }

@@ -180,7 +180,7 @@ impl<'a> Job<'a> {
         if report.exit() == Exit::Ok && !plan.look_again.is_empty() {
             let first = report;
             (plan, report) = self.once(Instant::now(), part).await.map_err(|failure| Failure {
-                doing: failure.doing.replace("nothing was written", "started VMs keep running"),
+                doing: failure.doing.replace("nothing was changed", "started VMs keep running"),
                 ..failure
             })?;
             report.follow(first);

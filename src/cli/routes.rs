@@ -44,7 +44,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
             "reach the Proxmox VE hosts by SSH",
             "simulated hosts have an API but no SSH server",
         )
-        .hint("`k8sha routes` works on real hosts only".to_owned()));
+        .hint("this command works on real hosts only".to_owned()));
     }
     if wish != Wish::Show {
         session.state.lock()?;

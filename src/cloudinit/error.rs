@@ -1,4 +1,4 @@
-//! What can go wrong between a template and a seed.
+//! Errors of the templates and the seed.
 
 use std::path::PathBuf;
 

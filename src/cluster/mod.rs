@@ -221,7 +221,7 @@ pub struct Access {
     pub user: String,
     /// The operator's own public keys, besides the one that we generate.
     pub authorized_keys: Vec<String>,
-    /// Whether the keys of the operator's ssh-agent are offered; if nothing is said, to the jump
+    /// Whether the keys of the operator's ssh-agent are offered; by default, to the jump
     /// host only.
     pub agent: Option<bool>,
     /// A private key of the operator's own, offered too.

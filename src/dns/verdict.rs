@@ -1,4 +1,4 @@
-//! What is asked for, compared with what was answered. Pure.
+//! Compares expected with actual answers. Pure.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! Whether the hosts' domain answers for names that do not exist.
+//! Detects wildcard records in the hosts' domain.
 //!
 //! A pod's resolver has the hosts' domain in its search list, as kubelet takes it from the node, and
 //! five dots are needed before a name is taken as it is (kubernetes.io, "DNS for Services and Pods",
@@ -22,7 +22,7 @@ pub(super) fn question(domain: &str) -> Question {
     }
 }
 
-/// What an answer to such a question tells. A server that does not answer is told of elsewhere.
+/// The finding for such an answer. A server that does not answer is reported elsewhere.
 pub(super) fn finding(domain: &str, heard: &Heard) -> Option<Finding> {
     let (Answer::Addresses(_), Some(server)) = (&heard.answer, heard.server) else { return None };
     let (name, got) = (format!("*.{domain}"), heard.answer.to_string());

@@ -1,4 +1,4 @@
-//! The external etcd as far as it can be seen from here: the three files, and who listens.
+//! Checks the external etcd from this machine: its three certificate files, and its endpoints.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

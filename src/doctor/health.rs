@@ -1,4 +1,4 @@
-//! How a host is: quorum, certificate, clock, storages, bridge. Pure.
+//! Checks a host's health: quorum, certificate, clock, storages, bridge. Pure.
 
 use super::finding::{Finding, Severity};
 use super::host::Seen;
@@ -32,7 +32,7 @@ pub(super) fn check(
     findings.extend(bridges.into_iter().map(|lack| Finding::lack(host, lack)));
     let judged = machines::judge(cluster, host, &seen.told, who);
     findings.extend(judged.lacks.into_iter().map(|lack| Finding::lack(host, lack)));
-    // That the CPUs are not seen is said with what else Sys.Audit would show.
+    // Invisible CPUs are reported together with the other effects of a missing Sys.Audit.
     let unseen = judged.unseen.into_iter().filter(|one| *one != Unseen::Cpus);
     findings.extend(
         unseen.map(|one| Finding::new(Severity::Note, host, one.to_string(), one.fix(who))),

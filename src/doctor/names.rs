@@ -1,4 +1,4 @@
-//! What the name servers answer, as findings.
+//! Turns wrong DNS answers into findings.
 
 use super::finding::{Finding, Severity};
 use crate::dns::{self, Report};

@@ -1,4 +1,4 @@
-//! Which privileges a profile needs on which paths, and which of them are missing. Pure.
+//! Computes the privileges that a profile needs on each path, and those that are missing. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Whether there is room: on storages for disks and files, in memory for what will run. Pure.
+//! Checks free space on storages and free memory for the new VMs. Pure.
 
 use std::collections::BTreeMap;
 

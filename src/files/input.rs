@@ -1,7 +1,7 @@
 //! The one reader of input files: regular files only, each no larger than its kind can be.
 //!
 //! A device has no end and a FIFO may never begin; what a person names by mistake, or a profile
-//! names on purpose, must not cost all memory or wait for ever.
+//! names on purpose, must not use all memory or block forever.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "`haproxy` on `lb1` refuses its new configuration and keeps the old one; it says:\n{SAID}"
+                "`haproxy` on `lb1` rejected its new configuration and keeps the old one:\n{SAID}"
             )
         );
         assert!(error.hint().unwrap().contains("k8sha render lb1"));

@@ -1,4 +1,4 @@
-//! What can go wrong in the Kubernetes stage.
+//! Errors of the Kubernetes stage.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,7 +117,7 @@ pub enum Error {
         node: String,
         /// The program, and its unit.
         unit: String,
-        /// What it says, word for word.
+        /// Its output, verbatim.
         said: String,
     },
     /// A member of our etcd trusts another authority.

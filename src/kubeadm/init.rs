@@ -1,4 +1,4 @@
-//! `kubeadm init` on the master that the plan has chosen: only where no cluster lives.
+//! Runs `kubeadm init` on the master that the plan chose, only if no cluster exists.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `kubeadm join` on the other masters and on the workers.
+//! Runs `kubeadm join` on the other masters and on the workers.
 
 use std::time::Duration;
 

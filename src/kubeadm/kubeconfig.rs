@@ -1,4 +1,4 @@
-//! The administrator's kubeconfig, brought home.
+//! Downloads the administrator's kubeconfig.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::ssh::Remote;
 
 mod merge;
 
-/// A kubeconfig, as far as kubeadm writes one
+/// A kubeconfig, limited to the fields that kubeadm writes
 /// (kubernetes.io/docs/reference/config-api/kubeconfig.v1).
 #[derive(Serialize, Deserialize)]
 struct Kubeconfig {

@@ -1,4 +1,4 @@
-//! kubeadm's own checks: what their names mean for a person.
+//! Hints for kubeadm's preflight checks and error messages.
 
 /// Names of kubeadm's checks and what to do about each. A name that ends with `-` stands for all
 /// names that begin so.

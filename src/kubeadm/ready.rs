@@ -1,4 +1,4 @@
-//! The cluster as its API shows it.
+//! Waits until the API and the nodes are ready.
 
 use std::time::Duration;
 

@@ -374,9 +374,9 @@ mod tests {
     #[test]
     fn what_a_profile_must_not_hold_is_refused_by_name() {
         for (text, part) in [
-            ("a: 1\na: 2\n", "the key `a` is there twice"),
+            ("a: 1\na: 2\n", "the key `a` appears twice"),
             ("a: &x 1\nb: *x\n", "anchors"),
-            ("a: 1\n---\nb: 2\n", "more than one document"),
+            ("a: 1\n---\nb: 2\n", "more than one YAML document"),
             ("", "the profile is empty"),
             ("# nothing\n", "the profile is empty"),
             ("a: [1, 2\nb: 3\n", "this is not YAML"),
@@ -393,14 +393,14 @@ mod tests {
     #[test]
     fn nesting_and_size_are_bounded() {
         let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
-        assert!(messages(&deep)[0].contains("nested deeper"));
+        assert!(messages(&deep)[0].contains("nested too deeply"));
         let large = "a:\n- 1\n- 2\n- 3\n- 4\n".repeat(2);
         assert_eq!(messages(&large).len(), 1, "small enough but for the repeated key");
         let row = format!("[{}],\n", "1,".repeat(LIST_MAX));
         let large = format!("[{}]", row.repeat(NODES_MAX / LIST_MAX + 1));
         assert!(messages(&large)[0].contains("too large"));
         let long = format!("[{}]", "1,\n".repeat(LIST_MAX + 1));
-        assert!(messages(&long)[0].contains("a list of more than"));
+        assert!(messages(&long)[0].contains("the list is too long"));
         assert!(messages(&"\n".repeat(LINES_MAX + 1))[0].contains("too large: 10001 lines"));
         let wide = format!("a: 1\nb: {}\n", "x".repeat(LINE_MAX));
         assert_eq!(messages(&wide), ["line 2 is longer than 16384 bytes"]);

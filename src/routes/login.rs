@@ -174,6 +174,6 @@ mod tests {
         assert!(error.contains("neither `ssh_host_key`") && error.contains("pve1"), "{error}");
         cluster.proxmox.ssh.identity = None;
         let error = hosts(&cluster, &Dialer::direct()).await.unwrap_err().to_string();
-        assert!(error.contains("names no key to log in with"), "{error}");
+        assert!(error.contains("sets no SSH key"), "{error}");
     }
 }

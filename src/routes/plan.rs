@@ -10,7 +10,7 @@ use super::seen::Seen;
 use super::unit;
 use crate::cluster::HostName;
 
-/// What is to be done on a host, and what stands in the way.
+/// The changes on a host, and the conflicts that block them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// The host.

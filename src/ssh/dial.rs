@@ -18,7 +18,7 @@ use crate::limits::{excerpt, span, ssh};
 use crate::net::Connection;
 
 /// How long the other side may be silent before it is asked for a sign of life. There is no limit
-/// on inactivity: a command that prints nothing for minutes is no fault.
+/// on inactivity: a command may print nothing for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// After how many unanswered questions the connection counts as dead.
 const KEEPALIVE_MAX: usize = 4;
@@ -135,7 +135,7 @@ pub(super) async fn greet(stream: Connection, expected: &HostKeys) -> Result<Gre
 pub(super) async fn open(target: &Target) -> Result<Session, Error> {
     let limit = target.clock.limit(ssh::CONNECT);
     let stream = target.dialer.tcp(target.address, limit).await.map_err(|error| {
-        // What stopped us on the way there is told as it is.
+        // An error of the jump host is returned unchanged.
         error.downcast::<Error>().unwrap_or_else(|error| unreachable(target, error.to_string()))
     })?;
     let limit = target.clock.limit(ssh::LOGIN);

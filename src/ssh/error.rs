@@ -1,4 +1,4 @@
-//! What can go wrong between us and a node.
+//! Errors of SSH connections to nodes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -133,7 +133,7 @@ pub enum Error {
         command: String,
         /// The exit status.
         code: u32,
-        /// Standard error, word for word but for masked secrets.
+        /// Standard error, verbatim except for masked secrets.
         stderr: String,
         /// The last lines of standard output.
         stdout: String,

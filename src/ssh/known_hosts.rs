@@ -207,8 +207,8 @@ mod tests {
                    AkO31UIbD8awtGlg7fZh0iC49cPfBa0K13MybHo/znB3bqAUvlzw==";
         for (text, why) in [
             (String::new(), "is not known"),
-            (format!("@revoked bastion {key}"), "only revoked"),
-            (format!("@cert-authority * {key}"), "an authority"),
+            (format!("@revoked bastion {key}"), "are revoked"),
+            (format!("@cert-authority * {key}"), "a certificate authority"),
             (format!("@later bastion {key}"), "is not known"),
             (format!("bastion {rsa}"), "only its ssh-rsa key"),
         ] {

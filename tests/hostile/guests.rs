@@ -41,7 +41,7 @@ fn a_command_without_an_exit_status_is_told() {
 
 #[test]
 fn an_identification_without_end_is_no_ssh_server() {
-    up(Wild::Ident, 1.0).failed(4, &["what answers there is no SSH server"]);
+    up(Wild::Ident, 1.0).failed(4, &["this is not an SSH server"]);
 }
 
 #[test]

@@ -262,7 +262,10 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     let error = etcd::prepare(&first, cluster, &client, &owner("a"), etcd::Keys::Refused)
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
+    assert_eq!(
+        error.to_string(),
+        "the external etcd holds data of a Kubernetes cluster that k8sha did not create"
+    );
     assert!(error.hint().unwrap().contains("--wipe-etcd"));
     assert!(scene.etcdctl(&["get", "/registry/", "--prefix"]).contains("old"), "it is left alone");
 

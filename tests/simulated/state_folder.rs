@@ -28,7 +28,7 @@ fn refused(living: &Living, exit: i32, words: &[&str]) {
 fn a_lost_file_of_the_state_folder_is_told_and_not_replaced() {
     let living = Living::stacked();
     for (name, exit, words) in [
-        ("creation", 7, &["`identity.json` beside it is still there", "`creation:`"][..]),
+        ("creation", 7, &["`identity.json` next to it still exists", "`creation:`"][..]),
         (
             "ssh/host-k8s-worker1",
             1,

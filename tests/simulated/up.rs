@@ -196,7 +196,7 @@ fn a_provision_of_one_host_names_the_command_that_makes_the_rest() {
     let world = World::new();
     let one = world.run(&["provision", "--pve", "pve1", "--quiet"]).ok().stdout;
     assert!(one.contains("k8sha up --simulate"), "{one}");
-    assert!(one.contains("makes what pve2 still lacks"), "{one}");
+    assert!(one.contains("creates the remaining VMs on pve2"), "{one}");
     assert!(!one.contains("k8sha bootstrap"), "{one}");
     let all = world.run(&["provision", "--quiet"]).ok().stdout;
     assert!(all.contains("k8sha bootstrap --simulate"), "{all}");

@@ -137,7 +137,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// No client was set up for that host.
-    #[error("no Proxmox VE host is named `{host}`: known are {}", list(known))]
+    #[error("there is no Proxmox VE host `{host}`; the known hosts are {}", list(known))]
     NoSuchHost {
         /// The name.
         host: HostName,
@@ -312,7 +312,7 @@ pub struct OddAnswer {
     pub call: String,
     /// What is odd about it.
     pub what: Odd,
-    /// Whether the call writes, so that it may have been carried out all the same.
+    /// Whether the call writes, so that it may have taken effect nevertheless.
     pub written: bool,
 }
 
@@ -392,7 +392,7 @@ impl EndlessTask {
             "see what it does: `pvenode task log '{upid}'` on {node};\n\
              to end it: `pvesh delete '/nodes/{node}/tasks/{upid}'` there, or Stop in the GUI's list \
              of tasks;\nthen run the same command again: it looks first, waits for what still runs, \
-             and goes on where this one ended",
+             and resumes where this one stopped",
             node = upid.node
         )
     }

@@ -1,4 +1,4 @@
-//! What helps against the errors that Proxmox VE is known for.
+//! Hints for well-known errors of Proxmox VE.
 
 use super::answer::{PERMISSION, missing};
 use super::error::{Denial, Error, Identity, Refusal, TaskFailure};

@@ -1,4 +1,4 @@
-//! A pod network of the operator's own: a manifest on the operator's machine.
+//! A custom pod network: a manifest file on the operator's machine.
 
 use std::path::Path;
 

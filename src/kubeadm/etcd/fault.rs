@@ -1,4 +1,4 @@
-//! What can be wrong with an external etcd, told apart by what `curl` met.
+//! Errors of an external etcd, classified by the result of `curl`.
 
 use std::fmt;
 use std::path::PathBuf;

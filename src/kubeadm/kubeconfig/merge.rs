@@ -1,4 +1,4 @@
-//! One kubeconfig for several clusters: ours goes in, what others have stays.
+//! Merges this cluster into a kubeconfig and keeps the entries of other clusters.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;

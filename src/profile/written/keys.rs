@@ -148,12 +148,12 @@ mod tests {
     fn what_is_not_exactly_one_whole_key_is_refused() {
         let good = key(&[b"ssh-ed25519", &[7; 32]]);
         for (word, why) in [
-            ("ssh-ed25519".to_owned(), "no kind and body"),
+            ("ssh-ed25519".to_owned(), "key type or the key data is missing"),
             ("ssh-ed25519 AA==".to_owned(), "cut off"),
             (good[..good.len() - 8].to_owned(), "cut off"),
             (key(&[b"ssh-ed25519", &[7; 31]]), "a whole `ssh-ed25519` key"),
             (key(&[b"ssh-ed25519", &[7; 32], b"more"]), "a whole `ssh-ed25519` key"),
-            (key(&[b"ssh-dss", b"p", b"q", b"g", b"y"]), "the kind `ssh-dss` is not known"),
+            (key(&[b"ssh-dss", b"p", b"q", b"g", b"y"]), "the key type `ssh-dss` is unknown"),
             (format!("{good} {good}"), "a second key follows"),
             (format!("command=\"reboot\" {good}"), "starts with options"),
         ] {
