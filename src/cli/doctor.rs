@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::args::Common;
+use super::flags;
 use super::session::Session;
 use crate::doctor::{self, Diagnosis, Finding, Patient};
 use crate::error::{Exit, Failure};
@@ -127,12 +128,24 @@ async fn client(session: &Session, name: &crate::cluster::HostName) -> Result<Cl
         .map_err(|error| failure("reach the host", &error).on(name))
 }
 
+/// The findings, with the commands of this program that fix them under the name of the binary that runs.
+fn under_our_name(diagnosis: &Diagnosis, name: &str) -> Diagnosis {
+    let mut findings = diagnosis.findings.clone();
+    for line in findings.iter_mut().flat_map(|finding| &mut finding.fix) {
+        if let Some(rest) = line.strip_prefix("k8sha ") {
+            *line = format!("{name} {rest}");
+        }
+    }
+    Diagnosis::new(findings)
+}
+
 fn publish(
     common: &Common,
     simulated: bool,
     cluster: &str,
     diagnosis: &Diagnosis,
 ) -> Result<Exit, Failure> {
+    let diagnosis = &under_our_name(diagnosis, flags::program(common));
     if common.json {
         super::print_json(&Printed { simulated, cluster, diagnosis })?;
     } else if !diagnosis.findings.is_empty() {

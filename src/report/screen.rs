@@ -24,9 +24,13 @@ pub fn call_us(name: &'static str) {
 /// The text with the commands that it names under the name of the binary that runs.
 fn renamed(text: &str) -> Cow<'_, str> {
     match NAME.get() {
-        Some(name) => text.replace("`k8sha ", &format!("`{name} ")).into(),
+        Some(name) => under(name, text).into(),
         None => text.into(),
     }
+}
+
+fn under(name: &str, text: &str) -> String {
+    text.replace("`k8sha ", &format!("`{name} "))
 }
 
 /// Text for a person: without secrets, without anything that a terminal obeys, no line too long.
@@ -132,6 +136,13 @@ mod tests {
         let shown = harmless(&text);
         assert!(shown.starts_with("said [masked] \\u{1b}[2J xxx"), "{shown}");
         assert!(shown.contains("more characters)") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn another_binarys_commands_go_by_its_name_and_the_product_keeps_its_own() {
+        let text = "run `k8sha up` again, or `k8sha`; k8sha is no command here";
+        let wanted = "run `k8sha-lab up` again, or `k8sha`; k8sha is no command here";
+        assert_eq!(under("k8sha-lab", text), wanted);
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod seeds;
 mod sshd;
 mod standin;
 #[path = "../../crates/lab/src/standin.rs"]
+#[allow(dead_code, reason = "of the lab, this tier needs the files only")]
 mod standin_files;
 mod sudo;
 mod values;

@@ -52,11 +52,6 @@ pub(super) async fn open(
     cluster: &mut Cluster,
 ) -> Result<Option<Simulated>, Failure> {
     let args = &common.world;
-    if let (Some(machines), Some(_)) = (&args.machines, &common.access.jump) {
-        let said = format!("`{}` reaches its machines without one", machines.program());
-        return Err(Failure::new(Exit::Usage, "use a jump host", said)
-            .hint("leave `--jump` out".to_owned()));
-    }
     let world = if let Some(file) = &args.endpoints {
         if args.schema.is_some() {
             let said = "it runs in another process";

@@ -7,7 +7,10 @@ pub(in crate::cli) fn to_lab(typed: &[String]) -> Option<String> {
     if is_clean {
         return Some("sudo k8sha-lab clean".to_owned());
     }
-    if !["--guests", "--guest-root", "--guest-layer"].into_iter().any(has) {
+    // `--guests scripted` was the default.
+    let is_containers = typed.iter().any(|word| word == "--guests=containers")
+        || typed.windows(2).any(|words| words == ["--guests", "containers"]);
+    if !is_containers && !["--guest-root", "--guest-layer"].into_iter().any(has) {
         return None;
     }
     let mut words = vec!["sudo".to_owned(), "k8sha-lab".to_owned()];
@@ -42,6 +45,7 @@ mod tests {
         for (line, wanted) in [
             ("up --simulate w", None),
             ("up --profile guests", None),
+            ("up --simulate --guests scripted", None),
             ("sim --port 8006", None),
             ("up -p k8s1 --simulate --guests containers", Some("up -p k8s1")),
             ("up --guests=containers --simulate w -v", Some("up --simulate w -v")),
