@@ -133,7 +133,7 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
         let state = inventory.nodes.get(&node.name);
         let (vm, runs) = match inventory.vms.get(&node.name) {
             Some(VmState::Ours(vm)) if vm.halted.is_some() => {
-                (format!("running, but {}", vm.halted.as_deref().unwrap_or_default()), false)
+                (format!("on, but {}", vm.halted.as_deref().unwrap_or_default()), false)
             }
             Some(VmState::Ours(vm)) if vm.running() => match state {
                 Some(state) if state.booted => ("running".to_owned(), true),

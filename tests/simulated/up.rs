@@ -286,7 +286,7 @@ fn a_world_without_a_folder_lives_for_one_command() {
     let faulty = ["--speed", crate::world::SPEED, "--inject", "disk-full@pve1"];
     let ran = k8sha(&[asked.as_slice(), &faulty].concat());
     assert_eq!(ran.code, 3, "{ran:#?}");
-    let next = "next        k8sha up --profile homelab --simulate DIR --topology standalone     (a";
+    let next = "next        k8sha up --profile homelab --simulate DIR --topology standalone     (keeps";
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
 }
 
