@@ -159,7 +159,7 @@ async fn what_was_offered_and_refused_is_told_key_by_key() {
     let sshd = Setup::new().config(more).start();
     let error = sshd.remote(KEEN).run(&Command::new("id")).await.unwrap_err();
     let Error::AuthRefused { offered, .. } = &error else { panic!("{error}") };
-    assert!(offered.ends_with("which is taken but not enough: password too"), "{offered}");
+    assert!(offered.ends_with("which is accepted but not sufficient: password also required"), "{offered}");
 }
 
 #[tokio::test]
