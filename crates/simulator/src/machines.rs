@@ -1,7 +1,7 @@
 //! Machines that stand in the places of the scripted guests.
 //!
 //! The Proxmox side asks its guests for little: switch on, switch off, forget, tell your addresses.
-//! [`Guests`](super::guests::Guests) answers that with state machines of its own, or hands it to
+//! [`Guests`] answers that with state machines of its own, or hands it to
 //! [`Machines`] where the caller of the simulator brings some. What they are made of is theirs.
 
 use std::collections::BTreeMap;
