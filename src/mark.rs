@@ -107,6 +107,12 @@ impl Mark {
         Arc::new(Claimed { line: line.to_owned(), mark: self })
     }
 
+    /// Whether it is that of a node's VM of this making of the cluster.
+    pub fn is_of(&self, cluster: &str, node: &NodeName, creation: &str) -> bool {
+        (self.cluster.as_str(), self.node.as_ref(), self.creation.as_str())
+            == (cluster, Some(node), creation)
+    }
+
     /// Whether both say the same VM of the same making, whatever was changed on it since.
     pub fn is_same_making(&self, other: &Self) -> bool {
         (&self.cluster, &self.node, &self.creation)

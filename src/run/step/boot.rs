@@ -103,7 +103,8 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
     }
     remote.forget().await;
     context.clock.pause(PAUSE).await;
-    let mut wait = Wait::new(context.clock, SSH_PATIENCE, PAUSE);
+    let mut wait = Wait::new(context.clock, SSH_PATIENCE, PAUSE)
+        .telling(|seen: &&str| event::progress(format!("waiting for its restart: {seen}")));
     loop {
         reach(context, name, remote).await?;
         match FirstBoot::ask(remote).await {

@@ -16,12 +16,8 @@ pub(super) async fn vm(context: &Context, it: &action::Destroy) -> Result<bool, 
     let on = format!("{node} on {host}");
     let fault = |error| proxmox(&doing, &error).on(&on);
     let ours = |config: &VmConfig| {
-        let mark = config.mark().is_some_and(|mark| {
-            mark.cluster == context.cluster.name
-                && mark.node.as_ref() == Some(node)
-                && mark.creation == *creation
-        });
-        if mark {
+        let cluster = &context.cluster.name;
+        if config.mark().is_some_and(|mark| mark.is_of(cluster, node, creation)) {
             return Ok(());
         }
         let found = config.name().unwrap_or("without a name");

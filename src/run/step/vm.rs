@@ -167,12 +167,8 @@ pub(super) fn own(
     doing: &str,
 ) -> Result<(), Failure> {
     let Place { node, host, vmid } = place;
-    let is_own = config.mark().is_some_and(|mark| {
-        mark.cluster == context.cluster.name
-            && mark.node.as_ref() == Some(node)
-            && mark.creation == context.creation
-    });
-    if is_own {
+    let (cluster, creation) = (&context.cluster.name, &context.creation);
+    if config.mark().is_some_and(|mark| mark.is_of(cluster, node, creation)) {
         return Ok(());
     }
     let found = config.name().unwrap_or("without a name");
