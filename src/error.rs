@@ -1,4 +1,4 @@
-//! What a failure looks like to the person reading it, and which exit code it ends in.
+//! Failures as displayed to the user, and exit codes.
 
 use std::error::Error;
 use std::fmt;

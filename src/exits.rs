@@ -31,12 +31,12 @@ const fn row(exit: Exit, of: &'static str, what: &'static str) -> Row {
 }
 
 static TEMPLATE: Row =
-    row(Exit::Usage, "cloud-init", "a template that is wrong or gives nothing of use");
+    row(Exit::Usage, "cloud-init", "an invalid template, or one that renders an invalid document");
 static MANIFEST: Row = row(Exit::Usage, "pod network", "a manifest with an unknown variable");
 static PROXMOX: Row = row(
     Exit::Proxmox,
     "Proxmox VE",
-    "no answer, no trust, no right, a refusal, a failed task, a VM that is not ours",
+    "no answer, an untrusted certificate, a missing privilege, a refusal, a failed task, a VM that k8sha did not create",
 );
 static SSH: Row =
     row(Exit::Node, "SSH", "no connection, another host key, no login, a failed command");

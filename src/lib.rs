@@ -1,33 +1,33 @@
-//! k8sha: from bare Proxmox VE hosts to a highly available kubeadm cluster, in one command.
+//! k8sha: builds a highly available kubeadm cluster on Proxmox VE hosts, in one command.
 //!
-//! The house, and how data flows through it:
+//! The modules, and how data flows through them:
 //!
 //! ```text
-//! profile   what a person typed        YAML → a Cluster, or all complaints at once
-//! cluster   the validated world        pure
+//! profile   the YAML file              YAML → a Cluster, or all complaints at once
+//! cluster   the validated model        pure
 //! run::look what exists                GET requests and read-only commands → an Inventory
-//! plan      what will be done          pure: Cluster + Inventory → a Plan, or why there is none
-//!             recognise  whose VM is whose row's, by marks
-//!             life       whether a cluster lives: `kubeadm init` needs proof that none does
-//!             compare    the profile against what runs: one list for plan, up, status and doctor
-//! run       doing it                   each step looks, acts, waits, looks
-//! report    what people see of it      events while it goes on, a report at its end
+//! plan      what will be done          pure: Cluster + Inventory → a Plan, or the reasons to refuse
+//!             recognise  matches VMs to rows by their marks
+//!             life       whether a cluster exists: `kubeadm init` needs proof that none does
+//!             compare    drift from the profile: one list for plan, up, status and doctor
+//! run       execution                  each step looks, acts, waits, looks again
+//! report    output                     events during the run, a report at the end
 //!
-//! doctor    what stands in the way     GET requests, DNS, TCP → findings with their fixes
-//! routes    blackholes on the hosts    SSH: looks, plans, acts; no other part needs it
+//! doctor    prerequisites              GET requests, DNS, TCP → findings with their fixes
+//! routes    blackhole routes on hosts  SSH: looks, plans, acts; independent of the other modules
 //! ```
 //!
-//! Around them stand the adapters: [`proxmox`] (HTTPS, a crate of its own), [`ssh`], [`dns`],
-//! [`kubeadm`] (over SSH) and [`cloudinit`] (documents and the seed ISO); [`pki`] makes certificates.
-//! What they all stand on is a crate too: [`clock`], [`limits`], [`retry`], [`secrets`], [`text`].
-//! [`cli`] puts the parts together; it alone knows of the simulated Proxmox VE (`crates/simulator`),
-//! which is reached at the wire like a real one.
+//! The adapters are [`proxmox`] (HTTPS, a crate of its own), [`ssh`], [`dns`],
+//! [`kubeadm`] (over SSH) and [`cloudinit`] (documents and the seed ISO); [`pki`] issues certificates.
+//! They share another crate: [`clock`], [`limits`], [`retry`], [`secrets`], [`text`].
+//! [`cli`] connects the modules. Only [`cli`] knows the simulator (`crates/simulator`), which it reaches
+//! over the network like a real Proxmox VE host.
 //!
-//! What comes in and what goes out has one door each: `files` reads every input file, bounded by its
-//! kind; [`report::screen`] and the log print, through [`secrets`], which masks what this run must
-//! keep to itself, and [`text`], which escapes what a terminal would obey.
+//! All input files are read by `files`, with a size limit per kind. All output goes through
+//! [`report::screen`] or the log, which use [`secrets`] to mask secrets and [`text`] to escape terminal
+//! control characters.
 //!
-//! Which part may import which is held by `tests/house.rs`.
+//! `tests/house.rs` checks which module may import which.
 
 pub use k8sha_base::{clock, hash, limits, retry, secrets, table, text};
 pub use k8sha_proxmox as proxmox;

@@ -1,4 +1,4 @@
-//! The command line of k8sha; what it does is in the library.
+//! The `k8sha` binary; the library contains the implementation.
 
 use std::process::ExitCode;
 

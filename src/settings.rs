@@ -42,7 +42,7 @@ pub fn auth(host: &HostName) -> Result<Auth, Failure> {
         return Err(Failure::new(Exit::Usage, "log in to Proxmox VE", "no API token is given")
             .on(host)
             .hint(format!(
-                "make one on the host: `pveum user token add root@pam k8sha --privsep 0`, then\n\
+                "create one on the host: `pveum user token add root@pam k8sha --privsep 0`, then\n\
                  export {TOKEN}='root@pam!k8sha=SECRET' (or {own}, or {TOKEN}_FILE=PATH)"
             )));
     };

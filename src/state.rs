@@ -95,12 +95,10 @@ impl State {
             }
             Err(TryLockError::WouldBlock) => {
                 let holder = files::read_text(&path, files::Kind::State).unwrap_or_default();
-                let said = format!("another k8sha (process {holder}) is at work on this cluster");
+                let said = format!("another k8sha (process {holder}) is working on this cluster");
                 Err(Failure::new(Exit::Local, "lock the state folder", said)
                     .on(self.folder.display())
-                    .hint(
-                        "wait until it ends; two runs at once would step on each other".to_owned(),
-                    ))
+                    .hint("wait until it ends; concurrent runs would conflict".to_owned()))
             }
             Err(TryLockError::Error(error)) => Err(fault("lock the state folder", error)),
         }
@@ -117,11 +115,11 @@ impl State {
             return Ok(id.expose_secret().trim().to_owned());
         }
         if let Some(left) = self.left_behind().map_err(|error| fault(doing, error))? {
-            let said = format!("the file is gone, and `{left}` beside it is still there");
+            let said = format!("the file is missing, but `{left}` next to it still exists");
             return Err(Failure::new(Exit::Local, doing, said).on(path.display()).hint(
-                "restore it from a backup, or write into it the id that stands after `creation:` in \
-                 the notes of the cluster's VMs in Proxmox VE; if the cluster is gone, move the \
-                 whole folder away"
+                "restore it from a backup, or write into it the id after `creation:` in \
+                 the notes of the cluster's VMs in Proxmox VE; if the cluster no longer exists, \
+                 move the whole folder away"
                     .to_owned(),
             ));
         }
@@ -252,7 +250,7 @@ impl State {
         };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             Failure::caused(Exit::Local, doing, error).on(path.display()).hint(
-                "if the cluster lives, move that file away: the next run records its identity again"
+                "if the cluster is running, move that file away: the next run records its identity again"
                     .to_owned(),
             )
         })
@@ -265,8 +263,8 @@ impl State {
             let private = secrets::register(private);
             return KeyPair::from_openssh(private).map_err(|error| {
                 Failure::caused(Exit::Local, doing(), error).hint(
-                    "restore the file from a backup of the state folder: a machine that was made \
-                         with it takes no other one"
+                    "restore the file from a backup of the state folder: a machine created \
+                         with it accepts no other key"
                         .to_owned(),
                 )
             });
@@ -364,8 +362,8 @@ fn prune(folder: &Path, keep: usize) {
 
 fn fault(doing: &str, error: io::Error) -> Failure {
     let hint = match error.kind() {
-        io::ErrorKind::StorageFull => Some("make room on that disk and run again".to_owned()),
-        io::ErrorKind::PermissionDenied => Some("name another folder with `--state`".to_owned()),
+        io::ErrorKind::StorageFull => Some("free space on that disk and run again".to_owned()),
+        io::ErrorKind::PermissionDenied => Some("choose another folder with `--state`".to_owned()),
         _ => None,
     };
     Failure::caused(Exit::Local, doing, error).hint(hint)

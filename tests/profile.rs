@@ -83,7 +83,7 @@ fn an_etcd_of_machines_has_rules_of_its_own() {
     for (from, to, part) in [
         ("version: 3.5.33", "version: 3.4.23", "etcd 3.4.23 is too old for Kubernetes 1.28.4"),
         ("sha256: 5025b", "# 5025b", "`sha256` is missing"),
-        (machines, "etcd: stacked\n", "but the profile's etcd is `stacked`"),
+        (machines, "etcd: stacked\n", "but `etcd` in the profile is `stacked`"),
         ("role: etcd, ", "role: worker, ", "no row has the role `etcd`"),
         ("ip: 10.103.1.203,", "ip: 10.104.1.203,", "for `k8s1etcd6` lies outside the subnet"),
         ("ip: 10.103.1.203,", "ip: 10.103.1.202,", "the address `10.103.1.202` is used twice"),
@@ -92,16 +92,12 @@ fn an_etcd_of_machines_has_rules_of_its_own() {
         ("subnet: 10.103.1.0/24", "subnet: 10.101.1.0/25", "the nodes' subnet overlap"),
         ("{ subnet: 10.103.1.0/24, ", "{ ", "`subnet` is missing"),
         ("cidr: 100.64.0.0/16", "cidr: 10.103.0.0/16", "the pod network overlap"),
-        (
-            "proxmox:\n",
-            "proxmox:\n  blackholes: [10.103.1.0/28]\n",
-            "would swallow addresses in use",
-        ),
+        ("proxmox:\n", "proxmox:\n  blackholes: [10.103.1.0/28]\n", "covers addresses in use"),
         (
             "10.103.1.203, os: ubuntu-22.04, kernel: stock,          ram: 2G",
             "10.103.1.203, os: \
           ubuntu-22.04, kernel: stock, ram: 512M",
-            "512 MiB of memory, an etcd needs 1024",
+            "512 MiB of memory, but an etcd needs at least 1024",
         ),
     ] {
         assert!(text.contains(from), "k8s1-etcd has no {from:?}");
@@ -240,7 +236,7 @@ fn each_rule_has_its_own_words() {
             "{ debian-13: 9001 }",
             "`pve1` has no template for `ubuntu-22.04`",
         ),
-        ("  ubuntu-22.04:\n    url", "  other:\n    url", "no image is named `ubuntu-22.04`"),
+        ("  ubuntu-22.04:\n    url", "  other:\n    url", "there is no image `ubuntu-22.04`"),
         (
             "cidr: 100.64.0.0/16",
             "cidr: 10.96.0.0/12",
@@ -254,24 +250,28 @@ fn each_rule_has_its_own_words() {
         ("198.19.0.0/23", "198.18.0.0/24", "the external network and the service network overlap"),
         ("node_mask: 24", "node_mask: 15", "does not fit into `100.64.0.0/16`"),
         ("node_mask: 24", "node_mask: 18", "4 slices of /18 for 6 nodes"),
-        ("version: 1.28.4", "version: 1.23.4", "has no packages any more"),
-        ("version: 1.28.4", "version: 1.38.0", "newer than this k8sha knows"),
-        ("proxy: ipvs", "proxy: nftables", "from Kubernetes 1.31 on"),
-        ("proxy: ipvs", "proxy: none", "services stay dead"),
+        ("version: 1.28.4", "version: 1.23.4", "are no longer available"),
+        ("version: 1.28.4", "version: 1.38.0", "newer than this version of k8sha supports"),
+        ("proxy: ipvs", "proxy: nftables", "since Kubernetes 1.31"),
+        ("proxy: ipvs", "proxy: none", "Services will not work"),
         ("version: 1.28.4", "version: 1.37.1", "`ipvs` is deprecated since Kubernetes 1.35"),
         ("dns_domain: k8s1-prod.lan", "dns_domain: kloud.lan", "share `kloud.lan`"),
         ("control_plane_timeout: 2m", "control_plane_timeout: 2s", "between 30s and 30m"),
         ("vrid: 101", "vrid: 0", "`0` is not a VRRP virtual router id"),
         ("vrid: 101", "vrid: 256", "`256` is too large: the most is 255"),
-        ("vrid: 101", "vrid: 51", "every guide's default"),
-        ("https://pve1.kloud.lan:8006", "http://pve1.kloud.lan:8006", "not an https address"),
+        ("vrid: 101", "vrid: 51", "default in most guides"),
+        ("https://pve1.kloud.lan:8006", "http://pve1.kloud.lan:8006", "not an https URL"),
         ("https://pve2.kloud", "https://pve1.kloud", "`pve2` and `pve1` have the same endpoint"),
-        ("https://10.103.1.102:2379", "https://10.103.1.101:2379", "is there twice"),
-        ("https://10.103.1.102:2379", "http://10.103.1.102:2379", "not an https address"),
+        ("https://10.103.1.102:2379", "https://10.103.1.101:2379", "is listed twice"),
+        ("https://10.103.1.102:2379", "http://10.103.1.102:2379", "not an https URL"),
         ("10.103.1.203: pve2", "10.103.1.204: pve2", "`10.103.1.204` is not an etcd endpoint"),
         ("kernel: mainline-6.6.1, ram: 4G", "kernel: 6.6.1, ram: 4G", "`6.6.1` is not a kernel"),
-        ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, a master needs 2"),
-        ("ram: 4G, vcpu: 2", "ram: 1G, vcpu: 2", "has 1024 MiB of memory, a master needs 1700"),
+        ("ram: 4G, vcpu: 2", "ram: 4G, vcpu: 1", "has 1 vCPU, but a master needs at least 2"),
+        (
+            "ram: 4G, vcpu: 2",
+            "ram: 1G, vcpu: 2",
+            "has 1024 MiB of memory, but a master needs at least 1700",
+        ),
         ("name: k8s1-cluster", "name: K8s", "lower case only"),
         ("balancer: { vrid: 101, failover: normal }", "", "`balancer` is missing"),
         (
@@ -283,7 +283,7 @@ fn each_rule_has_its_own_words() {
         (
             "cni: none",
             "cni: { calico: { version: 3.32.2, dataplane: ebpf } }",
-            "would both implement services",
+            "would both implement Services",
         ),
         (
             "cni: none",
@@ -293,36 +293,40 @@ fn each_rule_has_its_own_words() {
         (
             "proxy: ipvs                       # or none, with a CNI that does kube-proxy's work\n  cni: none",
             "proxy: none\n  cni: { calico: { version: 3.32.2, dataplane: iptables } }",
-            "no kube-proxy, and a Calico that does not do its work",
+            "no kube-proxy, and Calico does not replace it",
         ),
         (
             "proxy: ipvs                       # or none, with a CNI that does kube-proxy's work\n  cni: none",
             "proxy: none\n  cni: { manifest: cni.yaml }",
-            "the manifest must bring what does its work",
+            "the manifest must include a replacement",
         ),
         ("cni: none", "cni: { calico: { version: 3.20.0 } }", "3.30.0 or newer"),
         ("cni: none", "cni: { calico: {} }", "`version` is missing"),
-        ("blackholes: [198.19.0.0/16", "blackholes: [10.0.0.0/8", "would swallow addresses in use"),
-        ("blackholes: [198.19.0.0/16", "blackholes: [0.0.0.0/0", "too much to drop packets to"),
+        ("blackholes: [198.19.0.0/16", "blackholes: [10.0.0.0/8", "covers addresses in use"),
+        (
+            "blackholes: [198.19.0.0/16",
+            "blackholes: [0.0.0.0/0",
+            "too large for a blackhole network",
+        ),
         ("198.18.0.0/16, 100.64.0.0/10]", "100.64.0.0/10, 100.64.0.0/16]", "overlap"),
         (
             "control_plane_timeout: 2m",
             "image_archives: [k8s.tar]",
-            "`k8s.tar` is no path on a node",
+            "`k8s.tar` is not a path on a node",
         ),
         (
             "control_plane_timeout: 2m",
             "image_archives: [{ url: https://a.lan/k8s.tar }]",
-            "an archive of images without its `sha256`",
+            "an image archive without `sha256`",
         ),
-        ("control_plane_timeout: 2m", "parallel_joins: 0", "how many at once"),
+        ("control_plane_timeout: 2m", "parallel_joins: 0", "number of parallel joins"),
         (
             "balancer:",
             "mirrors: { registries: { registry.k8s.io/a: [https://m.lan] } }\nbalancer:",
-            "`registry.k8s.io/a` is no container registry",
+            "`registry.k8s.io/a` is not a container registry",
         ),
         ("balancer:", "mirrors: { registries: { docker.io: [] } }\nbalancer:", "no mirror for"),
-        ("balancer:", "mirrors: { kubernetes: http://m.lan }\nbalancer:", "not an https address"),
+        ("balancer:", "mirrors: { kubernetes: http://m.lan }\nbalancer:", "not an https URL"),
         (
             "storage: local-lvm\n",
             "storage: local-lvm\n      ca_file: a.pem\n      fingerprint: \"abcd\"\n",
@@ -354,7 +358,7 @@ fn calico_follows_kube_proxy_unless_said_otherwise() {
     }
     let long = homelab.replace("name: homelab", "name: a-cluster-with-a-name-of-forty-letters");
     let rejected = read(&long).unwrap_err().render(Colour::Off);
-    assert!(rejected.contains("too long a name for Cilium"), "{rejected}");
+    assert!(rejected.contains("Cilium limits the length"), "{rejected}");
 }
 
 #[test]
@@ -496,7 +500,7 @@ fn a_wrong_jump_host_is_complained_about_at_its_line() {
         ("{ host: bastion, user: ops, port: 0 }".to_owned(), "`0` is not a port"),
         (
             format!("{{ host: bastion, user: ops, host_key: {KEY}, known_hosts: k }}"),
-            "known from two places",
+            "given in two places",
         ),
     ] {
         let text = after("user: ubuntu", &format!("user: ubuntu\n  jump: {jump}"));

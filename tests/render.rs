@@ -177,7 +177,7 @@ fn a_manifest_of_ones_own_is_filled_in_and_otherwise_untouched() {
         Some("- kind: List\n  at: https://k8s1api.kloud.lan:6443\n".to_owned())
     );
     let unknown = render("kind: A\nb: ${K8SHA_PODS}\n").unwrap_err();
-    assert!(unknown.contains("`${K8SHA_PODS}`, which means nothing"), "{unknown}");
+    assert!(unknown.contains("`${K8SHA_PODS}`, which is not a known variable"), "{unknown}");
     assert!(render("a: b\n").unwrap_err().contains("no Kubernetes object"));
     std::fs::remove_file(&path).unwrap();
     let gone = k8sha::kubeadm::cni::rendered(&cluster).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! How the nodes are reached and logged in to: what the profile says, what was typed, what the
-//! person's own SSH set-up has.
+//! SSH access to the nodes: combines the profile, the command line and the user's own SSH
+//! configuration.
 
 use std::path::Path;
 
@@ -15,18 +15,18 @@ use crate::settings;
 use crate::ssh::{self, HostKey, HostKeys, Identity, Keys, Known};
 use crate::state::State;
 
-/// How the nodes are reached and logged in to.
+/// SSH access to the nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
-    /// How their addresses are reached.
+    /// How connections to their addresses are made.
     pub(super) dialer: Dialer,
-    /// The keys that they are offered.
+    /// The keys offered to them.
     pub(super) keys: Keys,
-    /// What their sudo is told where it asks.
+    /// The password for sudo, if it asks for one.
     pub(super) sudo_password: Option<SecretString>,
 }
 
-/// Lets what was typed win over what the profile says.
+/// Overrides the profile's access settings with the command line.
 pub(super) fn typed_over(args: &AccessArgs, cluster: &mut Cluster) -> Result<(), Failure> {
     let access = &mut cluster.access;
     if let Some(jump) = &args.jump {
@@ -44,7 +44,7 @@ pub(super) fn typed_over(args: &AccessArgs, cluster: &mut Cluster) -> Result<(),
                 "use `--jump-host-key`",
                 "there is no jump host",
             )
-            .hint("name it with `--jump`, or in the profile under `access`".to_owned()));
+            .hint("set one with `--jump`, or in the profile under `access`".to_owned()));
         };
         jump.host_key = Some(key.clone());
     }
@@ -54,15 +54,15 @@ pub(super) fn typed_over(args: &AccessArgs, cluster: &mut Cluster) -> Result<(),
     Ok(())
 }
 
-/// The way into a simulated world: through the simulator's proxy, with our own key.
+/// Access to simulated nodes: through the simulator's proxy, with k8sha's own key.
 pub(super) fn simulated(state: &State, dialer: Dialer) -> Result<Way, Failure> {
     Ok(Way { dialer, keys: Keys::from(own_key(state)?), sudo_password: None })
 }
 
-/// The way to real nodes.
+/// Access to real nodes.
 ///
-/// The nodes are offered our own key first: it is the one that they know. A jump host is offered
-/// the person's own keys first, as by `ssh`.
+/// Nodes are offered k8sha's own key first, because their seed contains it. A jump host is offered
+/// the user's keys first, as `ssh` does.
 pub(super) fn real(access: &Access, state: &State) -> Result<Way, Failure> {
     let own = own_key(state)?;
     let identity = match &access.identity {
@@ -101,7 +101,7 @@ pub(super) fn real(access: &Access, state: &State) -> Result<Way, Failure> {
     Ok(Way { dialer, keys, sudo_password: settings::sudo_password()? })
 }
 
-/// What messages call the key that we made.
+/// The name of the generated key in messages.
 const OWN: &str = "k8sha's own key";
 
 fn own_key(state: &State) -> Result<Identity, Failure> {
@@ -109,7 +109,7 @@ fn own_key(state: &State) -> Result<Identity, Failure> {
         .map_err(|error| Failure::caused(Exit::Local, "read our SSH key", error))
 }
 
-/// A private key of the person's own. A passphrase is asked for only where there is one.
+/// Reads the user's own private key. Asks for a passphrase only if the key has one.
 fn identity(file: &Path) -> Result<Identity, Failure> {
     let doing = "read your private key";
     let failure =
@@ -120,9 +120,9 @@ fn identity(file: &Path) -> Result<Identity, Failure> {
     Identity::unlock(&pem, passphrase.as_ref()).map_err(|error| failure(&error))
 }
 
-/// The keys by which a jump host is known. None is ever taken on first use.
+/// The trusted host keys of a jump host. k8sha never trusts a key on first use.
 fn host_keys(jump: &Jump) -> Result<HostKeys, Failure> {
-    let doing = "know the jump host";
+    let doing = "verify the jump host";
     if let Some(line) = &jump.host_key {
         return HostKey::parse(line)
             .map(HostKeys::from)
@@ -133,7 +133,7 @@ fn host_keys(jump: &Jump) -> Result<HostKeys, Failure> {
     for file in &files {
         match files::read(file, Kind::KnownHosts) {
             Ok(bytes) => known.read(&String::from_utf8_lossy(&bytes), &jump.host, jump.port),
-            // Of the usual ones, each may be absent; the one that was named may not.
+            // The default files may be missing; a file that was named must exist.
             Err(_) if jump.known_hosts.is_none() => {}
             Err(error) => {
                 let said = format!("`{}`: {error}", file.display());
@@ -143,8 +143,10 @@ fn host_keys(jump: &Jump) -> Result<HostKeys, Failure> {
     }
     known.keys().map_err(|why| {
         let files: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
-        let said =
-            format!("{why} (looked in {}), and k8sha trusts nothing unverified", files.join(", "));
+        let said = format!(
+            "{why} (searched {}); k8sha does not trust unverified host keys",
+            files.join(", ")
+        );
         Failure::new(Exit::Usage, doing, said).on(jump).hint(pin(jump))
     })
 }
@@ -155,9 +157,9 @@ fn pin(jump: &Jump) -> String {
         if jump.port == 22 { jump.host.clone() } else { format!("[{}]:{}", jump.host, jump.port) };
     format!(
         "ssh-keyscan -t ed25519 {port}{} | tee jump.key; ssh-keygen -lf jump.key\n\
-         compare with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the jump \
+         compare with the output of `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the jump \
          host's own console;\n\
-         if both are the same, name the key in the profile (`access.jump.host_key`), by \
+         if both match, set the key in the profile (`access.jump.host_key`), pass it with \
          `--jump-host-key`,\n\
          or append the line for `{known}` to ~/.ssh/known_hosts",
         jump.host

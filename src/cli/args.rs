@@ -1,4 +1,4 @@
-//! What a person can type.
+//! The command line: commands, arguments and their help texts.
 
 use std::path::PathBuf;
 
@@ -7,64 +7,64 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cluster::Jump;
 use crate::ssh::HostKey;
 
-/// From bare Proxmox VE hosts to a highly available kubeadm Kubernetes cluster.
+/// Build a highly available kubeadm Kubernetes cluster on Proxmox VE hosts.
 ///
-/// `k8sha up --simulate` runs the whole job against an embedded, simulated Proxmox VE: nothing but
-/// this machine is touched.
+/// `k8sha up --simulate` runs everything against a built-in simulator of Proxmox VE and touches
+/// nothing outside this machine.
 #[derive(Debug, Parser)]
 #[command(name = "k8sha", version, max_term_width = 100, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
-    /// Settings that every command takes.
+    /// Options of every command.
     #[command(flatten)]
     pub common: Common,
 }
 
-/// Settings that every command takes.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The profile: an embedded one by name, or a file.
+    /// The profile: the name of a built-in one, or a file.
     #[arg(long, short, global = true, default_value = "k8s1", value_name = "NAME|FILE")]
     pub profile: String,
     /// Print data as JSON on stdout, and progress as JSON lines on stderr.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Show no progress.
+    /// Do not show progress.
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Show each step's progress and what the machines print; twice, for our own debugging too.
+    /// Show the progress of each step and the machines' output; `-vv` adds k8sha's debug log.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// The folder that remembers this cluster (keys, logs, kubeconfig) [default:
+    /// The state folder of this cluster (keys, logs, kubeconfig) [default:
     /// $XDG_STATE_HOME/k8sha/CLUSTER].
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// A folder whose files replace ours under `cloudinit/`, file by file.
+    /// A folder whose files override the built-in cloud-init templates of the same name.
     #[arg(long, global = true, value_name = "DIR")]
     pub templates: Option<PathBuf>,
-    /// How the nodes are reached.
+    /// How to reach the nodes by SSH.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// Where the world is.
+    /// Real hosts or simulated ones.
     #[cfg(feature = "simulate")]
     #[command(flatten)]
     pub world: super::simulated::WorldArgs,
 }
 
-/// How the nodes are reached: as the profile says unless one of these is given.
+/// How to reach the nodes by SSH. These options override the profile.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "SSH")]
 pub struct AccessArgs {
-    /// Reach the nodes through this machine, whose host key must be known.
+    /// Connect to the nodes through this jump host; its host key must be known.
     #[arg(long, global = true, value_name = "USER@HOST[:PORT]")]
     #[cfg_attr(feature = "simulate", arg(conflicts_with_all = ["simulate", "endpoints"]))]
     pub jump: Option<Jump>,
-    /// The jump host's key [default: the profile's, else what ~/.ssh/known_hosts says].
+    /// The jump host's public host key [default: from the profile, or else ~/.ssh/known_hosts].
     #[arg(long, global = true, value_name = "KEY", value_parser = host_key)]
     pub jump_host_key: Option<String>,
-    /// A private key of your own, offered to the jump host and the nodes.
+    /// Your SSH private key; k8sha offers it to the jump host and to the nodes.
     #[arg(long, global = true, value_name = "FILE")]
     pub identity: Option<PathBuf>,
 }
@@ -73,112 +73,120 @@ fn host_key(text: &str) -> Result<String, String> {
     HostKey::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the VMs and the cluster: provision and bootstrap in one run.
+    /// Create the VMs and the cluster: `provision` and `bootstrap` in one run.
     Up(UpArgs),
-    /// Make the VMs: templates, clones, cloud-init, start, DNS.
+    /// Create the VMs: templates, clones, cloud-init, start, DNS checks.
     Provision {
-        /// The Proxmox nodes acted on; the others' rows stay untouched [default: all].
+        /// Act only on the rows of these Proxmox VE hosts [default: all hosts].
         #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
         pve: Vec<String>,
     },
-    /// Make the cluster on provisioned VMs: kubeadm init, joins, labels, kubeconfig, CNI.
+    /// Create the cluster on provisioned VMs: kubeadm init, joins, labels, kubeconfig, CNI.
     Bootstrap(UpArgs),
-    /// Destroy the cluster and make it again.
+    /// Destroy the cluster and create it again.
     Rebuild {
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
-        /// Settings of the bootstrap.
+        /// Options of the bootstrap.
         #[command(flatten)]
         up: UpArgs,
     },
-    /// Remove the cluster's VMs, seeds, templates and etcd keys: all that carries our mark.
+    /// Remove the cluster's VMs, seed images, templates and etcd keys: everything k8sha marked as
+    /// its own.
     Destroy {
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
-        /// Leave our templates and images for the next cluster.
+        /// Keep the templates and images for the next cluster.
         #[arg(long)]
         keep_templates: bool,
-        /// Leave our keys in the external etcd.
+        /// Keep this cluster's keys in the external etcd.
         #[arg(long)]
         keep_etcd: bool,
     },
-    /// Show what `up` would do; changes nothing.
+    /// Show what `up` would do, without changing anything.
     Plan {
-        /// End with 10 where something is not as the profile asks, with 0 where all is, and with 1
-        /// where `up` would refuse.
+        /// Exit with 0 if the cluster matches the profile, 10 if it does not, and 1 if `up` would
+        /// refuse to run.
         #[arg(long)]
         exit_code: bool,
     },
-    /// Show the cluster as it is.
+    /// Show the state of the cluster.
     Status,
-    /// Ask every name server for every name.
+    /// Check every DNS name of the cluster on every name server.
     Dns,
-    /// Examine everything that a run needs; prints what is wrong, each with its fix, else nothing.
+    /// Check all prerequisites of a run; prints each problem with its fix, and nothing if no
+    /// problems are found.
     Doctor,
-    /// Show the cloud-init documents and the kubeadm configuration of a node, secrets masked.
+    /// Show the cloud-init documents and the kubeadm configuration of a node, with secrets masked.
     Render {
-        /// The node's name, as in the profile.
+        /// The name of the node in the profile.
         node: String,
-        /// Write the node's seed ISO to a file, as a VM would get it: with its host key, so for your
-        /// eyes only. The keys are those of the state folder, made where there are none yet. The
-        /// machine's card must have the MAC address that its network-config names.
+        /// Write the node's seed ISO to a file, exactly as a VM would get it. The ISO contains the
+        /// node's private host key: keep it secret. Keys come from the state folder and are created
+        /// if missing. The machine's network card must have the MAC address in network-config.
         #[arg(long, value_name = "FILE")]
         seed: Option<PathBuf>,
     },
-    /// Show the blackhole routes on the Proxmox VE hosts, set them or remove them, over SSH.
+    /// Show, set or remove the blackhole routes on the Proxmox VE hosts, over SSH.
     Routes {
-        /// Set them, now and for every boot.
+        /// Set the routes, now and at every boot.
         #[arg(long, conflicts_with = "remove")]
         apply: bool,
-        /// Remove them.
+        /// Remove the routes.
         #[arg(long)]
         remove: bool,
     },
-    /// Serve the simulated Proxmox VE until interrupted; prints its endpoints as JSON.
+    /// Run the Proxmox VE simulator until interrupted; prints its endpoints as JSON.
     #[cfg(feature = "simulate")]
     Sim {
-        /// The port of the first host, by name; the next has the next [default: any free ones].
+        /// The port of the first host in name order; each further host gets the next port
+        /// [default: free ports].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
     },
-    /// Print what other programs read about this one.
+    /// Generate completions, schema and man pages.
     Generate {
-        /// What to print.
+        /// What to generate.
         #[arg(value_enum)]
         what: Generated,
-        /// The shell, for completions.
+        /// The shell to generate completions for.
         #[arg(long, value_enum, default_value_t = clap_complete::Shell::Bash)]
         shell: clap_complete::Shell,
+        /// Write to this folder instead of stdout; of man pages, one file per command.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
 
-/// Settings of the bootstrap.
+/// Options of the bootstrap.
 #[derive(Clone, Debug, Default, Args)]
 pub struct UpArgs {
     /// Where to write the admin kubeconfig [default: `kubeconfig` in the state folder].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Merge the admin access into a kubeconfig of yours: what it holds of other clusters stays,
-    /// and what it was is kept beside it as FILE.k8sha-backup.
+    /// Merge the admin credentials into an existing kubeconfig. Its other clusters are kept, and the
+    /// previous version is saved as FILE.k8sha-backup.
     #[arg(long, value_name = "FILE", conflicts_with = "kubeconfig")]
     pub merge_kubeconfig: Option<PathBuf>,
-    /// Wipe the `/registry` keys that another cluster left in the external etcd. Those that k8sha
-    /// marked as another cluster's are wiped only where that cluster is named.
+    /// Delete the `/registry` keys that another cluster left in the external etcd. Keys that k8sha
+    /// marked as another cluster's are deleted only if you name that cluster.
     #[arg(long, value_name = "CLUSTER", num_args = 0..=1, require_equals = true)]
     #[expect(clippy::option_option, reason = "absent, without a name, with a name")]
     pub wipe_etcd: Option<Option<String>>,
 }
 
-/// What `generate` prints.
+/// What `generate` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Generated {
     /// The JSON Schema of a profile.
     Schema,
     /// Shell completions.
     Completions,
+    /// Man pages, one per command.
+    Man,
 }

@@ -1,34 +1,34 @@
-//! Asking before something is destroyed.
+//! Asks for confirmation before anything is destroyed.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
 use crate::error::{Exit, Failure};
 use crate::report::screen;
 
-/// Asks for the cluster's name; anything else, or no terminal to ask on, is a no.
+/// Asks the user to type the cluster's name. Any other answer, or no terminal, means no.
 ///
 /// # Errors
 /// When the answer is not the name.
 pub fn destroy(cluster: &str, vms: &[String]) -> Result<(), Failure> {
     let warning = format!("This removes {} VMs with their disks: {}.", vms.len(), vms.join(", "));
-    ask(cluster, &warning, "say `--yes` to go on without being asked")
+    ask(cluster, &warning, "pass `--yes` to skip this question")
 }
 
-/// The same for VMs that carry the cluster's name and were made by another state folder: `--yes` does
-/// not answer it.
+/// The same for VMs that carry the cluster's name but were created with another state folder. `--yes`
+/// does not confirm this.
 ///
 /// # Errors
 /// When the answer is not the name.
 pub fn destroy_foreign(cluster: &str, vms: &[String]) -> Result<(), Failure> {
     let warning = format!(
-        "This state folder has never made this cluster `{cluster}`: {}. They may be another person's.",
+        "This state folder did not create the cluster `{cluster}` with these VMs: {}. They may belong to another user.",
         vms.join(", ")
     );
     ask(
         cluster,
         &warning,
-        "run with the state folder that made it (`--state`), or on a terminal, where the cluster's name \
-         has to be typed whatever `--yes` says",
+        "use the state folder that created the cluster (`--state`), or run on a terminal and type the \
+         cluster's name; `--yes` does not confirm this",
     )
 }
 
@@ -38,10 +38,10 @@ fn ask(cluster: &str, warning: &str, hint: &str) -> Result<(), Failure> {
     };
     if !io::stdin().is_terminal() {
         return Err(no(&format!(
-            "{warning} Standard input is not a terminal, so nothing was asked"
+            "{warning} Cannot ask for confirmation: standard input is not a terminal"
         )));
     }
-    screen::ask(&format!("{warning} Type the cluster's name ({cluster}) to go on: "));
+    screen::ask(&format!("{warning} Type the cluster's name ({cluster}) to continue: "));
     let mut answer = String::new();
     io::stdin()
         .lock()
@@ -50,6 +50,6 @@ fn ask(cluster: &str, warning: &str, hint: &str) -> Result<(), Failure> {
     if answer.trim() == cluster {
         Ok(())
     } else {
-        Err(no("that was not its name; nothing was done"))
+        Err(no("the name does not match; nothing was changed"))
     }
 }

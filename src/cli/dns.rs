@@ -1,4 +1,4 @@
-//! `k8sha dns`: every name at every name server.
+//! `k8sha dns`: checks every name on every name server.
 
 use std::time::Instant;
 

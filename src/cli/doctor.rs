@@ -1,4 +1,4 @@
-//! `k8sha doctor`: everything that a run needs, examined; silent when all is well.
+//! `k8sha doctor`: checks all prerequisites of a run; prints nothing if no problems are found.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,8 +68,8 @@ async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
         dialer: session.world.dialer(),
         nodes,
     };
-    // What the run's own look would trip over is examined piece by piece, with better words. Both at
-    // once: each waits for hosts and addresses that may not answer.
+    // The individual checks explain a failure of the run's own look in more detail. Both run
+    // concurrently, because each may wait for hosts and addresses that do not answer.
     let clear = before.is_empty();
     let (looked, mut diagnosis) = tokio::join!(
         async { if clear { owned(session).await } else { Ok(Vec::new()) } },
@@ -85,14 +85,14 @@ async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
     Ok(diagnosis)
 }
 
-/// What stands in the way of a run and what is not as the profile asks, by the look of the run itself.
+/// Conflicts that would block a run, and drift from the profile, found by the run's own look.
 async fn owned(session: &Session) -> Result<Vec<Finding>, Failure> {
     let context = session.context(session.options())?;
     let part = Part::all();
     let inventory = session.look("doctor", &context, &Scope::examining()).await?;
     // What the planner refuses, it refuses after the conflicts.
     let refusal = match planner::plan(&context.cluster, &context.specs, &inventory, &part) {
-        // Before the first `up`, that nothing is there is no finding.
+        // Before the first `up`, missing machines are expected and not a finding.
         Ok(plan) if !(inventory.survey.was_made() || inventory.survey.api.is_some()) => {
             Refusal { conflicts: Vec::new(), differences: [plan.differences, plan.unwell].concat() }
         }
@@ -102,7 +102,7 @@ async fn owned(session: &Session) -> Result<Vec<Finding>, Failure> {
     Ok(doctor::owned::findings(&refusal.conflicts, &refusal.differences))
 }
 
-/// The way to the nodes' network: direct, or over a jump host that lets us through.
+/// The connection to the nodes' network: direct, or through a jump host that accepts the login.
 async fn open(session: &Session) -> Result<Dialer, Failure> {
     let dialer = session.way()?.dialer.clone();
     dialer.open().await.map_err(|error| {

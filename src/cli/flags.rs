@@ -1,15 +1,15 @@
-//! The flags of the command that is named to a person next.
+//! The flags of the command that a report suggests next.
 
 use super::args::{Common, UpArgs};
 use crate::plan::teardown::Extent;
 
-/// Those that lead another command to the same cluster. How the output looks, how fast the simulated
-/// world is and what goes wrong there are not among them.
+/// The flags that another command needs to act on the same cluster. Output format, simulation speed
+/// and injected faults are not among them.
 pub(super) fn same(common: &Common) -> String {
     flags(common, "")
 }
 
-/// The same in a simulated world that lasts, where the person has named no folder for it.
+/// The same, with a placeholder for the folder that keeps a simulated environment.
 pub(super) fn lasting(common: &Common) -> String {
     flags(common, " DIR")
 }
@@ -53,7 +53,8 @@ fn flags(common: &Common, folder: &str) -> String {
     flags
 }
 
-/// A bootstrap's own flags. Leave to delete another cluster's data is not given twice by itself.
+/// The flags of a bootstrap, except `--wipe-etcd`: permission to delete another cluster's data must be
+/// given each time.
 pub(super) fn of_up(up: &UpArgs) -> String {
     let named = [("kubeconfig", &up.kubeconfig), ("merge-kubeconfig", &up.merge_kubeconfig)];
     named
@@ -62,12 +63,12 @@ pub(super) fn of_up(up: &UpArgs) -> String {
         .collect()
 }
 
-/// The own flags of a `provision` of some hosts.
+/// The flags of a `provision` of some hosts.
 pub(super) fn of_hosts(pve: &[String]) -> String {
     if pve.is_empty() { String::new() } else { format!(" --pve {}", pve.join(",")) }
 }
 
-/// The own flags of a `destroy`. Without them, the next one would remove what this one has left.
+/// The flags of a `destroy`. Without them, the next run would remove what this one kept.
 pub(super) fn of_destroy(extent: Extent) -> String {
     let mut flags = String::new();
     if extent.keep_templates {

@@ -1,4 +1,4 @@
-//! The commands that change a cluster: look, plan, do, report.
+//! The commands that change a cluster: look, plan, execute, report.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::run::engine::{self, Outcome};
 use crate::run::look::Scope;
 use crate::run::step;
 
-/// Which of the two that end in a cluster.
+/// Which command creates the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Provision and bootstrap.
@@ -102,7 +102,7 @@ pub(super) async fn destroy(
             let hosts: Vec<&str> = routed.iter().map(HostName::as_str).collect();
             report.notes.push(format!(
                 "the blackhole routes that `k8sha routes --apply` set are still on {}; `k8sha \
-                 routes --remove{}` takes them away",
+                 routes --remove{}` removes them",
                 hosts.join(", "),
                 session.flags()
             ));
@@ -130,9 +130,9 @@ fn known_hosts(cluster: &Cluster, names: &[String]) -> Result<BTreeSet<HostName>
         .collect();
     if !unknown.is_empty() {
         let known: Vec<&str> = rows.iter().map(|row| row.as_str()).collect();
-        let said = format!("no row of the profile lives on {}", unknown.join(", "));
+        let said = format!("the profile has no rows on {}", unknown.join(", "));
         return Err(Failure::new(Exit::Usage, "act on the hosts of `--pve`", said)
-            .hint(format!("the profile's rows live on {}", known.join(", "))));
+            .hint(format!("the profile has rows on {}", known.join(", "))));
     }
     Ok(names.iter().map(|name| HostName(name.clone())).collect())
 }
@@ -140,10 +140,10 @@ fn known_hosts(cluster: &Cluster, names: &[String]) -> Result<BTreeSet<HostName>
 /// One run from looking to reporting.
 struct Job<'a> {
     session: &'a Session,
-    /// When it began: what is done from then until the first step holds all steps up.
+    /// When it began: the time until the first step counts towards the critical path.
     started: Instant,
     command: &'static str,
-    /// Its own flags, for whom it is named to again.
+    /// The command's own flags, for the suggestion to run it again.
     own: String,
     context: Arc<Context>,
 }
@@ -173,22 +173,22 @@ impl<'a> Job<'a> {
 
     /// Looks, plans, does; `before` is the report of a teardown that is part of the same command.
     ///
-    /// Where machines had to be started or made before the rest could be told, it looks once more and
-    /// plans that.
+    /// If machines had to be started or created before the rest could be planned, it looks again and
+    /// plans the rest.
     async fn make_after(&self, before: Option<Report>, part: &Part) -> Result<Exit, Failure> {
         let (mut plan, mut report) = self.once(self.started, part).await?;
         if report.exit() == Exit::Ok && !plan.look_again.is_empty() {
             let first = report;
             (plan, report) = self.once(Instant::now(), part).await.map_err(|failure| Failure {
-                doing: failure.doing.replace("nothing was written", "what was started stays so"),
+                doing: failure.doing.replace("nothing was changed", "started VMs keep running"),
                 ..failure
             })?;
             report.follow(first);
             if !plan.look_again.is_empty() && report.exit() == Exit::Ok {
                 let said = plan.look_again.join("\n");
-                return Err(Failure::new(Exit::Node, "tell what is left to do", said).hint(
-                    "these machines were started and still do not answer; see their consoles in \
-                     Proxmox VE, and run the same command again"
+                return Err(Failure::new(Exit::Node, "determine the remaining steps", said).hint(
+                    "these machines were started but do not answer; check their consoles in Proxmox \
+                     VE, then run the same command again"
                         .to_owned(),
                 ));
             }
@@ -203,7 +203,7 @@ impl<'a> Job<'a> {
             report.critical_path = [before.critical_path, report.critical_path].concat();
             report.steps = [before.steps, report.steps].concat();
             if report.exit() != Exit::Ok && !self.session.world.is_passing() {
-                // The old cluster is gone already: another `rebuild` would begin with the new one.
+                // The old cluster is already gone: another `rebuild` would destroy the new one.
                 report.next = vec![self.goes_on("up")];
             }
         }
@@ -222,18 +222,18 @@ impl<'a> Job<'a> {
             let (us, flags) = (flags::program(&self.session.common), self.session.flags());
             let left = left.into_iter().collect::<Vec<_>>().join(", ");
             report.next = vec![format!(
-                "{us} up{flags}     (makes what {left} still lacks, then the cluster)"
+                "{us} up{flags}     (creates the remaining VMs on {left}, then the cluster)"
             )];
         }
         report.wall_s = self.session.started.elapsed().as_secs_f64();
         self.publish(&report)
     }
 
-    /// One look, its plan, and what became of it.
+    /// Looks once, plans, executes the plan and reports the outcome.
     async fn once(&self, started: Instant, part: &Part) -> Result<(Plan, Report), Failure> {
         let scope = Scope::making(part.clone());
         let mut inventory = self.session.look(self.command, &self.context, &scope).await?;
-        // At a second look of the same run the keys that it has made are kept, and machines have them.
+        // At a second look in the same run, keys made earlier are saved already and in use.
         inventory.new_keys = self.session.state.new_keys();
         let plan = planner::plan(&self.context.cluster, &self.context.specs, &inventory, part)
             .map_err(|refusal| refused(&refusal))?;
@@ -247,7 +247,7 @@ impl<'a> Job<'a> {
         Ok((plan, report))
     }
 
-    /// Takes the list of differences again after a run that may have changed what it lists.
+    /// Compares again after a run, which may have resolved differences.
     async fn compare_again(&self, part: &Part, report: &mut Report) {
         let scope = Scope::showing(part.clone());
         let cluster = &self.context.cluster;
@@ -258,14 +258,14 @@ impl<'a> Job<'a> {
                 report.differences = lines::differences(&found);
             }
             Err(failure) => report.notes.push(format!(
-                "what is not as the profile asks is listed as it was before this run: {}",
+                "the differences listed are those from before this run: {}",
                 failure.said
             )),
         }
     }
 
-    /// Sees, before anything is removed, that all of it can be made again: whatever would stand in the way
-    /// of the second half stands in the way of the first.
+    /// Checks, before anything is removed, that everything can be created again: whatever would block
+    /// the second half of a `rebuild` blocks the first.
     async fn can_make_again(&self) -> Result<(), Failure> {
         let context = &self.context;
         let inventory = self.session.look(self.command, context, &Scope::making_again()).await?;
@@ -287,7 +287,7 @@ impl<'a> Job<'a> {
         }
         let strange = inventory.made_elsewhere();
         if !strange.is_empty() {
-            // Not even `--yes` is meant for what this state folder has never made.
+            // `--yes` does not cover VMs that this state folder did not create.
             let name = self.context.cluster.name.clone();
             self.asked(move || confirm::destroy_foreign(&name, &strange)).await?;
         } else if !yes && vms > 0 {
@@ -305,7 +305,7 @@ impl<'a> Job<'a> {
         Ok(self.report(&plan, &outcome, tails, taken_stock_s))
     }
 
-    /// Asks the person, beside whom an interruption is heard too.
+    /// Asks the user; an interruption ends the question.
     async fn asked(
         &self,
         ask: impl FnOnce() -> Result<(), Failure> + Send + 'static,
@@ -349,7 +349,7 @@ impl<'a> Job<'a> {
             .failures(plan)
             .map(|(step, failure)| {
                 let mut tail = tails.remove(step).unwrap_or_default();
-                // What the failure says already need not be read twice.
+                // Lines that the failure already quotes are not repeated.
                 tail.retain(|line| !failure.said.contains(line.trim()));
                 FailureLine { step: step.to_owned(), failure: failure.clone(), tail }
             })
@@ -376,7 +376,7 @@ impl<'a> Job<'a> {
             failures,
             notes: plan.notices.iter().cloned().chain(self.context.notes()).collect(),
             differences: match verdict {
-                // It was waited for, and may be why the run failed.
+                // The run waited for these, and they may be why it failed.
                 Verdict::Failed => lines::differences(plan.differences.iter().chain(&plan.unwell)),
                 _ => lines::differences(&plan.differences),
             },
@@ -387,7 +387,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// What a cluster shows once it is there.
+    /// Adds the node list and the kubeconfig of a finished cluster to the report.
     async fn after_bootstrap(&self, plan: &Plan, report: &mut Report) {
         if !matches!(report.verdict, Verdict::Done | Verdict::Settled) {
             return;
@@ -403,7 +403,7 @@ impl<'a> Job<'a> {
             report.kubeconfig = Some(path.clone());
         } else {
             report.notes.push(
-                "the simulated world, its kubeconfig included, ends with this command; \
+                "the simulated environment, including its kubeconfig, ends with this command; \
                  `--simulate DIR` keeps it"
                     .to_owned(),
             );
@@ -412,8 +412,8 @@ impl<'a> Job<'a> {
         let not_ready = report.kubectl.as_deref().is_some_and(|text| text.contains(" NotReady "));
         if cni && not_ready {
             report.notes.push(
-                "NotReady is normal here: the profile asks for no CNI, and a node is Ready only \
-                 when one is installed"
+                "NotReady is expected: the profile sets no CNI, and nodes become Ready only after a \
+                 CNI is installed"
                     .to_owned(),
             );
         }
@@ -422,10 +422,10 @@ impl<'a> Job<'a> {
     fn next(&self, verdict: Verdict) -> Vec<String> {
         let (us, flags) = (flags::program(&self.session.common), self.session.flags());
         match verdict {
-            // Of a world that has ended nothing goes on.
+            // A simulated environment that has ended cannot be resumed.
             _ if self.session.world.is_passing() => vec![
                 format!(
-                    "{us} up{}     (a simulated world that lasts)",
+                    "{us} up{}     (keeps the simulated environment)",
                     flags::lasting(&self.session.common)
                 ),
                 "k8sha plan --profile ./mine.yaml     (your own hosts; see README)".to_owned(),
@@ -435,7 +435,7 @@ impl<'a> Job<'a> {
                 "provision" => vec![format!("{us} bootstrap{flags}")],
                 "destroy" => vec![format!("{us} up{flags}")],
                 _ if self.session.world.simulated() => vec![format!("{us} status{flags}")],
-                // A file with other clusters in it keeps the current context that it had.
+                // A merged kubeconfig keeps its current context.
                 _ => vec![format!(
                     "kubectl --kubeconfig {} --context {} get nodes",
                     self.context.options.kubeconfig.display(),
@@ -448,7 +448,7 @@ impl<'a> Job<'a> {
     fn goes_on(&self, command: &str) -> String {
         let (own, flags) = (&self.own, self.session.flags());
         let us = flags::program(&self.session.common);
-        format!("{us} {command}{own}{flags}     (goes on where this run ended)")
+        format!("{us} {command}{own}{flags}     (resumes where this run stopped)")
     }
 
     fn publish(&self, report: &Report) -> Result<Exit, Failure> {
@@ -462,17 +462,17 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Sees that the kubeconfig has a place, before anything is made that it would lead to.
+/// Checks that the kubeconfig can be written, before the cluster is created.
 ///
 /// # Errors
-/// What is in the way.
+/// If another file is in its place.
 pub(super) fn place_for_kubeconfig(context: &Context) -> Result<(), Failure> {
     let Options { kubeconfig, merge, .. } = &context.options;
     if *merge {
         return Ok(());
     }
     crate::kubeadm::kubeconfig::is_free(&context.cluster, kubeconfig).map_err(|error| {
-        let doing = "keep the kubeconfig; nothing was written";
+        let doing = "write the kubeconfig; nothing was changed";
         let hint = error.hint();
         Failure::caused(Exit::Local, doing, error).hint(hint)
     })

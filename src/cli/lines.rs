@@ -1,4 +1,4 @@
-//! What became of each step and each node, as lines of the report.
+//! The outcome of each step and each node, as lines of the report.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The log file: every event and everything the libraries say, as JSON lines.
+//! The log file: every event and all library logging, as JSON lines.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::report::log::{Entry, LogFile};
 pub fn start(path: &Path, verbose: u8) -> Result<(), Failure> {
     let file = LogFile::start(path).map_err(|error| {
         Failure::caused(Exit::Local, format!("open the log `{}`", path.display()), error)
-            .hint("name another folder with `--state`".to_owned())
+            .hint("choose another folder with `--state`".to_owned())
     })?;
     let filter =
         || EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,k8sha=debug"));

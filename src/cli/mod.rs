@@ -1,4 +1,4 @@
-//! The commands: each reads what was typed, puts the parts of the house together, prints.
+//! The commands: each reads its arguments, calls the other modules and prints the result.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     let started = begin();
     #[cfg(feature = "simulate")]
     if let Some(command) = simulated::moved::to_lab(&typed()) {
-        let said = "real machines are the business of another binary, `k8sha-lab` (crates/lab)";
+        let said = "real machines need another binary, `k8sha-lab` (crates/lab)";
         let failure = Failure::new(Exit::Usage, "use containers as guests", said);
         return end(Err(failure.hint(format!("`{command}`"))));
     }
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// [`main`] for a binary that brings machines of its own: it always simulates Proxmox VE.
+/// [`main`] for a binary with its own machines; it always simulates Proxmox VE.
 #[cfg(feature = "simulate")]
 pub fn with_machines(provider: &dyn Provider) -> ExitCode {
     let started = begin();
@@ -66,7 +66,7 @@ pub fn with_machines(provider: &dyn Provider) -> ExitCode {
     if let Some(cleaned) = provider.clean(&matches) {
         let printed = cleaned.map_err(|error| {
             let hint = error.hint.clone();
-            let doing = "remove what killed runs have left behind";
+            let doing = "remove what killed runs left behind";
             Failure::new(Exit::Local, doing, error).hint(hint)
         });
         let printed = printed.and_then(|gone| match matches.get_flag("json") {
@@ -97,9 +97,9 @@ fn begin() -> Instant {
     Instant::now()
 }
 
-/// Says what clap has to say instead of a command.
+/// Prints clap's help, version or error.
 fn refuse(error: &clap::Error) -> ExitCode {
-    // Its own help and version are ours; an error quotes what was typed.
+    // clap prints help and version; errors go through `screen`, as they quote what was typed.
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         error.exit()
     }
@@ -114,7 +114,7 @@ fn go(cli: Cli, shape: clap::Command, started: Instant) -> ExitCode {
         Err(error) => return end(Err(Failure::caused(Exit::Local, "start", error))),
     };
     let result = runtime.block_on(run(cli, shape, started));
-    // A simulator's connections need not be closed in order.
+    // The simulator's connections need no orderly shutdown.
     runtime.shutdown_background();
     end(result)
 }
@@ -154,7 +154,7 @@ async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<Exit, F
         }
         #[cfg(feature = "simulate")]
         Command::Sim { port } => simulated::serve::run(&common, port).await,
-        Command::Generate { what, shell } => generate::run(shape, what, shell),
+        Command::Generate { what, shell, out } => generate::run(shape, what, shell, out.as_deref()),
     }
 }
 
@@ -167,7 +167,7 @@ fn print(text: &str) -> Result<(), Failure> {
     written(screen::print(text))
 }
 
-/// Prints a document on stdout, as it is.
+/// Prints a document on stdout, unchanged.
 fn print_document(text: &str) -> Result<(), Failure> {
     written(screen::print_document(text))
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(
     } else {
         super::print(&plan.to_string())?;
     }
-    // Something that is not as asked is something to do, for a person where no step does it.
+    // Drift that no step fixes still leaves something to do for the user.
     let as_asked = plan.is_settled() && plan.differences.is_empty() && plan.unwell.is_empty();
     Ok(if exit_code && !as_asked { Exit::SomethingToDo } else { Exit::Ok })
 }

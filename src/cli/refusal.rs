@@ -1,11 +1,11 @@
-//! What stands in the way of a run, as one failure.
+//! Turns the conflicts that block a run into one failure.
 
 use crate::error::{Exit, Failure, Point};
 use crate::plan::compare::Class;
 use crate::plan::planner::Refusal;
 use crate::plan::teardown::Obstacle;
 
-/// All that stands in the way as one failure: nothing has been written.
+/// All conflicts as one failure: nothing has been changed.
 pub(super) fn refused(refusal: &Refusal) -> Failure {
     let conflicts = refusal.conflicts.iter().map(|conflict| Point {
         on: conflict.on.clone(),
@@ -15,7 +15,7 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
     let blocking = refusal.differences.iter().filter(|difference| difference.blocks);
     let differences = blocking.map(|difference| {
         let class = match difference.class {
-            // What blocks is not followed now, whatever else is.
+            // A blocking difference is not reconciled in this run.
             Class::Followed | Class::NotFollowed => Class::NotFollowed,
             Class::NewMachine => Class::NewMachine,
         };
@@ -26,14 +26,14 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
         }
     });
     let points = conflicts.chain(differences).collect();
-    Failure::of(Exit::NotAsAsked, "go on; nothing was written", points)
+    Failure::of(Exit::NotAsAsked, "continue; nothing was changed", points)
 }
 
-/// Told before the first machine goes, not when Proxmox VE refuses one of them.
+/// Reported before the first VM is removed, not when Proxmox VE refuses to remove one.
 pub(super) fn obstructed(obstacles: &[Obstacle]) -> Failure {
     let said: Vec<&str> = obstacles.iter().map(|one| one.said.as_str()).collect();
     let mut fix: Vec<&str> = obstacles.iter().map(|one| one.fix.as_str()).collect();
     fix.dedup();
-    Failure::new(Exit::Proxmox, "remove the cluster; nothing was removed", said.join("\n"))
+    Failure::new(Exit::Proxmox, "destroy the cluster; nothing was removed", said.join("\n"))
         .hint(fix.join("\n"))
 }

@@ -1,4 +1,4 @@
-//! `k8sha render NODE`: a node's documents as they would be, secrets masked; or its seed ISO.
+//! `k8sha render NODE`: shows a node's documents with secrets masked, or writes its seed ISO.
 
 use std::path::Path;
 
@@ -38,13 +38,13 @@ pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<E
         return Err(Failure::new(
             Exit::Usage,
             format!("render `{name}`"),
-            format!("no row of the profile has that name; known are {}", known.join(", ")),
+            format!("the profile has no such node; its nodes are {}", known.join(", ")),
         ));
     };
     if let Some(path) = image {
         return write_seed(common, &cluster, node, path);
     }
-    // Nothing of this is written or used: what is secret is masked, what is made is a stand-in.
+    // Placeholders: the documents are only displayed, with secrets masked.
     let secrets = NodeSecrets {
         host_key_private: SecretString::from("(masked)"),
         host_key_public: "ssh-ed25519 (made at the first run)".to_owned(),
@@ -118,7 +118,7 @@ fn kubeadm(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
     Ok(Some(text.masked().to_owned()))
 }
 
-/// What the first master does for the pod network.
+/// What the first master applies for the pod network.
 fn cni(cluster: &Cluster, node: &Node) -> Result<Option<String>, Failure> {
     if node.name != cluster.first_master().name {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `k8sha routes`: the blackhole routes on the Proxmox VE hosts.
+//! `k8sha routes`: shows, sets or removes blackhole routes on the Proxmox VE hosts.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -42,9 +42,9 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
         return Err(Failure::new(
             Exit::Usage,
             "reach the Proxmox VE hosts by SSH",
-            "the simulated ones have an API and no SSH server",
+            "simulated hosts have an API but no SSH server",
         )
-        .hint("this command is for real hosts".to_owned()));
+        .hint("this command works on real hosts only".to_owned()));
     }
     if wish != Wish::Show {
         session.state.lock()?;
@@ -69,15 +69,15 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     let mut changed = Vec::new();
     for (plan, (host, seen)) in plans.iter().zip(&seen) {
         if session.cancel.is_cancelled() {
-            let said = format!("interrupted before {}; what was done before stays", host.name);
+            let said = format!("interrupted before {}; earlier changes are kept", host.name);
             return Err(Failure::new(Exit::Interrupted, "finish `routes`", said));
         }
-        // Before the first write: after a kill in between, the next run must know that there may be some.
+        // Noted before the first write, so that after a kill the next run knows there may be routes.
         if !wanted.is_empty() {
             session.state.note_routes(&host.name, true)?;
         }
         if !plan.settled {
-            // A unit that sets nothing is none that systemd takes.
+            // systemd rejects a unit without commands, so an empty list removes the unit.
             if wanted.is_empty() {
                 routes::remove(host, &cluster, seen).await?;
             } else {
@@ -91,7 +91,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     }
     let after = self::plans(&cluster, wanted, &look(&hosts, &cluster).await?);
     let text = match changed.as_slice() {
-        [] => "nothing to do: all is as asked".to_owned(),
+        [] => "nothing to do: all routes match the profile".to_owned(),
         changed => format!("done on {}", changed.join(", ")),
     };
     publish(common, &Report { cluster, changed, hosts: after }, &text)?;
@@ -121,7 +121,7 @@ fn plans(cluster: &str, wanted: &[Ipv4Net], seen: &[(Host, Seen)]) -> Vec<Plan> 
     seen.iter().map(|(host, seen)| plan::plan(cluster, &host.name, wanted, seen)).collect()
 }
 
-/// Nothing is written anywhere as long as a route would harm one host.
+/// Refuses to write anything while a route would harm any host.
 fn refuse(plans: &[Plan]) -> Result<(), Failure> {
     let clashes: Vec<(&Plan, &Clash)> =
         plans.iter().flat_map(|plan| plan.clashes.iter().map(move |clash| (plan, clash))).collect();
@@ -130,7 +130,7 @@ fn refuse(plans: &[Plan]) -> Result<(), Failure> {
         .iter()
         .map(|(plan, clash)| format!("{}: {}", plan.host, one_line(&clash.text)))
         .collect();
-    Err(Failure::new(Exit::NotAsAsked, "change the routes; nothing was written", said.join("\n"))
+    Err(Failure::new(Exit::NotAsAsked, "change the routes; nothing was changed", said.join("\n"))
         .hint(first.hint.clone()))
 }
 
@@ -163,9 +163,9 @@ impl Report {
             for line in &plan.routes {
                 let (sign, state) = match (line.state, plan.persistent) {
                     (State::Set, true) => (' ', "set"),
-                    (State::Set, false) => ('!', "set, but not for the next boot"),
+                    (State::Set, false) => ('!', "set, but not persistent across reboots"),
                     (State::Absent, _) => ('!', "absent"),
-                    (State::Stale, _) => ('!', "set, and not asked for any more"),
+                    (State::Stale, _) => ('!', "set, but no longer in the profile"),
                 };
                 let net = line.net.to_string();
                 let _ = writeln!(text, "{sign} {:8}  {net:18}  {state}", plan.host);

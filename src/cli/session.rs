@@ -1,5 +1,5 @@
-//! What every command that looks at a cluster opens first: the profile, the world, the state folder, the
-//! log, the reporter. Here arguments, environment and profile become one cluster, which is frozen then.
+//! The session of a command: profile, environment, state folder, log and reporter. It resolves
+//! arguments, environment variables and profile into one immutable cluster.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -70,7 +70,7 @@ impl Session {
         Ok(Self {
             started,
             common: common.clone(),
-            // From here on it can only be read.
+            // Immutable from here on.
             cluster: Arc::new(cluster),
             state,
             world,
@@ -85,7 +85,7 @@ impl Session {
         Reporter::start(style(&self.common))
     }
 
-    /// Does what writes nothing, until it is done or the person interrupts it.
+    /// Runs read-only work until it is done or the user interrupts it.
     ///
     /// # Errors
     /// The work's, or that it was interrupted.
@@ -97,7 +97,7 @@ impl Session {
         unless(&self.cancel, command, work).await
     }
 
-    /// Takes stock. A host that answers late is named, and an interruption ends it.
+    /// Takes an inventory. Reports slow hosts, and ends on an interruption.
     ///
     /// # Errors
     /// The look's, or that it was interrupted.
@@ -115,10 +115,10 @@ impl Session {
         looked
     }
 
-    /// What the steps need.
+    /// The context of the steps.
     ///
     /// # Errors
-    /// Templates that do not render, keys that cannot be kept, a login that is not given.
+    /// Templates that do not render, keys that cannot be written, missing credentials.
     pub(super) fn context(&self, options: Options) -> Result<Arc<Context>, Failure> {
         let auth = |host: &_| match self.world.auth(host) {
             Some(auth) => Ok(auth),
@@ -137,8 +137,8 @@ impl Session {
             .map(Arc::new)
     }
 
-    /// The way to the nodes, made once: a passphrase is asked for once, and the connection to a jump
-    /// host kept.
+    /// Access to the nodes, set up once: it asks for a passphrase once and keeps the connection to a
+    /// jump host open.
     ///
     /// # Errors
     /// A key that cannot be read, a jump host that is not known.
@@ -154,7 +154,7 @@ impl Session {
         Ok(self.way.get_or_init(|| way))
     }
 
-    /// Whether a file outlives this command: a world without a folder takes all with it.
+    /// Whether a file outlives this command: a simulation without a folder deletes its files.
     pub(super) fn is_lasting(&self, path: &Path) -> bool {
         !self.world.is_passing() || !path.starts_with(self.state.folder())
     }
@@ -164,12 +164,12 @@ impl Session {
         self.is_lasting(&self.log).then(|| self.log.clone())
     }
 
-    /// The flags that lead another command to the same cluster.
+    /// The flags that another command needs to act on the same cluster.
     pub(super) fn flags(&self) -> String {
         flags::same(&self.common)
     }
 
-    /// The options that hold unless the command has its own.
+    /// The default options.
     pub(super) fn options(&self) -> Options {
         Options {
             kubeconfig: self.state.kubeconfig(),
@@ -180,9 +180,9 @@ impl Session {
     }
 }
 
-/// Waits for the work, unless it is interrupted. An interruption goes before work that ends in the same
-/// instant: a part of the work may have ended because it was itself interrupted, and its failure would
-/// be read as an answer.
+/// Waits for the work, unless it is interrupted. An interruption takes precedence over work that ends at
+/// the same instant: the work may have failed because of the interruption, and that failure is not an
+/// answer.
 async fn unless<T>(
     cancel: &CancellationToken,
     command: &str,
@@ -197,18 +197,18 @@ async fn unless<T>(
 
 /// The failure of a command that was interrupted before it wrote anything.
 pub(super) fn interrupted(command: &str) -> Failure {
-    let said = "interrupted; nothing was written";
+    let said = "interrupted; nothing was changed";
     Failure::new(Exit::Interrupted, format!("finish `{command}`"), said)
 }
 
-/// How much is said of a profile's warnings.
+/// How a profile's warnings are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Warnings {
-    /// Nothing: the command changes nothing, or removes all.
+    /// Not at all: the command changes nothing, or removes everything.
     None,
     /// A line each.
     Short,
-    /// Each with its place and what to do.
+    /// In full, each with its position and fix.
     Full,
 }
 
@@ -224,7 +224,7 @@ fn warn(loaded: &Loaded, warnings: Warnings, colour: Colour) {
     for warning in &loaded.warnings {
         screen::say(&format!("warning: {}", one_line(&warning.message)));
     }
-    screen::say("         (`k8sha plan` shows where, and what to do)\n\n");
+    screen::say("         (run `k8sha plan` for details and fixes)\n\n");
 }
 
 /// The profile; its warnings and complaints go to stderr.
@@ -254,7 +254,7 @@ pub(super) fn load(common: &Common, warnings: Warnings) -> Result<Cluster, Failu
     }
 }
 
-/// Our cloud-init templates, with the person's own over them.
+/// The built-in cloud-init templates with the user's overrides.
 pub(super) fn templates(common: &Common) -> Result<crate::cloudinit::Templates, Failure> {
     use crate::cloudinit::Templates;
     let made = match &common.templates {

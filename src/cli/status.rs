@@ -1,4 +1,4 @@
-//! `k8sha status`: the cluster as it is.
+//! `k8sha status`: shows the state of the cluster.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::ssh::Remote;
 use crate::table::Table;
 use crate::text::{lines, one_line};
 
-/// The cluster as it is.
+/// The state of the cluster.
 #[derive(Serialize)]
 struct Status {
     simulated: bool,
@@ -30,15 +30,15 @@ struct Status {
     nodes: Vec<Row>,
     vip: Vip,
     api: Reached,
-    /// How long the uploaded certificates can still be joined with; `None` when they are gone.
+    /// Seconds until the uploaded certificates expire; `None` if there are none.
     certificate_key_left_s: Option<u64>,
-    /// How long the bootstrap token is still good; `None` when it is gone.
+    /// Seconds until the bootstrap token expires; `None` if there is none.
     token_left_s: Option<u64>,
-    /// What stands in the way of a run.
+    /// Conflicts that block a run.
     conflicts: Vec<Trouble>,
-    /// Where what runs is not as the profile asks.
+    /// Drift from the profile.
     differences: Vec<Difference>,
-    /// Whether all is as the profile asks.
+    /// Whether the cluster is healthy and matches the profile.
     healthy: bool,
 }
 
@@ -53,7 +53,7 @@ struct Row {
     kernel: Option<String>,
     /// Its state in Kubernetes; `None` for a load balancer and for etcd.
     kubernetes: Option<String>,
-    /// Its state as a member of our etcd.
+    /// Its state as a member of an etcd that k8sha created.
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd: Option<String>,
     ok: bool,
@@ -136,9 +136,9 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
                 (format!("on, but {}", vm.halted.as_deref().unwrap_or_default()), false)
             }
             Some(VmState::Ours(vm)) if vm.running() => match state {
-                Some(state) if state.booted => ("runs".to_owned(), true),
-                Some(_) => ("runs, first boot not over".to_owned(), false),
-                None => ("runs, not reached by SSH".to_owned(), false),
+                Some(state) if state.booted => ("running".to_owned(), true),
+                Some(_) => ("running, in first boot".to_owned(), false),
+                None => ("running, no SSH".to_owned(), false),
             },
             Some(VmState::Ours(_)) => ("stopped".to_owned(), false),
             Some(VmState::Foreign { name, .. }) => (format!("not ours (`{name}`)"), false),
@@ -177,7 +177,7 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
     context.cluster.nodes.iter().map(row).collect()
 }
 
-/// Who holds the VIP: as the look saw it, or, where the API did not answer, by asking.
+/// The holder of the VIP: as the look saw it, or asked for now if the API did not answer.
 async fn vip(context: &Context, inventory: &Inventory) -> Vip {
     let address = context.cluster.api.vip.to_string();
     let (holder, trouble) = match inventory.survey.holder.clone() {
@@ -204,7 +204,7 @@ fn api(context: &Context, inventory: &Inventory) -> Reached {
     let trouble = match &inventory.survey.by_name {
         Answer::Answers { .. } => None,
         Answer::Silent { said } => Some(said.clone()),
-        Answer::NotAsked => Some("no master leads to an API".to_owned()),
+        Answer::NotAsked => Some("no API server was found on any master".to_owned()),
     };
     Reached { url, ready: trouble.is_none(), trouble }
 }
@@ -248,8 +248,8 @@ impl Status {
         };
         writeln!(out, "API              {} {answer}", self.api.url)?;
         let left = |left: Option<u64>| match left {
-            Some(seconds) => format!("good for {}", duration(seconds as f64)),
-            None => "none that is good; one is made when a node joins".to_owned(),
+            Some(seconds) => format!("valid for {}", duration(seconds as f64)),
+            None => "none valid; created when a node joins".to_owned(),
         };
         writeln!(out, "certificate key  {}", left(self.certificate_key_left_s))?;
         writeln!(out, "join token       {}", left(self.token_left_s))?;
@@ -266,8 +266,11 @@ impl Status {
             writeln!(out, "\ndiffers: {text} ({class})\n         {next}")?;
         }
         let simulated = if self.simulated { " (SIMULATED)" } else { "" };
-        let word =
-            if self.healthy { "all is as the profile asks" } else { "not as the profile asks" };
+        let word = if self.healthy {
+            "the cluster matches the profile"
+        } else {
+            "the cluster does not match the profile"
+        };
         writeln!(out, "\n{word}{simulated}")
     }
 }

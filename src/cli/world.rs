@@ -1,4 +1,4 @@
-//! Real or simulated: where the Proxmox VE hosts, the network and the machines are.
+//! The environment of a command: real or simulated Proxmox VE hosts, network and machines.
 
 use std::path::PathBuf;
 
@@ -11,44 +11,45 @@ use crate::net::Dialer;
 use crate::proxmox::Auth;
 use crate::state::State;
 
-/// The world that a command acts on.
+/// The environment that a command acts on.
 pub(super) struct World {
     simulated: Option<Simulated>,
 }
 
-/// Opens the world that the arguments name; where it is simulated, the cluster's hosts point into it.
+/// Opens the environment that the arguments select. If it is simulated, the cluster's endpoints are
+/// redirected to it.
 ///
 /// # Errors
-/// A simulated world that cannot be started or found.
+/// If a simulated environment cannot be started or found.
 pub(super) async fn open(common: &Common, cluster: &mut Cluster) -> Result<World, Failure> {
     Ok(World { simulated: simulated::open(common, cluster).await? })
 }
 
 impl World {
-    /// Whether all of this is simulated.
+    /// Whether it is simulated.
     pub(super) fn simulated(&self) -> bool {
         self.simulated.is_some()
     }
 
-    /// Whether the world ends with this command.
+    /// Whether it is a simulation that ends with this command.
     pub(super) fn is_passing(&self) -> bool {
         self.simulated.as_ref().is_some_and(Simulated::is_passing)
     }
 
-    /// What the simulator of this process has to say at the end.
+    /// The simulator's own verdict at the end of a command.
     ///
     /// # Errors
-    /// A world that could not be kept, requests that Proxmox's schema does not allow.
+    /// If its state could not be saved, or requests violated Proxmox VE's API schema.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
         self.simulated.as_ref().map_or(Ok(()), Simulated::verdict)
     }
 
-    /// Where a simulated operator's own files of a cluster are.
+    /// The state folder of a cluster in a simulation that is kept.
     pub(super) fn operator(&self, cluster: &str) -> Option<PathBuf> {
         self.simulated.as_ref()?.operator(cluster)
     }
 
-    /// How to log in to a host, where the world says so.
+    /// The credentials of a simulated host.
     pub(super) fn auth(&self, host: &HostName) -> Option<Auth> {
         self.simulated.as_ref()?.auth(host)
     }
@@ -58,12 +59,12 @@ impl World {
         self.simulated.as_ref().map_or_else(Dialer::direct, Simulated::dialer)
     }
 
-    /// The pace of waiting.
+    /// The clock of all waiting.
     pub(super) fn clock(&self) -> Clock {
         self.simulated.as_ref().map_or_else(Clock::real, Simulated::clock)
     }
 
-    /// Gives a simulated operator the simulated etcd's files.
+    /// Writes the certificate files of a simulated external etcd.
     ///
     /// # Errors
     /// When they cannot be written.

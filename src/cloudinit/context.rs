@@ -1,4 +1,4 @@
-//! What the templates may use, as data. `cloudinit/README.md` lists it for people.
+//! The variables of the templates. `cloudinit/README.md` documents them.
 
 use std::net::Ipv4Addr;
 
@@ -199,7 +199,7 @@ struct MasterVars<'a> {
     ip: Ipv4Addr,
 }
 
-/// What the guest is told about itself, in `/etc/k8sha/node.json`.
+/// The node's own facts, which the seed writes to `/etc/k8sha/node.json`.
 #[derive(Serialize)]
 struct Identity<'a> {
     cluster: &'a str,

@@ -1,4 +1,4 @@
-//! What can go wrong between a template and a seed.
+//! Errors of the templates and the seed.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub enum Error {
         source: std::sync::Arc<std::io::Error>,
     },
     /// A file of the person's folder takes the place of none.
-    #[error("`{}` replaces no template of ours, and no other file there includes it", path.display())]
+    #[error("`{}` overrides no built-in template, and no other file in the folder includes it", path.display())]
     Unused {
         /// The file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum Error {
         report: String,
     },
     /// A rendered document would not mean anything to cloud-init.
-    #[error("`{document}`, as rendered for node `{node}`, is not what cloud-init reads: {reason}")]
+    #[error("`{document}`, as rendered for node `{node}`, is not valid for cloud-init: {reason}")]
     Document {
         /// The document.
         document: &'static str,
@@ -54,7 +54,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Unused { known, .. } => {
-                Some(format!("the names that can be replaced are {}", known.join(", ")))
+                Some(format!("the templates that can be overridden are {}", known.join(", ")))
             }
             _ => None,
         }

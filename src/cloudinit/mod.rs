@@ -1,4 +1,4 @@
-//! A node's first boot: what cloud-init is told, and the disc that tells it.
+//! A node's first boot: the cloud-init documents and the seed ISO that contains them.
 //!
 //! [`Templates`] are compiled once at the start, so that a fault in them shows before any VM
 //! exists. [`render()`] turns a node of the table into a [`Seed`], and [`Seed::image`] turns that

@@ -255,7 +255,10 @@ mod tests {
         fs::create_dir(folder.path().join("files")).unwrap();
         fs::write(folder.path().join("files/sysctl.cnf"), "vm.swappiness = 1\n").unwrap();
         let error = Templates::with_overrides(folder.path()).unwrap_err();
-        assert!(error.to_string().contains("files/sysctl.cnf` replaces no template"), "{error}");
+        assert!(
+            error.to_string().contains("files/sysctl.cnf` overrides no built-in template"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("files/sysctl.conf"), "{:?}", error.hint());
         let include =
             "{% include \"builtin/files/sysctl.conf\" %}{% include \"files/sysctl.cnf\" %}";

@@ -1,4 +1,4 @@
-//! Where the cluster's state lives: on the masters, on machines of our own, or with another operator.
+//! Where etcd runs: stacked on the masters, on machines that k8sha creates, or external.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Two clusters for tests: the main job's and a home laboratory's.
+//! Two clusters for tests: `k8s1` and `homelab`.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! The machine through which the nodes are reached, where they are not reached directly.
+//! The jump host through which nodes are reached if there is no direct route.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
-//! The validated world, pure: what a profile means once every complaint about it is settled.
+//! The validated cluster model: what a profile means once it has no errors.
 //!
-//! Nothing here does I/O and nothing here imports another part of the house. A [`Cluster`]
-//! that exists is sound: names are DNS labels, addresses are unique and inside the subnet, every
+//! This module does no I/O and imports no other part of the crate. Every [`Cluster`]
+//! value is valid: names are DNS labels, addresses are unique and inside the subnet, every
 //! node's Proxmox host is known. [`crate::profile`] makes one out of what a person typed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,7 +221,7 @@ pub struct Access {
     pub user: String,
     /// The operator's own public keys, besides the one that we generate.
     pub authorized_keys: Vec<String>,
-    /// Whether the keys of the operator's ssh-agent are offered; if nothing is said, to the jump
+    /// Whether the keys of the operator's ssh-agent are offered; by default, to the jump
     /// host only.
     pub agent: Option<bool>,
     /// A private key of the operator's own, offered too.

@@ -1,4 +1,4 @@
-//! The nodes' networks, and which of them an address is at home in.
+//! The nodes' networks, and which network an address belongs to.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! Names × servers, as a person reads it.
+//! Formats the answers as a table: a row per name, a column per server.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

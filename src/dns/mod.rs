@@ -1,4 +1,4 @@
-//! Whether every name that the cluster needs means the right address, asked of every server.
+//! Checks on every name server that each name of the cluster resolves to the right address.
 //!
 //! [`questions`] says what must be true, [`Resolver`] or [`node`] finds out what is answered, and
 //! [`verdict`] compares. A wrong zone found here costs seconds; found by kubeadm it costs minutes.
@@ -68,7 +68,7 @@ pub enum Answer {
     Refused,
     /// No answer within the limit.
     Silent,
-    /// Anything else that went wrong, word for word.
+    /// Any other error, verbatim.
     Failed(String),
 }
 

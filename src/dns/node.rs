@@ -1,4 +1,4 @@
-//! The same questions asked on a node, by its own tools.
+//! The same DNS checks, run on a node with its own tools.
 //!
 //! The commands are lists of words and their outputs are text: they are run elsewhere.
 

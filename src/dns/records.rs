@@ -1,4 +1,4 @@
-//! The exact records to add, in the forms that people's name servers take.
+//! The DNS records to add or remove, in the formats of common name servers.
 
 use std::net::Ipv4Addr;
 

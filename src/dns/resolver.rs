@@ -1,4 +1,4 @@
-//! Asking one server, and no other.
+//! Queries exactly one name server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is asked for, compared with what was answered. Pure.
+//! Compares expected with actual answers. Pure.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -98,11 +98,11 @@ impl Report {
         }
         let records = self.records.text();
         if !records.is_empty() {
-            text.push_str(&format!("\nrecords that make it right:\n{records}"));
+            text.push_str(&format!("\nrecords that fix this:\n{records}"));
         }
         let wrong = self.findings.len();
         let end = if wrong == 0 {
-            format!("{} answers, all right\n", self.asked)
+            format!("{} answers, all correct\n", self.asked)
         } else {
             format!("\n{} answers, {wrong} findings\n", self.asked)
         };

@@ -1,4 +1,4 @@
-//! Whether the hosts' domain answers for names that do not exist.
+//! Detects wildcard records in the hosts' domain.
 //!
 //! A pod's resolver has the hosts' domain in its search list, as kubelet takes it from the node, and
 //! five dots are needed before a name is taken as it is (kubernetes.io, "DNS for Services and Pods",
@@ -22,14 +22,14 @@ pub(super) fn question(domain: &str) -> Question {
     }
 }
 
-/// What an answer to such a question tells. A server that does not answer is told of elsewhere.
+/// The finding for such an answer. A server that does not answer is reported elsewhere.
 pub(super) fn finding(domain: &str, heard: &Heard) -> Option<Finding> {
     let (Answer::Addresses(_), Some(server)) = (&heard.answer, heard.server) else { return None };
     let (name, got) = (format!("*.{domain}"), heard.answer.to_string());
     let text = format!(
-        "{server} answers {got} for a name below `{domain}` that was made up just now: there is a \
-         wildcard `{name}`, and pods, which look for every name below `{domain}` too, get that \
-         address for names of the Internet"
+        "{server} answers {got} for a name below `{domain}` that does not exist: there is a \
+         wildcard record `{name}`, and pods, which search every name in `{domain}` too, get that \
+         address for names on the Internet"
     );
     Some(Finding {
         severity: Severity::Warning,

@@ -98,7 +98,7 @@ pub(super) async fn knock(
         let exists = |mac: &str| macs.contains_key(mac);
         match neighbours::judge(*ip, cluster.network.home(*ip).gateway, &before, &after, exists)? {
             Neighbour::Is(mac) => {
-                let how = format!("{} answers ARP for it, and nothing else", whose(&mac));
+                let how = format!("{} answers ARP for it, but nothing else", whose(&mac));
                 Some(taken(name, *ip, &how))
             }
             Neighbour::Was(mac) => Some(lately(name, *ip, &mac)),
@@ -123,9 +123,9 @@ fn macs(seen: &BTreeMap<HostName, Seen>) -> BTreeMap<String, String> {
 }
 
 fn taken(name: &str, ip: Ipv4Addr, how: &str) -> Finding {
-    let what = format!("its address {ip} is taken, and its VM does not exist: {how}");
+    let what = format!("its address {ip} is in use, but its VM does not exist: {how}");
     let fix = vec![
-        format!("ip neigh show {ip}     (the MAC address tells whose it is)"),
+        format!("ip neigh show {ip}     (the MAC address identifies the machine)"),
         "give the row another address in the profile and in DNS, or free this one".to_owned(),
     ];
     Finding::new(Severity::Error, name, what, fix)
@@ -133,10 +133,10 @@ fn taken(name: &str, ip: Ipv4Addr, how: &str) -> Finding {
 
 fn lately(name: &str, ip: Ipv4Addr, mac: &str) -> Finding {
     let what = format!(
-        "its address {ip} was {mac}'s not long ago, which is no VM of these hosts and does not answer \
+        "its address {ip} was recently used by {mac}, which is not a VM on these hosts and does not answer \
          now"
     );
-    let fix = vec![format!("arping -c 3 {ip}     (as root; silence means that it is free)")];
+    let fix = vec![format!("arping -c 3 {ip}     (as root; no answer means that it is free)")];
     Finding::new(Severity::Warning, name, what, fix)
 }
 

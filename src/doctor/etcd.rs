@@ -1,4 +1,4 @@
-//! The external etcd as far as it can be seen from here: the three files, and who listens.
+//! Checks the external etcd from this machine: its three certificate files, and its endpoints.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,12 +46,12 @@ pub(super) fn own(ends: &[(PathBuf, Option<i64>)], now: i64) -> Vec<Finding> {
         }
         let authority = path.file_stem().is_some_and(|name| name == "ca");
         let what = if left <= 0 {
-            format!("the certificate of our etcd has expired {} days ago", -left / DAY)
+            format!("the certificate of k8sha's etcd expired {} days ago", -left / DAY)
         } else {
-            format!("the certificate of our etcd expires in {} days", left / DAY)
+            format!("the certificate of k8sha's etcd expires in {} days", left / DAY)
         };
         let fix = if authority {
-            "k8sha rebuild     (another authority means other certificates everywhere)"
+            "k8sha rebuild     (a new CA requires new certificates everywhere)"
         } else {
             "k8sha up     (renews it, on the members and on the masters; nothing restarts)"
         };
@@ -72,9 +72,9 @@ fn certificate(path: &Path, now: i64) -> Option<Finding> {
         return Some(unreadable(path, "a certificate", "it has no period of validity"));
     };
     let (severity, what) = if now < begins {
-        (Severity::Error, "is not valid yet: is this machine's clock right?".to_owned())
+        (Severity::Error, "is not valid yet: is this machine's clock correct?".to_owned())
     } else if now >= ends {
-        (Severity::Error, format!("has expired {} days ago", (now - ends) / DAY))
+        (Severity::Error, format!("expired {} days ago", (now - ends) / DAY))
     } else if ends - now < SOON * DAY {
         (Severity::Warning, format!("expires in {} days", (ends - now) / DAY))
     } else {
@@ -82,7 +82,7 @@ fn certificate(path: &Path, now: i64) -> Option<Finding> {
     };
     let fix = vec![
         format!("openssl x509 -noout -subject -issuer -dates -in {}", path.display()),
-        "have it renewed by the administrator of that etcd".to_owned(),
+        "ask the administrator of that etcd to renew it".to_owned(),
     ];
     Some(Finding::new(severity, path.display(), format!("the certificate {what}"), fix))
 }
@@ -90,8 +90,10 @@ fn certificate(path: &Path, now: i64) -> Option<Finding> {
 /// What the reader of PEM files says, in words.
 fn told(why: &pem::Error) -> String {
     match why {
-        pem::Error::MissingSectionEnd { .. } => "it is cut off: its END line is missing".to_owned(),
-        pem::Error::NoItemsFound => "there is none in it".to_owned(),
+        pem::Error::MissingSectionEnd { .. } => {
+            "it is truncated: the END line is missing".to_owned()
+        }
+        pem::Error::NoItemsFound => "the file contains none".to_owned(),
         other => other.to_string(),
     }
 }
@@ -179,7 +181,7 @@ mod tests {
     fn a_certificate_that_has_ended_or_soon_will_is_found() {
         let over = found(2040, 2029);
         assert_eq!((over.len(), over[0].severity), (1, Severity::Error));
-        assert!(over[0].what.contains("has expired 355 days ago"), "{}", over[0].what);
+        assert!(over[0].what.contains("expired 355 days ago"), "{}", over[0].what);
         let soon = found(2030, 2040);
         assert_eq!((soon.len(), soon[0].severity), (1, Severity::Warning));
         assert!(soon[0].what.contains("expires in 10 days"), "{}", soon[0].what);

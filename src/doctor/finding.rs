@@ -1,4 +1,4 @@
-//! What is found, and how a person reads it.
+//! Findings: problems with their severity and fix, and their display.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! How a host is: quorum, certificate, clock, storages, bridge. Pure.
+//! Checks a host's health: quorum, certificate, clock, storages, bridge. Pure.
 
 use super::finding::{Finding, Severity};
 use super::host::Seen;
@@ -32,7 +32,7 @@ pub(super) fn check(
     findings.extend(bridges.into_iter().map(|lack| Finding::lack(host, lack)));
     let judged = machines::judge(cluster, host, &seen.told, who);
     findings.extend(judged.lacks.into_iter().map(|lack| Finding::lack(host, lack)));
-    // That the CPUs are not seen is said with what else Sys.Audit would show.
+    // Invisible CPUs are reported together with the other effects of a missing Sys.Audit.
     let unseen = judged.unseen.into_iter().filter(|one| *one != Unseen::Cpus);
     findings.extend(
         unseen.map(|one| Finding::new(Severity::Note, host, one.to_string(), one.fix(who))),
@@ -52,7 +52,7 @@ fn vlan(bridge: &str, tag: u16, host: &HostName, seen: &Seen) -> Option<Finding>
     }
     let what = format!(
         "bridge `{bridge}` is not VLAN aware; Proxmox VE makes a bridge `{bridge}v{tag}` beside it, \
-         which works only where `{bridge}` has a plain network card as its port"
+         which works only if the port of `{bridge}` is a physical network card"
     );
     let fix = vec![
         format!("add `bridge-vlan-aware yes` to `iface {bridge}` in /etc/network/interfaces, then"),
@@ -68,7 +68,7 @@ fn certificate(host: &HostName, seen: &Seen, now: i64) -> Option<Finding> {
     let left = i64::try_from(shown.notafter?).ok()? - now;
     let file = &shown.filename;
     let (severity, what) = if left <= 0 {
-        (Severity::Error, format!("its certificate `{file}` has expired {} days ago", -left / DAY))
+        (Severity::Error, format!("its certificate `{file}` expired {} days ago", -left / DAY))
     } else if left < SOON * DAY {
         (Severity::Warning, format!("its certificate `{file}` expires in {} days", left / DAY))
     } else {
@@ -95,7 +95,7 @@ fn clock(host: &HostName, ahead: i64) -> Option<Finding> {
     let what = format!("its clock is about {off} s {word} this machine's");
     let fix = vec![
         "chronyc makestep && chronyc tracking     (on the host)".to_owned(),
-        "timedatectl     (here: is the own clock synchronised?)".to_owned(),
+        "timedatectl     (on this machine: is its clock synchronised?)".to_owned(),
     ];
     Some(Finding::new(Severity::Error, host, what, fix))
 }

@@ -1,4 +1,4 @@
-//! One host: everything that is asked of it, all at once, with GET requests only.
+//! Collects everything about one host concurrently, with GET requests only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

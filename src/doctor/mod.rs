@@ -1,8 +1,8 @@
-//! Everything that a run needs, examined before it: with GET requests, DNS questions, TCP connections
-//! and pings only, all at once, in under five seconds.
+//! Checks all prerequisites of a run with GET requests, DNS queries, TCP connections and pings only,
+//! concurrently, in under five seconds.
 //!
-//! What stands in the way of a run is judged by the very functions that the run's own look uses
-//! (`plan::prerequisites`, `plan::conflicts`), so that both say the same.
+//! It finds conflicts with the same functions as a run (`plan::prerequisites`, `plan::conflicts`), so
+//! both report the same.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What the name servers answer, as findings.
+//! Turns wrong DNS answers into findings.
 
 use super::finding::{Finding, Severity};
 use crate::dns::{self, Report};
@@ -28,10 +28,12 @@ pub(super) fn findings(asked: Result<Report, dns::Error>) -> Vec<Finding> {
                     .filter(|line| line.trim().starts_with(&record))
                     .map(|line| format!("remove `{}`", line.trim()))
                     .collect();
-                lines.push("or give the hosts a domain of their own below this one".to_owned());
+                lines.push("or use a separate subdomain for the hosts".to_owned());
                 lines
             } else if finding.name.is_empty() {
-                vec![format!("dig @{server} .     (is it on, and does a firewall let us through?)")]
+                vec![format!(
+                    "dig @{server} .     (is it running, and does a firewall block port 53?)"
+                )]
             } else {
                 let about = |line: &&str| {
                     line.split_whitespace().any(|word| {

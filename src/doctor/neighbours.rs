@@ -1,4 +1,4 @@
-//! Who answered ARP: the kernel's table of neighbours, which needs no privilege to be read.
+//! Reads the kernel's ARP table, which needs no privileges.
 //!
 //! It holds addresses of directly connected networks only, and what was asked for lately. A
 //! machine that filters every port still answers ARP, else no other one could reach it.
@@ -13,7 +13,7 @@ use crate::files::{Kind, read_text};
 const TABLE: &str = "/proc/thread-self/net/arp";
 /// `ATF_COM` of arp(7): the entry has an answer in it.
 const COMPLETE: u32 = 0x2;
-/// How the MAC addresses begin that Proxmox VE gives to VMs, unless it is told otherwise
+/// The default prefix of the MAC addresses that Proxmox VE assigns to VMs
 /// (pve-common src/PVE/Tools.pm, `random_ether_addr`).
 const OF_VMS: &str = "BC:24:11:";
 

@@ -5,7 +5,7 @@ use super::finding::{Finding, Severity};
 use crate::plan::compare::Difference;
 use crate::plan::conflicts::Conflict;
 
-/// What stands in the way of a run, and what is not as the profile asks.
+/// Conflicts that block a run, and drift from the profile.
 pub fn findings(conflicts: &[Conflict], differences: &[Difference]) -> Vec<Finding> {
     let conflicts = conflicts.iter().map(|conflict| {
         let severity = if conflict.underway { Severity::Warning } else { Severity::Error };

@@ -1,4 +1,4 @@
-//! Which privileges a profile needs on which paths, and which of them are missing. Pure.
+//! Computes the privileges that a profile needs on each path, and those that are missing. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -147,7 +147,7 @@ pub(super) fn missing(
             fix.insert(
                 0,
                 format!(
-                    "on the host (where there is no role `{}`: make it as the README says)",
+                    "on the host (if the role `{}` does not exist, create it as the README says)",
                     rights::ROLE
                 ),
             );
@@ -189,7 +189,7 @@ pub(super) fn blind(host: &HostName, who: &Identity, held: &Held) -> Option<Find
         return None;
     }
     let what = format!(
-        "{who} lacks Sys.Audit on {}: quorum, memory and CPUs were not examined; a run does not need it",
+        "{who} lacks Sys.Audit on {}: quorum, memory and CPUs were not checked; a run does not need this privilege",
         dark.join(" and ")
     );
     // On `/` the roles of one user add up; an entry further down replaces them.

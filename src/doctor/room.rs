@@ -1,4 +1,4 @@
-//! Whether there is room: on storages for disks and files, in memory for what will run. Pure.
+//! Checks free space on storages and free memory for the new VMs. Pure.
 
 use std::collections::BTreeMap;
 
@@ -76,14 +76,11 @@ fn free(seen: &Seen, name: &str) -> Option<u64> {
 }
 
 fn full(host: &HostName, name: &str, need: u64, free: u64) -> Finding {
-    let what = format!(
-        "storage `{name}` has {} free, what is to be made needs {}",
-        size(free),
-        size(need)
-    );
+    let what =
+        format!("storage `{name}` has {} free, but the new VMs need {}", size(free), size(need));
     let fix = vec![
-        format!("pvesm list {name}     (what could go: `pvesm free VOLUME`)"),
-        "or name a larger storage in the profile".to_owned(),
+        format!("pvesm list {name}     (remove what is not needed: `pvesm free VOLUME`)"),
+        "or use a larger storage in the profile".to_owned(),
     ];
     Finding::new(Severity::Error, host, what, fix)
 }
@@ -98,7 +95,7 @@ fn overcommitted(host: &HostName, settings: &Host, seen: &Seen, disks: u64) -> O
         size(disks),
         size(free)
     );
-    let fix = vec!["make the disks of the table smaller, or the storage larger".to_owned()];
+    let fix = vec!["use smaller disks in the table, or a larger storage".to_owned()];
     Some(Finding::new(Severity::Warning, host, what, fix))
 }
 
@@ -111,19 +108,19 @@ pub(super) fn memory(cluster: &Cluster, host: &HostName, seen: &Seen) -> Option<
         return None;
     }
     let (severity, more) = if need > memory.total {
-        (Severity::Error, "QEMU would be killed for lack of memory")
+        (Severity::Error, "the host would run out of memory and kill QEMU processes")
     } else {
         (Severity::Warning, "the host would swap, or kill a VM")
     };
     let what = format!(
-        "its memory is {}, {} of it free; the VMs to be made want {}: {more}",
+        "its memory is {}, {} of it free; the new VMs need {}: {more}",
         size(memory.total),
         size(free),
         size(need)
     );
     let mut others: Vec<_> = seen.vms.iter().filter(|vm| vm.status == "running").collect();
     others.sort_by_key(|vm| std::cmp::Reverse(vm.maxmem));
-    let mut fix = vec!["lower `ram` in the table, or move rows to another host".to_owned()];
+    let mut fix = vec!["reduce `ram` in the table, or move rows to another host".to_owned()];
     fix.extend(
         others
             .iter()

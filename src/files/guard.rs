@@ -50,16 +50,16 @@ impl fmt::Display for Unsafe {
             Self::Unseen(path, error) => write!(f, "`{}`: {error}", path.display()),
             Self::Owner { path, owner, me, .. } => write!(
                 f,
-                "`{}` belongs to user {owner}, and this is user {me}: its owner could swap the keys",
+                "`{}` belongs to user {owner}, and this is user {me}: its owner could replace the keys",
                 path.display()
             ),
             Self::Mode { path, mode, .. } => write!(
                 f,
-                "`{}` has mode {mode:04o}: other users can write to it and could have swapped the \
+                "`{}` has mode {mode:04o}: other users can write to it and could have replaced the \
                  keys",
                 path.display()
             ),
-            Self::NoFolder(path) => write!(f, "`{}` is no folder", path.display()),
+            Self::NoFolder(path) => write!(f, "`{}` is not a folder", path.display()),
         }
     }
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Unsafe {
 impl Unsafe {
     /// The next thing to try.
     pub fn hint(&self) -> Option<String> {
-        const ELSE: &str = "or name another folder with `--state`";
+        const ELSE: &str = "or choose another folder with `--state`";
         match self {
             Self::Unseen(..) => None,
             Self::Owner { path, me, own: true, .. } => Some(format!(
@@ -80,7 +80,7 @@ impl Unsafe {
             )),
             Self::Mode { path, .. } => Some(format!("chmod go-w {}     {ELSE}", word(path))),
             Self::Owner { .. } | Self::NoFolder(_) => {
-                Some("name another folder with `--state`".to_owned())
+                Some("choose another folder with `--state`".to_owned())
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The one reader of input files: regular files only, each no larger than its kind can be.
 //!
 //! A device has no end and a FIFO may never begin; what a person names by mistake, or a profile
-//! names on purpose, must not cost all memory or wait for ever.
+//! names on purpose, must not use all memory or block forever.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -142,7 +142,7 @@ fn refuse(file_type: std::fs::FileType) -> io::Result<()> {
         kind if kind.is_socket() => "a socket",
         _ => "a device",
     };
-    let said = format!("it is {what}, and only regular files are read");
+    let said = format!("it is {what}, but only regular files are read");
     Err(io::Error::new(io::ErrorKind::InvalidInput, said))
 }
 
@@ -150,7 +150,7 @@ fn too_large(kind: Kind) -> io::Error {
     let (noun, most) = (kind.noun(), kind.most());
     let most =
         if most >= MIB { format!("{} MiB", most / MIB) } else { format!("{} KiB", most / KIB) };
-    let said = format!("the file is too large for {noun}: the most is {most}");
+    let said = format!("the file is too large for {noun}: the limit is {most}");
     io::Error::new(io::ErrorKind::FileTooLarge, said)
 }
 

@@ -55,7 +55,7 @@ impl File {
             path => Err(Error::Unread {
                 what: format!("`{path}`"),
                 node: "load balancers".to_owned(),
-                cause: "no program of theirs reads it".to_owned(),
+                cause: "neither haproxy nor keepalived reads it".to_owned(),
             }),
         }
     }
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "`haproxy` on `lb1` refuses its new configuration and keeps the old one; it says:\n{SAID}"
+                "`haproxy` on `lb1` rejected its new configuration and keeps the old one:\n{SAID}"
             )
         );
         assert!(error.hint().unwrap().contains("k8sha render lb1"));

@@ -1,4 +1,4 @@
-//! The pod network, without which every node stays NotReady.
+//! Installs the pod network (CNI); without one, every node stays NotReady.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can go wrong in the Kubernetes stage.
+//! Errors of the Kubernetes stage.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ const CLASH: &str = "k8sha vrrp-listen: cannot use router id";
 
 /// Names in a row, or that there are none.
 fn or_none(names: &[String]) -> String {
-    if names.is_empty() { "none: no load balancer runs".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "none: no load balancer is running".to_owned() } else { names.join(", ") }
 }
 
 /// How long was waited; nothing where it was asked once.
@@ -51,7 +51,7 @@ pub enum Error {
         last: Vec<String>,
     },
     /// A unit went away without an end: the node was restarted, or it was stopped.
-    #[error("`{unit}` on `{node}` is gone before it ended; was the node restarted?")]
+    #[error("`{unit}` on `{node}` disappeared before it finished; was the node restarted?")]
     UnitGone {
         /// The node.
         node: String,
@@ -81,7 +81,7 @@ pub enum Error {
         cause: String,
     },
     /// The first master runs another cluster.
-    #[error("`{node}` runs the cluster `{found}` already, not `{wanted}`")]
+    #[error("`{node}` already runs the cluster `{found}`, not `{wanted}`")]
     AnotherCluster {
         /// The node.
         node: String,
@@ -91,7 +91,7 @@ pub enum Error {
         wanted: String,
     },
     /// kubeadm ended well, but the cluster is not there.
-    #[error("kubeadm ended on `{node}`, but {missing}")]
+    #[error("kubeadm finished on `{node}`, but {missing}")]
     Incomplete {
         /// The node.
         node: String,
@@ -99,7 +99,7 @@ pub enum Error {
         missing: String,
     },
     /// haproxy or keepalived does not run.
-    #[error("`{unit}` on `{node}` is {state}; its last words:\n{journal}")]
+    #[error("`{unit}` on `{node}` is {state}; the end of its journal:\n{journal}")]
     Balancer {
         /// The load balancer.
         node: String,
@@ -111,28 +111,26 @@ pub enum Error {
         journal: String,
     },
     /// haproxy or keepalived does not take the configuration that it was given.
-    #[error(
-        "`{unit}` on `{node}` refuses its new configuration and keeps the old one; it says:\n{said}"
-    )]
+    #[error("`{unit}` on `{node}` rejected its new configuration and keeps the old one:\n{said}")]
     Refused {
         /// The load balancer.
         node: String,
         /// The program, and its unit.
         unit: String,
-        /// What it says, word for word.
+        /// Its output, verbatim.
         said: String,
     },
     /// A member of our etcd trusts another authority.
     #[error(
-        "`{node}` trusts another authority of etcd than the state folder's (`etcd/ca.pem`); nothing was \
-         planted there"
+        "`{node}` trusts a different etcd CA than the one in the state folder (`etcd/ca.pem`); nothing was \
+         changed there"
     )]
     Authority {
         /// The node.
         node: String,
     },
     /// No load balancer holds the VIP.
-    #[error("no load balancer holds the VIP {vip}; looked on {}", or_none(looked))]
+    #[error("no load balancer holds the VIP {vip}; checked {}", or_none(looked))]
     VipNowhere {
         /// The VIP.
         vip: std::net::Ipv4Addr,
@@ -140,7 +138,7 @@ pub enum Error {
         looked: Vec<String>,
     },
     /// More than one load balancer holds the VIP.
-    #[error("the VIP {vip} is held by {} at once", holders.join(" and "))]
+    #[error("several load balancers hold the VIP {vip}: {}", holders.join(" and "))]
     VipTwice {
         /// The VIP.
         vip: std::net::Ipv4Addr,
@@ -148,9 +146,7 @@ pub enum Error {
         holders: Vec<String>,
     },
     /// A node that is to join has something of Kubernetes already, and no join of ours explains it.
-    #[error(
-        "`{node}` has a kubelet or certificates of Kubernetes already; nothing there was touched"
-    )]
+    #[error("`{node}` already has a kubelet or Kubernetes certificates; nothing was changed there")]
     NotFresh {
         /// The node.
         node: String,
@@ -164,7 +160,7 @@ pub enum Error {
         why: String,
     },
     /// A Node object was registered by another machine than the one that is gone.
-    #[error("the Node `{name}` was registered by the machine {found}, not by {wanted}; it stays")]
+    #[error("the Node `{name}` was registered by the machine {found}, not by {wanted}; it is kept")]
     OtherMachine {
         /// The master that asked.
         node: String,
@@ -176,7 +172,7 @@ pub enum Error {
         wanted: String,
     },
     /// The Node of a machine that is gone stays Ready.
-    #[error("the Node `{name}` is still Ready: a kubelet reports under that name; it stays")]
+    #[error("the Node `{name}` is still Ready: a kubelet reports under that name; it is kept")]
     StillReports {
         /// The master that asked.
         node: String,
@@ -194,7 +190,7 @@ pub enum Error {
         wanted: String,
     },
     /// Another person's kubeconfig is in the way.
-    #[error("`{}` holds {what}; it is left as it is", path.display())]
+    #[error("`{}` contains {what}; it is left unchanged", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
@@ -202,7 +198,7 @@ pub enum Error {
         what: String,
     },
     /// The operator's manifest cannot be used.
-    #[error("`{}` holds {what}", path.display())]
+    #[error("`{}` contains {what}", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -250,7 +246,7 @@ impl Error {
             Error::Etcd(fault) => fault.hint(),
             Error::Unit { last, .. } => preflight::hint(last),
             Error::UnitGone { .. } => {
-                Some("run the same command again: it goes on where this one ended".into())
+                Some("run the same command again: it resumes where this one stopped".into())
             }
             Error::AnotherCluster { .. } => {
                 Some("check the profile's addresses and VMIDs, or destroy the other cluster".into())
@@ -260,13 +256,13 @@ impl Error {
                  it"
             )),
             Error::NotFresh { .. } | Error::NotLitter { .. } | Error::OtherMachine { .. } => Some(
-                "run `k8sha plan`: it says what was seen. A machine that cannot be saved is replaced by \
-                 removing its VM in Proxmox VE and running `k8sha up`"
+                "run `k8sha plan` to see what was found. To replace a machine that cannot be repaired, \
+                 remove its VM in Proxmox VE and run `k8sha up`"
                     .into(),
             ),
             Error::Balancer { journal, .. } if journal.contains(CLASH) => Some(
-                "`balancer.vrid` in the profile must be a number that no one else on the nodes' network \
-                 uses; change it and run the same command again"
+                "`balancer.vrid` in the profile must be unique on the nodes' \
+                 network; change it and run the same command again"
                     .into(),
             ),
             Error::Balancer { unit, .. } => {
@@ -277,32 +273,32 @@ impl Error {
                  (`--templates`), and run the same command again"
             )),
             Error::VipNowhere { .. } => Some(
-                "keepalived gives up the VIP where its check of haproxy fails: `sudo journalctl -u \
-                 keepalived` on a load balancer says why"
+                "keepalived releases the VIP if its haproxy check fails: see `sudo journalctl -u \
+                 keepalived` on a load balancer"
                     .into(),
             ),
             Error::VipTwice { .. } => Some(
-                "the load balancers do not hear each other: VRRP (IP protocol 112) must pass \
-                 between them, and the router id must be theirs alone"
+                "the load balancers do not receive each other's VRRP packets: allow IP protocol 112 \
+                 between them, and use a router id that is unique on the network"
                     .into(),
             ),
             Error::TooLong { seen, .. } if seen.contains(" is NotReady ") => Some(
-                "a node is Ready once its pod network is: `kubectl -n kube-system get pods -o wide` \
-                 shows which pods do not run there, `kubectl -n kube-system logs POD` why"
+                "a node becomes Ready when its pod network is: `kubectl -n kube-system get pods -o wide` \
+                 shows which pods do not run, `kubectl -n kube-system logs POD` shows why"
                     .into(),
             ),
             Error::Manifest { .. } => Some(
-                "known are ${K8SHA_POD_CIDR}, ${K8SHA_SERVICE_CIDR}, ${K8SHA_API_HOST} and \
+                "the known variables are ${K8SHA_POD_CIDR}, ${K8SHA_SERVICE_CIDR}, ${K8SHA_API_HOST} and \
                  ${K8SHA_API_PORT}"
                     .into(),
             ),
             Error::Authority { .. } => Some(
-                "restore the folder `etcd` of the state folder from a backup: another authority would \
-                 lock the members and the API servers out"
+                "restore the folder `etcd` of the state folder from a backup: a different CA would \
+                 lock out the members and the API servers"
                     .into(),
             ),
             Error::Kubeconfig { .. } => Some(
-                "move it away, ask for another path, or have ours put beside what it holds with \
+                "move it away, choose another path, or add this cluster to it with \
                  `--merge-kubeconfig`"
                     .into(),
             ),

@@ -1,4 +1,4 @@
-//! What has been done on a node already. Nothing is changed here.
+//! Reads what has already been done on a node. Read-only.
 
 use serde::{Deserialize, Serialize};
 

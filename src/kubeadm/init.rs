@@ -1,4 +1,4 @@
-//! `kubeadm init` on the master that the plan has chosen: only where no cluster lives.
+//! Runs `kubeadm init` on the master that the plan chose, only if no cluster exists.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn act(first: &Remote, node: &Node, cluster: &Cluster, clock: Clock) -> Re
     let limit = PULLS + cluster.kubernetes.control_plane_timeout * 2;
     let state = unit::state(first, Unit::Init).await?;
     if state == State::Running {
-        event::progress("kubeadm init runs already; following it");
+        event::progress("kubeadm init is already running; following it");
         unit::follow(first, Unit::Init, clock, limit).await?;
         return verify(first, cluster, clock).await.map(|()| true);
     }
@@ -94,7 +94,7 @@ async fn act(first: &Remote, node: &Node, cluster: &Cluster, clock: Clock) -> Re
     if again {
         event::progress(match seen {
             Seen::Partial(missing) => format!("an earlier init did not finish: {missing}"),
-            _ => "an earlier init did not finish; going on with its certificates".to_owned(),
+            _ => "an earlier init did not finish; continuing with its certificates".to_owned(),
         });
     }
     write_config(first, node, cluster).await?;
@@ -180,7 +180,7 @@ async fn settle(
             Ok(()) => {}
             Err(Expired { seen, .. }) if *state == State::Absent => return Ok(Seen::Silent(seen)),
             Err(Expired { seen, limit }) => {
-                let what = "the API that was initialised did not answer";
+                let what = "the new API server did not answer";
                 return Err(Error::too_long(first, what, limit, seen));
             }
         }

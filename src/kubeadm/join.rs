@@ -1,4 +1,4 @@
-//! `kubeadm join` on the other masters and on the workers.
+//! Runs `kubeadm join` on the other masters and on the workers.
 
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ pub async fn run(
         };
         changed = true;
         if todo == Next::Follow {
-            event::progress("kubeadm join runs already; following it");
+            event::progress("kubeadm join is already running; following it");
         } else {
             start(remote, node, cluster, &ticket).await?;
         }
@@ -175,7 +175,7 @@ pub async fn run(
                 break;
             }
             Err(Error::Unit { last, .. }) if refused.is_none() && has_run_out(&last) => {
-                event::progress("the join was refused: its token or certificate key has run out");
+                event::progress("the join was refused: its token or certificate key has expired");
                 refused = Some(ticket);
             }
             Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! The administrator's kubeconfig, brought home.
+//! Downloads the administrator's kubeconfig.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::ssh::Remote;
 
 mod merge;
 
-/// A kubeconfig, as far as kubeadm writes one
+/// A kubeconfig, limited to the fields that kubeadm writes
 /// (kubernetes.io/docs/reference/config-api/kubeconfig.v1).
 #[derive(Serialize, Deserialize)]
 struct Kubeconfig {
@@ -201,7 +201,7 @@ fn endpoint(cluster: &Cluster) -> String {
 fn replaceable(cluster: &Cluster, to: &Path, there: &str) -> Result<(), Error> {
     let refuse = |what: String| Err(Error::Kubeconfig { path: PathBuf::from(to), what });
     let Ok(there) = serde_saphyr::from_str::<Kubeconfig>(there) else {
-        return refuse("something that is not a kubeconfig of ours".into());
+        return refuse("something other than a kubeconfig of k8sha".into());
     };
     let others: Vec<&str> = there
         .clusters
@@ -213,7 +213,7 @@ fn replaceable(cluster: &Cluster, to: &Path, there: &str) -> Result<(), Error> {
         return refuse(format!("access to another cluster ({})", others.join(", ")));
     }
     if there.contexts.len() > 1 || there.users.len() > 1 {
-        return refuse("contexts or users that are not ours".into());
+        return refuse("contexts or users that k8sha did not create".into());
     }
     Ok(())
 }

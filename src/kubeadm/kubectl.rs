@@ -84,7 +84,7 @@ pub(super) async fn json(remote: &Remote, args: &[&str]) -> Result<Value, Error>
 pub(super) async fn json_if_there(remote: &Remote, args: &[&str]) -> Result<Option<Value>, Error> {
     let output = run(remote, args).await?;
     let said = output.stderr_text();
-    // The second is said of an object whose very kind is not defined yet.
+    // kubectl prints the second message if the kind of the object is not defined yet.
     let absent = ["(NotFound)", "the server doesn't have a resource type"];
     if !output.success() && absent.iter().any(|words| said.contains(words)) {
         return Ok(None);

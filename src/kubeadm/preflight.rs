@@ -1,4 +1,4 @@
-//! kubeadm's own checks: what their names mean for a person.
+//! Hints for kubeadm's preflight checks and error messages.
 
 /// Names of kubeadm's checks and what to do about each. A name that ends with `-` stands for all
 /// names that begin so.
@@ -7,14 +7,14 @@
 const HINTS: &[(&str, &str)] = &[
     ("NumCPU", "a control plane needs 2 CPUs: raise `vcpu` in the profile"),
     ("Mem", "a control plane needs 1700 MB: raise `ram` in the profile"),
-    ("Swap", "swap is on: `sudo swapoff -a`, and remove it from /etc/fstab"),
+    ("Swap", "swap is on: run `sudo swapoff -a`, and remove it from /etc/fstab"),
     ("CRI", "containerd does not answer: `sudo systemctl status containerd`"),
     ("ContainerRuntimeVersion", "containerd is too old for this Kubernetes version"),
-    ("KubeletVersion", "kubelet and kubeadm are of different versions: rebuild the node"),
+    ("KubeletVersion", "kubelet and kubeadm have different versions: rebuild the node"),
     ("SystemVerification", "the kernel or its cgroups do not suit this Kubernetes version"),
     ("ExternalEtcdVersion", "a member of the external etcd is down, unreachable or too old"),
     ("Hostname", "the node's own name does not resolve: see `k8sha dns`"),
-    ("HTTPProxy", "a proxy is set in the environment and would swallow the cluster's traffic"),
+    ("HTTPProxy", "a proxy is set in the environment and would intercept the cluster's traffic"),
     (
         "FileContent--proc-sys-net-ipv4-ip_forward",
         "net.ipv4.ip_forward is 0: cloud-init did not finish",
@@ -25,13 +25,13 @@ const HINTS: &[(&str, &str)] = &[
     ),
     (
         "FileAvailable-",
-        "an earlier try left files behind: `sudo kubeadm reset -f` on that node, and run again",
+        "an earlier attempt left files behind: run `sudo kubeadm reset -f` on that node, then retry",
     ),
     (
         "DirAvailable-",
-        "an earlier try left files behind: `sudo kubeadm reset -f` on that node, and run again",
+        "an earlier attempt left files behind: run `sudo kubeadm reset -f` on that node, then retry",
     ),
-    ("Port-", "another program holds a port of Kubernetes: `sudo ss -ltnp` on that node"),
+    ("Port-", "another program listens on a Kubernetes port: run `sudo ss -ltnp` on that node"),
     ("ImagePull", "the node cannot pull images: does it reach registry.k8s.io?"),
     ("IsPrivilegedUser", "kubeadm was not run as root"),
 ];
@@ -76,11 +76,11 @@ pub fn hint(lines: &[String]) -> Option<String> {
     let said = |text: &str| lines.iter().any(|line| line.contains(text));
     Some(match () {
         () if said("timed out waiting for the condition") || said("context deadline exceeded") => {
-            "the control plane did not come up: `sudo crictl ps -a` on that node shows which part \
-             does not run, `sudo journalctl -u kubelet` why"
+            "the control plane did not start: `sudo crictl ps -a` on that node shows which component \
+             is not running, `sudo journalctl -u kubelet` shows why"
         }
         () if said("connection refused") || said("no route to host") => {
-            "the API's address is not answered: is a load balancer holding the VIP, and does it \
+            "the API's address does not answer: does a load balancer hold the VIP, and does it \
              see a healthy API server?"
         }
         () if said("unhealthy cluster") || said("can only promote a learner member") => {

@@ -1,4 +1,4 @@
-//! The cluster as its API shows it.
+//! Waits until the API and the nodes are ready.
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ pub async fn through_vip(
             Err(source) => return Err(source).doing(format!("ask {url}")),
         };
         wait.not_yet(seen).await.map_err(|Expired { seen, limit }| {
-            Error::too_long(first, format!("{url} did not say `ok`"), limit, seen)
+            Error::too_long(first, format!("{url} did not answer `ok`"), limit, seen)
         })?;
     }
 }
@@ -267,7 +267,7 @@ mod tests {
         let error = through_vip(&first, &k8s1(), clock, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "https://k8s1api.kloud.lan:6443/readyz did not say `ok` within 5 s on `m1`; last seen: \
+            "https://k8s1api.kloud.lan:6443/readyz did not answer `ok` within 5 s on `m1`; last seen: \
              curl: (60) SSL certificate problem"
         );
     }

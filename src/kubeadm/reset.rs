@@ -28,8 +28,8 @@ pub async fn run(remote: &Remote, via: &Remote, node: &Node) -> Result<bool, Err
         return Err(refuse("`kubeadm init` was run there"));
     }
     match facts.join {
-        State::Running => return Err(refuse("its `kubeadm join` still runs")),
-        State::Done => return Err(refuse("its `kubeadm join` ended well")),
+        State::Running => return Err(refuse("its `kubeadm join` is still running")),
+        State::Done => return Err(refuse("its `kubeadm join` succeeded")),
         State::Absent if !facts.join_config => {
             return Err(refuse("no unfinished `kubeadm join` is on record there"));
         }
@@ -41,12 +41,12 @@ pub async fn run(remote: &Remote, via: &Remote, node: &Node) -> Result<bool, Err
     {
         return Err(refuse(&format!("its kubelet serves the cluster as the node `{}`", own.name)));
     }
-    event::progress("an earlier join did not end: kubeadm reset");
+    event::progress("an earlier join did not finish: running kubeadm reset");
     unit::forget(remote, Unit::Join).await?;
     let command = Command::sudo("kubeadm")
         .args(["reset", "-f", "--cri-socket", "unix:///run/containerd/containerd.sock"])
         .limit(LIMIT);
-    remote.run_ok(&command).await.doing("undo half a join")?;
+    remote.run_ok(&command).await.doing("undo an unfinished join")?;
     super::files::remove(remote, path::JOIN).await?;
     Ok(true)
 }

@@ -19,7 +19,7 @@ pub struct Running {
     pub uid: String,
     /// Our mark inside the cluster.
     pub mark: Option<cluster_mark::ClusterMark>,
-    /// Its settings by the profile's names, as far as they can be seen.
+    /// Its visible settings, by their names in the profile.
     pub settings: BTreeMap<String, String>,
 }
 

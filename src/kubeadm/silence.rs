@@ -1,4 +1,4 @@
-//! Silencing a control plane whose data in an external etcd is about to be removed.
+//! Stops a control plane before its data in an external etcd is removed.
 
 use super::Error;
 use super::error::Doing;
@@ -10,10 +10,10 @@ use crate::ssh::{Command, Remote};
 /// # Errors
 /// Where the node cannot be asked.
 pub async fn api_server(master: &Remote) -> Result<(), Error> {
-    // Each may be gone already: what they say of that is no fault.
+    // Each may already be gone, which is not an error.
     let stop = Command::sudo("systemctl").args(["stop", "kubelet"]);
     master.run(&stop).await.doing("stop the kubelet")?;
     let end = Command::sudo("pkill").args(["-KILL", "-x", "kube-apiserver"]);
-    master.run(&end).await.doing("end the API server")?;
+    master.run(&end).await.doing("stop the API server")?;
     Ok(())
 }

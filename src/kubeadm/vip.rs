@@ -1,4 +1,4 @@
-//! The load balancers: haproxy and keepalived run, and exactly one holds the VIP.
+//! Checks the load balancers: haproxy and keepalived run, and exactly one holds the VIP.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(holder.unwrap(), "lb1");
         let error = outcome(balancer(true, WITH).await, balancer(true, WITH).await).await;
         let text = error.unwrap_err().to_string();
-        assert_eq!(text, "the VIP 10.101.1.10 is held by lb1 and lb2 at once");
+        assert_eq!(text, "several load balancers hold the VIP 10.101.1.10: lb1 and lb2");
         let error = outcome(balancer(true, WITHOUT).await, balancer(true, WITHOUT).await).await;
         assert!(matches!(error, Err(Error::VipNowhere { .. })), "{error:?}");
     }
@@ -157,7 +157,7 @@ mod tests {
         let looked = check(&remotes, &cluster, Clock::real());
         let error = tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap();
         let error = error.unwrap_err();
-        let wanted = format!("`keepalived` on `lb1` is failed; its last words:\n{refused}");
+        let wanted = format!("`keepalived` on `lb1` is failed; the end of its journal:\n{refused}");
         assert_eq!(error.to_string(), wanted);
         assert!(error.hint().unwrap().contains("`balancer.vrid`"), "{:?}", error.hint());
     }
@@ -167,7 +167,7 @@ mod tests {
         let error = outcome(balancer(true, WITH).await, balancer(false, WITHOUT).await).await;
         assert_eq!(
             error.unwrap_err().to_string(),
-            "`haproxy` on `lb2` is failed; its last words:\n[ALERT] no such backend"
+            "`haproxy` on `lb2` is failed; the end of its journal:\n[ALERT] no such backend"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a profile, and how that is shown to a person.
+//! Complaints: what is wrong with a profile, and how it is displayed.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! From a tree to typed values, past every fault.
+//! Decodes a tree into typed values and reports every fault, not just the first.
 //!
 //! A serde implementation stops at the first fault. [`decode`] notes it, cuts the faulty node out
 //! of the tree and starts again, until what is left can be read. Unknown keys, of which a file that
@@ -124,7 +124,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             Kind::List(_) => self.deserialize_any(visitor),
             _ => {
                 let fault = Fault::found(self.node, &"a list");
-                let hint = "write it in brackets, even with one entry: `[…]`".to_owned();
+                let hint = "write a list in brackets, even with one entry: `[…]`".to_owned();
                 Err(Fault { hint: Some(hint), ..fault })
             }
         }
@@ -293,7 +293,9 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
 
     fn unit_variant(self) -> Result<(), Fault> {
         match self.value {
-            Some(value) if !value.is_null() => Err(Fault::found(value, &"nothing under this word")),
+            Some(value) if !value.is_null() => {
+                Err(Fault::found(value, &"no settings under this key"))
+            }
             _ => Ok(()),
         }
     }
@@ -301,7 +303,7 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         match self.value {
             Some(node) => seed.deserialize(De { node }),
-            None => Err(Fault::new("this word needs settings under it".to_owned()).at(self.key)),
+            None => Err(Fault::new("this key needs settings under it".to_owned()).at(self.key)),
         }
     }
 

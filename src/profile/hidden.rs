@@ -3,7 +3,7 @@
 //!
 //! Every value is one line of plain text. A newline in a key, a name or a path would become a line of
 //! its own in a document that is made of it (`authorized_keys`, a VM's configuration, a script), and
-//! a character that is not seen lets a value be another one than it looks. They are refused where the
+//! an invisible character lets a value be another one than it looks. They are refused where the
 //! text is read, for all fields at once, so that no field can forget it; nothing opts out.
 
 use super::complaint::Complaint;
@@ -49,12 +49,12 @@ pub(super) fn complaint(text: &str, found: char, span: std::ops::Range<usize>) -
             "write it on one line: every value of a profile is one line, and a list has one entry \
              for each",
         ),
-        '\t' => ("a tab", "put a space in its place"),
+        '\t' => ("a tab", "replace it with a space"),
         c if c.is_control() => ("a control character", "remove it"),
-        _ => ("a character that is not seen", "remove it, or type the value again by hand"),
+        _ => ("an invisible character", "remove it, or type the value again by hand"),
     };
     let code = u32::from(found);
-    Complaint::error(format!("this value holds {what} (U+{code:04X})")).at(span, "").help(hint)
+    Complaint::error(format!("this value contains {what} (U+{code:04X})")).at(span, "").help(hint)
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
             ("a: \"b\\u2028c\"\n", "a line break (U+2028)"),
             ("a: \"b\\u001b]52;c\\a\"\n", "a control character (U+001B)"),
             ("a: \"b\\tc\"\n", "a tab (U+0009)"),
-            ("a: b\u{202e}c\n", "not seen (U+202E)"),
+            ("a: b\u{202e}c\n", "an invisible character (U+202E)"),
             ("\"a\\nb\": c\n", "a line break (U+000A)"),
             ("a: [b, \"c\\nd\"]\n", "a line break (U+000A)"),
         ] {

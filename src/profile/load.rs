@@ -1,4 +1,4 @@
-//! From a profile's name or path to a [`Cluster`].
+//! Loads a profile by name or path and turns it into a [`Cluster`].
 
 use std::cmp::Reverse;
 use std::io;

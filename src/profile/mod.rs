@@ -1,6 +1,6 @@
-//! Profiles: the file as a person typed it, and the way from there to a [`Cluster`].
+//! Profiles: reading the YAML file and turning it into a [`Cluster`].
 //!
-//! The way is text → [`tree`] (YAML with places) → [`raw`] (typed, every column optional) →
+//! The pipeline is text → [`tree`] (YAML with places) → [`raw`] (typed, every column optional) →
 //! [`check`] (all complaints at once) → [`Cluster`]. A complaint never hides another one: what is
 //! wrong is cut out of the tree and the rest is still read and checked.
 //!

@@ -1,4 +1,4 @@
-//! The profile as typed: what may stand in the file, before anything is known to make sense.
+//! The profile as written in the file, before validation.
 //!
 //! Every field is optional here, so that a fault in one never hides another; the fields that a
 //! profile must have are marked `required` for the JSON Schema and asked for by [`super::check`].
@@ -27,7 +27,7 @@ pub use super::written::{
 use crate::cluster::{CalicoDataplane, CloneMode, Failover, Kernel, ProxyMode, Role, Version};
 pub use offline::{Download, ImageArchive, Mirrors};
 
-/// A Kubernetes cluster and the Proxmox VE machines that it lives on.
+/// A Kubernetes cluster and the Proxmox VE hosts that it runs on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "k8sha profile")]
@@ -38,18 +38,18 @@ pub struct Profile {
     /// The network that the nodes share.
     #[schemars(required)]
     pub network: Option<Section<Network>>,
-    /// What kubeadm is asked for.
+    /// The Kubernetes version and its settings.
     #[schemars(required)]
     pub kubernetes: Option<Section<Kubernetes>>,
-    /// Where the cluster's state lives: `stacked`, `external`, or `machines` (rows of role `etcd`).
+    /// Where etcd runs: `stacked`, `external`, or `machines` (rows of role `etcd`).
     #[schemars(required)]
     pub etcd: Option<Etcd>,
     /// Settings of keepalived on the load balancers.
     #[schemars(required)]
     pub balancer: Option<Section<Balancer>>,
-    /// Who may log in to the nodes, and how they are reached.
+    /// SSH access to the nodes.
     pub access: Option<Section<Access>>,
-    /// The Proxmox VE hosts and what is used of them.
+    /// The Proxmox VE hosts and their resources.
     #[schemars(required)]
     pub proxmox: Option<Section<Proxmox>>,
     /// Where packages and images come from, for a site without the Internet.
@@ -68,7 +68,7 @@ pub struct Profile {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Cluster")]
 pub struct Cluster {
-    /// The cluster's name: kubeadm's `clusterName`, and part of our mark on every VM.
+    /// The cluster's name: kubeadm's `clusterName`, and part of the mark on every VM.
     #[schemars(required)]
     pub name: Option<At<ClusterName>>,
     /// How clients reach the API servers.
@@ -86,7 +86,7 @@ pub struct Api {
     /// The virtual address that keepalived holds on one load balancer at a time.
     #[schemars(required)]
     pub vip: Option<At<Ipv4Addr>>,
-    /// The port on the VIP and on every API server; 6443 unless said otherwise.
+    /// The port on the VIP and on every API server. Default: 6443.
     pub port: Option<At<Port>>,
 }
 
@@ -106,7 +106,7 @@ pub struct Network {
     /// DNS servers; each of them must give the right answers.
     #[schemars(required)]
     pub nameservers: Option<Vec<At<Ipv4Addr>>>,
-    /// NTP servers; the distribution's own unless said otherwise.
+    /// NTP servers. Default: the distribution's own.
     pub ntp: Option<Vec<At<DnsName>>>,
     /// The Proxmox bridge of every NIC, such as `vmbr0`.
     #[schemars(required)]
@@ -128,13 +128,13 @@ pub struct Subnet {
     /// Its default gateway, inside it.
     #[schemars(required)]
     pub gateway: Option<At<Ipv4Addr>>,
-    /// Its Proxmox bridge; that of the first subnet, with its VLAN tag, unless said otherwise.
+    /// Its Proxmox bridge. Default: the bridge of the first subnet, with its VLAN tag.
     pub bridge: Option<At<Bridge>>,
     /// Its VLAN tag.
     pub vlan: Option<At<Vlan>>,
 }
 
-/// What kubeadm is asked for.
+/// The Kubernetes version and its settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kubernetes {
@@ -147,20 +147,20 @@ pub struct Kubernetes {
     /// The service network.
     #[schemars(required)]
     pub services: Option<At<Ipv4Net>>,
-    /// Addresses for services of type LoadBalancer; only kept free of overlaps.
+    /// Addresses for Services of type LoadBalancer; only checked for overlaps.
     pub external: Option<At<Ipv4Net>>,
-    /// The cluster's DNS domain; `cluster.local` unless said otherwise.
+    /// The cluster's DNS domain. Default: `cluster.local`.
     pub dns_domain: Option<At<DnsName>>,
-    /// Who implements services: `iptables` unless said otherwise.
+    /// The kube-proxy mode, or `none`. Default: `iptables`.
     pub proxy: Option<At<ProxyMode>>,
-    /// The pod network implementation to install; `none` unless said otherwise.
+    /// The pod network (CNI) to install. Default: `none`.
     pub cni: Option<Cni>,
-    /// How long kubeadm waits for the control plane; `4m` unless said otherwise.
+    /// How long kubeadm waits for the control plane. Default: `4m`.
     pub control_plane_timeout: Option<At<Duration>>,
-    /// How many masters join at once over an external etcd: a number, or `all` (unless said
-    /// otherwise). Over a stacked etcd they join one by one.
+    /// How many masters join in parallel with an external etcd: a number, or `all`, the default.
+    /// With a stacked etcd they join one by one.
     pub parallel_joins: Option<At<AtOnce>>,
-    /// Where the control plane's images come from; `registry.k8s.io` unless said otherwise.
+    /// The repository of the control plane's images. Default: `registry.k8s.io`.
     pub image_repository: Option<At<ImageRepository>>,
     /// Archives of container images that every Kubernetes node imports before kubeadm: a path on
     /// the node, or `{url: …, sha256: …}`.
@@ -174,7 +174,7 @@ pub struct Pods {
     /// The network, such as `10.244.0.0/16`.
     #[schemars(required)]
     pub cidr: Option<At<Ipv4Net>>,
-    /// The prefix length of each node's slice of it; 24 unless said otherwise.
+    /// The prefix length of each node's share of it. Default: 24.
     pub node_mask: Option<At<u8>>,
 }
 
@@ -182,7 +182,7 @@ pub struct Pods {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cni {
-    /// None: the nodes stay NotReady until one is installed.
+    /// None: the nodes stay NotReady until you install a CNI.
     None,
     /// Cilium, installed by its own command-line tool.
     Cilium(Section<Cilium>),
@@ -200,8 +200,8 @@ pub struct Calico {
     /// Calico's version, such as `3.32.2`.
     #[schemars(required)]
     pub version: Option<At<Version>>,
-    /// How its agents move packets: `ebpf` (without kube-proxy), `iptables` or `nftables`; what
-    /// `proxy` asks for unless said otherwise.
+    /// The data plane: `ebpf` (without kube-proxy), `iptables` or `nftables`. Default: the one that
+    /// matches `proxy`.
     pub dataplane: Option<At<CalicoDataplane>>,
 }
 
@@ -217,15 +217,15 @@ pub struct Cilium {
     pub cli_version: Option<At<Version>>,
 }
 
-/// Where the cluster's state lives.
+/// Where etcd runs.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Etcd {
-    /// One etcd member on every master, made by kubeadm.
+    /// One etcd member on every master, created by kubeadm.
     Stacked,
-    /// An etcd that is there already.
+    /// An existing etcd.
     External(Box<Section<ExternalEtcd>>),
-    /// An etcd of our own making: its members are the rows of role `etcd`.
+    /// An etcd that k8sha creates: its members are the rows of role `etcd`.
     Machines(Section<EtcdMachines>),
 }
 
@@ -239,11 +239,11 @@ pub struct EtcdMachines {
     /// The SHA-256 of the release's archive, as 64 hex digits; etcd publishes it in `SHA256SUMS`
     /// beside the archive.
     pub sha256: Option<At<Sha256>>,
-    /// Where the archive is downloaded from; the release on GitHub unless said otherwise.
+    /// The URL of the archive. Default: the release on GitHub.
     pub url: Option<At<HttpsUrl>>,
 }
 
-/// An etcd that is there already.
+/// An existing etcd.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalEtcd {
@@ -253,12 +253,12 @@ pub struct ExternalEtcd {
     /// The operator's files, relative to the profile.
     #[schemars(required)]
     pub files: Option<Section<EtcdFiles>>,
-    /// Which Proxmox host a member lives on, by endpoint or address; for the warning about what
-    /// the loss of a host costs.
+    /// The Proxmox host of each member, by endpoint or address; used to warn about what the loss of
+    /// a host would take down.
     pub hosts: Option<Table<At<PveNode>>>,
 }
 
-/// What an API server needs to talk to etcd.
+/// The certificate files with which API servers connect to etcd.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdFiles {
@@ -280,69 +280,68 @@ pub struct Balancer {
     /// The VRRP virtual router id, 1 to 255, unique on the network segment.
     #[schemars(required)]
     pub vrid: Option<At<u8>>,
-    /// How soon the VIP leaves a balancer that fails: `normal` (within 3.5 s) unless said otherwise,
-    /// or `fast` (under 1 s) for a network and hosts that are never silent for half a second.
+    /// How fast the VIP leaves a failed load balancer: `normal` (within 3.5 s, the default), or
+    /// `fast` (under 1 s) if network and hosts never stall for half a second.
     pub failover: Option<At<Failover>>,
-    /// The time between two VRRP advertisements; `900ms`, or `200ms` with `failover: fast`, unless
-    /// said otherwise.
+    /// The interval between VRRP advertisements. Default: `900ms`, or `200ms` with `failover: fast`.
     pub advert: Option<At<Duration>>,
 }
 
-/// Who may log in to the nodes, and how they are reached.
+/// SSH access to the nodes.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
-    /// The login user, with sudo and no password; `ubuntu` unless said otherwise.
+    /// The login user, with passwordless sudo. Default: `ubuntu`.
     pub user: Option<At<UserName>>,
     /// Public keys of your own, as in `~/.ssh/id_ed25519.pub`, besides the generated one.
     pub authorized_keys: Option<Vec<At<PublicKey>>>,
-    /// Whether the keys of your ssh-agent are offered too; unless said otherwise, to the jump host
-    /// if an agent runs, and to no node.
+    /// Whether to offer the keys of your ssh-agent too. Default: to the jump host if an agent runs,
+    /// and to no node.
     pub agent: Option<At<bool>>,
     /// A private key of your own that is offered too, relative to the profile.
     pub identity: Option<At<FilePath>>,
-    /// The machine through which the nodes are reached, as with `ssh -J`.
+    /// The jump host for the nodes, as with `ssh -J`.
     pub jump: Option<Section<Jump>>,
 }
 
-/// The machine through which the nodes are reached. Its host key must be known beforehand.
+/// The jump host for the nodes. Its host key must be known beforehand.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jump {
     /// Its name or address.
     #[schemars(required)]
     pub host: Option<At<HostAddress>>,
-    /// The port of its SSH server; 22 unless said otherwise.
+    /// The port of its SSH server. Default: 22.
     pub port: Option<At<Port>>,
     /// The login user there.
     #[schemars(required)]
     pub user: Option<At<AccountName>>,
     /// Its host key, such as `ssh-ed25519 AAAA…`.
     pub host_key: Option<At<HostKeyLine>>,
-    /// A `known_hosts` file that has its key, relative to the profile; `~/.ssh/known_hosts` and
-    /// `/etc/ssh/ssh_known_hosts` unless said otherwise.
+    /// A `known_hosts` file with its key, relative to the profile. Default: `~/.ssh/known_hosts` and
+    /// `/etc/ssh/ssh_known_hosts`.
     pub known_hosts: Option<At<FilePath>>,
 }
 
-/// The Proxmox VE hosts and what is used of them.
+/// The Proxmox VE hosts and their resources.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxmox {
     /// The hosts by their Proxmox node name, such as `pve1`, spelled as Proxmox spells it.
     #[schemars(required)]
     pub hosts: Option<Table<Section<Host>>>,
-    /// The pool that the VMs join; it must be there already.
+    /// The pool that the VMs join; it must exist.
     pub pool: Option<At<PoolName>>,
-    /// How a VM's disk is made from the template's; `linked` unless said otherwise.
+    /// How a VM's disk is cloned from the template's. Default: `linked`.
     pub clone: Option<At<CloneMode>>,
-    /// The QEMU CPU type; `x86-64-v2-AES` unless said otherwise.
+    /// The QEMU CPU type. Default: `x86-64-v2-AES`.
     pub cpu: Option<At<CpuType>>,
-    /// How many clones may run at once per host and storage; 4 unless said otherwise.
+    /// How many clones may run in parallel per host and storage. Default: 4.
     pub parallel_clones: Option<At<usize>>,
     /// How the hosts themselves are reached by SSH; only `k8sha routes` does that.
     pub ssh: Option<Section<HostLogin>>,
-    /// The networks that `k8sha routes` makes the hosts drop packets to; the external, service and
-    /// pod networks unless said otherwise.
+    /// The networks for which `k8sha routes` sets blackhole routes on the hosts. Default: the
+    /// external, service and pod networks.
     pub blackholes: Option<Vec<At<Ipv4Net>>>,
 }
 
@@ -350,7 +349,7 @@ pub struct Proxmox {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostLogin {
-    /// The login user; `root` unless said otherwise. Another one needs sudo without a password.
+    /// The login user. Default: `root`. Any other user needs passwordless sudo.
     pub user: Option<At<AccountName>>,
     /// A private key without passphrase, relative to the profile.
     pub identity: Option<At<FilePath>>,
@@ -369,19 +368,18 @@ pub struct Host {
     pub fingerprint: Option<At<CertificateDigest>>,
     /// A PEM file with the CA that signed its certificate, relative to the profile.
     pub ca_file: Option<At<FilePath>>,
-    /// Where its SSH server is, `HOST` or `HOST:PORT`; the endpoint's host and port 22 unless said
-    /// otherwise.
+    /// The address of its SSH server, `HOST` or `HOST:PORT`. Default: the endpoint's host, port 22.
     pub ssh_address: Option<At<HostPort>>,
     /// The host key of its SSH server: `/etc/ssh/ssh_host_ed25519_key.pub` on it.
     pub ssh_host_key: Option<At<HostKeyLine>>,
     /// The storage of VM disks, such as `local-lvm`.
     #[schemars(required)]
     pub storage: Option<At<StorageName>>,
-    /// The storage of ISO images; `local` unless said otherwise.
+    /// The storage of ISO images. Default: `local`.
     pub iso_storage: Option<At<StorageName>>,
-    /// The storage that cloud images are downloaded to; `local` unless said otherwise.
+    /// The storage for downloaded cloud images. Default: `local`.
     pub import_storage: Option<At<StorageName>>,
-    /// The template of each operating system: a VMID for us to make it on, or one of your own.
+    /// The template of each operating system: a VMID on which k8sha creates it, or your own template.
     #[schemars(required)]
     pub templates: Option<Table<Template>>,
 }
@@ -390,7 +388,7 @@ pub struct Host {
 #[derive(Clone, Debug, JsonSchema)]
 #[serde(untagged)]
 pub enum Template {
-    /// The VMID on which k8sha makes the template.
+    /// The VMID on which k8sha creates the template.
     Ours(At<u32>),
     /// A VMID, and whose template it is.
     Said(OwnTemplate),
@@ -403,7 +401,7 @@ pub struct OwnTemplate {
     /// The template's VMID.
     #[schemars(required)]
     pub vmid: Option<At<u32>>,
-    /// Whether you made it; k8sha then only clones it.
+    /// Whether it is your own template; k8sha then only clones it.
     pub mine: Option<At<bool>>,
 }
 

@@ -1,4 +1,4 @@
-//! YAML text as a tree of nodes with places.
+//! Parses YAML into a tree of nodes that remember their position in the file.
 //!
 //! Scalars stay text: what `1.30` or `no` means is for the column that they stand in to say, so no
 //! version becomes a float and no name a boolean. Anchors and aliases are refused (shared columns
@@ -162,7 +162,7 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
         }
     }
     if builder.root.is_none() && builder.complaints.is_empty() {
-        let hint = "start from a profile that is known to be right: `profiles/k8s1.yaml`";
+        let hint = "start from an example: `profiles/k8s1.yaml`";
         let complaint = Complaint::error("the profile is empty").at(0..0, "");
         builder.complaints.push(complaint.help(hint));
     }
@@ -245,7 +245,7 @@ impl Builder<'_> {
             }
             Event::Anchor(..) => self.complaints.push(no_aliases(&span)),
             Event::DocumentStart(..) if self.root.is_some() => {
-                let complaint = Complaint::error("the file holds more than one document")
+                let complaint = Complaint::error("the file contains more than one YAML document")
                     .at(span, "a second one starts here")
                     .help("keep one cluster per file");
                 return Err(Box::new(complaint));
@@ -266,7 +266,7 @@ impl Builder<'_> {
 
     fn start(&mut self, span: Range<usize>, kind: Kind) -> Result<(), Box<Complaint>> {
         if self.open.len() >= DEPTH_MAX {
-            let text = format!("nested deeper than the {DEPTH_MAX} levels that a profile may have");
+            let text = format!("nested too deeply: a profile may have at most {DEPTH_MAX} levels");
             return Err(Box::new(Complaint::error(text).at(span, "")));
         }
         let node = self.node(span, kind)?;
@@ -283,7 +283,8 @@ impl Builder<'_> {
         match &mut parent.kind {
             Kind::Scalar { .. } | Kind::Refused => {}
             Kind::List(items) if items.len() >= LIST_MAX => {
-                let text = format!("a list of more than the {LIST_MAX} entries that one may have");
+                let text =
+                    format!("the list is too long: a list may have at most {LIST_MAX} entries");
                 return Err(Box::new(Complaint::error(text).at(node.head, "")));
             }
             Kind::List(items) => items.push(node),
@@ -297,7 +298,7 @@ impl Builder<'_> {
                     if let Some(twin) = word.as_ref().and_then(|word| seen.get(word)) {
                         let name = self.text.get(key.span.clone()).unwrap_or_default();
                         self.complaints.push(
-                            Complaint::error(format!("the key `{name}` is there twice"))
+                            Complaint::error(format!("the key `{name}` appears twice"))
                                 .at(key.span.clone(), "again here")
                                 .at(twin.clone(), "first here"),
                         );
@@ -319,9 +320,9 @@ impl Builder<'_> {
 }
 
 fn no_aliases(span: &Range<usize>) -> Complaint {
-    Complaint::error("anchors (`&`) and aliases (`*`) are not read in a profile")
+    Complaint::error("profiles do not support anchors (`&`) and aliases (`*`)")
         .at(span.clone(), "")
-        .help("columns that rows share belong under `defaults`")
+        .help("put values that rows share under `defaults`")
 }
 
 fn is_flow(node: &Node, text: &str) -> bool {
@@ -373,9 +374,9 @@ mod tests {
     #[test]
     fn what_a_profile_must_not_hold_is_refused_by_name() {
         for (text, part) in [
-            ("a: 1\na: 2\n", "the key `a` is there twice"),
+            ("a: 1\na: 2\n", "the key `a` appears twice"),
             ("a: &x 1\nb: *x\n", "anchors"),
-            ("a: 1\n---\nb: 2\n", "more than one document"),
+            ("a: 1\n---\nb: 2\n", "more than one YAML document"),
             ("", "the profile is empty"),
             ("# nothing\n", "the profile is empty"),
             ("a: [1, 2\nb: 3\n", "this is not YAML"),
@@ -392,14 +393,14 @@ mod tests {
     #[test]
     fn nesting_and_size_are_bounded() {
         let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
-        assert!(messages(&deep)[0].contains("nested deeper"));
+        assert!(messages(&deep)[0].contains("nested too deeply"));
         let large = "a:\n- 1\n- 2\n- 3\n- 4\n".repeat(2);
         assert_eq!(messages(&large).len(), 1, "small enough but for the repeated key");
         let row = format!("[{}],\n", "1,".repeat(LIST_MAX));
         let large = format!("[{}]", row.repeat(NODES_MAX / LIST_MAX + 1));
         assert!(messages(&large)[0].contains("too large"));
         let long = format!("[{}]", "1,\n".repeat(LIST_MAX + 1));
-        assert!(messages(&long)[0].contains("a list of more than"));
+        assert!(messages(&long)[0].contains("the list is too long"));
         assert!(messages(&"\n".repeat(LINES_MAX + 1))[0].contains("too large: 10001 lines"));
         let wide = format!("a: 1\nb: {}\n", "x".repeat(LINE_MAX));
         assert_eq!(messages(&wide), ["line 2 is longer than 16384 bytes"]);

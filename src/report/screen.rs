@@ -45,7 +45,7 @@ fn ended(mut text: String) -> String {
     text
 }
 
-/// Says something on stderr. A reader that has gone away is no fault.
+/// Prints to stderr. A closed pipe is not an error.
 pub fn say(text: &str) {
     let _ = io::stderr().lock().write_all(ended(harmless(text)).as_bytes());
 }
@@ -85,7 +85,7 @@ pub fn is_terminal() -> bool {
 /// Prints text for a person on stdout.
 ///
 /// # Errors
-/// When it cannot be written; a reader that has gone away is no fault (`k8sha plan | head`).
+/// When it cannot be written; a closed pipe is not an error (`k8sha plan | head`).
 pub fn print(text: &str) -> io::Result<()> {
     put(&ended(harmless(text)))
 }

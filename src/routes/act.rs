@@ -65,7 +65,7 @@ impl Host {
         let text = if text.trim().is_empty() { "[]" } else { text.trim() };
         serde_json::from_str(text).map_err(|error| {
             let error = excerpt(&error.to_string(), ssh::QUOTED);
-            let said = format!("`ip {}` said what we do not understand: {error}", all.join(" "));
+            let said = format!("`ip {}` printed unexpected output: {error}", all.join(" "));
             Failure::new(Exit::Node, doing, said).on(&self.name)
         })
     }
@@ -97,7 +97,8 @@ fn says(output: &Output, word: &str) -> bool {
 async fn operator(host: &Host) -> Result<Option<std::net::Ipv4Addr>, Failure> {
     let command = crate::ssh::Command::new("printenv").arg("SSH_CONNECTION");
     let output = host.remote.run(&command).await;
-    let output = output.map_err(|error| host.fault("ask where we come from", &error))?;
+    let output =
+        output.map_err(|error| host.fault("read the address of this SSH connection", &error))?;
     Ok(output.stdout_text().split_whitespace().next().and_then(|word| word.parse().ok()))
 }
 
@@ -179,7 +180,7 @@ async fn settle(host: &Host, cluster: &str, nets: &[Ipv4Net], doing: &str) -> Re
         })
         .collect();
     if wrong.is_empty() {
-        wrong.push("the unit is not what it should be".to_owned());
+        wrong.push("the unit does not have the expected contents".to_owned());
     }
     let hint = format!("`systemctl status {}` on {}", unit::name(cluster), host.name);
     Err(Failure::new(Exit::NotAsAsked, doing, wrong.join("\n")).on(&host.name).hint(hint))

@@ -48,7 +48,7 @@ pub async fn hosts(cluster: &Cluster, dialer: &Dialer) -> Result<Vec<Host>, Fail
 fn identity(path: Option<&Path>) -> Result<Identity, Failure> {
     let doing = "log in to the Proxmox VE hosts";
     let Some(path) = path else {
-        return Err(Failure::new(Exit::Usage, doing, "the profile names no key to log in with")
+        return Err(Failure::new(Exit::Usage, doing, "the profile sets no SSH key for the hosts")
             .hint(
                 "`proxmox: { ssh: { identity: FILE } }`, a private key that the hosts know"
                     .to_owned(),
@@ -83,14 +83,14 @@ fn host_key(
     host: &str,
     port: u16,
 ) -> Result<HostKey, Failure> {
-    let doing = "know the host's SSH key";
+    let doing = "verify the host's SSH key";
     if let Some(line) = &settings.ssh_host_key {
         return HostKey::parse(line)
             .map_err(|error| Failure::new(Exit::Usage, doing, error).on(name));
     }
     let hint = format!(
-        "read it on {name} itself (`cat /etc/ssh/ssh_host_ed25519_key.pub`) and name it as \
-         `ssh_host_key`;\nk8sha trusts nothing unverified"
+        "read it on {name} itself (`cat /etc/ssh/ssh_host_ed25519_key.pub`) and set it as \
+         `ssh_host_key`;\nk8sha does not trust unverified host keys"
     );
     let Some(file) = &cluster.proxmox.ssh.known_hosts else {
         let said = "the profile has neither `ssh_host_key` for it nor `known_hosts`";
@@ -174,6 +174,6 @@ mod tests {
         assert!(error.contains("neither `ssh_host_key`") && error.contains("pve1"), "{error}");
         cluster.proxmox.ssh.identity = None;
         let error = hosts(&cluster, &Dialer::direct()).await.unwrap_err().to_string();
-        assert!(error.contains("names no key to log in with"), "{error}");
+        assert!(error.contains("sets no SSH key"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use super::seen::Seen;
 use super::unit;
 use crate::cluster::HostName;
 
-/// What is to be done on a host, and what stands in the way.
+/// The changes on a host, and the conflicts that block them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// The host.
@@ -70,8 +70,8 @@ pub fn plan(cluster: &str, host: &HostName, wanted: &[Ipv4Net], seen: &Seen) -> 
     let mut clashes = Vec::new();
     if seen.unit.as_ref().is_some_and(|text| !unit::is_ours(cluster, text)) {
         clashes.push(Clash {
-            text: format!("{} does not carry our mark", unit::path(cluster)),
-            hint: "see whose it is; k8sha never touches it".to_owned(),
+            text: format!("{} does not carry k8sha's mark", unit::path(cluster)),
+            hint: "find out who created it; k8sha does not touch it".to_owned(),
         });
     }
     for line in routes.iter().filter(|line| line.state == State::Absent) {
@@ -276,7 +276,7 @@ mod tests {
         for wanted in [nets(), Vec::new()] {
             let clashes = planned(&wanted, &seen).clashes;
             assert_eq!(clashes.len(), 1, "{clashes:?}");
-            assert!(clashes[0].text.contains("does not carry our mark"), "{clashes:?}");
+            assert!(clashes[0].text.contains("does not carry k8sha's mark"), "{clashes:?}");
         }
     }
 }

@@ -70,7 +70,7 @@ pub struct Rule {
     pub priority: u32,
     /// The destination that it is for.
     pub dst: Option<Ipv4Addr>,
-    /// Its prefix length; 32 where none is said.
+    /// Its prefix length; 32 if it has none.
     pub dstlen: Option<u8>,
     /// The table that it leads to.
     pub table: Option<String>,

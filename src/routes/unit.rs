@@ -38,7 +38,7 @@ pub fn route(cluster: &str, net: Ipv4Net) -> [String; 6] {
 /// The unit's text.
 pub fn text(cluster: &str, nets: &[Ipv4Net]) -> String {
     let mut text = format!(
-        "{MARK}{cluster}; `k8sha routes --remove` takes it away.\n\
+        "{MARK}{cluster}; `k8sha routes --remove` removes it.\n\
          [Unit]\n\
          Description=Blackhole routes of the Kubernetes cluster {cluster}\n\
          After=network-pre.target\n\n\

@@ -18,7 +18,7 @@ use crate::limits::{excerpt, span, ssh};
 use crate::net::Connection;
 
 /// How long the other side may be silent before it is asked for a sign of life. There is no limit
-/// on inactivity: a command that prints nothing for minutes is no fault.
+/// on inactivity: a command may print nothing for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// After how many unanswered questions the connection counts as dead.
 const KEEPALIVE_MAX: usize = 4;
@@ -44,10 +44,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::HostKey { seen } => f.write_str(seen),
-            Fault::Banner => f.write_str("its banners have no end"),
-            Fault::Protocol(russh::Error::Version) => f.write_str(
-                "what answers there is no SSH server: it does not begin with a line `SSH-2.0-…`",
-            ),
+            Fault::Banner => f.write_str("it sends banner lines without end"),
+            Fault::Protocol(russh::Error::Version) => {
+                f.write_str("this is not an SSH server: its first line is not `SSH-2.0-…`")
+            }
             Fault::Protocol(error) => f.write_str(&excerpt(&error.to_string(), ssh::QUOTED)),
         }
     }
@@ -135,12 +135,15 @@ pub(super) async fn greet(stream: Connection, expected: &HostKeys) -> Result<Gre
 pub(super) async fn open(target: &Target) -> Result<Session, Error> {
     let limit = target.clock.limit(ssh::CONNECT);
     let stream = target.dialer.tcp(target.address, limit).await.map_err(|error| {
-        // What stopped us on the way there is told as it is.
+        // An error of the jump host is returned unchanged.
         error.downcast::<Error>().unwrap_or_else(|error| unreachable(target, error.to_string()))
     })?;
     let limit = target.clock.limit(ssh::LOGIN);
     timeout(limit, enter(target, stream)).await.unwrap_or_else(|_| {
-        Err(unreachable(target, format!("connected, but no login within {}", span(limit))))
+        Err(unreachable(
+            target,
+            format!("connected, but the login timed out after {}", span(limit)),
+        ))
     })
 }
 

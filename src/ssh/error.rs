@@ -1,4 +1,4 @@
-//! What can go wrong between us and a node.
+//! Errors of SSH connections to nodes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub enum Error {
     },
     /// Another machine answers at the node's address.
     #[error(
-        "the host key of `{node}` at {address} is not the one that was planted there: \
-         expected {expected}, seen {seen}"
+        "the host key of `{node}` at {address} does not match the one in its seed: \
+         expected {expected}, found {seen}"
     )]
     HostKey {
         /// The node.
@@ -39,7 +39,7 @@ pub enum Error {
         seen: String,
     },
     /// The jump host is not reached, is another machine, or does not let us through.
-    #[error("no way through the jump host {jump}: {cause}")]
+    #[error("cannot connect through the jump host {jump}: {cause}")]
     Jump {
         /// The jump host, as `user@host:port`.
         jump: String,
@@ -133,7 +133,7 @@ pub enum Error {
         command: String,
         /// The exit status.
         code: u32,
-        /// Standard error, word for word but for masked secrets.
+        /// Standard error, verbatim except for masked secrets.
         stderr: String,
         /// The last lines of standard output.
         stdout: String,
@@ -210,7 +210,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Unreachable { node, .. } => format!(
-                "look at the console of `{node}` in Proxmox; is it running, and is its address \
+                "check the console of `{node}` in Proxmox VE: is it running, and is its address \
                  reachable from here?"
             ),
             Error::HostKey { node, address, .. } => format!(
@@ -221,7 +221,7 @@ impl Error {
             ),
             Error::Jump { fix, .. } => fix.clone(),
             Error::SudoPassword { user, .. } => format!(
-                "give the password of `{user}` on the nodes by K8SHA_SUDO_PASSWORD or \
+                "set the password of `{user}` on the nodes in K8SHA_SUDO_PASSWORD or \
                  K8SHA_SUDO_PASSWORD_FILE"
             ),
             Error::AuthRefused { node, user, .. } => format!(
@@ -231,22 +231,21 @@ impl Error {
                  (/var/log/cloud-init.log on the console of `{node}`)"
             ),
             Error::TooMuch { node, command, .. } => format!(
-                "no command of ours prints that much: run `{command}` on the console of `{node}` and \
+                "this command should not print that much: run `{command}` on the console of `{node}` and \
                  see what does;\nthen run the same command again: it finds out what was done and goes \
                  on there"
             ),
             Error::Lost { .. } | Error::NoStatus { .. } | Error::Timeout { .. } => {
-                "run the same command again: it finds out what was done and goes on there".into()
+                "run the same command again: it checks what was done and resumes from there".into()
             }
             Error::Failed { stderr, .. } if wants_password(stderr) => {
-                "sudo wants the login user's password: give it by K8SHA_SUDO_PASSWORD or \
-                 K8SHA_SUDO_PASSWORD_FILE,\nor let sudo ask for none, as the user that our \
-                 cloud-init makes: `USER ALL=(ALL) NOPASSWD:ALL`"
+                "sudo asks for the login user's password: set it in K8SHA_SUDO_PASSWORD or \
+                 K8SHA_SUDO_PASSWORD_FILE,\nor allow passwordless sudo, as k8sha's \
+                 cloud-init does: `USER ALL=(ALL) NOPASSWD:ALL`"
                     .into()
             }
             Error::Failed { code: 127, .. } => {
-                "the program is not installed: cloud-init did not finish its work on this node"
-                    .into()
+                "the program is not installed: cloud-init did not finish on this node".into()
             }
             Error::Refused { .. } | Error::Failed { .. } | Error::BadKey { .. } => return None,
         })

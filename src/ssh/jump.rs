@@ -62,7 +62,7 @@ impl Jump {
                     return timeout(ssh::LOGIN, self.enter(address, stream)).await.unwrap_or_else(
                         |_| {
                             let limit = span(ssh::LOGIN);
-                            let cause = format!("connected, but no login within {limit}");
+                            let cause = format!("connected, but the login timed out after {limit}");
                             Err(self.unreachable(cause))
                         },
                     );
@@ -83,12 +83,12 @@ impl Jump {
                 match fault {
             Fault::HostKey { seen } => self.fault(
                 format!(
-                    "its host key is not the one that is known: expected {}, seen {seen}",
+                    "its host key does not match the known one: expected {}, found {seen}",
                     self.host_keys.fingerprints()
                 ),
                 format!(
                     "another machine answers at {address}, or the jump host was reinstalled: compare \
-                     with what\n`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on its \
+                     with what\n`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints on its \
                      console, then pin the new key"
                 ),
                 false,
@@ -101,7 +101,7 @@ impl Jump {
                 match refusal {
             Refusal::Keys(offered) => self.fault(
                 format!("it refuses user `{}`: offered {offered}", self.user),
-                "name the private key that it knows (`access.identity` or `--identity`), or add it \
+                "set the private key that it accepts (`access.identity` or `--identity`), or add it \
                  to your ssh-agent (`ssh-add`)",
                 false,
             ),
@@ -180,7 +180,7 @@ impl Way {
             }
             Err(russh::Error::ChannelOpenFailure(reason)) => Err(told(self.jump.fault(
                 format!("it does not forward to {to} ({reason:?})"),
-                "its sshd_config must allow it: AllowTcpForwarding, PermitOpen, DisableForwarding",
+                "allow it in its sshd_config: AllowTcpForwarding, PermitOpen, DisableForwarding",
                 false,
             ))),
             Err(error) => Err(told(self.jump.unreachable(error))),

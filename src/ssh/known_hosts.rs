@@ -61,11 +61,13 @@ impl Known {
         }
         Err(if !self.unverifiable.is_empty() {
             let kinds = self.unverifiable.join(", ");
-            format!("only its {kinds} key is known, and k8sha verifies ed25519 and ECDSA ones")
+            format!(
+                "only its {kinds} key is known, but k8sha supports only ed25519 and ECDSA host keys"
+            )
         } else if self.authority {
-            "only an authority for its certificates is known, and k8sha verifies plain keys".into()
+            "only a certificate authority is known for it, but k8sha does not support host certificates".into()
         } else if !self.revoked.is_empty() {
-            "only revoked keys of it are known".into()
+            "all its known keys are revoked".into()
         } else {
             "its host key is not known".into()
         })
@@ -85,11 +87,9 @@ impl Known {
         good.dedup();
         match good.as_slice() {
             [key] => Ok(key.clone()),
-            [] if other => {
-                Err("none of its known keys is an ed25519 one that is not revoked".into())
-            }
+            [] if other => Err("it has no known ed25519 key that is not revoked".into()),
             [] => Err(Self { revoked, ..self }.keys().err().unwrap_or_default()),
-            _ => Err("several ed25519 keys of it are known".into()),
+            _ => Err("several ed25519 keys are known for it".into()),
         }
     }
 }
@@ -207,8 +207,8 @@ mod tests {
                    AkO31UIbD8awtGlg7fZh0iC49cPfBa0K13MybHo/znB3bqAUvlzw==";
         for (text, why) in [
             (String::new(), "is not known"),
-            (format!("@revoked bastion {key}"), "only revoked"),
-            (format!("@cert-authority * {key}"), "an authority"),
+            (format!("@revoked bastion {key}"), "are revoked"),
+            (format!("@cert-authority * {key}"), "a certificate authority"),
             (format!("@later bastion {key}"), "is not known"),
             (format!("bastion {rsa}"), "only its ssh-rsa key"),
         ] {

@@ -189,7 +189,7 @@ impl Attempt<'_> {
         match said {
             // The server would take it; the person or the agent would not sign.
             Err(russh::AgentAuthError::Key(why)) => {
-                self.told.push(format!("{told}, which the agent does not sign with: {why}"));
+                self.told.push(format!("{told}, but the agent refused to sign with it: {why}"));
                 None
             }
             said => self.judge(told, said.map_err(|error| error.to_string())),
@@ -202,8 +202,10 @@ impl Attempt<'_> {
             Ok(AuthResult::Success) => Some(End::In),
             Ok(AuthResult::Failure { partial_success: true, remaining_methods }) => {
                 let methods: Vec<&str> = remaining_methods.iter().map(Into::into).collect();
-                let account =
-                    format!("{told}, which is taken but not enough: {} too", methods.join(", "));
+                let account = format!(
+                    "{told}, which is accepted but not sufficient: {} also required",
+                    methods.join(", ")
+                );
                 self.told.push(account);
                 Some(End::Out(Refusal::Keys(self.account())))
             }
@@ -225,7 +227,7 @@ impl Attempt<'_> {
             return Refusal::Lost(why);
         }
         self.told.push(format!(
-            "{told}; then it hung up, as servers do after so many keys (sshd's MaxAuthTries)"
+            "{told}; then it closed the connection, as sshd does after too many keys (MaxAuthTries)"
         ));
         Refusal::Keys(self.account())
     }

@@ -33,7 +33,7 @@ pub struct Target {
     pub host_key: HostKey,
     /// The keys that are offered.
     pub keys: Keys,
-    /// What sudo there is told where it asks for the user's password.
+    /// The user's password for sudo, if sudo asks for one.
     pub sudo_password: Option<SecretString>,
     /// How addresses are reached.
     pub dialer: Dialer,
@@ -103,7 +103,7 @@ impl Remote {
         Err(Error::Unreachable {
             node: self.node().to_owned(),
             address: self.address(),
-            cause: "the connection closes as soon as it is open".into(),
+            cause: "the server closes the connection immediately".into(),
         })
     }
 
@@ -135,7 +135,7 @@ impl Remote {
             if !refused && !error.is_transient() {
                 return Err(error);
             }
-            // A machine that boots answers when it has booted: that is no fault to tell of.
+            // A booting machine does not answer yet, which is not an error to report.
             tracing::debug!(node = self.node(), %error, attempt, "not reached yet");
             event::progress(format!("waiting for SSH: {}", error.cause()));
             let waited = if refused { wait.away(error).await } else { wait.not_yet(error).await };

@@ -1,4 +1,4 @@
-//! A sudo that asks for a password, and is told it by standard input.
+//! Runs sudo with a password, passed on standard input.
 //!
 //! `sudo -S` reads a password only where it wants one: rules may ask for it for one program and not
 //! for another. What it does not read, the program would. So a small shell stands between: it passes

@@ -41,12 +41,12 @@ fn a_command_without_an_exit_status_is_told() {
 
 #[test]
 fn an_identification_without_end_is_no_ssh_server() {
-    up(Wild::Ident, 1.0).failed(4, &["what answers there is no SSH server"]);
+    up(Wild::Ident, 1.0).failed(4, &["this is not an SSH server"]);
 }
 
 #[test]
 fn a_server_that_says_nothing_is_not_waited_for() {
-    up(Wild::Mute, 20.0).failed(4, &["connected, but no login within 1 s"]);
+    up(Wild::Mute, 20.0).failed(4, &["connected, but the login timed out after 1 s"]);
 }
 
 #[test]
@@ -56,5 +56,5 @@ fn a_banner_without_end_is_cut() {
 
 #[test]
 fn another_machine_is_told_by_its_key() {
-    up(Wild::Stranger, 1.0).failed(4, &["is not the one that was planted there: expected SHA256:"]);
+    up(Wild::Stranger, 1.0).failed(4, &["does not match the one in its seed: expected SHA256:"]);
 }

@@ -32,7 +32,7 @@ fn a_length_that_is_too_large_is_not_waited_for() {
     let huge = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{";
     let stand = on(STATUS, || Play::Trickle(huge.to_vec(), b' '));
     let ran = stand.run(&["plan"]);
-    ran.failed(3, &["with more than 1 MiB, which is the limit"]);
+    ran.failed(3, &["with more than 1 MiB; k8sha stops reading at that limit"]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_page_is_told_by_its_title() {
     let stand = on(STATUS, move || answer("200 OK", "Content-Type: text/html\r\n", &page));
     let words = [
         "with text/html instead of JSON, a page titled \"Log in to the hotel\\u{1b}[31m\"",
-        "a proxy or a login page stands in between",
+        "a proxy, a login page or not Proxmox VE",
     ];
     stand.run(&["plan"]).failed(3, &words);
 }
@@ -92,7 +92,7 @@ fn a_page_is_told_by_its_title() {
 fn a_compressed_body_is_refused_before_it_is_read() {
     let headers = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
     let stand = on(STATUS, move || answer("200 OK", headers, &[0x1f, 0x8b, 8, 0]));
-    stand.run(&["plan"]).failed(3, &["in the coding `gzip`, which was not asked for"]);
+    stand.run(&["plan"]).failed(3, &["with the content encoding `gzip`, which was not requested"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn whoever_dawdles_is_ended_by_the_whole_time() {
     ] {
         let stand = on(STATUS, move || Play::Trickle(play.clone(), b' '));
         let ran = stand.run(&["plan"]);
-        ran.failed(3, &["`pve1` gave no answer to `GET /cluster/status`", said]);
+        ran.failed(3, &["`pve1` did not answer `GET /cluster/status`", said]);
         assert!(ran.took < Duration::from_secs(60), "{:?}", ran.took);
     }
     let ran = on(STATUS, || Play::Silence).run(&["plan"]);
@@ -122,11 +122,11 @@ fn whoever_dawdles_is_ended_by_the_whole_time() {
 fn headers_have_a_limit() {
     for header in ["X: y\r\n".repeat(5000), format!("X: {}\r\n", "y".repeat(1_000_000))] {
         let stand = on(STATUS, move || answer("200 OK", &header, b"{}"));
-        stand.run(&["plan"]).failed(3, &["`pve1` gave no answer to `GET /cluster/status`"]);
+        stand.run(&["plan"]).failed(3, &["`pve1` did not answer `GET /cluster/status`"]);
     }
     let endless = b"HTTP/1.1 200 OK\r\n".to_vec();
     let stand = on(STATUS, move || Play::Endless(endless.clone(), b"X: y\r\n".repeat(1000)));
-    stand.run(&["plan"]).failed(3, &["`pve1` gave no answer to `GET /cluster/status`"]);
+    stand.run(&["plan"]).failed(3, &["`pve1` did not answer `GET /cluster/status`"]);
 }
 
 #[test]

@@ -24,8 +24,8 @@ fn a_task_that_never_ends_is_given_up_and_how_to_end_it_is_told() {
     });
     let ran = stand.run(&["provision", "-v"]);
     let words = [
-        "task download of `image` on `pve1` has not ended within 2 h",
-        "it goes on there as UPID:pve1:",
+        "task download of `image` on `pve1` did not finish within 2 h",
+        "the task continues as UPID:pve1:",
         "pvesh delete '/nodes/pve1/tasks/UPID:pve1:000000E0:",
         "run the same command again: it looks first",
         "waiting for task download of `image` on pve1: ",

@@ -241,7 +241,7 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     let (text, hint) = scene.complaint().await;
     let wanted = "its certificate is not signed by the CA of `etcd-ca.crt` (curl: (60)";
     assert_eq!(text.matches(wanted).count(), 3, "{text}");
-    assert!(hint.contains("take `etcd-ca.crt` from the etcd that runs there"), "{hint}");
+    assert!(hint.contains("use the `etcd-ca.crt` of the etcd that runs there"), "{hint}");
 
     scene.take_files(&scene.authority, 2024);
     let (text, hint) = scene.complaint().await;
@@ -262,7 +262,10 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
     let error = etcd::prepare(&first, cluster, &client, &owner("a"), etcd::Keys::Refused)
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
+    assert_eq!(
+        error.to_string(),
+        "the external etcd holds data of a Kubernetes cluster that k8sha did not create"
+    );
     assert!(error.hint().unwrap().contains("--wipe-etcd"));
     assert!(scene.etcdctl(&["get", "/registry/", "--prefix"]).contains("old"), "it is left alone");
 

@@ -392,14 +392,14 @@ fn doctor_passes_the_jump_host_or_says_why_not() {
     let member = format!("https://{NODE}:{PORT}: this etcd member does not answer");
 
     let text = doctor(&[], &words);
-    assert!(text.contains(&format!("error: {jump}: cannot know the jump host")), "{text}");
+    assert!(text.contains(&format!("error: {jump}: cannot verify the jump host")), "{text}");
     assert!(text.contains("fix: ssh-keyscan -t ed25519 -p 10022 10.78.1.2"), "{text}");
     assert!(!text.contains("etcd member"), "what cannot be seen is no finding: {text}");
 
     let strange = KeyPair::generate("other").unwrap().public;
     let text = doctor(&["--jump-host-key", &strange], &words);
     assert!(text.contains("error: the jump host: cannot reach the nodes"), "{text}");
-    assert!(text.contains("its host key is not the one that is known"), "{text}");
+    assert!(text.contains("its host key does not match the known one"), "{text}");
 
     let text = doctor(&["--jump-host-key", &scene.jump.host.public], &path("absent"));
     assert!(text.contains("K8SHA_SSH_PASSPHRASE_FILE"), "{text}");
@@ -410,7 +410,7 @@ fn doctor_passes_the_jump_host_or_says_why_not() {
     let known = format!("[{FRONT}]:{PORT} {}\n", scene.jump.host.public);
     for flags in [vec!["--jump-host-key", &scene.jump.host.public], vec![]] {
         let text = doctor(&flags, &words);
-        assert!(!text.contains("jump host: ") && !text.contains("know the jump"), "{text}");
+        assert!(!text.contains("jump host: ") && !text.contains("verify the jump"), "{text}");
         assert!(!text.contains(&member), "{text}");
         assert_eq!(text.matches("this etcd member does not answer").count(), 5, "{text}");
         fs::write(path("home/.ssh/known_hosts"), &known).unwrap();

@@ -97,7 +97,7 @@ fn an_address_of_a_machine_that_filters_every_port_is_found() {
     let taken: Vec<&str> = findings
         .iter()
         .filter_map(|finding| finding["what"].as_str())
-        .filter(|what| what.contains("is taken") || what.contains("not long ago"))
+        .filter(|what| what.contains("is in use") || what.contains("was recently used by"))
         .collect();
     assert_eq!(taken.len(), 1, "{report:#}");
     assert!(taken[0].contains(TAKEN) && taken[0].contains("answers ARP for it"), "{taken:?}");

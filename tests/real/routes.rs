@@ -261,7 +261,7 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     // Another folder, or an older one, did not know.
     fs::remove_file(site.path("state/routed-hosts")).unwrap();
     let (code, said) = site.routes(&profile, &["--apply"]);
-    assert!(code == 0 && said == "nothing to do: all is as asked\n", "{code}: {said}");
+    assert!(code == 0 && said == "nothing to do: all routes match the profile\n", "{code}: {said}");
     assert_eq!(fs::metadata(site.unit("pve1")).unwrap().modified().unwrap(), written);
     assert_eq!(site.noted(), "pve1\npve2\n");
 
@@ -312,7 +312,7 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
         assert!(!site.unit(name).exists(), "{name}");
     }
     let (code, said) = site.routes(&fewer, &["--remove"]);
-    assert!(code == 0 && said == "nothing to do: all is as asked\n", "{code}: {said}");
+    assert!(code == 0 && said == "nothing to do: all routes match the profile\n", "{code}: {said}");
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     let (code, said) = site.routes(&profile, &["--apply"]);
     assert_eq!(code, 1, "{said}");
     for part in [
-        "nothing was written",
+        "nothing was changed",
         "pve2: 100.64.0.0/10 would cut off the route to 100.99.1.1 by eth0 (table 52)",
         "Tailscale lives in 100.64.0.0/10",
         "proxmox.blackholes",
@@ -351,7 +351,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     // A unit of that name that another person wrote.
     fs::write(site.unit("pve1"), "[Unit]\nDescription=mine\n").unwrap();
     let (code, said) = site.routes(&own, &["--remove"]);
-    assert!(code == 1 && said.contains("does not carry our mark"), "{code}: {said}");
+    assert!(code == 1 && said.contains("does not carry k8sha's mark"), "{code}: {said}");
     assert_eq!(site.dropped("pve2").len(), 3, "nothing was written anywhere");
 }
 

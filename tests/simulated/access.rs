@@ -61,5 +61,5 @@ fn simulated_hosts_have_no_routes_to_set() {
     let world = World::new();
     let ran = world.run(&["routes", "--apply"]);
     assert_eq!(ran.code, 2, "{ran:#?}");
-    assert!(ran.stderr.contains("no SSH server"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("but no SSH server"), "{}", ran.stderr);
 }

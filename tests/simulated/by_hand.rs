@@ -33,7 +33,7 @@ fn told(living: &Living, faults: &[&str], words: &str) {
     let plan = run(&["plan", "--exit-code"]);
     assert_eq!(plan.code, 10, "{plan:#?}");
     assert!(plan.stdout.contains(words), "plan: no `{words}` in {}", plan.stdout);
-    assert!(!plan.stdout.contains("all is as the profile asks"), "{}", plan.stdout);
+    assert!(!plan.stdout.contains("the cluster matches the profile"), "{}", plan.stdout);
     let status = run(&["status"]);
     assert_eq!(status.code, 1, "{status:#?}");
     assert!(status.stdout.contains(words), "status: no `{words}` in {}", status.stdout);

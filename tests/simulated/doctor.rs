@@ -178,7 +178,7 @@ fn addresses_that_others_have_are_found() {
     server.run(&["provision", "--pve", "pve2", "--json"], &server.endpoints).ok();
     // The same addresses for VMs that do not exist: those that answer are other machines'.
     let ran = examined("addresses", &server, &[("vmid: 12", "vmid: 22")]);
-    assert!(ran.stdout.contains("10.101.1.201 is taken"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("10.101.1.201 is in use"), "{}", ran.stdout);
 }
 
 #[test]

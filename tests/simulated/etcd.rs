@@ -115,7 +115,7 @@ fn a_dead_member_is_named_and_the_next_run_goes_on() {
     );
     assert_eq!(
         failure["said"],
-        "etcd on `k8s1etcd6` is activating; its last words:\nStarting etcd...\npanic: failed to \
+        "etcd on `k8s1etcd6` is activating; the end of its journal:\nStarting etcd...\npanic: failed to \
          open WAL: read: input/output error"
     );
     world.run(&["up", "--quiet"]).ok();

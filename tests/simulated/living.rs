@@ -120,7 +120,7 @@ impl Living {
         }
         let status = self.world.run(&["status"]);
         assert_eq!(status.code, 1, "{status:#?}");
-        assert!(status.stdout.contains("not as the profile asks"), "{}", status.stdout);
+        assert!(status.stdout.contains("does not match the profile"), "{}", status.stdout);
         assert!(words.iter().any(|word| status.stdout.contains(word)), "{}", status.stdout);
         let doctor = self.world.run(&["doctor"]);
         assert!(words.iter().any(|word| doctor.stdout.contains(word)), "{}", doctor.stdout);
@@ -553,7 +553,7 @@ fn a_state_folder_that_never_made_the_cluster_does_not_destroy_it_by_yes() {
     let before = living.world.digest();
     let ran = living.world.run(&["destroy", "--yes", "--state", &state]);
     assert_ne!(ran.code, 0, "{ran:#?}");
-    assert!(ran.stderr.contains("has never made this cluster `homelab`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("did not create the cluster `homelab`"), "{}", ran.stderr);
     let up = living.world.run(&["up", "--state", &state]);
     assert_eq!(up.code, 1);
     assert!(up.stderr.contains("this state folder has made nothing"), "{}", up.stderr);

@@ -49,7 +49,7 @@ fn a_manifest_that_cannot_be_used_is_refused_before_anything_is_made() {
         (None, "No such file"),
         (
             Some("kind: DaemonSet\nnet: ${K8SHA_NETWORK}\n"),
-            "`${K8SHA_NETWORK}`, which means nothing",
+            "`${K8SHA_NETWORK}`, which is not a known variable",
         ),
     ] {
         if let Some(text) = text {

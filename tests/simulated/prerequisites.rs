@@ -115,7 +115,7 @@ fn a_wildcard_in_the_domain_is_found_by_dns_and_doctor_and_told_by_a_run() {
     let world = World::of("homelab");
     let fault = ["--inject", "dns-wildcard@192.168.10.2"];
     let ran = world.run(&[&["dns"], fault.as_slice()].concat()).ok();
-    assert!(ran.stdout.contains("there is a wildcard `*.home.arpa`"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("there is a wildcard record `*.home.arpa`"), "{}", ran.stdout);
     assert!(ran.stdout.contains("*.home.arpa. IN A 203.0.113.80"), "{}", ran.stdout);
     let ran = world.run(&[&["doctor"], fault.as_slice()].concat()).ok();
     assert_golden("doctor/dns-wildcard.txt", &redact(&ran.stdout, &world.path()));

@@ -28,7 +28,7 @@ fn refused(living: &Living, exit: i32, words: &[&str]) {
 fn a_lost_file_of_the_state_folder_is_told_and_not_replaced() {
     let living = Living::stacked();
     for (name, exit, words) in [
-        ("creation", 7, &["`identity.json` beside it is still there", "`creation:`"][..]),
+        ("creation", 7, &["`identity.json` next to it still exists", "`creation:`"][..]),
         (
             "ssh/host-k8s-worker1",
             1,
@@ -67,7 +67,7 @@ fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
     let ours = fs::read_to_string(&path).unwrap();
     for (text, what) in [
         (ours.replace("homelab", "another"), "access to another cluster"),
-        ("a note of mine\n".to_owned(), "something that is not a kubeconfig of ours"),
+        ("a note of mine\n".to_owned(), "something other than a kubeconfig of k8sha"),
     ] {
         fs::write(&path, &text).unwrap();
         refused(&living, 7, &[what, "--merge-kubeconfig"]);

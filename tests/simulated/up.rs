@@ -196,7 +196,7 @@ fn a_provision_of_one_host_names_the_command_that_makes_the_rest() {
     let world = World::new();
     let one = world.run(&["provision", "--pve", "pve1", "--quiet"]).ok().stdout;
     assert!(one.contains("k8sha up --simulate"), "{one}");
-    assert!(one.contains("makes what pve2 still lacks"), "{one}");
+    assert!(one.contains("creates the remaining VMs on pve2"), "{one}");
     assert!(!one.contains("k8sha bootstrap"), "{one}");
     let all = world.run(&["provision", "--quiet"]).ok().stdout;
     assert!(all.contains("k8sha bootstrap --simulate"), "{all}");
@@ -279,14 +279,15 @@ fn a_world_without_a_folder_lives_for_one_command() {
     let ran = k8sha(&["up", "--simulate", "--speed", crate::world::SPEED, "--quiet"]).ok();
     assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
-    let next = "next        k8sha up --simulate DIR     (a simulated world that lasts)\n";
+    let next = "next        k8sha up --simulate DIR     (keeps the simulated environment)\n";
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
     // What was asked of this one is asked of the next too; nothing of a run that failed is left.
     let asked = ["up", "--simulate", "--profile", "homelab", "--topology", "standalone", "--quiet"];
     let faulty = ["--speed", crate::world::SPEED, "--inject", "disk-full@pve1"];
     let ran = k8sha(&[asked.as_slice(), &faulty].concat());
     assert_eq!(ran.code, 3, "{ran:#?}");
-    let next = "next        k8sha up --profile homelab --simulate DIR --topology standalone     (a";
+    let next =
+        "next        k8sha up --profile homelab --simulate DIR --topology standalone     (keeps";
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
 }
 

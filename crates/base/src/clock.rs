@@ -1,4 +1,4 @@
-//! How fast time passes for what waits: as usual, or as fast as a simulated world's.
+//! The clock of all waiting: real time, or the faster time of a simulation.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Events: what the run tells while it goes on.
+//! Events: progress reported during a run.
 //!
 //! A step runs inside a [`Scope`]. Code far below it (a task that is followed, an SSH command, a
 //! retry) says what happens through [`progress`], [`output`] and [`retrying`] without having to be
@@ -137,7 +137,7 @@ pub fn listener() -> Option<UnboundedSender<Event>> {
 }
 
 fn send(make: impl FnOnce(String) -> Event) {
-    // That no one listens is no fault: the reporter may have gone at the end of a run.
+    // A closed channel is not an error: the reporter may have ended with the run.
     let _ = SCOPE.try_with(|scope| {
         let _ = scope.events.send(make(scope.step.clone()));
     });

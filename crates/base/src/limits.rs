@@ -1,4 +1,4 @@
-//! What is taken from another machine at most: bytes, lines, values and time.
+//! Limits on what is accepted from another machine: bytes, lines, values and time.
 //!
 //! A Proxmox host or a guest may be broken, taken over, or not what stands at that address at all.
 //! Every limit is far above what a healthy peer sends and far below what hurts this machine:

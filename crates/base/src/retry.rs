@@ -1,4 +1,4 @@
-//! Trying again: the named policies of the house, and the one place that knows the crate behind them.
+//! Retry policies, and the only module that uses the `backoff` crate.
 //!
 //! A policy is applied at the edge of an adapter only, never around another retry and never around
 //! a write whose outcome is unknown: such a write reads its state back first.
@@ -134,7 +134,7 @@ impl Policy {
 
 /// Does `op` until it succeeds, fails in a way that `classify` calls hopeless, or the policy ends.
 ///
-/// Every failure that is followed by another try is told as [`event::Event::Retrying`]; `what`
+/// Every failure that is followed by a retry is reported as [`event::Event::Retrying`]; `what`
 /// finishes the sentence "trying again: …". Dropping the future cancels it at once.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The secrets of this run, and the masker that everything passes on its way out.
+//! Registers the secrets of a run and masks them in all output.
 //!
 //! A host or a guest may send back what it was sent: a token in the text of an error, a password in
 //! a log. What is loaded, asked for or made is therefore registered here, and whatever the program

@@ -1,4 +1,4 @@
-//! Foreign text made harmless: what a host, a guest or a file says, before a person sees it.
+//! Escapes untrusted text from hosts, guests and files before it is displayed.
 //!
 //! A terminal obeys what it prints: escape sequences move the cursor, set the title and write the
 //! clipboard (OSC 52); C1 controls do the same in one character; overrides of the writing direction

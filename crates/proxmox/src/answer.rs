@@ -1,4 +1,4 @@
-//! Reading an answer: which fault a status, a reason phrase or a broken connection stands for.
+//! Turns a response (status, reason phrase, broken connection) into a result or an error.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;

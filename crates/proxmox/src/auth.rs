@@ -1,4 +1,4 @@
-//! Who we are to a host: an API token, or a user with a ticket that has to be renewed.
+//! Credentials for a host: an API token, or a user with a ticket that must be renewed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One look at a node's tasks serves everyone who waits for one there.
+//! Shares one poll of a node's tasks among all callers that wait for a task there.
 //!
 //! A node is asked less than twice a second, however many of its tasks are waited for: alone by the
 //! task's own status, else by one list of the node's tasks, which tells the ends of all of them.

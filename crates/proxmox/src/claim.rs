@@ -1,4 +1,4 @@
-//! How the VM that a call makes is told from any other one.
+//! Identifies the VM that a call creates.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! One host's API over HTTPS: a request goes out, an answer or a named fault comes back.
+//! The HTTPS client of one host: sends a request and returns the answer or a typed error.
 //!
 //! HTTP/1.1 only. Idle connections are dropped before the host's five seconds are over, and redirects
 //! and proxies are not followed. Every answer has limits of time and size. Source: pve-http-server

@@ -118,7 +118,7 @@ pub(super) fn maybe_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<St
     })
 }
 
-/// Texts by name; a value that is no scalar is told as JSON, and no table at all is an empty one.
+/// Texts by name; a value that is not a scalar becomes JSON text, and a missing table an empty one.
 pub(super) fn texts<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {

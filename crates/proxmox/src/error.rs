@@ -17,7 +17,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(Box<Refusal>),
     /// The host does not know who we are.
-    #[error("`{host}` did not accept our credentials at `{call}`: {reason}")]
+    #[error("`{host}` rejected the credentials at `{call}`: {reason}")]
     Unauthorized {
         /// The host.
         host: HostName,
@@ -55,7 +55,7 @@ pub enum Error {
         seen: String,
     },
     /// A reading call got no usable answer; trying again is safe.
-    #[error("`{host}` gave no answer to `{call}`: {why}")]
+    #[error("`{host}` did not answer `{call}`: {why}")]
     NoAnswer {
         /// The host.
         host: HostName,
@@ -65,7 +65,7 @@ pub enum Error {
         why: String,
     },
     /// A writing call was sent, and whether it was carried out is not known.
-    #[error("`{host}` gave no answer to `{call}`, which may have been carried out: {why}")]
+    #[error("`{host}` did not answer `{call}`, which may have taken effect: {why}")]
     UnknownOutcome {
         /// The host.
         host: HostName,
@@ -84,7 +84,7 @@ pub enum Error {
     #[error(transparent)]
     EndlessTask(Box<EndlessTask>),
     /// The VMID holds something that is not what we were making.
-    #[error("VM {vmid} on `{host}` is not ours: {found}")]
+    #[error("VM {vmid} on `{host}` was not created by k8sha: {found}")]
     NotOurs {
         /// The host.
         host: HostName,
@@ -137,7 +137,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// No client was set up for that host.
-    #[error("no Proxmox VE host is named `{host}`: known are {}", list(known))]
+    #[error("there is no Proxmox VE host `{host}`; the known hosts are {}", list(known))]
     NoSuchHost {
         /// The name.
         host: HostName,
@@ -312,7 +312,7 @@ pub struct OddAnswer {
     pub call: String,
     /// What is odd about it.
     pub what: Odd,
-    /// Whether the call writes, so that it may have been carried out all the same.
+    /// Whether the call writes, so that it may have taken effect nevertheless.
     pub written: bool,
 }
 
@@ -322,10 +322,10 @@ impl OddAnswer {
         let look = format!("`curl -vk {endpoint}/api2/json/version` shows what answers there");
         match self.what {
             Odd::TooMuch(_) => format!(
-                "no Proxmox VE sends that much: {look};\nrunning again looks first and repeats nothing"
+                "Proxmox VE never sends that much: {look};\nit is safe to run again: k8sha checks first and repeats nothing"
             ),
             Odd::Redirect { .. } | Odd::NotJson { .. } | Odd::Coded(_) => format!(
-                "a proxy or a login page stands in between, or that is no Proxmox VE: {look};\n\
+                "this is a proxy, a login page or not Proxmox VE: {look};\n\
                  the endpoint must be the host's own, port 8006"
             ),
         }
@@ -333,18 +333,18 @@ impl OddAnswer {
 }
 
 fn carried_out(written: &bool) -> &'static str {
-    if *written { "; what was asked may have been carried out all the same" } else { "" }
+    if *written { "; the request may have taken effect nevertheless" } else { "" }
 }
 
 /// What is odd about an answer. No text in it is longer than a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Odd {
     /// It is larger than an answer to that call may be, in words; the rest was not read.
-    #[error("more than {0}, which is the limit; the rest was not read")]
+    #[error("more than {0}; k8sha stops reading at that limit")]
     TooMuch(String),
     /// It sends us elsewhere.
     #[error(
-        "a redirect ({status}) to `{to}`, which is not followed: our credentials are for this host alone"
+        "a redirect ({status}) to `{to}`, which is not followed: the credentials are for this host only"
     )]
     Redirect {
         /// The HTTP status.
@@ -361,7 +361,7 @@ pub enum Odd {
         title: Option<String>,
     },
     /// It is compressed, which was not asked for.
-    #[error("a body in the coding `{0}`, which was not asked for")]
+    #[error("a body with the content encoding `{0}`, which was not requested")]
     Coded(String),
 }
 
@@ -372,7 +372,7 @@ fn titled(title: &Option<String>) -> String {
 /// A task that has not ended within the time that its kind may take. It goes on.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "task {} of `{}` on `{}` has not ended within {} and is not waited for any longer; it goes on there as {upid}",
+    "task {} of `{}` on `{}` did not finish within {}; k8sha stopped waiting, and the task continues as {upid}",
     upid.kind, upid.id, upid.node, span(*.limit)
 )]
 pub struct EndlessTask {
@@ -392,7 +392,7 @@ impl EndlessTask {
             "see what it does: `pvenode task log '{upid}'` on {node};\n\
              to end it: `pvesh delete '/nodes/{node}/tasks/{upid}'` there, or Stop in the GUI's list \
              of tasks;\nthen run the same command again: it looks first, waits for what still runs, \
-             and goes on where this one ended",
+             and resumes where this one stopped",
             node = upid.node
         )
     }
@@ -401,7 +401,7 @@ impl EndlessTask {
 /// A VM whose making was cut off: its lock stays, and no task makes it any more.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "VM {vmid} on `{host}` was left half made: it keeps the lock `{lock}`{}, and no task makes it any more",
+    "VM {vmid} on `{host}` is incomplete: it still has the lock `{lock}`{}, and no task is creating it",
     placeholder_too(.placeholder)
 )]
 pub struct CutOff {

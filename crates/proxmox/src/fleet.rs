@@ -1,4 +1,4 @@
-//! The hosts of a run, and which of them are one Proxmox cluster.
+//! The hosts of a run, and which of them form one Proxmox VE cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 

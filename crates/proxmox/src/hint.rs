@@ -1,4 +1,4 @@
-//! What helps against the errors that Proxmox VE is known for.
+//! Hints for well-known errors of Proxmox VE.
 
 use super::answer::{PERMISSION, missing};
 use super::error::{Denial, Error, Identity, Refusal, TaskFailure};
@@ -12,43 +12,43 @@ use super::rights;
 const HINTS: &[(&str, &str, &str)] = &[
     (
         "no quorum",
-        "the Proxmox cluster has lost its quorum: nothing can be written until it is back",
+        "the Proxmox VE cluster has lost its quorum: it is read-only until the quorum is back",
         "pvecm status",
     ),
     (
         "VM is locked",
-        "another task holds the VM: see the running tasks on the host (`pvenode task list --source \
+        "another task has locked the VM: check the running tasks on the host (`pvenode task list --source \
          active`); if none is at work on it, free it",
         "qm unlock {vm}",
     ),
     (
         "still in use by linked clone",
-        "linked clones still need this template: destroy them first, or keep the template",
+        "linked clones still use this template: destroy them first, or keep the template",
         "",
     ),
     (
         "Linked clone feature is not supported",
-        "this storage cannot make linked clones: use `clone: full` in the profile",
+        "this storage does not support linked clones: set `clone: full` in the profile",
         "",
     ),
     (
         "uses local storage",
-        "the template lies on another host's own storage: each host needs its own template",
+        "the template is on another host's local storage: each host needs its own template",
         "",
     ),
     (
         "refusing to override existing file",
-        "a file of that name with other contents is there: remove it from the storage, then run again",
+        "a different file with that name exists: remove it from the storage, then run again",
         "",
     ),
     (
         "checksum mismatch: got",
-        "the image is not the one that the profile's sha256 names: the publisher renewed it, or the download was spoiled; compare with SHA256SUMS beside the image",
+        "the image is not the one that the profile's sha256 names: the publisher updated it, or the download was corrupted; compare with SHA256SUMS beside the image",
         "",
     ),
     (
         "download failed",
-        "the host itself downloads the image: check its way to the internet and the address in the profile",
+        "the host itself downloads the image: check its internet access and the URL in the profile",
         "",
     ),
     (
@@ -58,24 +58,36 @@ const HINTS: &[(&str, &str, &str)] = &[
     ),
     (
         "does not support",
-        "enable that content type besides those that the storage has (`pvesm set` with `--content`)",
+        "enable that content type on the storage in addition to the existing ones (`pvesm set` with `--content`)",
         "cat /etc/pve/storage.cfg",
     ),
-    ("pool '", "create the pool, or leave it out of the profile", "pveum pool add {name}"),
-    ("not available with API token", "Proxmox VE wants a password there; a token cannot do it", ""),
+    ("pool '", "create the pool, or remove it from the profile", "pveum pool add {name}"),
+    (
+        "not available with API token",
+        "Proxmox VE requires a password for this call; an API token is not enough",
+        "",
+    ),
     ("is running - destroy failed", "stop the VM first", "qm stop {vm}"),
     ("protection mode enabled", "this VM is protected", "qm set {vm} --protection 0"),
     ("insufficient free space", "the storage is full", "pvesm status"),
     ("out of space", "the storage is full", "pvesm status"),
-    ("No space left on device", "a disk of the host is full, perhaps that of /var/tmp", "df -h"),
-    ("bridge '", "the bridge of the profile is not on this host", "ip link show type bridge"),
+    (
+        "No space left on device",
+        "a file system of the host is full, perhaps the one with /var/tmp",
+        "df -h",
+    ),
+    ("bridge '", "the profile's bridge does not exist on this host", "ip link show type bridge"),
     (
         "got timeout",
-        "a lock was held too long: see the running tasks on the host, then run again",
+        "timed out waiting for a lock: check the running tasks on the host, then run again",
         "pvenode task list --source active",
     ),
     ("hostname lookup", "the Proxmox host does not know a node of that name", "pvesh get /nodes"),
-    ("storage '", "the host does not have that storage, or does not show it", "pvesm status"),
+    (
+        "storage '",
+        "the storage does not exist on the host, or the user may not see it",
+        "pvesm status",
+    ),
 ];
 
 /// What to try against an error with these words; `vm` is the VM that it is about.
@@ -141,31 +153,31 @@ impl Error {
                 let denied = failure.denial().map(|denial| denial.hint());
                 denied.or_else(|| refused(&failure.exit, failure.vm())).or_else(|| {
                     let log = format!("pvenode task log {}", quote(&failure.upid.to_string()));
-                    Some(format!("the whole log, on the host: `{log}`"))
+                    Some(format!("for the full log, run on the host: `{log}`"))
                 })
             }
             Error::Unauthorized { who: Identity::Token(id), .. } => {
                 let user = id.split('!').next().unwrap_or(id);
                 Some(format!(
-                    "the token is `USER@REALM!NAME=SECRET`, whole; `pveum user token list {user}` shows the names and when each expires, and a lost secret needs a new token. A disabled or expired user (`pveum user list`) is refused in the same words"
+                    "pass the complete token, `USER@REALM!NAME=SECRET`; `pveum user token list {user}` shows token names and expiry dates. If the secret is lost, create a new token. Proxmox VE reports a disabled or expired user (`pveum user list`) the same way"
                 ))
             }
             Error::Unauthorized { who: Identity::User(id), .. } => {
-                Some(format!("check the password of `{id}` and that its realm is right"))
+                Some(format!("check the password and the realm of `{id}`"))
             }
             Error::Forbidden(denial) => Some(denial.hint()),
             Error::Unreachable { endpoint, .. } => Some(format!(
-                "check the address and that `systemctl status pveproxy` on the host is well; `curl -k {endpoint}/` should answer"
+                "check the address, and `systemctl status pveproxy` on the host; `curl -k {endpoint}/` should answer"
             )),
             Error::Certificate(stranger) => Some(format!(
-                "compare {} with what `pvenode cert info` prints on the host itself; if it is the same, put it into the profile",
+                "compare {} with what `pvenode cert info` prints on the host itself; if they match, put it into the profile",
                 stranger.seen
             )),
             Error::Untrusted { host, .. } => Some(format!(
                 "run `pvenode cert info` on the host, compare, and put the SHA-256 fingerprint into the profile under `{host}`; or name a copy of its /etc/pve/pve-root-ca.pem there"
             )),
             Error::NoAnswer { .. } | Error::UnknownOutcome { .. } => Some(
-                "the host may be off, overloaded or without its daemons: `systemctl status pvedaemon pveproxy`; running again looks first and repeats nothing"
+                "the host may be off or overloaded, or its daemons may be down: `systemctl status pvedaemon pveproxy`; it is safe to run again: k8sha checks first and repeats nothing"
                     .to_owned(),
             ),
             Error::Odd(odd) => Some(odd.hint()),
@@ -179,13 +191,13 @@ impl Error {
                 host = cut.host
             )),
             Error::StillLocked { vmid, .. } => Some(format!(
-                "see `qm config {vmid}` and the running tasks on the host; after a crash `qm unlock {vmid}` frees it"
+                "check `qm config {vmid}` and the running tasks on the host; after a crash, unlock it with `qm unlock {vmid}`"
             )),
             Error::WrongHost { .. } => {
-                Some("name the host as `pvesh get /nodes` does, or correct its endpoint".to_owned())
+                Some("use the host name that `pvesh get /nodes` shows, or fix the endpoint".to_owned())
             }
             Error::Decode { .. } => {
-                Some("is this address a Proxmox VE 8 or 9, port 8006?".to_owned())
+                Some("is this the address of a Proxmox VE 8 or 9 host, port 8006?".to_owned())
             }
             Error::Setup { .. } | Error::NoSuchHost { .. } => None,
         }
@@ -218,7 +230,7 @@ impl Denial {
         let commands = rights::grant(&self.who, &path, &[&privilege]).join("\n");
         format!(
             "{} needs {privilege} on {path}; on the host:\n{commands}\n\
-             `k8sha doctor` names all that is missing at once",
+             `k8sha doctor` lists all missing privileges at once",
             self.who
         )
     }
@@ -251,7 +263,7 @@ mod tests {
         );
         assert!(hint.contains("--append 1 --privs \"VM.Config.CDROM\""), "{hint}");
         let none = failure("qmstart", "3041", "start failed: QEMU exited with code 1");
-        let want = "the whole log, on the host: `pvenode task log \
+        let want = "for the full log, run on the host: `pvenode task log \
                     'UPID:pve1:000000E0:000395D6:6B02EB73:qmstart:3041:k8sha@pve!ci:'`";
         assert_eq!(none.hint().as_deref(), Some(want));
     }

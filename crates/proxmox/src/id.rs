@@ -1,4 +1,4 @@
-//! What Proxmox VE calls hosts and VMs.
+//! Identifiers of hosts and VMs.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Parameters of a call, and how they and paths are written on the wire.
+//! Parameters of a call, and the encoding of parameters and paths.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 

@@ -1,4 +1,4 @@
-//! The small languages inside Proxmox VE's values: property strings, sizes, tag lists.
+//! Formats of Proxmox VE's values: property strings, sizes, tag lists.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What k8sha has to be allowed to do, and the commands that allow it.
+//! The privileges that k8sha needs, and the commands that grant them.
 //!
 //! Found by growing a role from nothing until every call passed. Source: the `permissions` of each
 //! call in pve-manager's API description; qemu-server src/PVE/API2/Qemu.pm; pve-storage

@@ -1,4 +1,4 @@
-//! One reading of a list serves everyone who has asked for it before it was sent.
+//! Shares one read of a list among all callers that asked before it was sent.
 //!
 //! Steps that go on side by side look at the same lists: which VMs a host has, what a storage holds.
 //! A look before a write has to be newer than the wish to write, so no caller gets a list that was

@@ -1,4 +1,4 @@
-//! Tasks: their ids, and following one to its end.
+//! Tasks: their ids (UPIDs), and waiting for a task to end.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -239,7 +239,7 @@ impl Client {
     }
 }
 
-/// What is told of a task while it is followed.
+/// The progress reported while a task is followed.
 struct Watch<'a> {
     upid: &'a Upid,
     clock: Clock,

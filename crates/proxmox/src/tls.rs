@@ -1,4 +1,4 @@
-//! How a host's certificate is known: by its fingerprint or by the CA that signed it.
+//! Verifies a host's certificate by its fingerprint or its CA.
 //!
 //! A Proxmox VE node shows a leaf of its cluster's own CA, two years long and renewed by itself.
 //! The fingerprint is what `pvenode cert info` and the GUI print. With a pin no host name is

@@ -37,14 +37,8 @@ pub(super) async fn install(
         kubectl::apply(first, "the API's address for Calico", &prerequisites(cluster)).await?;
         kubectl::apply_from(first, "Calico's operator", &operator(version)).await?;
         let named = ["get", "crd", DEFINITION, "-o", "json"];
-        wait(
-            first,
-            "Calico's operator has not defined its resources",
-            &named,
-            "Established",
-            clock,
-        )
-        .await?;
+        wait(first, "Calico's operator has not created its CRDs", &named, "Established", clock)
+            .await?;
         let resources = resources(cluster, dataplane);
         kubectl::apply(first, "Calico's resources", &resources).await?;
     }
@@ -69,7 +63,7 @@ async fn wait(
         let seen = match kubectl::json_if_there(first, get).await {
             Ok(Some(object)) if is_true(&object, condition) => return Ok(()),
             Ok(Some(object)) => told(&object),
-            Ok(None) => "it is not there yet".to_owned(),
+            Ok(None) => "it does not exist yet".to_owned(),
             Err(error) if error.is_lasting() => return Err(error),
             Err(error) => error.to_string(),
         };
@@ -94,7 +88,7 @@ fn told(object: &Value) -> String {
         format!("{}={} {}", text(&one["type"]), text(&one["status"]), text(&one["message"]))
     };
     let all: Vec<String> = conditions(object).iter().map(one).collect();
-    if all.is_empty() { "it says nothing of itself yet".to_owned() } else { all.join("; ") }
+    if all.is_empty() { "it reports no status yet".to_owned() } else { all.join("; ") }
 }
 
 /// The operator's manifest of a version.

@@ -10,7 +10,7 @@ use crate::ssh::{Command, Remote};
 
 /// Installs the command-line tool: cloud-init put this script there.
 const FETCH_CLI: &str = "/usr/local/lib/k8sha/cilium-cli";
-/// How long Cilium may take to start everywhere, as its own tool is told.
+/// How long Cilium may take to start on all nodes, as passed to its CLI.
 const WAIT: &str = "10m";
 /// How long the commands may take, in real time.
 const LIMIT: Duration = Duration::from_secs(11 * 60);

@@ -1,4 +1,4 @@
-//! A pod network of the operator's own: a manifest on the operator's machine.
+//! A custom pod network: a manifest file on the operator's machine.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub fn read(cluster: &Cluster, path: &Path) -> Result<String, Error> {
     .fold(text, |text, (name, value)| text.replace(&format!("{OURS}{name}}}"), &value));
     if let Some(at) = filled.find(OURS) {
         let end = filled[at..].find(['}', '\n']).map_or(filled.len(), |end| at + end);
-        return Err(refuse(format!("`{}}}`, which means nothing", &filled[at..end])));
+        return Err(refuse(format!("`{}}}`, which is not a known variable", &filled[at..end])));
     }
     if !filled.lines().any(|line| line.trim_start_matches("- ").starts_with("kind:")) {
         return Err(refuse("no Kubernetes object".to_owned()));

@@ -1,4 +1,4 @@
-//! The documents of a kubeadm configuration file, as far as we set them.
+//! The documents of a kubeadm configuration file, limited to the fields that k8sha sets.
 //!
 //! One struct serves both API versions: a field that a version does not have is `None` for it.
 

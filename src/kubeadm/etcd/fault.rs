@@ -1,4 +1,4 @@
-//! What can be wrong with an external etcd, told apart by what `curl` met.
+//! Errors of an external etcd, classified by the result of `curl`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub enum Fault {
         trouble: Trouble,
     },
     /// A member of ours does not run as it must.
-    #[error("etcd on `{node}` is {state}; its last words:\n{journal}")]
+    #[error("etcd on `{node}` is {state}; the end of its journal:\n{journal}")]
     Machine {
         /// The member's machine.
         node: String,
@@ -60,7 +60,7 @@ pub enum Fault {
     },
     /// Too few members of ours have their data.
     #[error(
-        "etcd has lost its quorum: {} of {all} members can go on ({needed} are needed), and {} \
+        "etcd has lost its quorum: {} of {all} members can run ({needed} are needed), and {} \
          without data",
         all - without.len(),
         stand(without)
@@ -74,7 +74,9 @@ pub enum Fault {
         needed: usize,
     },
     /// A member that was to be removed as lost still answers.
-    #[error("the etcd member at {member} still answers `{node}`; nothing was removed")]
+    #[error(
+        "the etcd member at {member} still answers requests from `{node}`; nothing was removed"
+    )]
     Alive {
         /// The node that asked.
         node: String,
@@ -129,7 +131,7 @@ fn whose(found: Option<&Owner>) -> String {
         Some(owner) => {
             format!("of the cluster `{}` (creation {})", owner.cluster, owner.creation)
         }
-        None => "of Kubernetes that is not ours".to_owned(),
+        None => "of a Kubernetes cluster that k8sha did not create".to_owned(),
     }
 }
 
@@ -229,13 +231,13 @@ impl Fault {
                 let named =
                     found.as_ref().map_or(String::new(), |owner| format!("={}", owner.cluster));
                 return Some(format!(
-                    "kubeadm would bring that cluster's nodes and secrets back to life; if they are \
-                     not needed and nothing runs on them, run again with `--wipe-etcd{named}`"
+                    "kubeadm would revive that cluster's nodes and secrets; if that cluster is no longer \
+                     needed or running, run again with `--wipe-etcd{named}`"
                 ));
             }
             Fault::Own { .. } => {
                 return Some(
-                    "a new control plane over it would have another CA than what is stored there. \
+                    "a new control plane would have a different CA than the stored data. \
                      Restore a master's VM from a backup, or, if the data is not needed, `k8sha \
                      rebuild`, or run again with `--wipe-etcd`"
                         .into(),
@@ -243,13 +245,13 @@ impl Fault {
             }
             Fault::Alive { .. } => {
                 return Some(
-                    "its machine is not gone: see in Proxmox VE which VM has that address".into(),
+                    "its machine still exists: find the VM with that address in Proxmox VE".into(),
                 );
             }
             Fault::NoQuorum { .. } => {
                 return Some(
-                    "bring the silent members back first; if they are gone for good, the cluster \
-                     needs an etcd snapshot or a Proxmox VE backup of their VMs"
+                    "bring the unreachable members back first; if they are lost, restore an etcd \
+                     snapshot or a Proxmox VE backup of their VMs"
                         .into(),
                 );
             }
@@ -260,8 +262,8 @@ impl Fault {
             }
             Fault::Lost { .. } => {
                 return Some(
-                    "bring back the machines that hold data; if they are gone for good, so is what \
-                     the cluster knew: restore a snapshot (etcd.io, \"Disaster recovery\"), or \
+                    "bring back the machines that hold data; if they are lost, the cluster's data is \
+                     lost too: restore a snapshot (etcd.io, \"Disaster recovery\"), or \
                      `k8sha rebuild`"
                         .into(),
                 );
@@ -271,17 +273,17 @@ impl Fault {
         };
         Some(
             match first {
-                Trouble::Refused(_) => "start etcd on that member, or correct its endpoint",
+                Trouble::Refused(_) => "start etcd on that member, or fix its endpoint",
                 Trouble::Silent(_) => {
                     "is there a route from the nodes' subnet to that of etcd, and no firewall?"
                 }
-                Trouble::WrongCa(_) => "take `etcd-ca.crt` from the etcd that runs there",
+                Trouble::WrongCa(_) => "use the `etcd-ca.crt` of the etcd that runs there",
                 Trouble::Expired(_) => "renew the member's server certificate",
                 Trouble::ClientRefused(_) => {
                     "has it expired? `openssl x509 -noout -dates -issuer -in \
                      apiserver-etcd-client.crt`; it must be signed by etcd's own CA"
                 }
-                Trouble::BadFiles(_) => "certificate and key must belong together",
+                Trouble::BadFiles(_) => "the certificate and the key must match",
                 Trouble::Unhealthy(_) => {
                     "`etcdctl endpoint status --cluster -w table` on a member says which has \
                      fallen behind"

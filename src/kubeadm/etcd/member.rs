@@ -1,4 +1,4 @@
-//! A member of an etcd of ours: what is planted on its machine, and how it is.
+//! A member of an etcd that k8sha manages: its files and its state.
 
 use std::net::Ipv4Addr;
 
@@ -183,7 +183,7 @@ impl Machine {
         Ok(())
     }
 
-    /// What is wrong with it, as an error with its last words.
+    /// What is wrong with it, as an error with the end of its journal.
     pub(super) async fn fault(&self, trouble: Trouble) -> Error {
         let state = match self.state().await {
             Ok(state) if state != "active" => state,

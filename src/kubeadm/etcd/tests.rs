@@ -81,7 +81,10 @@ async fn anothers_data_is_refused_unless_its_deletion_is_asked_for() {
     let host = Host::start(etcd(Arc::clone(&keys))).await;
     let (first, cluster) = (host.remote("m1"), k8s1());
     let error = claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap_err();
-    assert_eq!(error.to_string(), "the external etcd holds data of Kubernetes that is not ours");
+    assert_eq!(
+        error.to_string(),
+        "the external etcd holds data of a Kubernetes cluster that k8sha did not create"
+    );
     assert!(error.hint().unwrap().contains("--wipe-etcd"));
     assert_eq!(keys.lock().unwrap().len(), 1, "nothing was written");
     assert!(claim(&first, &cluster, &owner("a"), super::Keys::Wiped { of: None }).await.unwrap());

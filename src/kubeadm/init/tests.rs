@@ -118,6 +118,6 @@ async fn a_master_of_another_cluster_is_left_alone() {
     let (host, _) = master(true, "prod").await;
     initialise(&host.files);
     let error = run(&host.remote("m1"), &k8s1().nodes[2], &k8s1(), clock()).await.unwrap_err();
-    assert_eq!(error.to_string(), "`m1` runs the cluster `prod` already, not `k8s1-cluster`");
+    assert_eq!(error.to_string(), "`m1` already runs the cluster `prod`, not `k8s1-cluster`");
     assert_eq!(run_line(&host), None);
 }

@@ -1,4 +1,4 @@
-//! One kubeconfig for several clusters: ours goes in, what others have stays.
+//! Merges this cluster into a kubeconfig and keeps the entries of other clusters.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -74,17 +74,17 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
         Some(text) => serde_saphyr::from_str(text)
             .ok()
             .filter(|there: &Value| there.is_object() && there["kind"] == "Config")
-            .ok_or_else(|| refuse("something that is not a kubeconfig"))?,
+            .ok_or_else(|| refuse("something other than a kubeconfig"))?,
     };
     let ours = serde_saphyr::from_str(ours.expose_secret())
-        .map_err(|_| refuse("access that cannot be written down again"))?;
+        .map_err(|_| refuse("entries that cannot be serialized"))?;
     let merged = merged(cluster, there.clone(), &ours).map_err(|what| refuse(&what))?;
     if merged == there {
         return Ok(false);
     }
     let text = serde_saphyr::to_string(&merged)
         .map(SecretString::from)
-        .map_err(|_| refuse("what cannot be written down again"))?;
+        .map_err(|_| refuse("data that cannot be serialized"))?;
     if before.is_none() {
         write(to, &text).map_err(file("write"))?;
         return Ok(true);
@@ -92,7 +92,7 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
     let _lock = Lock::take(to)?;
     // Who wrote while we were reading must not lose what they wrote.
     if files::read_text(to, Kind::Kubeconfig).ok() != before {
-        return Err(refuse("something else than a moment ago: another program writes to it"));
+        return Err(refuse("different data than a moment ago: another program is writing to it"));
     }
     let copy = SecretString::from(before.unwrap_or_default());
     write(&beside(to, BACKUP), &copy).map_err(file("copy"))?;
@@ -250,8 +250,8 @@ mod tests {
         for (there, what) in [
             (moved.as_str(), "another cluster named `k8s1-cluster` (at https://elsewhere.lan:6443"),
             (user.as_str(), "an entry `k8s1-cluster-admin` in its `users` that is not ours"),
-            ("just: text\n", "something that is not a kubeconfig"),
-            ("a: [", "something that is not a kubeconfig"),
+            ("just: text\n", "something other than a kubeconfig"),
+            ("a: [", "something other than a kubeconfig"),
         ] {
             let (_folder, path) = file(there);
             let error = into(&k8s1(), &OURS.into(), &path).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Who may log in to the nodes, and through which machine.
+//! Checks the login user, SSH keys and the jump host.
 
 use std::path::Path;
 
@@ -20,12 +20,10 @@ pub(super) fn settle(raw: &Profile, base: &Path, notes: &mut Notes) -> Option<Ac
     };
     let user = section.and_then(|access| access.user.as_ref());
     if let Some(user) = user.filter(|user| users::is_taken(&user.value.0)) {
-        let text = format!("`{}` is a user or a group that the system has already", user.value.0);
-        notes.push(
-            Complaint::error(text)
-                .at(user.span.clone(), "")
-                .help("cloud-init could not make it: take another one, such as `ubuntu` or `ops`"),
-        );
+        let text = format!("`{}` is already a user or group of the operating system", user.value.0);
+        notes.push(Complaint::error(text).at(user.span.clone(), "").help(
+            "cloud-init could not create this user: choose another name, such as `ubuntu` or `ops`",
+        ));
     }
     let identity = section.and_then(|access| access.identity.as_ref());
     Some(Access {
@@ -43,7 +41,7 @@ fn distinct(keys: &[At<PublicKey>], notes: &mut Notes) {
         let twin = keys[..nth].iter().find(|twin| body(&twin.value.0) == body(&key.value.0));
         if let Some(twin) = twin {
             notes.push(
-                Complaint::error("the same public key is there twice")
+                Complaint::error("the same public key is listed twice")
                     .at(key.span.clone(), "again here")
                     .at(twin.span.clone(), "first here"),
             );
@@ -57,9 +55,9 @@ fn settle_jump(section: &Section<raw::Jump>, base: &Path, notes: &mut Notes) -> 
     let user = notes.need(section, "user", &typed.user);
     if let (Some(key), Some(file)) = (&typed.host_key, &typed.known_hosts) {
         notes.push(
-            Complaint::error("the jump host's key is to be known from two places")
-                .at(file.span.clone(), "from a file")
-                .at(key.span.clone(), "and from here")
+            Complaint::error("the jump host's key is given in two places")
+                .at(file.span.clone(), "in this file")
+                .at(key.span.clone(), "and here")
                 .help("keep one of them"),
         );
     }

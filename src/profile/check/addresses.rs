@@ -1,4 +1,4 @@
-//! Addresses against each other: nothing twice, everything where it belongs.
+//! Checks addresses: no duplicates, each in its subnet, no overlapping networks.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -63,11 +63,9 @@ fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
     let nets = nets(raw);
     let proxmox = raw.proxmox.as_ref().map(|section| &section.value);
     for net in proxmox.and_then(|proxmox| proxmox.blackholes.as_deref()).unwrap_or_default() {
-        let mut complaint = Complaint::error(format!(
-            "the blackhole `{}` would swallow addresses in use",
-            net.value
-        ))
-        .at(net.span.clone(), "this blackhole");
+        let mut complaint =
+            Complaint::error(format!("the blackhole `{}` covers addresses in use", net.value))
+                .at(net.span.clone(), "this blackhole");
         for (what, subnet) in nets.iter().filter(|(what, _)| matches!(*what, FIRST | ANOTHER)) {
             if net.value.contains(&subnet.value) || subnet.value.contains(&net.value) {
                 complaint = complaint.at(subnet.span.clone(), *what);
@@ -78,7 +76,9 @@ fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
         }
         if complaint.spans.len() > 1 {
             notes.push(
-                complaint.help("the hosts drop every packet to a blackhole: make it smaller"),
+                complaint.help(
+                    "the hosts drop all packets to a blackhole network: choose a smaller one",
+                ),
             );
         }
     }
@@ -208,7 +208,7 @@ fn overlaps(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
                 Complaint::error(format!("{what} and {other} overlap"))
                     .at(net.span.clone(), *what)
                     .at(twin.span.clone(), *other)
-                    .help("an address must have one meaning: move one of them"),
+                    .help("each address must belong to one network only: change one of them"),
             );
         }
     }
@@ -241,7 +241,7 @@ fn swallowed(what: &str, net: &At<Ipv4Net>, taken: &[Taken], raw: &Profile, note
         notes.push(
             complaint
                 .at(net.span.clone(), what)
-                .help("the nodes would look for it among the pods and services: move the network"),
+                .help("the nodes would route it to pods or services: choose another network"),
         );
     }
 }
@@ -251,13 +251,13 @@ fn popular(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
     for (range, text, hint) in [
         (
             SHARED_SPACE,
-            "100.64.0.0/10 is where Tailscale also lives",
-            "fine without Tailscale; a machine that runs it drops packets from there",
+            "100.64.0.0/10 is also used by Tailscale",
+            "fine without Tailscale; a machine that runs Tailscale drops packets from this range",
         ),
         (
             BENCHMARKS,
-            "198.18.0.0/15 is set aside for benchmarks",
-            "fine inside a cluster; proxies with fake addresses (Clash, mihomo) use it as well",
+            "198.18.0.0/15 is reserved for benchmarks",
+            "fine inside a cluster; proxies that use fake IPs (Clash, mihomo) use it too",
         ),
     ] {
         let mut complaint = Complaint::warning(text).help(hint);

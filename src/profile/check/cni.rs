@@ -1,4 +1,4 @@
-//! The pod network, and whether it fits to who implements services.
+//! Checks the pod network (CNI) and whether it matches the kube-proxy mode.
 
 use std::ops::Range;
 use std::path::Path;
@@ -28,11 +28,11 @@ pub(super) fn settle(
             if let Some(proxy) = alone {
                 notes.push(
                     Complaint::error(
-                        "no kube-proxy, and no pod network that does its work: services stay dead",
+                        "no kube-proxy and no pod network that replaces it: Services will not work",
                     )
                     .at(proxy.span.clone(), "")
                     .help(
-                        "`cni: {cilium: …}`, `{calico: …}` or `{manifest: …}`, or another `proxy`",
+                        "`cni: {cilium: …}`, `{calico: …}` or `{manifest: …}`, or set another `proxy`",
                     ),
                 );
             }
@@ -43,10 +43,10 @@ pub(super) fn settle(
         Some(raw::Cni::Manifest(path)) => {
             if let Some(proxy) = alone {
                 notes.push(
-                    Complaint::warning("no kube-proxy: the manifest must bring what does its work")
+                    Complaint::warning("no kube-proxy: the manifest must include a replacement")
                         .at(path.span.clone(), "this manifest")
                         .at(proxy.span.clone(), "no kube-proxy")
-                        .help("only its author knows whether it does"),
+                        .help("k8sha cannot check whether it does"),
                 );
             }
             Some(Cni::Manifest(resolved(base, path)))
@@ -60,10 +60,13 @@ fn cilium(section: &Section<raw::Cilium>, profile: &Profile, notes: &mut Notes) 
     let name = profile.cluster.as_ref().and_then(|cluster| cluster.value.name.as_ref());
     if let Some(name) = name.filter(|name| name.value.0.len() > CILIUM_NAME_MAX) {
         notes.push(
-            Complaint::error(format!("`{}` is too long a name for Cilium", name.value.0))
-                .at(name.span.clone(), "the cluster's name")
-                .at(section.span.clone(), "Cilium")
-                .help(format!("{CILIUM_NAME_MAX} characters at most")),
+            Complaint::error(format!(
+                "`{}` is too long: Cilium limits the length of a cluster's name",
+                name.value.0
+            ))
+            .at(name.span.clone(), "the cluster's name")
+            .at(section.span.clone(), "Cilium")
+            .help(format!("{CILIUM_NAME_MAX} characters at most")),
         );
     }
     Some(Cni::Cilium {
@@ -79,7 +82,7 @@ fn calico(
 ) -> Option<Cni> {
     let version = notes.need(section, "version", &section.value.version);
     if let Some(version) = version.filter(|version| version.value < CALICO_OLDEST) {
-        let text = format!("Calico {} is older than this k8sha knows", version.value);
+        let text = format!("Calico {} is not supported by this version of k8sha", version.value);
         let hint = format!("{CALICO_OLDEST} or newer");
         notes.push(Complaint::error(text).at(version.span.clone(), "").help(hint));
     }
@@ -96,10 +99,12 @@ fn calico(
     let needless = cidr.is_some_and(|cidr| cidr.value.prefix_len() <= NODE_MASK);
     if let Some(mask) = mask.filter(|_| needless) {
         notes.push(
-            Complaint::warning("Calico does not use `node_mask`: it hands addresses out itself")
+            Complaint::warning("Calico does not use `node_mask`: it assigns addresses itself")
                 .at(mask.span.clone(), "")
                 .at(section.span.clone(), "Calico")
-                .help("nodes get blocks of 64 addresses as they need them: leave `node_mask` out"),
+                .help(
+                    "Calico gives each node blocks of 64 addresses on demand: remove `node_mask`",
+                ),
         );
     }
     let asked = section.value.dataplane.as_ref();
@@ -117,12 +122,12 @@ fn contradiction(
 ) -> Complaint {
     let (what, hint) = match (asked.value, proxy) {
         (_, ProxyMode::None) => (
-            "no kube-proxy, and a Calico that does not do its work: services stay dead",
-            "`dataplane: ebpf` does it, or take another `proxy`",
+            "no kube-proxy, and Calico does not replace it: Services will not work",
+            "set `dataplane: ebpf`, which replaces kube-proxy, or another `proxy`",
         ),
         (CalicoDataplane::Ebpf, _) => (
-            "Calico's eBPF and kube-proxy would both implement services",
-            "`proxy: none` leaves it to Calico",
+            "Calico's eBPF data plane and kube-proxy would both implement Services",
+            "set `proxy: none` to leave Services to Calico",
         ),
         _ => (
             "Calico and kube-proxy must write their rules with the same tool",

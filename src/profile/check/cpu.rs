@@ -1,4 +1,4 @@
-//! Whether the CPU type is one that Proxmox VE knows and that what runs on it can use.
+//! Checks that Proxmox VE knows the CPU type and that the workloads can run on it.
 
 use super::Notes;
 use crate::profile::at::At;
@@ -106,12 +106,13 @@ const OF_32_BITS: [&str; 8] =
 /// Complains of a CPU type.
 pub(super) fn check(cpu: &At<CpuType>, profile: &Profile, notes: &mut Notes) {
     let model = cpu.value.model.as_str();
-    let such = "`x86-64-v2-AES` is the usual one, `host` the fastest where all hosts are alike";
+    let such =
+        "`x86-64-v2-AES` is the usual choice; `host` is the fastest if all hosts have the same CPU";
     if model.starts_with("custom-") || MODELS.contains(&model) {
         return;
     }
     if OF_32_BITS.contains(&model) {
-        let text = format!("`{model}` is a CPU of 32 bits: no image of ours starts on it");
+        let text = format!("`{model}` is a 32-bit CPU: cloud images do not boot on it");
         notes.push(Complaint::error(text).at(cpu.span.clone(), "").help(such));
         return;
     }
@@ -121,11 +122,13 @@ pub(super) fn check(cpu: &At<CpuType>, profile: &Profile, notes: &mut Notes) {
     }
     let hint = match closest(model, MODELS) {
         Some(meant) => {
-            format!("did you mean `{meant}`? The hosts are asked before anything is made")
+            format!(
+                "did you mean `{meant}`? k8sha checks with the hosts before it creates anything"
+            )
         }
-        None => format!("the hosts are asked before anything is made; {such}"),
+        None => format!("k8sha checks with the hosts before it creates anything; {such}"),
     };
-    let text = format!("`{model}` is no CPU type of Proxmox VE 9.2");
+    let text = format!("`{model}` is not a CPU type of Proxmox VE 9.2");
     notes.push(Complaint::warning(text).at(cpu.span.clone(), "").help(hint));
 }
 
@@ -135,12 +138,11 @@ fn old(cpu: &At<CpuType>, profile: &Profile) -> Complaint {
     let model = &cpu.value.model;
     let cni = profile.kubernetes.as_ref().and_then(|kubernetes| kubernetes.value.cni.as_ref());
     if let Some(Cni::Calico(calico)) = cni {
-        return Complaint::error(format!("Calico does not run on a `{model}`: it is no x86-64-v2"))
+        return Complaint::error(format!("Calico does not run on `{model}`: it lacks x86-64-v2"))
             .at(cpu.span.clone(), "the CPU type")
             .at(calico.span.clone(), "Calico");
     }
-    let text =
-        format!("`{model}` is no x86-64-v2: images that stand on RHEL 9's end at once on it");
+    let text = format!("`{model}` lacks x86-64-v2: container images based on RHEL 9 crash on it");
     Complaint::warning(text).at(cpu.span.clone(), "")
 }
 

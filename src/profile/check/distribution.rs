@@ -1,4 +1,4 @@
-//! Whether the documents that we render fit to the operating systems of the profile.
+//! Checks that the cloud-init templates support the operating systems of the profile.
 
 use std::ops::Range;
 
@@ -99,7 +99,7 @@ fn judge(raw: &Profile, row: RowView<'_>, preinstalled: bool, notes: &mut Notes)
         let place = |complaint: Complaint| complaint.at(os.span.clone(), "");
         notes.push(if preinstalled {
             place(Complaint::warning(text)).help(
-                "what a first boot does is written for Ubuntu and Debian: `--templates` replaces it",
+                "the built-in cloud-init templates are written for Ubuntu and Debian: override them with `--templates`",
             )
         } else {
             place(Complaint::error(text)).help(
@@ -122,13 +122,15 @@ fn judge(raw: &Profile, row: RowView<'_>, preinstalled: bool, notes: &mut Notes)
             Family::Debian => ("Debian", "with a name that starts with `debian`"),
             _ => ("Ubuntu", "with a name that does not start with `debian`"),
         };
-        let mut complaint =
-            Complaint::error(format!("`{name}` is {is}, and its name says otherwise"))
-                .at(os.span.clone(), "this name");
+        let mut complaint = Complaint::error(format!(
+            "`{name}` is {is}, but its name suggests another distribution"
+        ))
+        .at(os.span.clone(), "this name");
         if let Some(url) = url {
             complaint = complaint.at(url.span.clone(), "its image");
         }
-        let hint = format!("Docker's packages are asked for by the name: write it {prefix}");
+        let hint =
+            format!("k8sha picks Docker's package repository by this name: write it {prefix}");
         notes.push(complaint.help(hint));
     }
     if !preinstalled && let Some(kernel) = row.kernel() {
@@ -145,17 +147,17 @@ fn kernel(
 ) {
     let complaint = match (kernel, family) {
         (Kernel::Hwe, Some(Family::Debian)) => {
-            Complaint::error(format!("`hwe` is a kernel of Ubuntu, and `{os}` is Debian"))
-                .help("`stock` is Debian's own")
+            Complaint::error(format!("`hwe` is an Ubuntu kernel, but `{os}` is Debian"))
+                .help("use `stock`, Debian's own kernel")
         }
         (Kernel::Hwe, _) if is_interim(os) => {
             Complaint::error(format!("there is no `hwe` kernel for `{os}`"))
-                .help("only releases with long support (22.04, 24.04, 26.04) have one: `stock`")
+                .help("only LTS releases (22.04, 24.04, 26.04) have one: use `stock`")
         }
-        (Kernel::Mainline(_), Some(Family::Debian)) => {
-            Complaint::warning(format!("a mainline kernel of Ubuntu on `{os}`"))
-                .help("it is built for Ubuntu, and untested there: `stock` is Debian's own")
-        }
+        (Kernel::Mainline(_), Some(Family::Debian)) => Complaint::warning(format!(
+            "a mainline kernel of Ubuntu on `{os}`"
+        ))
+        .help("this kernel is built for Ubuntu and untested on Debian: use `stock`, Debian's own kernel"),
         _ => return,
     };
     notes.push(complaint.at(span.clone(), ""));

@@ -1,4 +1,4 @@
-//! Where the cluster's state lives.
+//! Checks the `etcd` section.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,11 +25,11 @@ pub(super) fn settle(
     match typed {
         raw::Etcd::Machines(section) => machines(section, &members, profile, notes),
         raw::Etcd::Stacked => {
-            idle(&members, "`stacked`: it lives on the masters", notes);
+            idle(&members, "`stacked`: its members run on the masters", notes);
             Some(Etcd::Stacked)
         }
         raw::Etcd::External(section) => {
-            idle(&members, "`external`: another operator's", notes);
+            idle(&members, "`external`: k8sha does not create it", notes);
             external(section, base, notes)
         }
     }
@@ -46,12 +46,12 @@ pub(super) fn members(profile: &Profile) -> impl Iterator<Item = RowView<'_>> {
 /// Machines that would be made and never used.
 fn idle(members: &[RowView<'_>], what: &str, notes: &mut Notes) {
     let Some(first) = members.first() else { return };
-    let text = format!("a row has the role `etcd`, but the profile's etcd is {what}");
+    let text = format!("a row has the role `etcd`, but `etcd` in the profile is {what}");
     let label = format!("the first of {}", members.len());
     notes.push(
         Complaint::error(text)
             .at(first.section.span.clone(), label)
-            .help("`etcd: { machines: { version: …, sha256: … } }` makes such rows its members"),
+            .help("`etcd: { machines: { version: …, sha256: … } }` makes these rows etcd members"),
     );
 }
 
@@ -64,7 +64,7 @@ fn machines(
     let typed = &section.value;
     if members.is_empty() && profile.nodes.is_some() {
         notes.push(
-            Complaint::error("etcd on machines of its own, and no row has the role `etcd`")
+            Complaint::error("`etcd` asks for dedicated machines, but no row has the role `etcd`")
                 .at(section.span.clone(), "asked for here")
                 .help("add three or five rows with `role: etcd`, on several Proxmox VE hosts"),
         );
@@ -106,7 +106,7 @@ fn young_enough(version: &At<Version>, kubernetes: Option<&At<Version>>, notes: 
             Complaint::error(text)
                 .at(version.span.clone(), "")
                 .at(kubernetes.span.clone(), "asked for here")
-                .help(format!("kubeadm asks for {least} at least")),
+                .help(format!("kubeadm requires {least} or newer")),
         );
     }
 }
@@ -146,7 +146,7 @@ fn distinct(section: &Section<raw::ExternalEtcd>, endpoints: &[At<EtcdUrl>], not
         let twin = endpoints[..nth].iter().find(|twin| twin.value.url == endpoint.value.url);
         if let Some(twin) = twin {
             notes.push(
-                Complaint::error(format!("the endpoint `{}` is there twice", endpoint.value.url))
+                Complaint::error(format!("the endpoint `{}` is listed twice", endpoint.value.url))
                     .at(endpoint.span.clone(), "again here")
                     .at(twin.span.clone(), "first here"),
             );

@@ -1,4 +1,4 @@
-//! What kubeadm is asked for.
+//! Checks the `kubernetes` section.
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(super) fn settle(
     if let Some(services) = services
         && !SERVICES_PREFIX.contains(&services.value.prefix_len())
     {
-        let text = format!("`{}` is no size for a service network", services.value);
+        let text = format!("`{}` has an unsupported size for a service network", services.value);
         let hint = "a prefix length of 12 to 28";
         notes.push(Complaint::error(text).at(services.span.clone(), "").help(hint));
     }
@@ -89,20 +89,23 @@ fn from_the_source(profile: &Profile) -> bool {
 fn known(version: &At<Version>, profile: &Profile, notes: &mut Notes) {
     let Version { major, minor, .. } = version.value;
     let complaint = if major != 1 || minor > NEWEST {
-        let text = format!("Kubernetes {} is newer than this k8sha knows", version.value);
-        Complaint::error(text).help(format!("the newest known minor is 1.{NEWEST}"))
+        let text =
+            format!("Kubernetes {} is newer than this version of k8sha supports", version.value);
+        Complaint::error(text).help(format!("the newest supported minor version is 1.{NEWEST}"))
     } else if minor < OLDEST {
-        let text = format!("Kubernetes {} has no packages any more", version.value);
+        let text = format!("packages of Kubernetes {} are no longer available", version.value);
         Complaint::error(text).help(format!("pkgs.k8s.io starts at 1.{OLDEST}"))
     } else if minor < SIGNED && from_the_source(profile) {
-        let text = format!("the key of the packages of Kubernetes 1.{minor} has expired");
+        let text = format!("the signing key of the Kubernetes 1.{minor} packages has expired");
         Complaint::error(text).help(format!(
             "1.{SIGNED} or newer; or images that hold the packages (`preinstalled: true`), or a \
              mirror that signs them again (`mirrors.kubernetes`)"
         ))
     } else if minor < MAINTAINED {
-        let text = format!("Kubernetes 1.{minor} gets no fixes any more, not even for security");
-        Complaint::warning(text).help(format!("1.{MAINTAINED} to 1.{NEWEST} get them"))
+        let text = format!(
+            "Kubernetes 1.{minor} is end of life: it gets no fixes, not even security fixes"
+        );
+        Complaint::warning(text).help(format!("1.{MAINTAINED} to 1.{NEWEST} are maintained"))
     } else {
         return;
     };
@@ -172,8 +175,8 @@ fn proxy(typed: &raw::Kubernetes, notes: &mut Notes) -> ProxyMode {
     let minor = typed.version.as_ref().map(|version| version.value.minor);
     let complaint = match proxy.value {
         ProxyMode::Nftables if minor.is_some_and(|minor| minor < 31) => {
-            Complaint::error("kube-proxy has `nftables` from Kubernetes 1.31 on")
-                .help("`iptables`, or a newer Kubernetes")
+            Complaint::error("kube-proxy supports `nftables` since Kubernetes 1.31")
+                .help("use `iptables` or a newer Kubernetes version")
         }
         ProxyMode::Ipvs if minor.is_some_and(|minor| minor >= 35) => {
             Complaint::warning("`ipvs` is deprecated since Kubernetes 1.35 and will be removed")
@@ -188,9 +191,9 @@ fn proxy(typed: &raw::Kubernetes, notes: &mut Notes) -> ProxyMode {
 /// The least that a role needs: vCPUs, MiB of memory, GiB of disk, and who says so.
 pub(super) fn least(role: Role) -> (u32, u32, u32, &'static str) {
     match role {
-        Role::LoadBalancer => (1, 512, 4, "Ubuntu with HAProxy and keepalived needs it"),
-        Role::Etcd => (1, 1024, 8, "etcd, its log and its snapshots need it"),
-        Role::Master => (2, 1700, 10, "kubeadm's preflight checks ask for it"),
-        Role::Worker => (1, 1024, 10, "kubelet and its images need it"),
+        Role::LoadBalancer => (1, 512, 4, "Ubuntu with HAProxy and keepalived needs this much"),
+        Role::Etcd => (1, 1024, 8, "etcd, its log and its snapshots need this much"),
+        Role::Master => (2, 1700, 10, "kubeadm's preflight checks require this much"),
+        Role::Worker => (1, 1024, 10, "kubelet and its images need this much"),
     }
 }

@@ -1,4 +1,5 @@
-//! What the loss of one Proxmox VE host costs. All of it is the author's to decide: warnings only.
+//! Warns about what the loss of one Proxmox VE host would take down. The layout is the author's
+//! decision, so these are warnings, never errors.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,7 +23,7 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
         notes.push(
             Complaint::warning("a cluster with one master is not highly available")
                 .at(only.section.span.clone(), "the only one")
-                .help("three masters survive the loss of one"),
+                .help("with three masters the cluster survives the loss of one"),
         );
     }
     match &raw.etcd {
@@ -42,9 +43,11 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
             let members: Vec<Member<'_>> = rows.iter().map(row_member).collect();
             if let [only] = rows.as_slice() {
                 notes.push(
-                    Complaint::warning("an etcd of one machine: its loss is that of all data")
-                        .at(only.section.span.clone(), "the only one")
-                        .help("three machines survive the loss of one"),
+                    Complaint::warning(
+                        "etcd on a single machine: losing that machine loses all data",
+                    )
+                    .at(only.section.span.clone(), "the only one")
+                    .help("with three machines etcd survives the loss of one"),
                 );
             }
             quorum(raw, &members, "etcd machine", notes);
@@ -145,7 +148,7 @@ fn quorum(raw: &Profile, members: &[Member<'_>], noun: &str, notes: &mut Notes) 
         let mut hint = if several {
             "spread the members so that no host has half of them"
         } else {
-            "no layout on two hosts survives the loss of either: a member on a third host cures it"
+            "no layout on two hosts survives the loss of either host: put a member on a third host"
         }
         .to_owned();
         if noun != "master" {

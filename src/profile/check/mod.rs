@@ -1,7 +1,7 @@
-//! From the profile as typed to a validated [`Cluster`], with every complaint on the way.
+//! Validates a profile and builds a [`Cluster`] from it, collecting every complaint.
 //!
-//! Each part checks what it can see, whether or not the other parts are sound; a part that is not
-//! sound gives `None`, and only when all of them are there is there a cluster.
+//! Each part is checked whether or not the other parts are valid. An invalid part yields `None`; a
+//! cluster is built only if every part is valid.
 
 mod access;
 mod addresses;
@@ -242,9 +242,9 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
                     .help("1 to 255, unique on the network segment"),
             ),
             51 => notes.push(
-                Complaint::warning("the VRRP virtual router id 51 is every guide's default")
+                Complaint::warning("the VRRP virtual router id 51 is the default in most guides")
                     .at(vrid.span.clone(), "")
-                    .help("two pairs with one id on one segment fight for the VIP: take another"),
+                    .help("two keepalived pairs with the same id on one network segment conflict: choose another id"),
             ),
             _ => {}
         }
@@ -291,7 +291,7 @@ fn slow(advert: &At<Duration>, fast: &At<Failover>, notes: &mut Notes) {
         Complaint::warning(text)
             .at(advert.span.clone(), "this advert")
             .at(fast.span.clone(), "fast")
-            .help("leave `advert` out (200 ms then), or take 300ms at most"),
+            .help("remove `advert` (the default is then 200ms), or set at most 300ms"),
     );
 }
 
@@ -305,7 +305,7 @@ fn within(
 ) -> Duration {
     let Some(At { value, span }) = span else { return default };
     if *value < least.0 || *value > most.0 {
-        let text = format!("this span of time must lie between {} and {}", least.1, most.1);
+        let text = format!("this duration must be between {} and {}", least.1, most.1);
         notes.push(Complaint::error(text).at(span.clone(), ""));
     }
     *value

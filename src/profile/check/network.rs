@@ -1,4 +1,4 @@
-//! The network of the nodes.
+//! Checks the `network` section.
 
 use super::{Notes, reserved};
 use crate::cluster::{Network, Subnet};
@@ -19,7 +19,7 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
     if let Some(servers) = nameservers
         && servers.is_empty()
     {
-        let text = "no name server: the nodes could not find the API by its name";
+        let text = "no name server: the nodes could not resolve the API's name";
         notes.push(Complaint::error(text).at(section.span.clone(), "`nameservers` is empty here"));
     }
     reserved::name_servers(nameservers.map(Vec::as_slice).unwrap_or_default(), notes);
@@ -27,15 +27,17 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
     if let Some(domain) = domain
         && (domain.value.0 == "local" || domain.value.0.ends_with(".local"))
     {
-        let text = format!("`{}` lies under `local`, which is not DNS's", domain.value.0);
-        let hint = "many machines ask for such names by multicast (RFC 6762): `home.arpa` is free";
+        let text =
+            format!("`{}` is under `local`, which is reserved for multicast DNS", domain.value.0);
+        let hint =
+            "many systems resolve such names by multicast (RFC 6762): use `home.arpa` instead";
         notes.push(Complaint::warning(text).at(domain.span.clone(), "").help(hint));
     }
     if let Some(domain) = domain
         && !domain.value.0.contains('.')
     {
-        let text = format!("`{}` is a domain of one word", domain.value.0);
-        let hint = "resolvers treat names under it as short ones; `home.arpa` is meant for homes";
+        let text = format!("`{}` is a domain with a single label", domain.value.0);
+        let hint = "resolvers may treat names in it as short names; `home.arpa` is reserved for home networks";
         notes.push(Complaint::warning(text).at(domain.span.clone(), "").help(hint));
     }
     let others: Vec<_> =
@@ -54,7 +56,7 @@ pub(super) fn settle(section: &Section<raw::Network>, notes: &mut Notes) -> Opti
 
 fn sized(subnet: &At<ipnet::Ipv4Net>, notes: &mut Notes) {
     if !(8..=30).contains(&subnet.value.prefix_len()) {
-        let text = format!("`{}` is no subnet for machines", subnet.value);
+        let text = format!("`{}` has an unsupported size for a subnet of machines", subnet.value);
         let hint = "a prefix length of 8 to 30";
         notes.push(Complaint::error(text).at(subnet.span.clone(), "").help(hint));
     }

@@ -1,4 +1,4 @@
-//! The node table.
+//! Checks the node table.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -114,7 +114,8 @@ fn sizes(row: RowView<'_>, notes: &mut Notes) {
         if has < least {
             let article = if role.value == Role::Etcd { "an" } else { "a" };
             let holder = format!("{article} {}", role.value);
-            let text = format!("`{}` has {has} {unit}, {holder} needs {least}", row.name());
+            let text =
+                format!("`{}` has {has} {unit}, but {holder} needs at least {least}", row.name());
             notes.push(Complaint::error(text).at(span.clone(), "").help(why));
         }
     };
@@ -203,7 +204,7 @@ fn roles(raw: &Profile, notes: &mut Notes) {
             .filter(move |row| row.section.value.role.as_ref().is_some_and(|r| r.value == role))
     };
     if has(Role::Master).next().is_none() {
-        let hint = "one row at least needs `role: master`; three make it highly available";
+        let hint = "at least one row needs `role: master`; use three for high availability";
         notes.push(Complaint::error("the node table has no master").help(hint));
     }
     let balancers: Vec<_> = has(Role::LoadBalancer).collect();
@@ -213,7 +214,7 @@ fn roles(raw: &Profile, notes: &mut Notes) {
                 .help("add two rows with `role: load-balancer`"),
         ),
         [only] => notes.push(
-            Complaint::error("one load balancer cannot hand the VIP over to another")
+            Complaint::error("a single load balancer cannot fail over the VIP")
                 .at(only.section.span.clone(), "the only one")
                 .help("add a second row with `role: load-balancer`"),
         ),

@@ -1,4 +1,4 @@
-//! Where packages and images come from on a site without the Internet.
+//! Checks the mirrors and image archives of an offline site.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ pub(super) fn mirrors(raw: &Profile, notes: &mut Notes) -> Option<Mirrors> {
         let known = !name.value.contains('/') && ImageRepository::read(&name.value).is_ok();
         if !known {
             sound = false;
-            let text = format!("`{}` is no container registry", name.value);
-            let hint = "a registry's name alone, such as `registry.k8s.io` or `docker.io`";
+            let text = format!("`{}` is not a container registry", name.value);
+            let hint = "the name of a registry only, such as `registry.k8s.io` or `docker.io`";
             notes.push(Complaint::error(text).at(name.span.clone(), "").help(hint));
         }
         if mirrors.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn archives(typed: &raw::Kubernetes, notes: &mut Notes) -> Option<Vec
             }),
             (url, sha256) => {
                 let missing = if url.is_none() { "url" } else { "sha256" };
-                let text = format!("an archive of images without its `{missing}`");
+                let text = format!("an image archive without `{missing}`");
                 let place = url.as_ref().map(|url| url.span.clone());
                 let place = place.or_else(|| sha256.as_ref().map(|sha256| sha256.span.clone()));
                 let hint = "`{url: …, sha256: …}`, or a path on the node";

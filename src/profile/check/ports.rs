@@ -1,4 +1,4 @@
-//! The port of the API, against the other programs that listen on the same machines.
+//! Checks that no other program on the same machines listens on the API's port.
 
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{Cni, Port, Profile};
@@ -67,7 +67,7 @@ pub(super) fn check(port: &At<Port>, profile: &Profile, notes: &mut Notes) {
         notes.push(
             Complaint::error(format!("the API's port `{}` is {whose}", port.value.0))
                 .at(port.span.clone(), "")
-                .help("6443 is the usual one; 443 and 8443 are free on these machines too"),
+                .help("6443 is the usual port; 443 and 8443 are also free on these machines"),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The Proxmox VE side: hosts, templates, images.
+//! Checks Proxmox VE hosts, templates and images.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -83,7 +83,7 @@ fn blackholes(typed: &raw::Proxmox, profile: &Profile, notes: &mut Notes) -> Vec
     };
     for (nth, net) in asked.iter().enumerate() {
         if net.value.prefix_len() < 8 {
-            let text = format!("`{}` is too much to drop packets to", net.value);
+            let text = format!("`{}` is too large for a blackhole network", net.value);
             let hint = "a prefix length of 8 to 32";
             notes.push(Complaint::error(text).at(net.span.clone(), "").help(hint));
         }
@@ -115,7 +115,7 @@ fn shared_endpoints(table: &Table<Section<raw::Host>>, notes: &mut Notes) {
                 Complaint::error(format!("`{name}` and `{twin}` have the same endpoint"))
                     .at(own.span, format!("of `{name}`"))
                     .at(other.span, format!("of `{twin}`"))
-                    .help("every Proxmox VE host is reached at its own address"),
+                    .help("each Proxmox VE host needs its own endpoint"),
             );
         }
     }
@@ -137,9 +137,12 @@ fn host(
     let trust = match (&typed.fingerprint, &typed.ca_file) {
         (Some(fingerprint), Some(ca)) => {
             notes.push(
-                Complaint::error(format!("`{}` has both a fingerprint and a CA file", name.value))
-                    .at(fingerprint.span.clone(), "either this")
-                    .at(ca.span.clone(), "or this"),
+                Complaint::error(format!(
+                    "`{}` has both a fingerprint and a CA file; only one is allowed",
+                    name.value
+                ))
+                .at(fingerprint.span.clone(), "either this")
+                .at(ca.span.clone(), "or this"),
             );
             None
         }
@@ -218,7 +221,7 @@ pub(super) fn images(raw: &Profile, notes: &mut Notes) -> Option<BTreeMap<String
         // The name becomes part of a file name on the Proxmox host.
         let fits = name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
         if !fits {
-            let text = format!("`{}` is no name for an image", name.value);
+            let text = format!("`{}` is not a valid image name", name.value);
             let hint = "letters, digits, `.`, `-` and `_`, such as `ubuntu-22.04`";
             notes.push(Complaint::error(text).at(name.span.clone(), "").help(hint));
         }
@@ -246,7 +249,7 @@ pub(super) fn homes(raw: &Profile, notes: &mut Notes) {
             if !told.contains(&("", &pve.value)) || row.section.value.pve.is_some() {
                 told.push(("", &pve.value));
                 notes.push(
-                    Complaint::error(format!("no Proxmox VE host is named `{}`", pve.value))
+                    Complaint::error(format!("there is no Proxmox VE host `{}`", pve.value))
                         .at(pve.span.clone(), "")
                         .help(known(hosts, &pve.value)),
                 );
@@ -275,7 +278,7 @@ pub(super) fn homes(raw: &Profile, notes: &mut Notes) {
                 let known = raw.images.iter().flat_map(|table| &table.0);
                 let known = listed(known.map(|(name, _)| name.value.as_str()));
                 notes.push(
-                    Complaint::error(format!("no image is named `{}`", os.value))
+                    Complaint::error(format!("there is no image `{}`", os.value))
                         .at(os.span.clone(), "")
                         .help(format!("known under `images`: {known}")),
                 );
@@ -290,7 +293,7 @@ fn known(hosts: &Table<Section<raw::Host>>, asked: &str) -> String {
     let alike = |(name, _): &&(At<String>, _)| name.value.eq_ignore_ascii_case(asked);
     match hosts.0.iter().find(alike) {
         Some((name, _)) => {
-            format!("did you mean `{}`? Proxmox VE tells capitals from small letters", name.value)
+            format!("did you mean `{}`? Proxmox VE node names are case-sensitive", name.value)
         }
         None => format!("known here: {}", hosts.names()),
     }

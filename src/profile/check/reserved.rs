@@ -1,5 +1,4 @@
-//! Addresses and networks that the Internet's rules have set aside, so that nothing of ours can live
-//! there.
+//! Rejects addresses and networks in special-purpose ranges (RFC 6890).
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -50,7 +49,7 @@ pub(super) fn networks(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes)
             notes.push(
                 Complaint::error(format!("{what} `{}` lies in {range}", net.value))
                     .at(net.span.clone(), "")
-                    .help("take a private network: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
+                    .help("use a private network: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"),
             );
         }
     }

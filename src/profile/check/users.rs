@@ -1,4 +1,4 @@
-//! Names that the login user cannot have, since the image or a package has them already.
+//! User names that the image or a package already uses, so the login user cannot have them.
 
 /// Users and groups of the images and packages that we install, in alphabetical order.
 ///

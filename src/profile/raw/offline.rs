@@ -1,4 +1,4 @@
-//! What a site without the Internet says instead: mirrors, archives of images.
+//! The `offline` section: mirrors and image archives for a site without Internet access.
 
 use std::fmt;
 

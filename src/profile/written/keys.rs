@@ -1,4 +1,4 @@
-//! Keys of SSH, one to a word.
+//! Parses SSH public keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -36,7 +36,7 @@ fn public_key(word: &str) -> Result<(), String> {
     if word.contains("PRIVATE KEY") {
         return Err(
             "this is a private key\ntake the file that ends in `.pub`, and make a new key: \
-                    this one has been written into a profile"
+                    this one was written into a profile"
                 .into(),
         );
     }
@@ -44,31 +44,31 @@ fn public_key(word: &str) -> Result<(), String> {
     let mut words = word.split_whitespace();
     let (Some(kind), Some(body)) = (words.next(), words.next()) else {
         let hint = "\na line such as `ssh-ed25519 AAAA… you@home`";
-        return Err(fault(&format!("it has no kind and body{hint}")));
+        return Err(fault(&format!("the key type or the key data is missing{hint}")));
     };
     let known = KINDS.iter().find(|(name, _)| *name == kind);
     if known.is_none() && (kind.contains('=') || kind.contains(',')) {
-        return Err(fault("it starts with options\nthe key alone: its kind, its body, a comment"));
+        return Err(fault("it starts with options\nwrite only the key: type, key data, comment"));
     }
-    let blob = STANDARD.decode(body).map_err(|_| fault("its body is not base64"))?;
-    let fields = fields(&blob).ok_or_else(|| fault("its body is cut off"))?;
+    let blob = STANDARD.decode(body).map_err(|_| fault("the key data is not base64"))?;
+    let fields = fields(&blob).ok_or_else(|| fault("the key data is truncated"))?;
     let [name, values @ ..] = fields.as_slice() else {
-        return Err(fault(&format!("its body is not that of a `{kind}` key")));
+        return Err(fault(&format!("the key data does not belong to a `{kind}` key")));
     };
     if *name != kind.as_bytes() {
-        return Err(fault(&format!("its body is not that of a `{kind}` key")));
+        return Err(fault(&format!("the key data does not belong to a `{kind}` key")));
     }
     let Some((_, count)) = known else {
         let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
         let hint = format!("OpenSSH takes {}", kinds.join(", "));
-        return Err(fault(&format!("the kind `{kind}` is not known\n{hint}")));
+        return Err(fault(&format!("the key type `{kind}` is unknown\n{hint}")));
     };
     let short = kind == "ssh-ed25519" && values.first().is_some_and(|key| key.len() != ED25519);
     if values.len() != *count || short {
-        return Err(fault(&format!("its body is not that of a whole `{kind}` key")));
+        return Err(fault(&format!("the key data of the `{kind}` key is malformed")));
     }
     if word.contains("PRIVATE") || words.any(|word| KINDS.iter().any(|(name, _)| *name == word)) {
-        return Err(fault("a second key follows the first\none key for each entry of the list"));
+        return Err(fault("a second key follows the first\nwrite one key per list entry"));
     }
     Ok(())
 }
@@ -94,7 +94,7 @@ const HOST_KEY_KINDS: [&str; 4] =
 fn host_key(word: &str) -> Result<(), String> {
     if word.starts_with("SHA256:") || word.starts_with("MD5:") {
         return Err("this is a fingerprint, not a key\n\
-             `ssh-keyscan -t ed25519 HOST` prints the key: take the line without the host"
+             `ssh-keyscan -t ed25519 HOST` prints the key: use its line without the host name"
             .into());
     }
     public_key(word)?;
@@ -148,12 +148,18 @@ mod tests {
     fn what_is_not_exactly_one_whole_key_is_refused() {
         let good = key(&[b"ssh-ed25519", &[7; 32]]);
         for (word, why) in [
-            ("ssh-ed25519".to_owned(), "no kind and body"),
-            ("ssh-ed25519 AA==".to_owned(), "cut off"),
-            (good[..good.len() - 8].to_owned(), "cut off"),
-            (key(&[b"ssh-ed25519", &[7; 31]]), "a whole `ssh-ed25519` key"),
-            (key(&[b"ssh-ed25519", &[7; 32], b"more"]), "a whole `ssh-ed25519` key"),
-            (key(&[b"ssh-dss", b"p", b"q", b"g", b"y"]), "the kind `ssh-dss` is not known"),
+            ("ssh-ed25519".to_owned(), "key type or the key data is missing"),
+            ("ssh-ed25519 AA==".to_owned(), "truncated"),
+            (good[..good.len() - 8].to_owned(), "truncated"),
+            (
+                key(&[b"ssh-ed25519", &[7; 31]]),
+                "the key data of the `ssh-ed25519` key is malformed",
+            ),
+            (
+                key(&[b"ssh-ed25519", &[7; 32], b"more"]),
+                "the key data of the `ssh-ed25519` key is malformed",
+            ),
+            (key(&[b"ssh-dss", b"p", b"q", b"g", b"y"]), "the key type `ssh-dss` is unknown"),
             (format!("{good} {good}"), "a second key follows"),
             (format!("command=\"reboot\" {good}"), "starts with options"),
         ] {

@@ -1,4 +1,4 @@
-//! How the words of a profile are read. An error may carry a hint after a newline.
+//! Parses the scalar values of a profile. An error may carry a hint after a newline.
 
 /// Declares words that are one value in a coat, read by a function.
 macro_rules! words {
@@ -208,7 +208,7 @@ fn quantity(word: &str) -> Option<(u64, &str)> {
 
 impl Written for Duration {
     fn read(word: &str) -> Result<Self, String> {
-        let fault = || format!("`{word}` is not a span of time\nsuch as `2m`, `90s` or `500ms`");
+        let fault = || format!("`{word}` is not a duration\nsuch as `2m`, `90s` or `500ms`");
         let mut rest = word;
         let mut sum = Duration::ZERO;
         while !rest.is_empty() {

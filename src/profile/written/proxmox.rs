@@ -1,4 +1,4 @@
-//! Words that Proxmox VE has rules for.
+//! Values whose syntax Proxmox VE defines.
 
 use schemars::{Schema, json_schema};
 
@@ -30,7 +30,7 @@ impl Written for CpuType {
     fn read(word: &str) -> Result<Self, String> {
         let fault = |why: &str| {
             format!(
-                "`{word}` is no CPU type{why}\nsuch as `x86-64-v2-AES`, `host` or `custom-NAME`"
+                "`{word}` is not a CPU type{why}\nsuch as `x86-64-v2-AES`, `host` or `custom-NAME`"
             )
         };
         let plain = |text: &str, more: &str| {
@@ -49,7 +49,9 @@ impl Written for CpuType {
                 return Err(fault(&format!(": it has no setting `{part}`")));
             };
             if !plain(value, "+;._-") {
-                return Err(fault(&format!(": `{part}` has no value that Proxmox VE takes")));
+                return Err(fault(&format!(
+                    ": `{part}` has a value that Proxmox VE does not accept"
+                )));
             }
         }
         Ok(CpuType { option: word.to_owned(), model: model.to_owned() })
@@ -68,7 +70,7 @@ fn node(word: &str) -> Result<String, String> {
     let why = if word.is_empty() || word.len() > 63 {
         "1 to 63 characters"
     } else if word.contains('.') {
-        "the node's name alone, without the domain: what `hostname` prints there"
+        "the short node name, without the domain, as `hostname` prints it on the host"
     } else if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         "letters, digits and hyphens, such as `pve1`"
     } else if word.starts_with('-') || word.ends_with('-') {
@@ -76,7 +78,7 @@ fn node(word: &str) -> Result<String, String> {
     } else {
         return Ok(word.to_owned());
     };
-    Err(format!("`{word}` is no name of a Proxmox VE node\n{why}"))
+    Err(format!("`{word}` is not a Proxmox VE node name\n{why}"))
 }
 
 /// Source: pve-access-control `src/PVE/AccessControl.pm`, `pve-poolid`.
@@ -86,8 +88,8 @@ fn pool(word: &str) -> Result<String, String> {
     if word.split('/').all(sound) && word.split('/').count() <= 3 {
         return Ok(word.to_owned());
     }
-    let hint = "letters, digits, `.`, `_` and `-`, and at most three of them with `/` between";
-    Err(format!("`{word}` is not a pool that Proxmox VE takes\n{hint}"))
+    let hint = "letters, digits, `.`, `_` and `-`; at most three parts separated by `/`";
+    Err(format!("`{word}` is not a valid Proxmox VE pool name\n{hint}"))
 }
 
 #[cfg(test)]

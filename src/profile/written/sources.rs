@@ -31,21 +31,21 @@ words! {
 fn mirror(word: &str) -> Result<String, String> {
     // It becomes part of package sources and of shell scripts.
     if word.contains(['"', '\'', '`', '$', '\\', '?', '#', '@', '<', '>', '|', ';', '&']) {
-        return Err(format!("`{word}` is no address of a mirror\nhost and path only"));
+        return Err(format!("`{word}` is not the URL of a mirror\nhost and path only"));
     }
     download(word).map(|url| url.trim_end_matches('/').to_owned())
 }
 
 fn secure(word: &str) -> Result<String, String> {
     if word.starts_with("http://") {
-        let hint = "signing keys come from there too: it must be `https://`";
-        return Err(format!("`{word}` is not an https address\n{hint}"));
+        let hint = "signing keys are downloaded from there too: use `https://`";
+        return Err(format!("`{word}` is not an https URL\n{hint}"));
     }
     mirror(word)
 }
 
 fn repository(word: &str) -> Result<String, String> {
-    let fault = |why: &str| format!("`{word}` is no image repository\n{why}");
+    let fault = |why: &str| format!("`{word}` is not an image repository\n{why}");
     if word.contains("://") {
         return Err(fault("without `https://`, such as `registry.lan/k8s`"));
     }
@@ -63,12 +63,12 @@ fn node_path(word: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
     if !word.starts_with('/') {
         return Err(format!(
-            "`{word}` is no path on a node\nin full, such as `/var/lib/images/k8s.tar`"
+            "`{word}` is not a path on a node\nan absolute path, such as `/var/lib/images/k8s.tar`"
         ));
     }
     if !word.chars().all(plain) || word.split('/').any(|part| part == "..") {
         return Err(format!(
-            "`{word}` is no path on a node\nletters, digits, `.`, `_`, `+` and `-`"
+            "`{word}` is not a path on a node\nletters, digits, `.`, `_`, `+` and `-`"
         ));
     }
     Ok(word.to_owned())
@@ -83,13 +83,13 @@ fn host_address(word: &str) -> Result<String, String> {
     }
     let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if numeric && host.parse::<Ipv4Addr>().is_err() || !numeric && dns_name(host).is_err() {
-        return Err(fault("a name or an IPv4 address, perhaps with a port"));
+        return Err(fault("a name or an IPv4 address, with an optional port"));
     }
     Ok(word.to_owned())
 }
 
 fn at_once(word: &str) -> Result<Option<usize>, String> {
-    let fault = || format!("`{word}` says nothing about how many at once\na number, or `all`");
+    let fault = || format!("`{word}` is not a number of parallel joins\na number, or `all`");
     if word == "all" {
         return Ok(None);
     }

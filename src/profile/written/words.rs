@@ -92,7 +92,8 @@ endpoints! {
 }
 
 fn size(word: &str, what: &str, units: &[(&str, u32)], such: &str) -> Result<u32, String> {
-    let fault = |why: &str| format!("`{word}` is no size of {what}{why}\nsuch as `{such}`");
+    let fault =
+        |why: &str| format!("`{word}` is not a valid size for {what}{why}\nsuch as `{such}`");
     let (count, unit) = quantity(word).ok_or_else(|| fault(""))?;
     if unit.is_empty() {
         return Err(fault(": the unit is missing"));
@@ -100,7 +101,7 @@ fn size(word: &str, what: &str, units: &[(&str, u32)], such: &str) -> Result<u32
     let (_, factor) = units.iter().find(|(name, _)| *name == unit).ok_or_else(|| fault(""))?;
     let size = u32::try_from(count).ok().and_then(|count| count.checked_mul(*factor));
     let size = size.filter(|size| *size > 0).ok_or_else(|| fault(""))?;
-    if size > SIZE_MAX { Err(fault(": no host has as much")) } else { Ok(size) }
+    if size > SIZE_MAX { Err(fault(": it is larger than any host can provide")) } else { Ok(size) }
 }
 
 /// The largest size, in MiB of memory (16 TiB) or GiB of disk (16 PiB): a slip of the finger, not a VM.
@@ -137,7 +138,7 @@ fn label(word: &str) -> Result<(), String> {
     } else if word.starts_with('-') || word.ends_with('-') {
         "no hyphen at either end"
     } else if TAKEN.contains(&word) {
-        "every machine calls itself or others so in its /etc/hosts"
+        "the name is reserved: it has its own entry in /etc/hosts"
     } else {
         return Ok(());
     };
@@ -180,7 +181,7 @@ fn storage(word: &str) -> Result<String, String> {
     if fits {
         Ok(word.into())
     } else {
-        Err(format!("`{word}` is not a name that Proxmox VE takes\nsuch as `local-lvm`"))
+        Err(format!("`{word}` is not a valid Proxmox VE name\nsuch as `local-lvm`"))
     }
 }
 
@@ -203,14 +204,14 @@ pub(super) fn path(word: &str) -> Result<String, String> {
     match word {
         "" => Err("expected a path, found an empty word".into()),
         _ if word.starts_with('~') => Err(format!(
-            "`{word}` starts with `~`, which only a shell knows\nwrite the path in full"
+            "`{word}` starts with `~`, which only a shell expands\nwrite the path in full"
         )),
         _ => Ok(word.into()),
     }
 }
 
 fn digest(word: &str) -> Result<[u8; 32], String> {
-    let fault = || format!("`{word}` is not a SHA-256\n64 hex digits, colons are welcome");
+    let fault = || format!("`{word}` is not a SHA-256\n64 hex digits, with or without colons");
     let digits: Vec<u32> = word
         .chars()
         .filter(|c| *c != ':')
@@ -225,7 +226,7 @@ fn digest(word: &str) -> Result<[u8; 32], String> {
 
 /// The host and port of an address without a path.
 fn https(word: &str, default_port: u16) -> Result<(String, u16), String> {
-    let fault = |why: &str| format!("`{word}` is not an https address\n{why}");
+    let fault = |why: &str| format!("`{word}` is not an https URL\n{why}");
     let rest = word.strip_prefix("https://").ok_or_else(|| {
         let host = word.rsplit("://").next().unwrap_or(word);
         fault(&format!("write `https://{host}`"))
@@ -258,12 +259,12 @@ pub(super) fn download(word: &str) -> Result<String, String> {
     let printable = word.bytes().all(|byte| byte.is_ascii_graphic());
     if host.contains('@') {
         // It would stand in plans, logs and in the process lists of nodes.
-        let hint = "addresses are printed and logged: serve the file without a login";
-        return Err(format!("a web address with a user name or password is not taken\n{hint}"));
+        let hint = "URLs are printed and logged: serve the file without authentication";
+        return Err(format!("a URL must not contain a user name or a password\n{hint}"));
     }
     if host.is_empty() || !printable {
         return Err(format!(
-            "`{word}` is not a web address\nsuch as `https://cloud-images.ubuntu.com/…`"
+            "`{word}` is not an http(s) URL\nsuch as `https://cloud-images.ubuntu.com/…`"
         ));
     }
     Ok(word.into())
@@ -281,7 +282,7 @@ mod tests {
     fn an_address_with_a_password_is_refused_and_not_repeated() {
         for word in ["https://me:hunter2@mirror.lan/x.img", "http://me@mirror.lan/x"] {
             let said = hint::<HttpsUrl>(word);
-            assert!(said.contains("user name or password"), "{said}");
+            assert!(said.contains("user name or a password"), "{said}");
             assert!(!said.contains("hunter2"), "{said}");
         }
         assert!(HttpsUrl::read("https://mirror.lan/at@home.img").is_ok());
@@ -297,8 +298,8 @@ mod tests {
             assert!(Mib::read(word).is_err(), "{word}");
         }
         assert_eq!(Mib::read("16384G"), Ok(Mib(16 << 20)));
-        assert!(hint::<Mib>("16385G").contains("no host has as much"));
-        assert!(hint::<Mib>("4000000G").contains("no host has as much"));
+        assert!(hint::<Mib>("16385G").contains("larger than any host"));
+        assert!(hint::<Mib>("4000000G").contains("larger than any host"));
     }
 
     #[test]

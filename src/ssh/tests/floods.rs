@@ -107,13 +107,13 @@ async fn raw(greeting: &'static [u8], again: &'static [u8]) -> SocketAddr {
 #[tokio::test]
 async fn a_greeting_without_end_is_no_ssh_server() {
     let fake = Fake::start(wild).await;
-    let no_server = "what answers there is no SSH server";
+    let no_server = "this is not an SSH server";
     for (greeting, again, said) in [
         (&b"SSH-2.0-"[..], &b"xxxxxxxx"[..], no_server),
         (b"", b"welcome\r\n", no_server),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<html>\r\n", no_server),
-        (b"", b"", "connected, but no login within 200 ms"),
-        (b"SSH-2.0-x\r\n", b"", "connected, but no login within 200 ms"),
+        (b"", b"", "connected, but the login timed out after 200 ms"),
+        (b"SSH-2.0-x\r\n", b"", "connected, but the login timed out after 200 ms"),
     ] {
         let mut target = fake.target("n1");
         target.address = raw(greeting, again).await;

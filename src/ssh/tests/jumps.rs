@@ -64,7 +64,7 @@ async fn another_host_key_of_the_jump_host_ends_the_wait_and_the_node_is_never_a
     target.dialer = Dialer::by(way.route());
     let error = Remote::new(target).reach(Clock::real(), LIMIT).await.unwrap_err();
     let Error::Jump { cause, .. } = &error else { panic!("{error}") };
-    assert!(cause.contains(&format!("expected {}, seen SHA256:", other.fingerprint())), "{cause}");
+    assert!(cause.contains(&format!("expected {}, found SHA256:", other.fingerprint())), "{cause}");
     assert!(!error.is_transient());
     assert_eq!((jump.forwards(), node.connections()), (0, 0));
 }

@@ -1,4 +1,4 @@
-//! Secrets that are known by their form, wherever they come from.
+//! Masks secrets that are recognised by their format, wherever they come from.
 
 use super::MASKED;
 

@@ -1,4 +1,4 @@
-//! Secrets masked inside of JSON, which stays JSON.
+//! Masks secrets inside JSON and keeps it valid JSON.
 
 use super::mask;
 

@@ -1,4 +1,4 @@
-//! Reading calls about a host, its Proxmox cluster and our rights.
+//! Read calls about a host, its Proxmox VE cluster and the caller's privileges.
 
 use crate::Params;
 use crate::client::{Client, Request};

@@ -1,4 +1,4 @@
-//! Calls that make a VM: clone and create.
+//! Calls that create a VM: clone and create.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct CloneRequest {
     pub storage: Option<String>,
     /// The pool that it joins.
     pub pool: Option<String>,
-    /// Its description, and how it is told from any other VM.
+    /// Its description, and how to distinguish it from any other VM.
     pub claim: Arc<dyn Claim>,
 }
 
@@ -38,7 +38,7 @@ pub struct CreateRequest {
     pub name: String,
     /// The pool that it joins.
     pub pool: Option<String>,
-    /// Its description, and how it is told from any other VM.
+    /// Its description, and how to distinguish it from any other VM.
     pub claim: Arc<dyn Claim>,
     /// All else, such as `scsi0` with `import-from`.
     pub settings: Params,

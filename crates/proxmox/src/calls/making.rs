@@ -1,5 +1,5 @@
 //! Whether a VM that carries the lock of one in the making is being made: only a task makes one. A
-//! host that was cut off in the middle keeps the lock and Proxmox VE's placeholder for ever.
+//! host that was interrupted keeps the lock and Proxmox VE's placeholder forever.
 
 use super::settle::LOOKS;
 use crate::VmId;

@@ -1,4 +1,4 @@
-//! Doing a write until it is known to be done: the one place where a write is repeated.
+//! Repeats a write until it is known to have taken effect: the only place that repeats writes.
 
 use std::fmt;
 use std::future::Future;

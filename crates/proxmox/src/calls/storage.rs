@@ -1,4 +1,4 @@
-//! Calls on storages: what they hold, uploads, downloads, removals.
+//! Calls on storages: content, uploads, downloads, removals.
 
 use sha2::{Digest, Sha256};
 
@@ -118,7 +118,7 @@ impl Client {
         Ok(format!("{storage}:iso/{name}"))
     }
 
-    /// Removes a volume. One that is not there is no fault. Needs Datastore.Allocate for an ISO or
+    /// Removes a volume. A missing volume is not an error. Needs Datastore.Allocate for an ISO or
     /// import file.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Calls on a VM that is there.
+//! Calls on an existing VM.
 
 use std::time::Duration;
 
@@ -209,7 +209,7 @@ impl Client {
     }
 
     /// Destroys a stopped VM or a template with all its disks, and takes it out of backup jobs,
-    /// replication and HA. One that is not there is no fault.
+    /// replication and HA. A missing VM is not an error.
     ///
     /// # Errors
     /// The call's or the task's.

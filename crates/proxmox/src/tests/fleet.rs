@@ -43,7 +43,7 @@ async fn hosts_of_one_proxmox_cluster_are_told_from_standalone_ones() {
     let error = wrong.topology().await.unwrap_err().to_string();
     assert!(error.contains("is not the Proxmox VE node `pve2`: it knows `proxmox`"), "{error}");
     let error = wrong.client(&HostName("pve9".into())).unwrap_err().to_string();
-    assert_eq!(error, "no Proxmox VE host is named `pve9`: known are `pve1`, `pve2`");
+    assert_eq!(error, "there is no Proxmox VE host `pve9`; the known hosts are `pve1`, `pve2`");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn a_redirect_a_page_and_a_coding_are_told_apart() {
     let (what, error) = odd(raw("200 OK\r\nContent-Type: text/html", "<title>Hi</title>")).await;
     let title = Some("Hi".to_owned());
     assert_eq!(what, Odd::NotJson { kind: "text/html".into(), title });
-    assert!(error.hint().unwrap().starts_with("a proxy or a login page"));
+    assert!(error.hint().unwrap().starts_with("this is a proxy, a login page"));
     let (what, _) = odd(raw("200 OK\r\nContent-Encoding: br", "")).await;
     assert_eq!(what, Odd::Coded("br".into()));
 }
@@ -52,7 +52,7 @@ async fn an_odd_answer_to_a_write_says_that_it_may_have_been_carried_out() {
     let script = Script::play([raw("200 OK\r\nContent-Type: text/html", "")]).await;
     let set = Params::new().with("cores", 2);
     let error = script.client().set_config(VmId(101), &set, &[], None).await.unwrap_err();
-    assert!(error.to_string().ends_with("may have been carried out all the same"), "{error}");
+    assert!(error.to_string().ends_with("may have taken effect nevertheless"), "{error}");
     assert_eq!(script.requests().len(), 1, "it is not sent twice");
 }
 

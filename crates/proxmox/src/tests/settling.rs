@@ -124,8 +124,8 @@ async fn a_clone_that_happened_behind_a_596_is_not_repeated() {
 #[tokio::test]
 async fn a_clone_that_a_host_left_half_made_is_told_at_once() {
     let left = || [placeholder(), ok(json!([]))];
-    let told = "VM 101 on `pve1` was left half made: it keeps the lock `clone` and Proxmox VE's \
-                placeholder (`qmclone temporary file`), and no task makes it any more";
+    let told = "VM 101 on `pve1` is incomplete: it still has the lock `clone` and Proxmox VE's \
+                placeholder (`qmclone temporary file`), and no task is creating it";
     // The task says that all is well, or its answer is lost: either way only its end is believed.
     for begun in [vec![task("qmclone", "9000"), ended("OK")], vec![Turn::HangUp]] {
         let script = Script::play(begun.into_iter().chain((0..3).flat_map(|_| left()))).await;
@@ -189,7 +189,7 @@ async fn a_vmid_that_holds_another_persons_vm_is_not_taken_for_ours() {
     let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
     let error =
         script.client().clone_vm(&wanted(CloneMode::Linked), &script.client()).await.unwrap_err();
-    let want = "VM 101 on `pve1` is not ours: it is `mail` of no owner";
+    let want = "VM 101 on `pve1` was not created by k8sha: it is `mail` of no owner";
     assert_eq!(error.to_string(), want);
 
     let before = "made by: them";

@@ -62,7 +62,7 @@ async fn a_wrong_password_or_token_is_told_without_another_try() {
     let error = client.version().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`pve1` did not accept our credentials at `POST /access/ticket`: authentication failure"
+        "`pve1` rejected the credentials at `POST /access/ticket`: authentication failure"
     );
     assert!(error.hint().unwrap().contains("`a@pve`"));
 
@@ -135,7 +135,7 @@ async fn the_words_of_a_refusal_are_the_reason_phrase_and_the_errors() {
         "`pve1` refused `GET /nodes/pve1/qemu`: 500 VM is locked (clone)"
     );
     let hint = error.hint().unwrap();
-    assert!(hint.contains("see the running tasks") && !hint.contains("qm unlock"), "{hint}");
+    assert!(hint.contains("check the running tasks") && !hint.contains("qm unlock"), "{hint}");
     assert!(client.vms().await.unwrap_err().to_string().ends_with("unable to open ü"));
 }
 
@@ -182,7 +182,7 @@ async fn a_reading_call_is_tried_again_after_596_or_a_closed_connection() {
         errors[1]
     );
     let want =
-        "GET /version at `pve1`: `pve1` gave no answer to `GET /version`: 596 Connection timed out";
+        "GET /version at `pve1`: `pve1` did not answer `GET /version`: 596 Connection timed out";
     assert_eq!(errors[0], want);
 }
 

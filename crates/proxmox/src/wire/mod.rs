@@ -1,4 +1,4 @@
-//! What Proxmox VE answers: the fields that we use, in the shapes of 8.4 and 9.x.
+//! Response types of Proxmox VE 8.4 and 9.x: the fields that the client uses.
 //!
 //! Unknown fields are ignored, since every release adds some; numbers, strings and 0/1 booleans are
 //! taken as they come. Lists are silently filtered by permission, so empty does not mean absent.

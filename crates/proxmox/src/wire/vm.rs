@@ -1,4 +1,4 @@
-//! Answers about VMs and their guests.
+//! Response types for VMs and their guests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -280,7 +280,7 @@ async fn without_a_quorum_of_data_nothing_is_begun_anew() {
     let error = form(&machines, true).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "etcd has lost its quorum: 1 of 3 members can go on (2 are needed), and e1, e2 stand there \
+        "etcd has lost its quorum: 1 of 3 members can run (2 are needed), and e1, e2 stand there \
          without data"
     );
     assert!(error.hint().unwrap().contains("k8sha rebuild"));
@@ -294,7 +294,7 @@ async fn a_member_that_does_not_come_up_is_named_with_its_last_words() {
     etcd.lock().unwrap().broken.insert(2);
     let error = form(&machines, false).await.unwrap_err();
     let text = error.to_string();
-    assert_eq!(text, "etcd on `e3` is inactive; its last words:\npanic: no space left");
+    assert_eq!(text, "etcd on `e3` is inactive; the end of its journal:\npanic: no space left");
     // A member that stops is started again.
     etcd.lock().unwrap().broken.clear();
     assert!(form(&machines, false).await.unwrap());
