@@ -4,6 +4,7 @@
 //! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
 //! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
 
+mod blob;
 pub mod faults;
 pub mod guests;
 pub mod inspect;

@@ -1,10 +1,11 @@
 //! Where a world is kept: in a folder, written whole and atomically at each change, or in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
@@ -20,6 +21,8 @@ const LOCK: &str = "lock";
 pub struct Store {
     folder: Folder,
     blobs: Mutex<HashMap<String, Arc<[u8]>>>,
+    /// The blobs of guests' disks that the world's file names.
+    disks: Mutex<BTreeSet<String>>,
     failed: Mutex<Option<String>>,
 }
 
@@ -66,7 +69,12 @@ impl Store {
             use std::os::unix::fs::DirBuilderExt;
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(BLOBS))?;
         }
-        Ok(Self { folder, blobs: Mutex::default(), failed: Mutex::default() })
+        Ok(Self {
+            folder,
+            blobs: Mutex::default(),
+            disks: Mutex::default(),
+            failed: Mutex::default(),
+        })
     }
 
     /// Takes the right to change the world, which is needed before it is loaded to be served. Who
@@ -115,11 +123,29 @@ impl Store {
     /// When it cannot be read or is not a world.
     pub fn load(&self) -> io::Result<Option<World>> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        match fs::read(folder.join(WORLD)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let mut left = 100;
+        loop {
+            let mut world: World = match fs::read(folder.join(WORLD)) {
+                Ok(bytes) => serde_json::from_slice(&bytes)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let disks = world.guests.disks_mut().try_for_each(|disk| disk.read(self));
+            match disks {
+                Ok(()) => {
+                    let ids = world.guests.disks().map(|disk| disk.write(self).map(str::to_owned));
+                    *self.lock_disks() = ids.collect::<io::Result<_>>()?;
+                    return Ok(Some(world));
+                }
+                // A simulator that serves the world replaced it between the two reads.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => left -= 1,
+                Err(error) => return Err(error),
+            }
         }
+    }
+
+    fn lock_disks(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the world down. A failure is kept for [`Store::failure`]: the servers must not panic.
@@ -128,8 +154,14 @@ impl Store {
         // By way of a value, most of the work is code of serde_json, which development builds optimise;
         // written directly it would be code of this crate.
         let write = || -> io::Result<()> {
+            let ids = world.guests.disks().map(|disk| disk.write(self).map(str::to_owned));
+            let ids: BTreeSet<String> = ids.collect::<io::Result<_>>()?;
             let text = serde_json::to_value(world)?.to_string();
-            write_atomically(&folder.join(WORLD), text.as_bytes())
+            write_atomically(&folder.join(WORLD), text.as_bytes())?;
+            // Only now does nothing need the disks as they were.
+            let former = mem::replace(&mut *self.lock_disks(), ids.clone());
+            former.difference(&ids).for_each(|id| self.forget(id));
+            Ok(())
         };
         if let Err(error) = write() {
             let text = format!("cannot write `{}`: {error}", folder.join(WORLD).display());

@@ -352,8 +352,14 @@ mod tests {
         let mut bench = Bench::new(false);
         bench.boot("m1", KUBERNETES);
         bench.at(20.0);
+        for disk in bench.guests.disks() {
+            disk.write(&bench.store).unwrap();
+        }
         let text = serde_json::to_string(&bench.guests).unwrap();
         bench.guests = serde_json::from_str(&text).unwrap();
+        for disk in bench.guests.disks_mut() {
+            disk.read(&bench.store).unwrap();
+        }
         bench.at(120.0);
         assert_eq!(status(&mut bench, "m1")["status"], "done");
     }

@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Guests;
 use super::cloudinit::{Progress, Step};
 use super::seed::{Network, Seed, WriteFile};
 use super::units::Unit;
+use crate::blob::InBlob;
 use crate::world::{Machine, SimTime};
 
 /// Ubuntu 22.04's stock kernel.
@@ -19,9 +21,21 @@ pub struct Guest {
     /// The hardware that it was last switched on with.
     pub machine: Machine,
     /// What survives a reboot.
-    pub disk: Disk,
+    pub disk: InBlob<Disk>,
     /// What does not; `None` while it is switched off.
     pub run: Option<Run>,
+}
+
+impl Guests {
+    /// The disks of all guests, which the world's file does not contain.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = &InBlob<Disk>> {
+        self.all.values().map(|guest| &guest.disk)
+    }
+
+    /// The same, to read them.
+    pub(crate) fn disks_mut(&mut self) -> impl Iterator<Item = &mut InBlob<Disk>> {
+        self.all.values_mut().map(|guest| &mut guest.disk)
+    }
 }
 
 /// What is on a guest's disk.
@@ -257,5 +271,38 @@ impl Guest {
         if let Some(run) = &mut self.run {
             run.ip_forward = on;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Topology;
+    use crate::store::Store;
+    use crate::{Options, Sim, inspect};
+
+    #[tokio::test]
+    async fn a_worlds_folder_has_the_disks_of_its_guests_and_no_former_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { folder: Some(folder.path().to_owned()), ..Options::default() };
+        Sim::start(crate::tests::site(Topology::Cluster), options).await.unwrap().stop().await;
+        let store = Store::open(Some(folder.path().to_owned())).unwrap();
+        let mut world = store.load().unwrap().unwrap();
+        let blobs = || std::fs::read_dir(folder.path().join("blobs")).unwrap().count();
+        let bench = super::super::testing::Bench::new(false);
+        let mut counts = vec![blobs()];
+        for (name, hostname) in [("m1", "one"), ("m1", "two"), ("m2", "two"), ("m2", "three")] {
+            let machine = bench.machine(name, Vec::new());
+            let blank = || Guest { machine, disk: InBlob::default(), run: None };
+            let guest = world.guests.all.entry(name.to_owned()).or_insert_with(blank);
+            hostname.clone_into(&mut guest.disk.hostname);
+            store.save(&world);
+            counts.push(blobs());
+        }
+        // Equal disks share a blob.
+        assert_eq!((store.failure(), counts), (None, vec![0, 1, 1, 1, 2]));
+        let again = inspect::open(folder.path()).unwrap().guests;
+        assert_eq!(again.all["m1"].disk.hostname, "two");
+        assert_eq!(again.all["m2"].disk.hostname, "three");
     }
 }
