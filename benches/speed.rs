@@ -1,5 +1,5 @@
-//! How long the pure parts take for many nodes: reading a profile, planning it, rendering what its
-//! machines are told. `cargo bench` runs them; `cargo test` does not.
+//! The duration of the pure parts for many nodes: parsing a profile, planning it, rendering its
+//! machines' documents. `cargo bench` runs them; `cargo test` does not.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot begin must say so")]
 
@@ -14,7 +14,7 @@ use k8sha::plan::planner::{self, Part, Specs};
 use k8sha::plan::spec;
 use k8sha::profile::{self, EMBEDDED, Source};
 
-/// How many rows the profile has: as many as a profile may have.
+/// The number of rows of the profile: the maximum of a profile.
 const ROWS: usize = 1_000;
 
 fn main() {
@@ -66,7 +66,7 @@ fn read_a_profile_of_1000_rows(bencher: Bencher<'_, '_>) {
     bencher.bench(|| profile::read(source(black_box(&text))).is_ok());
 }
 
-/// What each VM is to look like, and the plan that makes all of them.
+/// The spec of each VM, and the plan that creates all of them.
 #[divan::bench]
 fn plan_1000_rows(bencher: Bencher<'_, '_>) {
     let cluster = cluster();

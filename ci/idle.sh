@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A stream through HAProxy that is silent for ten minutes; it passes beside everything else.
+# A stream through HAProxy that is silent for ten minutes; it runs beside everything else.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tiers need. Exits with 3 where only what cargo brings can be tested.
+# Installs the packages that the tiers need. Exits with 3 if only the tests that need cargo alone can
+# run.
 set -euo pipefail
 
 if ! command -v cargo >/dev/null; then
@@ -8,7 +9,7 @@ if ! command -v cargo >/dev/null; then
 fi
 cargo --version
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-  echo 'SKIPPED: the real tiers need root and Debian packages; only what cargo brings is tested'
+  echo 'SKIPPED: the real tiers need root and Debian packages; only the tests that need cargo alone are run'
   exit 3
 fi
 missing=()
@@ -18,7 +19,7 @@ for package in openssh-server openssh-client sudo haproxy keepalived cloud-init 
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
-  # Their services must not start: the tests run them by themselves, on ports of their own.
+  # Their services must not start: the tests run them themselves, on their own ports.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"

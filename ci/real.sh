@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Our parts against real software: OpenSSH, HAProxy, keepalived, cloud-init, dnsmasq, etcd,
+# k8sha's parts against real software: OpenSSH, HAProxy, keepalived, cloud-init, dnsmasq, etcd,
 # containerd, kubeadm. As root, with the packages of ci/prerequisites.sh.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"

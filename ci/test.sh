@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What needs nothing but Rust: the README's test command, and the main job on a simulated site.
+# The tests that need only Rust: the README's test command, and the main job on a simulated site.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 

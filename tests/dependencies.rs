@@ -1,5 +1,5 @@
-//! Holds Cargo.lock to `deny.toml` where cargo-deny is not installed: licenses and sources. Advisories
-//! need cargo-deny and the network.
+//! Checks Cargo.lock against `deny.toml` if cargo-deny is not installed: licenses and sources.
+//! Advisories need cargo-deny and the network.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
@@ -11,7 +11,7 @@ use spdx::{Expression, Licensee};
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// What `cargo metadata` says of the packages of the workspace and of all that it depends on.
+/// The output of `cargo metadata` for the packages of the workspace and all their dependencies.
 fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked"])
@@ -36,7 +36,7 @@ fn every_dependency_has_a_license_that_deny_toml_allows() {
     assert!(packages.len() > 100, "the dependencies were not found");
     let refused = |package: &Value| {
         let named = package["license"].as_str().unwrap_or_default();
-        // Some packages still separate licenses by a slash.
+        // Some packages still separate licenses with a slash.
         let wanted = Expression::parse_mode(named, spdx::ParseMode::LAX);
         let ok = wanted.is_ok_and(|wanted| {
             wanted.evaluate(|one| allowed.iter().any(|license| license.satisfies(one)))
@@ -58,7 +58,7 @@ fn every_dependency_comes_from_crates_io_or_this_tree() {
 }
 
 #[test]
-fn no_dependency_has_any_version() {
+fn no_dependency_has_a_wildcard_version() {
     let any: Vec<String> = packages()
         .iter()
         .filter(|package| package["source"].is_null())

@@ -1,9 +1,9 @@
-//! Profiles damaged in every way that a person, an editor or an enemy damages a file.
+//! Profiles damaged in every way that a user, an editor or an attacker damages a file.
 //!
-//! Whatever the text is, reading it does not panic and takes no long time, what is said of it is
-//! harmless, and what is accepted renders. Ten thousand texts a run, from another seed each time;
-//! a failure prints the seed, and `K8SHA_FUZZ_SEED=SEED cargo test --test fuzz` plays it again.
-//! `K8SHA_FUZZ_CASES` asks for more.
+//! Whatever the text is, parsing it does not panic and is fast, its error messages are safe to print,
+//! and an accepted profile renders. Ten thousand texts a run, with a new seed each time; a failure
+//! prints the seed, and `K8SHA_FUZZ_SEED=SEED cargo test --test fuzz` repeats it. `K8SHA_FUZZ_CASES`
+//! sets a larger number.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
 
@@ -24,14 +24,14 @@ use k8sha::text;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
-/// How many texts are tried, in all.
+/// The total number of texts.
 const CASES: u32 = 10_000;
-/// In how many parts, each of which is a test of its own.
+/// The number of parts, each of which is a separate test.
 const PARTS: u32 = 4;
-/// The most processor time of one text. A usual one takes milliseconds.
+/// The maximum CPU time for one text. A usual one takes milliseconds.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Words that break out of something, or mean something else than they look like.
+/// Words that break out of a context, or mean something other than they appear to.
 const HOSTILE: &[&str] = &[
     "\u{1b}]52;c;aGk=\u{7}",
     "\u{9b}2J\u{202e}",
@@ -87,7 +87,7 @@ const HOSTILE: &[&str] = &[
     "e\u{301}",
 ];
 
-/// One piece of damage; numbers are taken modulo what there is.
+/// One piece of damage; numbers are taken modulo the available positions.
 #[derive(Clone, Debug)]
 enum Damage {
     Flip(usize, u8),
@@ -196,8 +196,8 @@ impl Damage {
     }
 }
 
-/// Our own profiles and the bad ones of other tests, without comments: they would take most of the
-/// damage and mean nothing.
+/// The shipped profiles and the bad ones of other tests, without comments: they would take most of the
+/// damage without effect.
 fn corpus() -> Vec<String> {
     let bare = |text: &str| -> String {
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
@@ -218,12 +218,12 @@ fn now() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What is the same for all texts.
+/// The shared state of all texts.
 struct Bench {
     templates: Templates,
     secrets: NodeSecrets,
-    /// Clusters that have been rendered: most damage that leaves a profile valid leaves the cluster
-    /// as it was.
+    /// Clusters that have been rendered: most damage that leaves a profile valid does not change the
+    /// cluster.
     rendered: RefCell<HashSet<String>>,
 }
 
@@ -238,7 +238,7 @@ impl Bench {
         Self { templates, secrets, rendered: RefCell::default() }
     }
 
-    /// What must be true of every text.
+    /// The properties that must hold for every text.
     fn holds(&self, text: &str) -> Result<(), TestCaseError> {
         let began = now();
         let source = Source { name: "x.yaml".into(), text: text.to_owned(), base: PathBuf::new() };
@@ -260,7 +260,7 @@ impl Bench {
         }
     }
 
-    /// Whether every node's documents can be rendered, each of which is parsed back as it is made.
+    /// Whether every node's documents can be rendered; each is parsed again after rendering.
     fn renders(&self, cluster: &Cluster) -> Result<(), TestCaseError> {
         if !self.rendered.borrow_mut().insert(serde_json::to_string(cluster).unwrap()) {
             return Ok(());
@@ -275,7 +275,7 @@ impl Bench {
     }
 }
 
-/// A number of the environment.
+/// A number from the environment.
 fn given<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -330,7 +330,7 @@ fn damaged_profiles_part_four() {
     fuzz(3);
 }
 
-/// Where another profile of the same shape is valid, its documents hold the hostile word as it is.
+/// If another profile of the same structure is valid, its documents contain the hostile word unchanged.
 #[test]
 fn every_word_in_every_place_is_refused_or_rendered() {
     let bench = Bench::new();
@@ -347,7 +347,7 @@ fn every_word_in_every_place_is_refused_or_rendered() {
     bench.renders(&cluster).unwrap();
 }
 
-/// The worst of its kind each: large, deep, wide, empty.
+/// Extreme texts: large, deep, wide, empty.
 #[test]
 fn the_largest_and_strangest_texts_are_refused_in_time() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! Holds the map of the house: which part may import which, and how large a file may grow.
+//! Checks the structure of the code: which part may import which, and how long a file may be.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Part → the parts that it may import. A part that is not listed may not exist.
+/// Part → the parts that it may import. An unlisted part may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
-    // Crates of their own: base, file by file, and the client.
+    // Separate crates: base, file by file, and the client.
     ("clock", &["limits"]),
     ("event", &["secrets", "text"]),
     ("hash", &[]),
@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("text", &[]),
     ("proxmox", &["clock", "event", "limits", "retry", "secrets"]),
-    // The product. Of the client, what is typed and planned knows the terms only.
+    // The product. Of the client, the command line and the planner only use its terms.
     ("cluster", &["proxmox"]),
     ("mark", &["cluster", "proxmox"]),
     ("error", &["text"]),
@@ -31,10 +31,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ssh", &["limits", "net", "report", "secrets", "clock"]),
     ("dns", &["cluster", "limits", "net", "table", "text"]),
     ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
-    // Of the Proxmox side only the mark's text form, which is pure.
+    // From the Proxmox side only the mark's text form, which is pure.
     ("plan", &["cluster", "hash", "mark", "proxmox", "table", "text"]),
     ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),
-    // Examines before a run; a run does not need it.
+    // Runs checks before a run; a run does not need it.
     ("doctor", &["cluster", "dns", "error", "files", "net", "pki", "plan", "proxmox", "text"]),
     ("routes", &["cluster", "error", "files", "limits", "net", "secrets", "ssh", "clock"]),
     ("state", &["cluster", "error", "files", "pki", "secrets", "ssh"]),
@@ -88,11 +88,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
-    // Another binary: the same command line before real machines.
+    // Another binary: the same command line with real machines.
     ("lab", &["cli"]),
 ];
 
-/// Crates that only one part may know.
+/// Crates that only one part may use.
 const FENCES: &[(&str, &[&str])] = &[
     ("backoff", &["crates/base/src/retry.rs"]),
     ("russh", &["src/ssh/", "crates/simulator/", "src/profile/"]),
@@ -137,7 +137,7 @@ fn is_test(path: &Path) -> bool {
     path.components().any(|part| names.iter().any(|name| part.as_os_str() == *name))
 }
 
-/// What a file says outside its unit tests and comments.
+/// A file's code without its unit tests and comments.
 fn code(text: &str) -> String {
     let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     product
@@ -147,7 +147,7 @@ fn code(text: &str) -> String {
         .join("\n")
 }
 
-/// The part that a file belongs to; `None`: it is the simulator's, which imports none of these.
+/// The part of a file; `None`: it belongs to the simulator, which imports none of these.
 fn part(path: &Path) -> Option<String> {
     let names: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
@@ -160,7 +160,7 @@ fn part(path: &Path) -> Option<String> {
     Some(part.trim_end_matches(".rs").to_owned())
 }
 
-/// The parts that a file names, by the paths that its code has.
+/// The parts that a file uses, by the paths in its code.
 fn imports(from: &str, text: &str) -> BTreeSet<String> {
     let name = |rest: &str| -> String {
         rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
@@ -232,11 +232,11 @@ fn no_parts_import_each_other_in_a_circle() {
         left.retain(|from, _| !bottom.contains(from));
         left.values_mut().for_each(|to| to.retain(|to| !bottom.contains(to)));
     }
-    assert!(left.is_empty(), "a circle is among these: {left:#?}");
+    assert!(left.is_empty(), "an import cycle is among these: {left:#?}");
 }
 
 #[test]
-fn the_drawing_of_the_imports_is_true() {
+fn the_drawing_of_the_imports_is_correct() {
     const FENCE: &str = "```imports\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
     let text = fs::read_to_string(&path).unwrap();
@@ -255,7 +255,7 @@ fn the_drawing_of_the_imports_is_true() {
     }
 }
 
-/// All that the Proxmox side of the simulator asks of the guests.
+/// All calls of the simulator's Proxmox side to the guests.
 const ASKED_OF_GUESTS: &[&str] = &[
     "power_on",
     "power_off",
@@ -316,7 +316,7 @@ fn crates_stay_behind_their_fences() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What must be done in one place only: the words that do it, and the places.
+/// Operations that must be in one place only: the words that perform them, and the places.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
     (
         &["print!(", "println!(", "dbg!(", "stderr()", "stdout()", "with_writer(io::"],
@@ -346,7 +346,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
 ];
 
 #[test]
-fn what_has_one_door_uses_it() {
+fn operations_with_one_entry_point_use_it() {
     let mut wrong = Vec::new();
     let mut used = BTreeSet::new();
     for (path, text) in sources() {
@@ -362,11 +362,11 @@ fn what_has_one_door_uses_it() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(used.len(), DOORS.len(), "a door that is not used is not where it is looked for");
+    assert_eq!(used.len(), DOORS.len(), "an unused entry point is not where it is expected");
 }
 
 #[test]
-fn what_is_planned_performs_nothing() {
+fn the_planner_performs_nothing() {
     let impure = [
         "async ",
         "async{",
@@ -459,7 +459,7 @@ fn texts_name_who_or_what_is_meant() {
 }
 
 #[test]
-fn files_can_be_read_in_one_sitting() {
+fn no_file_is_too_long() {
     let long: Vec<String> = sources()
         .into_iter()
         .filter(|(_, text)| text.lines().count() > LONGEST_FILE)

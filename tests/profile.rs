@@ -1,4 +1,4 @@
-//! Profiles as a person meets them: the embedded ones, and what is said about bad ones.
+//! Profiles as users see them: the built-in ones, and the error messages for bad ones.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,13 +57,13 @@ fn k8s1_is_the_table_of_the_source_document() {
 }
 
 #[test]
-fn k8s1_warns_of_what_its_layout_costs() {
+fn k8s1_warns_about_the_risks_of_its_layout() {
     let loaded = profile::load("k8s1").unwrap();
     assert_golden("profile/k8s1.warnings.txt", &loaded.render_warnings(Colour::Off));
 }
 
 #[test]
-fn k8s1_etcd_is_k8s1_with_its_etcd_made_and_warns_of_what_each_host_costs() {
+fn k8s1_etcd_is_k8s1_with_its_own_etcd_and_warns_about_the_loss_of_each_host() {
     let loaded = profile::load("k8s1-etcd").unwrap();
     let (own, k8s1) = (&loaded.cluster, k8s1());
     let warnings = loaded.render_warnings(Colour::Off);
@@ -76,7 +76,7 @@ fn k8s1_etcd_is_k8s1_with_its_etcd_made_and_warns_of_what_each_host_costs() {
 }
 
 #[test]
-fn an_etcd_of_machines_has_rules_of_its_own() {
+fn etcd_machines_have_their_own_rules() {
     let text = embedded("k8s1-etcd");
     let machines = text.find("etcd:\n").unwrap()..text.find("balancer:").unwrap();
     let machines = &text[machines];
@@ -113,19 +113,19 @@ fn an_etcd_of_machines_has_rules_of_its_own() {
 }
 
 #[test]
-fn machines_whose_image_holds_an_etcd_need_no_release() {
+fn machines_with_a_preinstalled_etcd_need_no_release() {
     let text = embedded("k8s1-etcd");
     let machines = text.find("etcd:\n").unwrap()..text.find("balancer:").unwrap();
     let text = text.replace(&text[machines], "etcd: { machines: {} }\n\n");
     let text = text.replace("role: etcd, ", "preinstalled: true, role: etcd, ");
     let loaded = read(&text).map_err(|rejected| rejected.render(Colour::Off)).unwrap();
     let k8sha::cluster::Etcd::Machines { release: None, .. } = loaded.cluster.etcd else {
-        panic!("a release that no one needs")
+        panic!("a release that is not needed")
     };
 }
 
 #[test]
-fn homelab_is_warned_only_of_what_two_hosts_cannot_have() {
+fn homelab_has_only_the_warnings_of_a_site_with_two_hosts() {
     let loaded = profile::load("homelab").unwrap();
     let messages: Vec<&str> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
     assert_eq!(
@@ -152,7 +152,7 @@ fn the_embedded_profiles_do_not_collide() {
 }
 
 #[test]
-fn the_embedded_profiles_are_the_ones_of_the_folder() {
+fn the_embedded_profiles_are_those_in_the_folder() {
     let folder = fs::read_dir(tests_dir().join("../profiles")).unwrap();
     let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let files: BTreeSet<String> =
@@ -169,13 +169,13 @@ fn embedded_profiles_point_editors_at_the_schema() {
 }
 
 #[test]
-fn a_name_that_no_profile_has_lists_the_ones_there_are() {
+fn an_unknown_profile_name_lists_the_known_ones() {
     let error = profile::load("prod").unwrap_err();
     assert_golden("profile/unknown-name.txt", &error.to_string());
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = profile::load("./nowhere.yaml").unwrap_err();
     assert!(matches!(&error, LoadError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("`./nowhere.yaml`"), "{error}");
@@ -194,7 +194,7 @@ fn paths_in_a_profile_are_relative_to_it() {
 }
 
 #[test]
-fn bad_profiles_are_complained_about_all_at_once() {
+fn all_errors_of_a_bad_profile_are_reported_at_once() {
     let mut found = 0;
     let mut inputs: Vec<_> = fs::read_dir(tests_dir().join("input"))
         .unwrap()
@@ -216,7 +216,7 @@ fn bad_profiles_are_complained_about_all_at_once() {
 }
 
 #[test]
-fn each_rule_has_its_own_words() {
+fn each_rule_has_its_own_message() {
     for (from, to, part) in [
         ("vip: 10.101.1.10,", "vip: 10.101.1.11,", "the address `10.101.1.11` is used twice"),
         ("vip: 10.101.1.10,", "vip: 10.102.1.10,", "for the VIP lies outside the subnet"),
@@ -339,7 +339,7 @@ fn each_rule_has_its_own_words() {
 }
 
 #[test]
-fn calico_follows_kube_proxy_unless_said_otherwise() {
+fn calico_uses_kube_proxys_mode_by_default() {
     use k8sha::cluster::{CalicoDataplane, Cni};
     let homelab = embedded("homelab");
     let cilium = "cni: { cilium: { version: 1.19.8, cli_version: 0.19.7 } }";
@@ -362,7 +362,7 @@ fn calico_follows_kube_proxy_unless_said_otherwise() {
 }
 
 #[test]
-fn blackholes_are_the_clusters_own_networks_unless_said_otherwise() {
+fn blackholes_default_to_the_clusters_own_networks() {
     let nets = |text: &str| -> Vec<String> {
         let cluster = read(text).map_err(|r| r.render(Colour::Off)).unwrap().cluster;
         cluster.proxmox.blackholes.iter().map(ToString::to_string).collect()
@@ -372,7 +372,7 @@ fn blackholes_are_the_clusters_own_networks_unless_said_otherwise() {
 }
 
 #[test]
-fn a_fingerprint_and_a_ca_file_are_one_too_many() {
+fn a_fingerprint_and_a_ca_file_exclude_each_other() {
     let both = format!(
         "storage: local-lvm\n      ca_file: a.pem\n      fingerprint: {}\n",
         "ab".repeat(32)
@@ -381,7 +381,7 @@ fn a_fingerprint_and_a_ca_file_are_one_too_many() {
 }
 
 #[test]
-fn layouts_that_put_all_on_one_host_are_warned_about() {
+fn layouts_with_everything_on_one_host_cause_a_warning() {
     let text = embedded("homelab").replace("pve: pve2", "pve: pve1");
     let shown = read(&text).unwrap().render_warnings(Colour::Off);
     for part in [
@@ -393,7 +393,7 @@ fn layouts_that_put_all_on_one_host_are_warned_about() {
 }
 
 #[test]
-fn a_template_of_the_operators_own_needs_no_image() {
+fn the_operators_own_template_needs_no_image() {
     let text = embedded("homelab");
     let images = text.find("images:").unwrap()..text.find("defaults:").unwrap();
     let mut text = text.replace("ubuntu-22.04: 309", "ubuntu-22.04: {mine: true, vmid: 309");
@@ -406,7 +406,7 @@ fn a_template_of_the_operators_own_needs_no_image() {
     assert!(templates.clone().count() == 2 && templates.clone().all(theirs));
 }
 
-/// A profile of as many masters and workers, on as many hosts.
+/// A profile with this many masters and workers, on this many hosts.
 fn generated(masters: u32, workers: u32, hosts: u32) -> String {
     let base = embedded("homelab");
     let start = base.find("nodes:").unwrap();
@@ -446,14 +446,14 @@ proptest! {
     }
 
     #[test]
-    fn no_text_at_all_upsets_the_reader(text in ".{0,200}") {
+    fn no_text_makes_the_parser_panic(text in ".{0,200}") {
         if let Err(rejected) = read(&text) {
             prop_assert!(!rejected.render(Colour::On).is_empty());
         }
     }
 
     #[test]
-    fn no_damage_to_a_profile_upsets_the_reader(
+    fn no_damaged_profile_makes_the_parser_panic(
         at in 0usize..6000, length in 0usize..80, with in "[-a-z0-9:{}\\[\\], \n\t#&*!|>'\"%@é]{0,12}",
     ) {
         for (_, text) in EMBEDDED {
@@ -472,7 +472,7 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIILBcUQyQrlUQYOzDaFuzYlNTJbmRyiyuFnKKDwEsmZX";
 
 #[test]
-fn a_jump_host_and_keys_of_ones_own_are_read() {
+fn a_jump_host_and_the_users_own_keys_are_parsed() {
     let access = format!(
         "user: ubuntu\n  agent: true\n  identity: keys/id\n  \
          jump: {{ host: Bastion.example.org, port: 2222, user: root, host_key: {KEY} }}"
@@ -486,7 +486,7 @@ fn a_jump_host_and_keys_of_ones_own_are_read() {
 }
 
 #[test]
-fn a_wrong_jump_host_is_complained_about_at_its_line() {
+fn a_wrong_jump_host_is_reported_at_its_line() {
     let line = embedded("k8s1").lines().position(|line| line == "  user: ubuntu").unwrap() + 2;
     for (jump, said) in [
         ("{ host: bastion }".to_owned(), "`user` is missing"),

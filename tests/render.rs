@@ -1,4 +1,4 @@
-//! What a node is told, word for word: the seeds and the kubeadm configurations.
+//! A node's documents, verbatim: the seeds and the kubeadm configurations.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
@@ -44,7 +44,7 @@ fn node<'a>(cluster: &'a Cluster, name: &str) -> &'a Node {
 }
 
 #[test]
-fn the_seeds_are_as_agreed() {
+fn the_seeds_match_the_golden_files() {
     let (k8s1, homelab, own_etcd) = (fixture::k8s1(), fixture::homelab(), fixture::own_etcd());
     for (cluster, name) in [
         (&own_etcd, "k8s1etcd1"),
@@ -65,7 +65,7 @@ fn the_seeds_are_as_agreed() {
     }
 }
 
-/// A site without the Internet: everything comes from somewhere else.
+/// A site without Internet access: everything comes from mirrors.
 fn offline(mut cluster: Cluster) -> Cluster {
     let mirror = |path: &str| Some(format!("https://mirror.lan/{path}"));
     cluster.mirrors = Mirrors {
@@ -94,14 +94,14 @@ fn offline(mut cluster: Cluster) -> Cluster {
 }
 
 #[test]
-fn a_site_without_the_internet_is_told_where_everything_is() {
+fn a_site_without_internet_access_gets_its_mirrors() {
     let cluster = offline(fixture::k8s1());
     for name in ["k8s1vrrp1", "k8s1master1"] {
         let seed = seed(&cluster, node(&cluster, name));
         assert_golden(&format!("seed/offline-{name}.txt"), seed.masked());
         for usual in ["pkgs.k8s.io", "download.docker.com", "kernel.ubuntu.com"] {
             let told = |line: &&str| line.contains(usual) && !line.trim_start().starts_with('#');
-            // What a script says of itself is no address that it asks.
+            // A URL in a script's comment is not one that it contacts.
             let asked: Vec<&str> = seed.masked().lines().filter(told).collect();
             assert!(asked.is_empty(), "{name}: {asked:?}");
         }
@@ -136,7 +136,7 @@ fn images_are_imported_after_containerd_runs_and_before_kubelet() {
 }
 
 #[test]
-fn the_pod_networks_are_as_agreed() {
+fn the_pod_networks_match_the_golden_files() {
     let calico = |proxy, dataplane| {
         let mut cluster = fixture::k8s1();
         cluster.kubernetes.proxy = proxy;
@@ -158,7 +158,7 @@ fn the_pod_networks_are_as_agreed() {
 }
 
 #[test]
-fn a_manifest_of_ones_own_is_filled_in_and_otherwise_untouched() {
+fn the_users_own_manifest_is_filled_in_and_otherwise_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cni.yaml");
     let mut cluster = fixture::k8s1();
@@ -185,7 +185,7 @@ fn a_manifest_of_ones_own_is_filled_in_and_otherwise_untouched() {
 }
 
 #[test]
-fn the_kubeadm_configurations_are_as_agreed() {
+fn the_kubeadm_configurations_match_the_golden_files() {
     let keys =
         Keys { token: "abcdef.0123456789abcdef".into(), certificate_key: "ab".repeat(32).into() };
     let join = Join {
@@ -219,7 +219,7 @@ fn the_kubeadm_configurations_are_as_agreed() {
 }
 
 #[test]
-fn what_is_shown_differs_from_the_truth_only_in_the_private_key() {
+fn shown_documents_differ_from_the_real_ones_only_in_the_private_key() {
     let cluster = fixture::k8s1();
     for node in &cluster.nodes {
         let seed = seed(&cluster, node);
@@ -250,7 +250,7 @@ fn the_same_documents_give_the_same_image_under_the_same_name() {
 }
 
 #[test]
-fn what_a_balancer_is_given_again_is_what_cloud_init_writes_and_has_a_hash_of_its_own() {
+fn reloaded_balancer_files_equal_those_of_cloud_init_and_have_their_own_hash() {
     let cluster = fixture::k8s1();
     let hashes = |cluster: &Cluster| {
         let node = node(cluster, "k8s1vrrp1");
@@ -282,7 +282,7 @@ fn what_a_balancer_is_given_again_is_what_cloud_init_writes_and_has_a_hash_of_it
 }
 
 #[test]
-fn a_preinstalled_image_is_left_as_it_is() {
+fn a_preinstalled_image_is_not_changed() {
     let mut cluster = fixture::k8s1();
     for node in &mut cluster.nodes {
         node.preinstalled = true;
@@ -299,7 +299,7 @@ fn a_preinstalled_image_is_left_as_it_is() {
 }
 
 #[test]
-fn a_node_restarts_only_for_a_kernel_that_it_was_given() {
+fn a_node_restarts_only_for_a_kernel_in_the_profile() {
     let mut cluster = fixture::k8s1();
     for (kernel, command) in [
         (Kernel::Stock, None),
@@ -352,7 +352,7 @@ fn every_load_balancer_knows_every_master_and_its_peers() {
 }
 
 #[test]
-fn an_etcd_row_lives_in_its_own_subnet_and_its_seed_holds_no_certificate() {
+fn an_etcd_row_can_be_in_its_own_subnet_and_its_seed_has_no_certificate() {
     let mut cluster = fixture::own_etcd();
     let member = node(&cluster, "k8s1etcd1").clone();
     let seed = seed(&cluster, &member);
@@ -395,7 +395,7 @@ fn every_command_is_an_argument_list() {
 }
 
 #[test]
-fn a_hostile_value_stays_a_value() {
+fn a_hostile_value_remains_a_value() {
     let mut cluster = fixture::k8s1();
     cluster.access.authorized_keys = vec!["ssh-ed25519 AAAA \"me\": # {{ x }}".to_owned()];
     let data = user_data(&seed(&cluster, &cluster.nodes[0]));

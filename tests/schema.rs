@@ -1,5 +1,5 @@
-//! Requests against Proxmox VE's own schema: our small cases, a real host's recorded ones, and
-//! what a log of requests holds.
+//! Checks requests against Proxmox VE's own schema: small cases, a real host's recorded ones, and those
+//! in a request log.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use pve_recordings::{exchanges, material, tell};
 
-/// A schema of our own, as large as the rules that it shows.
+/// A small schema with only the rules under test.
 fn small() -> Schema {
     Schema::new(json!({
         "_meta": {
@@ -71,7 +71,7 @@ fn put(name: &str, value: impl Into<Value>) -> Result<(), Refusal> {
     small().check(&Request::new("PUT", "/api2/json/vm/101").with(name, value))
 }
 
-/// The text of the one fault of a request.
+/// The text of a request's only error.
 fn fault(name: &str, value: impl Into<Value>) -> String {
     match put(name, value) {
         Err(Refusal::Parameters(errors)) if errors.len() == 1 => errors[name].clone(),
@@ -80,7 +80,7 @@ fn fault(name: &str, value: impl Into<Value>) -> String {
 }
 
 #[test]
-fn unknown_paths_and_methods_are_told_apart() {
+fn unknown_paths_and_methods_are_distinguished() {
     let check = |method, url| small().check(&Request::new(method, url));
     assert_eq!(check("GET", "/api2/json/version"), Ok(()));
     assert_eq!(check("GET", "/api2/json/version?_dc=17"), Ok(()));
@@ -91,7 +91,7 @@ fn unknown_paths_and_methods_are_told_apart() {
 }
 
 #[test]
-fn values_of_the_path_are_checked_and_may_not_be_contradicted() {
+fn values_in_the_path_are_checked_and_cannot_be_overridden() {
     let check = |url| small().check(&Request::new("PUT", url));
     let Err(Refusal::Parameters(errors)) = check("/vm/7") else { panic!() };
     assert_eq!(errors["vmid"], "invalid format - no VM ID\n");
@@ -100,7 +100,7 @@ fn values_of_the_path_are_checked_and_may_not_be_contradicted() {
 }
 
 #[test]
-fn types_are_perls() {
+fn types_follow_perls_rules() {
     assert_eq!(put("onboot", "1"), Ok(()));
     assert_eq!(put("onboot", true), Ok(()));
     assert_eq!(fault("onboot", "true"), "type check ('boolean') failed - got 'true'");
@@ -112,7 +112,7 @@ fn types_are_perls() {
 }
 
 #[test]
-fn limits_are_kept() {
+fn limits_are_enforced() {
     assert_eq!(fault("cores", "0"), "value must have a minimum value of 1");
     assert_eq!(fault("name", "abcdefghij"), "value may only be 9 characters long");
     assert_eq!(fault("name", "a_b"), "invalid format - no name: a_b\n");
@@ -162,7 +162,7 @@ fn property_strings_are_checked_key_by_key() {
 }
 
 #[test]
-fn what_this_checker_cannot_read_is_told_and_refuses() {
+fn unparsable_rules_are_reported_and_refuse_requests() {
     assert_eq!(small().unreadable(), BTreeSet::new());
     let rule = |rule: Value| {
         let call = json!({"GET": {"parameters": {"properties": {"a": rule}}}});
@@ -182,7 +182,7 @@ fn what_this_checker_cannot_read_is_told_and_refuses() {
 }
 
 #[test]
-fn the_script_of_proxmoxs_api_viewer_is_read_as_it_is_published() {
+fn the_published_script_of_proxmoxs_api_viewer_is_parsed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("apidoc.js");
     let version = json!({"GET": {"parameters": {"additionalProperties": 0}}});
@@ -210,7 +210,7 @@ fn the_script_of_proxmoxs_api_viewer_is_read_as_it_is_published() {
     assert!(Schema::read(&file).unwrap_err().to_string().contains("holds no API"));
 }
 
-/// Proxmox's schema, where it lies beside the checkout.
+/// Proxmox's schema, if it is present beside the checkout.
 fn proxmox() -> Option<Schema> {
     let Ok(text) = std::fs::read(material().join("pve-api-schema.json")) else {
         tell("SKIPPED: no schema of Proxmox VE beside this checkout");
@@ -228,8 +228,8 @@ const EXCEPTIONS: &[(&[u64], &str)] = &[
     (&[729, 731, 732, 733, 807], "tasks are looked up in code"),
 ];
 
-/// The fields of a recorded multipart body, the file's name being the value of its field. The bodies
-/// were cut when they were recorded, so this reads what is left of them.
+/// The fields of a recorded multipart body, with the file's name as the value of its field. The bodies
+/// were shortened when they were recorded, so this parses what is left of them.
 fn parts(body: &str) -> Vec<(String, String)> {
     let part = |part: &str| {
         let (disposition, rest) = part.split_once('\n')?;
@@ -269,7 +269,7 @@ fn recorded(exchange: &Value) -> Option<Request> {
     Some(request.with_all(&parameters(kind, &body)))
 }
 
-/// The parameters that a real host complained about.
+/// The parameters that a real host reported as wrong.
 fn complaints(exchange: &Value) -> BTreeMap<String, String> {
     let body = exchange["resp_body"].as_str().unwrap_or_default();
     let answer: Value = serde_json::from_str(body).unwrap_or_default();
@@ -277,7 +277,7 @@ fn complaints(exchange: &Value) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn recorded_requests_are_judged_as_the_real_host_did() {
+fn recorded_requests_get_the_real_hosts_verdicts() {
     let (Some(schema), Some(exchanges)) = (proxmox(), exchanges()) else { return };
     let (mut taken, mut beyond, mut rejected, mut verbatim) = (0, BTreeSet::new(), 0, 0);
     let (mut used, mut wrong) = (BTreeSet::new(), Vec::new());
@@ -288,7 +288,7 @@ fn recorded_requests_are_judged_as_the_real_host_did() {
         let (method, path) = (&request.method, &request.path);
         let agrees = match (status, &verdict) {
             (Some(200..=299), Err(Refusal::NoPath | Refusal::NoMethod)) => {
-                // The file holds 198 of Proxmox's methods; what is beyond is counted alone.
+                // The file has 198 of Proxmox's methods; requests to others are only counted.
                 beyond.insert(format!("{method} {path}"));
                 true
             }
@@ -303,7 +303,7 @@ fn recorded_requests_are_judged_as_the_real_host_did() {
                 errors.keys().eq(real.keys())
             }
             (Some(400), _) => false,
-            // What failed later had passed the schema.
+            // A request that failed later had passed the schema.
             (Some(500), verdict) => verdict.is_ok(),
             _ => true,
         };
@@ -327,7 +327,7 @@ fn recorded_requests_are_judged_as_the_real_host_did() {
     assert!(taken > 300 && rejected > 30, "{taken} {rejected}");
 }
 
-/// Runs the program on a simulated world that holds its requests against Proxmox's schema.
+/// Runs the program on a simulated world that checks its requests against Proxmox's schema.
 fn run(home: &Path, profile: &str, args: &[&str]) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_k8sha"));
     program.env("HOME", home).env_remove("XDG_STATE_HOME").stdin(Stdio::null());
@@ -338,7 +338,7 @@ fn run(home: &Path, profile: &str, args: &[&str]) {
 }
 
 #[test]
-fn proxmox_would_take_every_request_of_a_run() {
+fn proxmox_would_accept_every_request_of_a_run() {
     if proxmox().is_none() {
         return;
     }

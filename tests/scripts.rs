@@ -1,4 +1,4 @@
-//! The scripts that nodes run, run here against a folder with false programs in front of the path.
+//! The scripts of the nodes, run here against a folder with fake programs first in the PATH.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// A folder that stands for `/`, and `bin` in it that comes first in the path.
+/// A folder that replaces `/`, and `bin` in it that comes first in the PATH.
 struct Machine {
     root: TempDir,
 }
@@ -44,7 +44,7 @@ impl Machine {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a script as a node gets it, its absolute folders moved under this one.
+    /// Runs a script of a node, with its absolute folders moved below this one.
     fn run(&self, script: &str, args: &[&str]) -> Output {
         let mut text = planted(script);
         for folder in ["/boot", "/run/k8sha", "/etc/default", "/etc/containerd", "/usr/local/bin"] {
@@ -62,7 +62,7 @@ impl Machine {
     }
 }
 
-/// A script of `cloudinit/`, as it is planted on the first master of the fixture, or on an etcd row.
+/// A script of `cloudinit/`, as on the first master of the fixture, or on an etcd row.
 fn planted(script: &str) -> String {
     let mut cluster = fixture::k8s1();
     cluster.kubernetes.image_archives = vec![ImageArchive::Node("/images.tar".into())];
@@ -99,7 +99,7 @@ fn ubuntu() -> Machine {
     node.program("dpkg", "echo amd64");
     node.program("update-grub", ":");
     node.program("apt-get", "for word; do echo \"$word\"; done > $NODE/installed");
-    // The address is the last word, the file to write is the one before it.
+    // The URL is the last word, the output file is the one before it.
     node.program(
         "curl",
         "while [ $# -gt 2 ]; do shift; done; echo \"$2\" >> $NODE/asked; \
@@ -139,7 +139,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_mainline_kernel_is_two_verified_packages_and_grubs_default() {
+fn a_mainline_kernel_installs_two_verified_packages_and_becomes_grubs_default() {
     let node = ubuntu();
     let output = node.run("kernel", &["mainline", "6.6.1"]);
     assert!(output.status.success(), "{}", said(&output));
@@ -158,7 +158,7 @@ fn a_mainline_kernel_is_two_verified_packages_and_grubs_default() {
 }
 
 #[test]
-fn a_kernel_that_runs_already_is_left_alone() {
+fn a_running_kernel_is_left_alone() {
     let node = ubuntu();
     node.program("uname", &format!("echo {RELEASE}"));
     let output = node.run("kernel", &["mainline", "6.6.1"]);
@@ -168,7 +168,7 @@ fn a_kernel_that_runs_already_is_left_alone() {
 }
 
 #[test]
-fn a_package_that_is_not_what_its_checksum_says_is_not_installed() {
+fn a_package_with_a_wrong_checksum_is_not_installed() {
     let node = ubuntu();
     for entry in fs::read_dir(node.path("mirror")).unwrap() {
         let path = entry.unwrap().path();
@@ -183,7 +183,7 @@ fn a_package_that_is_not_what_its_checksum_says_is_not_installed() {
 }
 
 #[test]
-fn a_kernel_that_was_never_built_is_named() {
+fn a_kernel_that_does_not_exist_is_named() {
     let node = ubuntu();
     let output = node.run("kernel", &["mainline", "6.6.9"]);
     assert!(!output.status.success());
@@ -193,7 +193,7 @@ fn a_kernel_that_was_never_built_is_named() {
 }
 
 #[test]
-fn containerd_is_configured_in_the_form_that_it_reads() {
+fn containerd_is_configured_in_the_format_of_its_version() {
     for (says, form, section) in [
         ("containerd containerd.io 1.7.24 88bf19b2105c8b17", "version = 2", "grpc.v1.cri"),
         (
@@ -218,7 +218,7 @@ fn containerd_is_configured_in_the_form_that_it_reads() {
     }
 }
 
-/// A node on which `curl` gives an archive of an etcd, and the archive's SHA-256.
+/// A node on which `curl` returns an archive of an etcd, and the archive's SHA-256.
 fn with_archive() -> (Machine, String) {
     let node = Machine::new();
     let release = node.path("mirror/etcd-v3.5.33-linux-amd64");
@@ -237,7 +237,7 @@ fn with_archive() -> (Machine, String) {
         "while [ $# -gt 2 ]; do shift; done; echo \"$2\" >> $NODE/asked; \
          cp \"$NODE/mirror/etcd.tar.gz\" \"$1\"",
     );
-    // Who tests need not be root: ownership is left out.
+    // The tests may run without root: ownership is not set.
     node.program("install", "while [ $# -gt 3 ]; do shift; done; cp \"$1\" \"$2\" \"$3\"");
     node.program("etcd", "echo etcd Version: 3.3.25");
     (node, digest.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -260,7 +260,7 @@ fn etcd_is_installed_from_the_pinned_archive() {
 }
 
 #[test]
-fn an_archive_that_is_another_is_not_installed() {
+fn an_archive_with_another_checksum_is_not_installed() {
     let (node, _) = with_archive();
     let output = node.run("etcd", &["3.5.33", ARCHIVE, &"ab".repeat(32)]);
     assert!(!output.status.success());

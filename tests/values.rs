@@ -1,5 +1,5 @@
-//! Hostile values in every field of a profile: each is refused where it stands, or comes out of every
-//! document as it went in.
+//! Hostile values in every field of a profile: each is refused at its position, or appears unchanged in
+//! every document.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
 
@@ -22,7 +22,7 @@ mod hostile;
 
 use hostile::{INPUTS, PIECES, Place, read, written};
 
-/// A profile of these tests, all its places, and what is made of it.
+/// A profile of these tests, all its places, and its documents.
 struct Base {
     tree: Value,
     places: Vec<(Place, String)>,
@@ -40,7 +40,7 @@ fn base(name: &str) -> Base {
     Base { documents: documents(&loaded.cluster), places, tree }
 }
 
-/// Every document that is made of a cluster, parsed; what is no YAML as its lines.
+/// Every document of a cluster, parsed; documents other than YAML as their lines.
 fn documents(cluster: &Cluster) -> Vec<(String, Value)> {
     let secrets = NodeSecrets {
         host_key_private: "PRIVATE".into(),
@@ -85,8 +85,8 @@ fn documents(cluster: &Cluster) -> Vec<(String, Value)> {
     all
 }
 
-/// Fails unless two documents have the same keys, the same counts and the same lines, and every text
-/// is the same but for the value that was changed.
+/// Fails unless two documents have the same keys, the same counts and the same lines, and every text is
+/// the same except for the changed value.
 fn compare<'a>(at: &str, was: &'a Value, now: &'a Value, from: &str, to: &str) {
     match (was, now) {
         (Value::Object(was), Value::Object(now)) => {
@@ -104,7 +104,7 @@ fn compare<'a>(at: &str, was: &'a Value, now: &'a Value, from: &str, to: &str) {
             }
         }
         (Value::String(was), Value::String(now)) => {
-            // This line stands for a mirror's path that has its API's version in it.
+            // This line represents a mirror's path with its API version in it.
             let lines =
                 |text: &'a str| text.lines().filter(|line| *line != "  override_path = true");
             assert_eq!(
@@ -113,8 +113,8 @@ fn compare<'a>(at: &str, was: &'a Value, now: &'a Value, from: &str, to: &str) {
                 "{at}: other lines with {to:?}:\n{now}"
             );
             let put = lines(was).zip(lines(now)).all(|(was, now)| {
-                // A short word (a number) stands in many places that are not its own, and Docker
-                // Hub alone is served at another name than images have.
+                // A short word (a number) occurs in many unrelated places, and only Docker Hub is
+                // served under a different name than its images have.
                 was == now
                     || was.replace(from, to) == now
                     || was.replace("registry-1.docker.io", to) == now
@@ -132,7 +132,7 @@ fn compare<'a>(at: &str, was: &'a Value, now: &'a Value, from: &str, to: &str) {
     }
 }
 
-/// Whether the error is one that stands at this line.
+/// Whether the error is at this line.
 fn stands_at(rejected: &Rejected, line: usize) -> bool {
     let text = &rejected.source.text;
     let line_of = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
@@ -142,13 +142,12 @@ fn stands_at(rejected: &Rejected, line: usize) -> bool {
     })
 }
 
-/// Puts a text at a place and looks at what becomes of it; true when the profile was accepted.
+/// Puts a text at a place and checks the result; true if the profile was accepted.
 fn holds(base: &Base, place: &Place, from: &str, to: &str) -> bool {
     let (text, line) = written(&base.tree, Some((place, to)));
     match read(&text) {
         Err(rejected) => {
-            // What refers to a name (a host, an image, an etcd endpoint) can be where the
-            // complaint stands instead.
+            // The error may be at a reference to a name (a host, an image, an etcd endpoint) instead.
             let named = place.key
                 || place.path.contains(&"endpoints".to_owned())
                 || ["os", "pve"].iter().any(|key| place.path.ends_with(&[(*key).to_owned()]));
@@ -172,11 +171,11 @@ fn holds(base: &Base, place: &Place, from: &str, to: &str) -> bool {
     }
 }
 
-/// Line breaks in each spelling that some parser takes for one.
+/// Line breaks in each form that some parser accepts as one.
 const BREAKS: &[&str] = &["\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}"];
 
 #[test]
-fn the_inputs_hold_every_field_of_the_schema() {
+fn the_inputs_have_every_field_of_the_schema() {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/schema.json");
     let schema: Value = serde_json::from_str(&fs::read_to_string(schema).unwrap()).unwrap();
     let mut wanted = BTreeSet::new();
@@ -187,7 +186,7 @@ fn the_inputs_hold_every_field_of_the_schema() {
         .filter(|(place, _)| place.key)
         .filter_map(|(place, _)| place.path.last().map(String::as_str))
         .collect();
-    // One pod network of three, and one etcd of three, is all that a profile has.
+    // A profile has only one of three pod networks, and one of three kinds of etcd.
     let elsewhere = ["manifest"];
     let missing: Vec<&String> = wanted
         .iter()
@@ -215,7 +214,7 @@ fn fields(schema: &Value, found: &mut BTreeSet<String>) {
 fn no_line_break_gets_into_any_field_or_key() {
     for base in BASES.iter() {
         for (place, from) in &base.places {
-            // Behind a value, where a trim would take it away, and inside.
+            // At the end of a value, where trimming would remove it, and inside.
             let behind = format!("{from}\n");
             let inside = BREAKS.iter().map(|piece| format!("{from}{piece}more"));
             for to in inside.chain([behind]) {
@@ -228,7 +227,7 @@ fn no_line_break_gets_into_any_field_or_key() {
 }
 
 #[test]
-fn every_piece_is_refused_or_unharmed_in_the_fields_that_take_the_most() {
+fn every_piece_is_refused_or_unchanged_in_the_most_permissive_fields() {
     let base = &BASES[0];
     let most = [
         "access.authorized_keys.0",
@@ -250,11 +249,11 @@ fn every_piece_is_refused_or_unharmed_in_the_fields_that_take_the_most() {
             }
         }
     }
-    assert!(accepted > 100, "only {accepted} were accepted: the documents were hardly tried");
+    assert!(accepted > 100, "only {accepted} were accepted: too few documents were tried");
 }
 
 #[test]
-fn the_comparison_sees_what_an_injection_does() {
+fn the_comparison_detects_an_injection() {
     let was = json!({"users": [{"name": "operator1"}], "file": "user operator1\nend\n"});
     let sees = |now: &Value, to: &str| {
         let compared = std::panic::catch_unwind(|| compare("x", &was, now, "operator1", to));
@@ -278,7 +277,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn a_hostile_value_is_refused_where_it_stands_or_comes_out_unchanged(
+    fn a_hostile_value_is_refused_at_its_position_or_comes_out_unchanged(
         which in 0..INPUTS.len(),
         place in any::<prop::sample::Index>(),
         pieces in prop::collection::vec(prop::sample::select(PIECES), 1..3),

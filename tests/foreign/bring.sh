@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Brings the foreign clients of one language from their registry, builds what has to be built, and
-# prints the folder that has them.
+# Fetches the third-party clients of one language from their registry, builds them if necessary, and
+# prints their folder.
 #
 #   tests/foreign/bring.sh python|node|rust|go
 #
-# The folder is named after what pins its content, and stays for the next run. Where the language or
-# the registry is not to be had, this says SKIPPED and why, and exits with 3. What does not fit to
-# what is pinned here is a failure.
+# The folder is named after a hash of the pinned versions, and kept for the next run. If the language or
+# the registry is not available, the script prints SKIPPED with the reason, and exits with 3. A mismatch
+# with a pinned version is a failure.
 set -euo pipefail
 language=$1
 cd "$(dirname "$0")/$language"
@@ -19,14 +19,14 @@ skip() {
   exit 3
 }
 
-# fetch WRONG COMMAND...: what the command says tells a registry that is not there from a pin that is
-# wrong.
+# fetch WRONG COMMAND...: distinguishes an unreachable registry from a wrong pin by the command's
+# output.
 fetch() {
   local wrong=$1
   shift
   ! timeout 300 "$@" >"$log" 2>&1 || return 0
   tail -n 20 "$log" >&2
-  ! grep -Eiq "$wrong" "$log" || { echo "what is pinned for $language is not what there is" >&2; exit 1; }
+  ! grep -Eiq "$wrong" "$log" || { echo "the versions pinned for $language do not match the registry" >&2; exit 1; }
   skip "cannot be fetched, as told above"
 }
 
@@ -38,7 +38,7 @@ keep() {
   touch "$folder"
   exec 9>"$folder/lock"
   flock 9
-  # What no run has wanted for long is not wanted.
+  # Folders that no run has used for a long time are removed.
   find "$root" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf {} +
 }
 
@@ -59,7 +59,7 @@ python)
     rm -rf "$folder/wheel"
     fetch "$wrong" "${pip[@]}" download --require-hashes --no-deps --only-binary :all: \
       --dest "$folder/wheel" --requirement ansible.txt
-    # Of Ansible's hundred collections one is wanted.
+    # Only one of Ansible's hundred collections is needed.
     python3 - "$folder" <<'PYTHON'
 import pathlib, sys, zipfile
 folder = pathlib.Path(sys.argv[1])
@@ -105,7 +105,7 @@ go)
   go build -o "$folder/client" . >&2
   ;;
 *)
-  echo "no clients of $language are known" >&2
+  echo "there are no clients for $language" >&2
   exit 1
   ;;
 esac

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Other people's Proxmox VE clients against `k8sha sim`. They know nothing of k8sha, so what they can
-# do here they can do because the simulator answers as Proxmox VE does.
+# Third-party Proxmox VE clients against `k8sha sim`. They know nothing of k8sha, so they only work if
+# the simulator answers as Proxmox VE does.
 #
 #   cargo build && tests/foreign/run.sh [proxmoxer|exporter|ansible|node|go|rust]...
 #
@@ -11,9 +11,9 @@
 # | luthermonson/go-proxmox, which Cluster API's Proxmox provider uses | Go's module proxy | go/ |
 # | proxmox-client, proxmox-api | crates.io | rust/ |
 #
-# Terraform is in no package registry, and so not here. Each client has a simulator of its own, whose
-# CA it verifies. bring.sh keeps what a registry gave; nothing leaves this machine after that. Clients
-# that cannot be had are SKIPPED, and named at the end.
+# Terraform is in no package registry, and so not included. Each client has its own simulator, whose CA
+# it verifies. bring.sh caches the downloads; nothing leaves this machine after that. Clients that
+# cannot be installed are SKIPPED, and named at the end.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 here=tests/foreign
@@ -40,7 +40,7 @@ language_of() {
   esac
 }
 
-# All are brought beside each other: compilers wait for nothing, registries for no CPU.
+# All are fetched concurrently: compilers need CPU, registries do not.
 declare -A bringing=() folder=()
 for client in "${clients[@]}"; do
   language=$(language_of "$client")
@@ -49,7 +49,7 @@ for client in "${clients[@]}"; do
   bringing[$language]=$!
 done
 
-# Waits for a language's clients; fails where they are skipped.
+# Waits for a language's clients; fails if they are skipped.
 brought() {
   local code=0
   if [ -z "${folder[$1]:-}" ]; then
@@ -64,8 +64,8 @@ brought() {
   [ "${folder[$1]}" != none ]
 }
 
-# Starts a simulator, whose endpoints and CA are then in $site. The seed beside them installs the
-# guest's agent: genisoimage -V cidata -J -R made it of user-data, meta-data and network-config.
+# Starts a simulator and writes its endpoints and CA to $site. The seed beside them installs the guest's
+# agent: created with genisoimage -V cidata -J -R from user-data, meta-data and network-config.
 begin() {
   site=$work/$1
   mkdir "$site"
@@ -76,15 +76,15 @@ begin() {
     kill -0 "$server" 2>/dev/null || { echo 'the simulator did not start' >&2; exit 1; }
     sleep 0.1
   done
-  # The first of these is the first host's, and the hosts of a cluster have one.
+  # The first of these is the first host's, and the hosts of a cluster share one.
   grep -o '"ca":"[^"]*"' "$site/endpoints.json" | head -n 1 | cut -d '"' -f 4 | sed 's/\\n/\n/g' >"$site/ca.pem"
-  grep -q 'BEGIN CERTIFICATE' "$site/ca.pem" || { echo 'the endpoints name no CA' >&2; exit 1; }
+  grep -q 'BEGIN CERTIFICATE' "$site/ca.pem" || { echo 'the endpoints have no CA' >&2; exit 1; }
 }
 
-# A request to end is obeyed, and is no failure.
+# A simulator that is asked to stop does so without an error.
 finish() {
   kill -TERM "$server"
-  wait "$server" || { echo "the simulator ended with $?" >&2; exit 1; }
+  wait "$server" || { echo "the simulator exited with $?" >&2; exit 1; }
   server=
 }
 
@@ -101,7 +101,7 @@ run_ansible() {
 }
 
 run_node() {
-  # A module is looked for beside the file that wants it.
+  # A module is looked up beside the file that imports it.
   cp "$here/node/client.mjs" "$site/client.mjs"
   ln -s "$1/node_modules" "$site/node_modules"
   NODE_EXTRA_CA_CERTS=$site/ca.pem node "$site/client.mjs" "$site/endpoints.json" "$site/seed.iso"
@@ -112,7 +112,7 @@ run_go() {
 }
 
 run_rust() {
-  # reqwest takes the machine's certificates, and these are the ones of the file named so.
+  # reqwest uses the machine's certificates, which this variable replaces with those in a file.
   SSL_CERT_FILE=$site/ca.pem "$1/target/debug/foreign-clients" "$site/endpoints.json" "$site/seed.iso"
 }
 

@@ -1,4 +1,4 @@
-//! SSH servers that do what no guest does, behind a CONNECT proxy as the simulator has one.
+//! SSH servers with behaviour that no guest has, behind a CONNECT proxy like the simulator's.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use russh::{Channel, ChannelMsg};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How the guests misbehave.
+/// The misbehaviour of the guests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wild {
-    /// Every command floods on standard output.
+    /// Every command floods standard output.
     Stdout,
-    /// Every command floods on standard error.
+    /// Every command floods standard error.
     Stderr,
-    /// Every command prints a byte now and then, for ever.
+    /// Every command prints a byte now and then, forever.
     Trickle,
     /// No command ever answers.
     Hang,
@@ -26,9 +26,9 @@ pub enum Wild {
     NoStatus,
     /// Every command fails with this on standard error.
     Says(&'static str),
-    /// The line of identification has no end.
+    /// The identification line does not end.
     Ident,
-    /// The connection is taken and nothing is said.
+    /// The connection is accepted, but nothing is sent.
     Mute,
     /// A banner of 200 KiB before the login.
     Banner,
@@ -51,7 +51,7 @@ fn node(address: &str) -> Option<&'static str> {
     nodes.iter().find(|(number, _)| *number == last).map(|(_, name)| *name)
 }
 
-/// Starts a proxy whose guests are wild; all that is not SSH goes on to the real one.
+/// Starts a proxy with misbehaving guests; traffic other than SSH is forwarded to the real proxy.
 pub async fn door(real: SocketAddr, keys: BTreeMap<String, String>, wild: Wild) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ pub async fn door(real: SocketAddr, keys: BTreeMap<String, String>, wild: Wild) 
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let keys = Arc::clone(&keys);
-            // What breaks here is what the client has cut.
+            // Errors here are connections that the client has closed.
             tokio::spawn(async move { connect(stream, real, &keys, wild).await });
         }
     });

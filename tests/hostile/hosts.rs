@@ -1,4 +1,4 @@
-//! Proxmox hosts that answer what no Proxmox host answers.
+//! Proxmox hosts with answers that no Proxmox host gives.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::spoiler::{self, Play, answer, head};
 use crate::stand::Stand;
 
-/// Spoils one call, and lets the host answer all others.
+/// Spoils one call; the host answers all others.
 fn on(call: &'static str, play: impl Fn() -> Play + Send + Sync + 'static) -> Stand {
     Stand::built().hurried(20.0).spoil(move |asked, _| match asked.starts_with(call) {
         true => play(),
@@ -19,7 +19,7 @@ const STATUS: &str = "GET /cluster/status";
 const VMS: &str = "GET /nodes/pve1/qemu";
 
 #[test]
-fn a_body_without_end_ends_at_its_limit() {
+fn an_endless_body_is_stopped_at_its_limit() {
     let stand = on(STATUS, || Play::Endless(head(), vec![b' '; 64 * 1024]));
     let words = ["`pve1` answered `GET /cluster/status` with more than 1 MiB", "curl -vk https://"];
     stand.run(&["plan"]).failed(3, &words);
@@ -28,7 +28,7 @@ fn a_body_without_end_ends_at_its_limit() {
 }
 
 #[test]
-fn a_length_that_is_too_large_is_not_waited_for() {
+fn a_body_with_too_large_a_length_is_not_read() {
     let huge = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{";
     let stand = on(STATUS, || Play::Trickle(huge.to_vec(), b' '));
     let ran = stand.run(&["plan"]);
@@ -36,7 +36,7 @@ fn a_length_that_is_too_large_is_not_waited_for() {
 }
 
 #[test]
-fn a_list_without_end_takes_no_memory_for_what_it_says() {
+fn an_endless_list_uses_bounded_memory() {
     let entry = r#"{"vmid":7,"type":"qemu","node":""},"#;
     let body = format!(r#"{{"data":[{}{{}}]}}"#, entry.repeat(230_000));
     let stand = on(VMS, move || answer("200 OK", "", body.as_bytes()));
@@ -44,18 +44,18 @@ fn a_list_without_end_takes_no_memory_for_what_it_says() {
 }
 
 #[test]
-fn a_list_of_nearly_all_that_is_allowed_fits() {
-    // Six values of an entry, the comma after it among them.
+fn a_list_just_below_the_limit_is_accepted() {
+    // Six values of an entry, including the comma after it.
     let entry = |n: usize| format!(r#"{{"vmid":{n},"type":"qemu","node":""}}"#);
     let all: Vec<String> = (5000..38_000).map(entry).collect();
     let body = format!(r#"{{"data":[{}]}}"#, all.join(","));
     let stand = on(VMS, move || answer("200 OK", "", body.as_bytes()));
-    // It is read to its end; that our VMs are missing from it does not make them absent.
+    // It is read to its end; VMs missing from it do not count as absent.
     stand.run(&["plan"]).failed(1, &["its address 192.168.10.31 is taken: a machine answers at"]);
 }
 
 #[test]
-fn a_text_without_end_is_not_printed() {
+fn an_endless_text_is_not_printed() {
     let name = "x".repeat(5_000_000);
     let body = json!({ "data": [{ "vmid": 7, "type": "qemu", "node": "pve1", "name": name }] });
     let body = body.to_string();
@@ -64,21 +64,21 @@ fn a_text_without_end_is_not_printed() {
 }
 
 #[test]
-fn nested_brackets_are_an_answer_that_cannot_be_read() {
+fn deeply_nested_brackets_cannot_be_parsed() {
     let body = format!("{{\"data\":{}", "[".repeat(900_000));
     let stand = on(STATUS, move || answer("200 OK", "", body.as_bytes()));
     stand.run(&["plan"]).failed(3, &["cannot read the answer of `pve1`"]);
 }
 
 #[test]
-fn a_truncated_body_says_how_much_came() {
+fn a_truncated_body_is_reported_with_the_received_size() {
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"data\":[".to_vec();
     let stand = on(STATUS, move || Play::Raw(cut.clone()));
     stand.run(&["plan"]).failed(3, &["its answer broke off after 9 bytes"]);
 }
 
 #[test]
-fn a_page_is_told_by_its_title() {
+fn an_html_page_is_reported_with_its_title() {
     let page = b"<html><head><title>Log in to the hotel\x1b[31m</title>".repeat(1000);
     let stand = on(STATUS, move || answer("200 OK", "Content-Type: text/html\r\n", &page));
     let words = [
@@ -104,7 +104,7 @@ fn a_redirect_is_named_and_not_followed() {
 }
 
 #[test]
-fn whoever_dawdles_is_ended_by_the_whole_time() {
+fn a_slow_host_is_stopped_by_the_total_time_limit() {
     for (play, said) in [
         (b"HTTP/1.1 200 OK\r\nX: ".to_vec(), "no answer within 3 s"),
         (head(), "its answer did not end within 3 s"),
@@ -130,7 +130,7 @@ fn headers_have_a_limit() {
 }
 
 #[test]
-fn a_refusal_without_end_is_cut() {
+fn an_endless_refusal_is_cut_off() {
     let reason = format!("500 {}", "no".repeat(50_000));
     let stand = on(STATUS, move || answer(&reason, "", b""));
     let ran = stand.run(&["plan"]);
@@ -149,7 +149,7 @@ fn a_refusal_without_end_is_cut() {
 }
 
 #[test]
-fn another_certificate_in_the_middle_of_a_run_ends_it() {
+fn a_changed_certificate_during_a_run_ends_it() {
     let stand = Stand::built().change_certificate(4);
     let words = ["shows a certificate that is not trusted", "pvenode cert info"];
     stand.run(&["plan"]).failed(3, &words);

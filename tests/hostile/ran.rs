@@ -1,16 +1,16 @@
-//! A run of the program: what it printed and kept, and the most memory that it took.
+//! A run of the program: its output, its files, and its peak memory.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// No command may take more, whatever its peers send.
+/// No command may use more, whatever its peers send.
 const MOST_KIB: u64 = 200 * 1024;
 /// A run that takes longer has not ended by itself: no limit of these tests is longer than half of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -22,7 +22,7 @@ pub struct Ran {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// When it does not end, or takes too much memory.
+/// If it does not end, or uses too much memory.
 pub fn run(mut command: Command) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| fs::File::create(folder.path().join(name)).unwrap();
@@ -40,7 +40,7 @@ pub fn run(mut command: Command) -> Ran {
     ran
 }
 
-/// The exit status, and the high-water mark of the memory as it was seen last.
+/// The exit status, and the last seen high-water mark of the memory.
 fn watch(child: &mut Child, began: Instant) -> (i32, u64) {
     let mut peak = 0;
     loop {
@@ -65,7 +65,7 @@ fn high_water(pid: u32) -> Option<u64> {
 }
 
 impl Ran {
-    /// Panics unless the run failed with this exit status and said all these words.
+    /// Panics unless the run failed with this exit status and printed all these words.
     pub fn failed(&self, code: i32, words: &[&str]) {
         let said = format!("{}{}", self.stdout, self.stderr);
         assert_eq!(self.code, code, "{said}");
@@ -76,7 +76,7 @@ impl Ran {
         assert!(self.stdout.len() < 64 * 1024, "{} bytes on stdout", self.stdout.len());
     }
 
-    /// Panics when a control character or an override of direction came through, or a secret.
+    /// Panics if a control character, a direction override or a secret was printed.
     pub fn is_clean(&self, state: &Path, secrets: &[&str]) {
         let mut texts = vec![
             ("stdout".to_owned(), self.stdout.clone()),
@@ -96,7 +96,7 @@ impl Ran {
     }
 }
 
-/// C0 but for tab and line feed, DEL, C1, and the overrides and isolates of direction.
+/// C0 except tab and line feed, DEL, C1, and direction overrides and isolates.
 fn is_raw(letter: char) -> bool {
     let is_line = matches!(letter, '\n' | '\t');
     let is_turn = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -1,4 +1,4 @@
-//! A TLS proxy before a simulated host that plays what a rule says, request by request.
+//! A TLS proxy before a simulated host that answers each request by a rule.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,23 +13,23 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// What is done with a request.
+/// The handling of a request.
 pub enum Play {
     /// The host answers it.
     Pass,
     /// The host answers it, and the document is changed.
     Edit(Box<dyn Fn(&mut Value) + Send>),
-    /// This, as it stands, and the end of the connection.
+    /// Sends this verbatim, then closes the connection.
     Raw(Vec<u8>),
-    /// This, then the block again and again.
+    /// Sends this, then the block again and again.
     Endless(Vec<u8>, Vec<u8>),
-    /// This, then a byte of it now and then, for ever.
+    /// Sends this, then one of its bytes now and then, forever.
     Trickle(Vec<u8>, u8),
-    /// Nothing at all; the connection stays open.
+    /// Sends nothing; the connection is kept open.
     Silence,
 }
 
-/// What is done with `GET /nodes`, with the whole of a request's head and body at hand.
+/// The handling of `GET /nodes`, given a request's complete head and body.
 pub type Rule = dyn Fn(&str, &str) -> Play + Send + Sync;
 
 /// An answer with this status line, these header lines and this body.
@@ -39,17 +39,17 @@ pub fn answer(status: &str, headers: &str, body: &[u8]) -> Play {
     Play::Raw([head.as_bytes(), body].concat())
 }
 
-/// An answer of JSON.
+/// A JSON answer.
 pub fn json(status: &str, document: &Value) -> Play {
     answer(status, "Content-Type: application/json\r\n", document.to_string().as_bytes())
 }
 
-/// The head of a good answer whose body ends with the connection.
+/// The head of a successful answer whose body ends with the connection.
 pub fn head() -> Vec<u8> {
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n".to_vec()
 }
 
-/// How a spoiled host is reached.
+/// The endpoint of a spoiled host.
 pub struct Spoiled {
     pub url: String,
     pub fingerprint: String,
@@ -60,7 +60,7 @@ struct Spoiler {
     rule: Arc<Rule>,
 }
 
-/// Starts a proxy before a host. After `change` connections it shows another certificate.
+/// Starts a proxy before a host. After `change` connections it presents a different certificate.
 pub async fn start(host: &HostEndpoint, rule: Arc<Rule>, change: Option<usize>) -> Spoiled {
     let (first, fingerprint) = acceptor();
     let (second, _) = acceptor();
@@ -76,7 +76,7 @@ pub async fn start(host: &HostEndpoint, rule: Arc<Rule>, change: Option<usize>) 
             let spoiler = Arc::clone(&spoiler);
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                // What breaks here is what the client has cut.
+                // Errors here are connections that the client has closed.
                 let _ = spoiler.serve(stream).await;
             });
         }
@@ -131,7 +131,7 @@ impl Spoiler {
         stream.shutdown().await
     }
 
-    /// What the host itself answers: the whole of it, by a connection of its own.
+    /// The host's own complete answer, over a separate connection.
     async fn ask(&self, request: &[u8]) -> std::io::Result<Vec<u8>> {
         let pin: Fingerprint = self.host.fingerprint.parse().unwrap();
         let config = client_config(&Trust::Fingerprint(pin.0)).unwrap();
@@ -143,7 +143,7 @@ impl Spoiler {
         let (line, rest) = request.split_at(line);
         stream.write_all(&[line, b"Connection: close\r\n", rest].concat()).await?;
         let mut answer = Vec::new();
-        // The host closes without TLS's own end, as Proxmox's does.
+        // The host closes without TLS's close_notify, as Proxmox's does.
         let _ = stream.read_to_end(&mut answer).await;
         Ok(answer)
     }

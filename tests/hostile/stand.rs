@@ -17,7 +17,7 @@ use crate::spoiler::{self, Play, Rule};
 
 const PROFILE: &str = "homelab";
 
-/// The whole cluster of the profile as `up` leaves it, made once.
+/// The whole cluster of the profile after `up`, created once.
 fn finished() -> &'static Path {
     static WORLD: OnceLock<TempDir> = OnceLock::new();
     let make = || {
@@ -52,12 +52,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A world, its simulator, and what stands before it.
+/// A world, its simulator, and the proxies before it.
 pub struct Stand {
     folder: TempDir,
     sim: Child,
     endpoints: Endpoints,
-    /// The spoiled peers live as long as it.
+    /// The spoiled peers run until it is dropped.
     runtime: Runtime,
 }
 
@@ -69,12 +69,12 @@ impl Drop for Stand {
 }
 
 impl Stand {
-    /// Nothing is there yet.
+    /// An empty world.
     pub fn empty() -> Self {
         Self::of(tempfile::tempdir().unwrap())
     }
 
-    /// The cluster is there, all as the profile asks.
+    /// The cluster exists and matches the profile.
     pub fn built() -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy(finished(), folder.path());
@@ -96,24 +96,24 @@ impl Stand {
         Self { folder, sim, endpoints: endpoints.unwrap(), runtime }
     }
 
-    /// Divides the program's limits of time.
+    /// Divides the program's time limits.
     pub fn hurried(mut self, haste: f64) -> Self {
         self.endpoints.haste = Some(haste);
         self
     }
 
-    /// Tells the program that the world is so much faster than life.
+    /// Tells the program that the world is this many times faster than real time.
     pub fn speed(mut self, speed: f64) -> Self {
         self.endpoints.speed = speed;
         self
     }
 
-    /// Plays this rule before every host.
+    /// Applies this rule before every host.
     pub fn spoil(self, rule: impl Fn(&str, &str) -> Play + Send + Sync + 'static) -> Self {
         self.spoil_hosts(Arc::new(rule), None)
     }
 
-    /// Shows another certificate after so many connections.
+    /// Presents a different certificate after this many connections.
     pub fn change_certificate(self, after: usize) -> Self {
         self.spoil_hosts(Arc::new(|_: &str, _: &str| Play::Pass), Some(after))
     }
@@ -127,7 +127,7 @@ impl Stand {
         self
     }
 
-    /// Puts wild SSH servers in the place of all guests, with the guests' own host keys.
+    /// Replaces all guests with misbehaving SSH servers that have the guests' own host keys.
     pub fn wild(mut self, wild: Wild) -> Self {
         let mut keys = BTreeMap::new();
         for entry in fs::read_dir(self.state().join("ssh")).unwrap() {
@@ -153,7 +153,7 @@ impl Stand {
         self.endpoints.hosts.values().map(|host| secret(&host.token)).collect()
     }
 
-    /// Runs the program against it, and sees that nothing raw and no secret came through.
+    /// Runs the program against it, and checks that no raw text and no secret was printed.
     pub fn run(&self, args: &[&str]) -> Ran {
         let ran = self.run_only(args);
         ran.is_clean(&self.state(), &[]);

@@ -1,4 +1,4 @@
-//! Tasks that never end, and ids that are none.
+//! Tasks that never end, and invalid task ids.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::stand::Stand;
 const ID: &str = "UPID:pve1:000000E0:000395D6:6B02EB73:download:image:root@pam!t:";
 
 #[test]
-fn a_task_that_never_ends_is_given_up_and_how_to_end_it_is_told() {
+fn a_task_that_never_ends_is_given_up_with_a_hint_how_to_stop_it() {
     let stand = Stand::empty().hurried(10.0).speed(2000.0).spoil(|call, _| {
         match (call.starts_with("POST") && call.contains("/download-url"), call.contains("/tasks/"))
         {
@@ -35,7 +35,7 @@ fn a_task_that_never_ends_is_given_up_and_how_to_end_it_is_told() {
 }
 
 #[test]
-fn an_id_that_leads_elsewhere_is_refused_and_nothing_is_asked_there() {
+fn a_task_id_of_another_host_is_refused_and_that_host_not_queried() {
     for (id, shown) in [
         (ID.replace("image", "../../../access/ticket"), "`UPID:pve1:"),
         (ID.replace("pve1", "pve1/../../access"), "`UPID:pve1/../"),
@@ -56,7 +56,7 @@ fn an_id_that_leads_elsewhere_is_refused_and_nothing_is_asked_there() {
 }
 
 #[test]
-fn a_failed_tasks_log_without_end_hides_nothing() {
+fn an_endless_log_of_a_failed_task_does_not_hide_its_error() {
     let stand = Stand::empty().spoil(|call, _| {
         match (call.starts_with("POST") && call.contains("/download-url"), call.contains("/tasks/"))
         {

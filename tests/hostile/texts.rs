@@ -1,4 +1,4 @@
-//! Foreign texts: nothing raw reaches a terminal, a log or a document, and no secret comes back.
+//! Foreign texts: no raw text reaches a terminal, a log or a document, and no secret is printed.
 
 use serde_json::{Value, json};
 
@@ -6,14 +6,15 @@ use crate::guest::Wild;
 use crate::spoiler::{Play, answer, json as document};
 use crate::stand::Stand;
 
-/// Clears the screen, writes the clipboard, rings, by C1 too; turns the direction; breaks a line.
+/// Clears the screen, writes the clipboard, rings the bell, also with C1; reverses the direction;
+/// breaks a line.
 const NASTY: &str = "\u{1b}[2J\u{1b}]52;c;aGk=\u{7}\u{9b}31m\u{202e}x\r\u{8}";
 
-/// Ways to see what a host says, in the forms in which it is printed.
+/// Commands that print a host's texts, in each output format.
 const LOOKS: &[&[&str]] =
     &[&["plan", "-v"], &["plan", "--json"], &["status"], &["doctor"], &["doctor", "--json"]];
 
-/// Adds the nasty text to every text under one of these keys.
+/// Adds the hostile text to every text under one of these keys.
 fn taint(value: &mut Value, keys: &[&str]) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(|one| taint(one, keys)),
@@ -29,7 +30,7 @@ fn taint(value: &mut Value, keys: &[&str]) {
     }
 }
 
-/// Looks at a built cluster whose hosts taint these fields of what this call answers.
+/// Inspects an existing cluster whose hosts taint these fields in the answers of this call.
 fn look(call: &'static str, keys: &'static [&'static str]) {
     let stand = Stand::built().spoil(move |asked, _| match asked.contains(call) {
         true => Play::Edit(Box::new(move |value| taint(value, keys))),
@@ -55,7 +56,7 @@ fn names_and_states_of_vms_are_escaped() {
 }
 
 #[test]
-fn what_storages_hold_is_escaped() {
+fn contents_of_storages_are_escaped() {
     look("/storage", &["storage", "type", "content", "volid", "format"]);
 }
 
@@ -84,7 +85,7 @@ fn refusals_are_escaped() {
 }
 
 #[test]
-fn what_a_failed_task_says_is_escaped() {
+fn the_output_of_a_failed_task_is_escaped() {
     let id = "UPID:pve1:000000E0:000395D6:6B02EB73:download:image:root@pam!t:";
     let stand = Stand::empty().spoil(move |call, _| {
         let data = match call {
@@ -102,7 +103,7 @@ fn what_a_failed_task_says_is_escaped() {
 }
 
 #[test]
-fn what_a_guest_says_is_escaped() {
+fn the_output_of_a_guest_is_escaped() {
     let stand = Stand::built().speed(2000.0).wild(Wild::Says(NASTY));
     for args in [&["up", "-vv"][..], &["up", "--json"], &["status"]] {
         stand.run(args);
@@ -110,7 +111,7 @@ fn what_a_guest_says_is_escaped() {
 }
 
 #[test]
-fn a_host_that_echoes_our_token_does_not_get_it_printed() {
+fn a_token_that_a_host_echoes_is_not_printed() {
     let stand = Stand::built().spoil(|call, request| {
         if !call.starts_with("GET /cluster/status") {
             return Play::Pass;

@@ -1,4 +1,4 @@
-//! Texts that a person or a machine reads, held word for word in `tests/golden/`.
+//! Texts that a user or a program reads, compared verbatim with `tests/golden/`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ pub fn tests_dir() -> PathBuf {
 /// Compares a text with `tests/golden/NAME`; with `UPDATE_GOLDENS=1` in the environment, writes it.
 ///
 /// # Panics
-/// When they differ, with the difference.
+/// If they differ, with the difference.
 pub fn assert_golden(name: &str, actual: &str) {
     let path = tests_dir().join("golden").join(name);
     let actual = if actual.ends_with('\n') { actual.to_owned() } else { format!("{actual}\n") };

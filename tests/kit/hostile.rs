@@ -1,4 +1,4 @@
-//! Profiles that use every field, and what is put into their values.
+//! Profiles that use every field, and hostile values for them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use k8sha::profile::{self, Loaded, Rejected, Source};
 use serde_json::Value;
 
-/// Between them they use every field.
+/// Together they use every field.
 pub const INPUTS: [&str; 2] = ["full-external", "full-machines"];
 
-/// A place in a profile: keys and indices from the root; `key` when it is the key itself.
+/// A place in a profile: keys and indices from the root; `key` if it is the key itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     pub path: Vec<String>,
@@ -23,7 +23,7 @@ pub fn tree(name: &str) -> Value {
     serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// All its places with what stands there.
+/// All its places with their contents.
 pub fn places(tree: &Value) -> Vec<(Place, String)> {
     let mut places = Vec::new();
     collect(tree, &mut Vec::new(), &mut places);
@@ -54,8 +54,8 @@ fn collect(value: &Value, path: &mut Vec<String>, places: &mut Vec<(Place, Strin
     }
 }
 
-/// The profile as text, one value to a line and each in quotes, with another text at one place; and
-/// the line of that place.
+/// The profile as text, with each value quoted on its own line and another text at one place; and the
+/// line of that place.
 pub fn written(tree: &Value, change: Option<(&Place, &str)>) -> (String, usize) {
     let mut writer = Writer { change, ..Writer::default() };
     writer.write(tree, &mut Vec::new());
@@ -99,7 +99,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A word in double quotes, with YAML's escapes for all that is not plain.
+    /// A word in double quotes, with YAML escapes for all special characters.
     fn word(&mut self, word: &str, path: &[String], key: bool) {
         let mut word = word;
         if let Some((place, text)) = self.change
@@ -126,8 +126,8 @@ pub fn read(text: &str) -> Result<Loaded, Rejected> {
     profile::read(Source { name: "t.yaml".into(), text: text.into(), base: PathBuf::new() })
 }
 
-/// What is put into values: it ends lines, opens and closes what YAML, shells, templates and the
-/// configurations of HAProxy and keepalived have, or is no text of theirs at all.
+/// Hostile values: they end lines, open and close the syntax of YAML, shells, templates and the
+/// configurations of HAProxy and keepalived, or are invalid text for them.
 pub const PIECES: &[&str] = &[
     "\n",
     "\r\n",

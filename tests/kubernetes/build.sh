@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# build.sh [--if-built] VERSION [BINARY…]: builds Kubernetes's binaries, all or those named, static,
-# from the Go module proxy, and prints the folder that has them. What is there already is not built
-# again. Exits with 3 when there is something to build and no Go, or with --if-built.
+# build.sh [--if-built] VERSION [BINARY…]: builds Kubernetes's binaries, all or the named ones,
+# statically, from the Go module proxy, and prints their folder. Existing ones are not built again.
+# Exits with 3 if there is something to build and no Go, or with --if-built.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR

@@ -4,15 +4,15 @@
 # shellcheck disable=SC2034 # for those that source this
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/k8sha/kubernetes"
 
-# cached FOLDER RECIPE BUILD NAME…: after it FOLDER has every NAME as RECIPE makes it. For those that
-# are missing it runs `BUILD MODULE OUT NAME…`: MODULE is an empty folder, OUT where they belong.
-# Without Go, or with if_built=yes, a missing one ends the script with 3.
+# cached FOLDER RECIPE BUILD NAME…: ensures that FOLDER has every NAME as built by RECIPE. For missing
+# ones it runs `BUILD MODULE OUT NAME…`: MODULE is an empty folder, OUT the output folder. Without Go,
+# or with if_built=yes, a missing one ends the script with 3.
 cached() {
   local folder=$1 recipe build=$3 name work missing=()
   recipe=$(printf '%s\n' "$2" | sha256sum | cut -d' ' -f1)
   shift 3
   mkdir -p "$folder"
-  # A second caller waits for what the first one builds.
+  # A second caller waits for the build of the first one.
   exec 9>"$folder/.lock"
   flock 9
   for name in "$@"; do
@@ -29,12 +29,12 @@ cached() {
       echo "Go is missing, and ${missing[*]} of $folder not built before" >&2
       exit 3
     fi
-    # What a killed build left; no other build runs here now.
+    # The remains of a killed build; no other build runs here now.
     rm -rf "$folder"/.work.*
     work="$(mktemp -d "$folder/.work.XXXXXX")"
     mkdir "$work/module" "$work/out"
     echo "building ${missing[*]} of $folder, once: this takes minutes" >&2
-    # The modules' sums are checked against the checksum database, which the module proxy serves.
+    # The modules' checksums are verified with the checksum database, which the module proxy serves.
     (
       export CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS=-mod=mod
       "$build" "$work/module" "$work/out" "${missing[@]}"

@@ -2,8 +2,8 @@
 # gomod.sh VERSION FOLDER: writes the go.mod and go.sum that build Kubernetes VERSION from the module
 # proxy.
 #
-# They are Kubernetes's own, with its staging folders (which are not in its module) replaced by the
-# modules that are published of them: k8s.io/api of 1.34.4 is k8s.io/api v0.34.4.
+# They are Kubernetes's own, with its staging folders (which are not in its module) replaced by their
+# published modules: k8s.io/api of 1.34.4 is k8s.io/api v0.34.4.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 version=$1

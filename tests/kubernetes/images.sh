@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# images.sh VERSION: makes the images that `kubeadm config images list` names and one for the test's
-# own pods, as archives that `ctr -n k8s.io images import` takes, and prints the folder that has them.
-# No registry is asked.
+# images.sh VERSION: builds the images of `kubeadm config images list` and one for the test's own pods,
+# as archives for `ctr -n k8s.io images import`, and prints their folder. No registry is used.
 #
-# kube-proxy's also has Debian's iptables, nftables and conntrack: as root or not, it needs apt.
+# kube-proxy's also contains Debian's iptables, nftables and conntrack: it needs apt, but not root.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
@@ -43,7 +42,7 @@ if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
     name=${name%:*}
     root="$work/root-$name"
     mkdir -p "$root/usr/local/bin" "$root/etc"
-    # Go's resolver wants to know that the hosts file comes first.
+    # Tells Go's resolver that the hosts file comes first.
     echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
     entrypoint=()
     case $name in
@@ -66,7 +65,7 @@ if [ "$(cat "$folder/.recipe" 2>/dev/null)" != "$recipe" ]; then
           dpkg-deb -x "$deb" "$root"
         done
         rm -rf "$work/debs" "${root:?}"/usr/share "$root"/{usr/,}lib/systemd
-        # What their maintainer scripts would have chosen.
+        # The choices of their maintainer scripts.
         for program in iptables{,-save,-restore} ip6tables{,-save,-restore}; do
           ln -s xtables-nft-multi "$root/usr/sbin/$program"
         done

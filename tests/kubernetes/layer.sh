@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# layer.sh [--if-built] [VERSION]: makes the folder that turns a Debian root file system with containerd
-# into a Kubernetes node when it is laid over it, as `preinstalled: true` wants one, and prints it.
-# VERSION is cluster.yaml's unless named. Exits with 3 when there is something to compile and no Go, or
-# with --if-built.
+# layer.sh [--if-built] [VERSION]: creates the folder that, laid over a Debian root file system with
+# containerd, turns it into a Kubernetes node for `preinstalled: true`, and prints it. VERSION defaults
+# to cluster.yaml's. Exits with 3 if there is something to compile and no Go, or with --if-built.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
 . "$here/cached.sh"
 if [ "${1-}" = --if-built ]; then
-  # For all scripts that this one calls.
+  # For all scripts called by this one.
   export if_built=yes
   shift
 fi
@@ -19,7 +18,7 @@ folder="$cache/$version/layer"
 binaries="$("$here/build.sh" "$version")"
 images="$("$here/images.sh" "$version")"
 cni="$("$here/part.sh" cni "$cni_version")"
-# The etcd that this kubeadm wants, for those who run one beside it.
+# The etcd version of this kubeadm, for callers that run one beside it.
 etcd_version=$("$binaries/kubeadm" config images list --kubernetes-version "v$version" | sed -n 's|.*/etcd:v\{0,1\}\([0-9.]*\).*|\1|p')
 etcd="$("$here/part.sh" etcd "$etcd_version")"
 
@@ -30,7 +29,7 @@ if [ "$(cat "$folder.recipe" 2>/dev/null)" != "$recipe" ]; then
   rm -rf "$folder" "$folder".*
   work="$(mktemp -d "$folder.XXXXXX")"
   chmod 755 "$work"
-  # Hard links: nothing writes to a layer that lies under another one.
+  # Hard links: nothing writes to a layer that is below another one.
   mkdir -p "$work"/usr/bin "$work"/opt/cni/bin "$work"/opt/k8sha-images
   ln "$binaries"/{kubeadm,kubelet,kubectl} "$work/usr/bin/"
   ln "$etcd"/{etcd,etcdctl} "$work/usr/bin/"

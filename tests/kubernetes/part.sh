@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION: builds what a node has besides Kubernetes's
-# own binaries, static, from the Go module proxy, and prints the folder that has it.
+# part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION: builds the programs of a node besides
+# Kubernetes's own binaries, statically, from the Go module proxy, and prints their folder.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source-path=SCRIPTDIR
@@ -9,7 +9,7 @@ part=${1:?part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION}
 version=${2:?part.sh etcd|coredns|cni|pause|kube-proxy-start|pods VERSION}
 flags=(-trimpath -gcflags=all=-dwarf=false -ldflags '-s -w')
 
-# module FOLDER REQUIREMENT…: a module that requires these.
+# module FOLDER REQUIREMENT…: creates a module with these requirements.
 module() {
   cd "$1"
   shift
@@ -65,7 +65,7 @@ case $part in
   coredns | pause | kube-proxy-start) names=("$part") ;;
   *) echo "part.sh: there is no $part" >&2 && exit 2 ;;
 esac
-# All names of a part are made together.
+# All names of a part are built together.
 all() { "$part" "$1" "$2"; }
 cached "$cache/$part-$version" "${flags[*]} $(declare -f "$part") $(cat "$here/$part"/*.go "$here/$part"/*/*.go 2>/dev/null)" \
   all "${names[@]}"

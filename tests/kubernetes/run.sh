@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# run.sh [RESULT [SCENE…]]: the whole job with real Kubernetes on real machines, and what it survives.
-# Prints what it does, and writes to RESULT (or prints, for `-` or none) how long it took and for how
-# long a client missed the API. SCENE is a file of scenes/ without its ending; all of them but
-# six-masters unless named.
+# run.sh [RESULT [SCENE…]]: the whole job with real Kubernetes on real machines, and the failures it
+# survives. Prints its progress, and writes to RESULT (or prints, for `-` or none) the durations and how
+# long a client missed the API. SCENE is a file of scenes/ without its extension; default: all except
+# six-masters.
 #
-# Needs root, Go, Debian's packages that ci/prerequisites.sh installs, and cgroup v1 or v2 controllers. The
-# first run builds Kubernetes, which takes long; it is kept. What a failed scene leaves stays where
-# KEEP says, if it does: reports, events, state.
+# Needs root, Go, the Debian packages that ci/prerequisites.sh installs, and cgroup v1 or v2
+# controllers. The first run builds Kubernetes, which takes long; the build is kept. The remains of a
+# failed scene are kept in the folder KEEP, if it is set: reports, events, state.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 result=${1:--}
@@ -26,7 +26,7 @@ k8sha=$all/k8sha
 # Root's inotify instances are counted over all machines: a node has up to twenty.
 instances=$(sysctl -n fs.inotify.max_user_instances)
 [ "$instances" -ge 512 ] || sysctl -qw fs.inotify.max_user_instances=512 \
-  || echo "inotify instances stay at $instances: kube-proxies may find too few" >&2
+  || echo "the limit of inotify instances is only $instances: kube-proxies may run out of them" >&2
 end() {
   [ "$instances" -ge 512 ] || sysctl -qw "fs.inotify.max_user_instances=$instances" || true
   [ -n "${KEEP-}" ] || rm -rf "$all"
@@ -38,7 +38,7 @@ echo "Kubernetes $("$layer/usr/bin/kubeadm" version -o short), etcd $("$layer/us
   "containerd as Debian has it; $(date -u +%F), $(nproc) CPUs." >"$all/result"
 for scene in "${scenes[@]}"; do
   began=$SECONDS
-  # Not as part of a condition, in which nothing would end at a claim that does not hold.
+  # Not as part of a condition, which would disable the exit at a failed claim.
   set +e
   (
     set -e
@@ -51,7 +51,7 @@ for scene in "${scenes[@]}"; do
   code=$?
   set -e
   if [ "$code" != 0 ]; then
-    echo "FAILED: the scene $scene; the simulator said:" >&2
+    echo "FAILED: the scene $scene; the simulator's output:" >&2
     cat "$all/$scene/sim.log" >&2 || true
     exit "$code"
   fi

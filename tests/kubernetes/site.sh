@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # run.sh sets them
 # Sourced by run.sh: one simulated site whose machines are Kubernetes nodes, k8sha run against it, and
-# what is done to it. A scene works in the folder $work; what it says goes into $work/result.
+# the faults. A scene works in the folder $work; its output goes into $work/result.
 
-# begin_site SCENE: serves an empty site, whose name servers know all rows of the scene. k8sha is given
+# begin_site SCENE: serves an empty site, whose name servers know all rows of the scene. k8sha gets
 # those that are not marked with `# later`.
 begin_site() {
   profile=$work/profile.yaml
@@ -40,8 +40,8 @@ must() {
 is() { [ "$1" = "$2" ] || { echo "is \`$1\`, not \`$2\`" >&2 && return 1; }; }
 fails() { ! "$@"; }
 
-# k8sha on this site, and its report: on_site NAME COMMAND FLAG… leaves NAME.json and NAME.events, whose
-# lines begin with the time. It returns k8sha's own exit code.
+# k8sha on this site, and its report: on_site NAME COMMAND FLAG… writes NAME.json and NAME.events, whose
+# lines start with the time. It returns k8sha's own exit code.
 on_site() {
   begin "$@"
   ended
@@ -60,12 +60,12 @@ ended() {
   run=
   return "$code"
 }
-# reaches NAME TEXT: waits until an event of that run has TEXT. Fails where the run ends before.
+# reaches NAME TEXT: waits until an event of that run has TEXT. Fails if the run ends before.
 reaches() {
   must "$1 comes to $2" timeout 600 grep -qm1 -F "$2" \
     < <(tail -n +1 -f --pid="$run" "$work/$1.events" 2>/dev/null)
 }
-# kill_at NAME TEXT COMMAND…: a run that is killed where an event has TEXT.
+# kill_at NAME TEXT COMMAND…: a run that is killed when an event has TEXT.
 kill_at() {
   begin "$1" "${@:3}"
   reaches "$1" "$2"
@@ -75,7 +75,7 @@ kill_at() {
 }
 verdict() { jq -r .verdict "$work/$1.json"; }
 changes() { jq '[.steps[] | select(.changed)] | length' "$work/$1.json"; }
-# Says of a run how many steps of each kind there were, the longest and their sum, and how long it took.
+# Prints for a run the number of steps of each kind, the longest and their sum, and the total duration.
 table() {
   say '| step | how many | longest | sum |'
   say '|---|---|---|---|'
@@ -99,7 +99,7 @@ outside() {
   # shellcheck disable=SC2016 # for the shell in there
   ip netns exec "$lab" sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$work/resolv.conf" "$@"
 }
-# Sees the kubeconfig that k8sha wrote through the name it has in it.
+# Queries the cluster with the kubeconfig that k8sha wrote, through the name in it.
 kubectl() {
   printf 'nameserver 10.101.1.2\nnameserver 10.101.1.3\n' >"$work/resolv.conf"
   outside "$layer/usr/bin/kubectl" --kubeconfig "$work/state/kubeconfig" "$@"
@@ -117,7 +117,7 @@ in_machine() {
   leader=$(pgrep -P "$leader" | head -n 1)
   nsenter --target "$leader" --all -- "${@:2}"
 }
-# proxmox HOST METHOD PATH: what a person does in Proxmox VE, below the host's node.
+# proxmox HOST METHOD PATH: acts as a user in Proxmox VE, below the host's node.
 proxmox() {
   local url token
   url=$(jq -r ".hosts.$1.url" "$work/endpoints.json")
@@ -130,7 +130,7 @@ proxmox() {
 power() { proxmox "$1" POST "qemu/$2/status/$3" >/dev/null; }
 host_of() { grep "vmid: $1 " "$profile" | sed 's/.*pve: \([a-z0-9]*\).*/\1/'; }
 cut_power() { power "$(host_of "$1")" "$1" stop; }
-# Which balancer has the VIP.
+# The balancer that has the VIP.
 holder() {
   local vmid
   for vmid in 1011 1012; do
@@ -139,8 +139,8 @@ holder() {
 }
 cut_holder() { cut_power "$(holder)"; }
 
-# A client that asks for the API every 20 ms, each time over a new connection that it verifies, and
-# writes down when it was answered.
+# A client that sends a request to the API every 20 ms, each over a new verified connection, and records
+# when it was answered.
 watch_api() {
   kubectl config view --raw -o 'jsonpath={.clusters[0].cluster.certificate-authority-data}' | base64 -d >"$work/ca.crt"
   : >"$work/answers"
@@ -153,11 +153,11 @@ watch_api() {
   client=$!
   answered 0
 }
-# answered N: waits until there are 20 answers more than N.
+# answered N: waits for 20 more answers than N.
 answered() {
   timeout 60 head -n 20 >/dev/null < <(tail -n "+$(($1 + 1))" -f "$work/answers")
 }
-# The longest time between two answers; fails where it is not answered at the end.
+# The longest time between two answers; fails if there is no answer at the end.
 outage() {
   answered "$(wc -l <"$work/answers")"
   kill "$client"
@@ -165,8 +165,8 @@ outage() {
   client=
   awk 'NR > 1 && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%.2f s", most }' "$work/answers"
 }
-# lose_and_repair WHAT VMID: cuts a machine's power, and lets k8sha see and repair that. Says for how long
-# a client missed the API.
+# lose_and_repair WHAT VMID: cuts a machine's power, and lets k8sha detect and repair that. Prints for
+# how long a client missed the API.
 lose_and_repair() {
   local missed
   watch_api
@@ -176,17 +176,17 @@ lose_and_repair() {
   must "k8sha status sees that $1 is lost" fails on_site lost status
   must 'and says which' is "$(jq -r '[.nodes[] | select(.vm == "stopped") | .vmid] | join(" ")' "$work/lost.json")" "$2"
   must 'k8sha up starts it again' on_site repaired up
-  must 'k8sha status finds all well' on_site well status
+  must 'k8sha status reports a match with the profile' on_site well status
   say "| $1 | $missed | $(wall repaired) s |"
 }
 
-# How many joins of masters began while another one went on.
+# The number of joins of masters that started while another one was running.
 overlaps() {
   grep -E '"event":"(started|finished)","step":"join/[a-z0-9]*master' "$work/$1.events" \
     | awk '/"started"/ { if (running++) n++ } /"finished"/ { running-- } END { print n + 0 }'
 }
 
-# The site's etcd, by the files that the operator has of it.
+# The site's etcd, with the operator's files for it.
 etcdctl() {
   local file
   for file in ca cert key; do
@@ -204,7 +204,7 @@ kill_etcd() {
   done
 }
 
-# Whether every pod hears every other one by its address, and one of them by the service's name.
+# Whether every pod reaches every other one by its address, and one of them by the service's name.
 pods_talk() {
   local from to pods address said
   kubectl apply -f tests/kubernetes/talk.yaml >/dev/null

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds a disk image of Debian packages, as a distribution's cloud image is: cloud-init, OpenSSH,
-# the guest agent, GRUB. Needs root. What a load balancer installs is in it already: under software
+# Builds a disk image of Debian packages, like a distribution's cloud image: cloud-init, OpenSSH, the
+# guest agent, GRUB. Needs root. The packages of a load balancer are in it already: under software
 # emulation apt alone would take minutes.
-#   image.sh FILE.qcow2
+# Usage: image.sh FILE.qcow2
 set -euo pipefail
 
 image=$1

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Boots one real machine from an image of Debian packages, with our seed ISO as its CD-ROM, and
-# proves what no container can: GRUB and the kernel policy, growpart, the guest agent on its port,
-# sshd with the planted host key, and a restart after which all is as before. Not part of .ci/run:
-# under software emulation it takes a quarter of an hour. docs/machine.md keeps the last result.
+# Boots one real machine from an image of Debian packages, with k8sha's seed ISO as its CD-ROM, and
+# checks what no container can show: GRUB and the kernel policy, growpart, the guest agent on its port,
+# sshd with the host key from the seed, and a restart that changes nothing. Not part of .ci/run: under
+# software emulation it takes a quarter of an hour. docs/machine.md has the last result.
 #
 #   sudo tests/machine/run.sh [--no-restart]
 #
 # Debian packages: qemu-system-x86 qemu-utils mmdebstrap grub-pc-bin grub-common fdisk e2fsprogs
 # openssh-client python3.
-# SC2016: what stands in single quotes is for the guest. SC2317: some functions run by name only.
+# SC2016: text in single quotes is for the guest. SC2317: some functions run by name only.
 # shellcheck disable=SC2016,SC2317
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
@@ -75,7 +75,7 @@ boot() {
 }
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 
-# That /dev/kvm exists does not say that a stock kernel runs on it: its first line does.
+# The existence of /dev/kvm does not show that a stock kernel runs on it: its first line does.
 accelerator=tcg
 if [ -w /dev/kvm ]; then
   boot -accel kvm -cpu host
@@ -139,7 +139,7 @@ check 'guest agent: the address' "$address" \
   "$(agent guest-network-get-interfaces | grep -o "\"$address\"" | head -n 1 | tr -d '"')"
 check 'guest agent: the host name' '{"host-name": "'$node'"}' "$(agent guest-get-host-name)"
 check 'haproxy and keepalived' 'active active' "$(on 'systemctl is-active haproxy keepalived' | xargs)"
-# keepalived listens for others first, and then waits for a master that does not come.
+# keepalived first listens for others, and then waits for a master that does not exist.
 has_vip() { [ -n "$(on 'ip -o -4 addr show to 10.30.0.10/32')" ]; }
 until_done 'the VIP is taken' has_vip
 check 'the VIP' 10.30.0.10/32 "$(on "ip -o -4 addr show to 10.30.0.10/32" | awk '{ print $4 }')"
@@ -151,7 +151,7 @@ if [ "${1:-}" != --no-restart ]; then
   again() { [ "$(on 'cat /proc/sys/kernel/random/boot_id')" != "$boot_id" ]; }
   until_done 'restarted' again
   until_done 'cloud-init has ended again' over
-  # The last word is when cloud-init ran our commands.
+  # Last: when cloud-init ran k8sha's commands.
   check 'machine id, host key, instance: the same; nothing ran twice' "$before" "$(seen)"
   check 'haproxy and keepalived' 'active active' "$(on 'systemctl is-active haproxy keepalived' | xargs)"
 fi

@@ -1,23 +1,23 @@
-//! Exchanges with a real Proxmox VE 9.2, where they lie beside the checkout.
+//! Exchanges with a real Proxmox VE 9.2, if they are present beside the checkout.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// Says something that is seen also when the test passes: the test runner keeps what the print
-/// macros print to itself.
+/// Prints a line that is shown even if the test passes: the test runner captures the output of the
+/// print macros.
 pub fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The folder of the material, which is no part of this tree.
+/// The folder of the material, which is not part of this repository.
 pub fn material() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference")
 }
 
-/// The recorded exchanges in the order in which they happened; `None`, said on standard error,
-/// where there are none.
+/// The recorded exchanges in chronological order; `None`, reported on standard error, if there are
+/// none.
 pub fn exchanges() -> Option<Vec<Value>> {
     read("exchanges.jsonl")
 }

@@ -1,4 +1,4 @@
-//! HAProxy and keepalived as we configure them, running.
+//! HAProxy and keepalived running with k8sha's configuration.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,12 +13,12 @@ use crate::masters::Masters;
 use crate::profiles::{self, Planted};
 use crate::{needs, wait};
 
-/// What a load balancer needs here.
+/// The programs that a load balancer needs here.
 pub const PROGRAMS: &[&str] = &["haproxy", "keepalived", "ip", "unshare", "setpriv", "python3"];
-/// Everything here is over much sooner; how soon is printed.
+/// Everything here takes much less time; the actual time is printed.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A cell with a load balancer's files, as the seed has them, in their places.
+/// A cell with a load balancer's files from the seed in their places.
 pub fn cell(files: &[Planted]) -> Cell {
     let folders = ["/run", "/etc/haproxy", "/etc/keepalived", "/usr/local/lib", "/var/lib"];
     let cell = folders.into_iter().fold(Cell::new(), Cell::empty).empty("/run/haproxy");
@@ -28,7 +28,7 @@ pub fn cell(files: &[Planted]) -> Cell {
     ours.fold(cell, |cell, file| cell.file(&file.path, &file.content, file.mode))
 }
 
-/// What systemd runs before keepalived.
+/// The command that systemd runs before keepalived.
 pub fn before_keepalived(files: &[Planted]) -> Vec<String> {
     let unit = files.iter().find(|file| file.path.ends_with("keepalived.service.d/k8sha.conf"));
     let lines = unit.unwrap().content.lines();
@@ -83,7 +83,7 @@ impl Balancer {
         self.haproxy.log()
     }
 
-    /// Whether the state that keepalived entered last is this, such as `BACKUP`.
+    /// Whether the last state of keepalived is this, such as `BACKUP`.
     fn is_in(&self, state: &str) -> bool {
         let log = self.keepalived.log();
         let last = log.lines().rfind(|line| line.contains("Entering "));
@@ -102,16 +102,16 @@ fn keepalived(cell: &Cell) -> Running {
 /// Two load balancers, the masters behind them, a client before them.
 pub struct Scene {
     balancers: BTreeMap<String, Balancer>,
-    /// Asks for the API all the time.
+    /// Sends requests to the API all the time.
     pub client: Client,
     vip: Ipv4Addr,
     advert: Duration,
-    /// The network. Last: the machines outlive what runs on them.
+    /// The network. Last: the machines must outlive their programs.
     pub lab: Lab,
 }
 
 impl Scene {
-    /// `None`, told loudly, where the kernel has no network namespaces for us.
+    /// `None`, with a prominent line, if the kernel does not allow network namespaces.
     pub fn start(cluster: &Cluster) -> Option<Self> {
         let mut lab = Lab::new()?;
         let api = &cluster.api;
@@ -133,13 +133,13 @@ impl Scene {
         Some(scene)
     }
 
-    /// Who has the VIP.
+    /// The holder of the VIP.
     pub fn holders(&self) -> Vec<String> {
         let holds = |name: &&String| self.lab.has(name, self.vip);
         self.balancers.keys().filter(holds).cloned().collect()
     }
 
-    /// Waits until the VIP is where it should be; gives the first of its holders.
+    /// Waits until the VIP is where it should be; returns the first of its holders.
     pub fn holder(&self, right: impl Fn(&[String]) -> bool) -> String {
         wait::until(
             "the VIP is where it should be",
@@ -150,7 +150,7 @@ impl Scene {
         .remove(0)
     }
 
-    /// The balancer that is not this one.
+    /// The other balancer.
     pub fn other(&self, name: &str) -> String {
         self.balancers.keys().find(|other| *other != name).unwrap().clone()
     }
@@ -160,24 +160,24 @@ impl Scene {
         self.balancers.get_mut(name).unwrap()
     }
 
-    /// Waits until the client is served through three whole advertisement intervals; gives its
+    /// Waits until the client is served through three whole advertisement intervals; returns its
     /// longest outage since then.
     pub fn settle(&self, since: Instant) -> Duration {
         self.client.outage(since, self.advert * 3, LIMIT)
     }
 
-    /// Waits until a load balancer that was away takes part again, as a backup.
+    /// Waits until a returned load balancer takes part again, as a backup.
     pub fn wait_for_backup(&self, name: &str) {
         let back = || self.balancers[name].is_in("BACKUP").then_some(());
         wait::until("the returned one is a backup", LIMIT, back, || self.logs());
     }
 
-    /// Forgets the VIP on a machine, as a restart does.
+    /// Removes the VIP from a machine, as a restart does.
     pub fn forget_vip(&self, name: &str) {
         self.lab.forget(name, self.vip);
     }
 
-    /// What all of them have printed.
+    /// The output of all of them.
     pub fn logs(&self) -> String {
         let log = |(name, balancer): (&String, &Balancer)| {
             format!("{name}:\n{}{}", balancer.haproxy.log(), balancer.keepalived.log())
@@ -202,7 +202,7 @@ fn an_api_server_that_is_not_ready_gets_no_connection() {
     let node = cluster.with_role(Role::LoadBalancer).next().unwrap();
     let balancer = Balancer::start(&mut lab, &cluster, node);
     let asked = Api::new((node.ip, api.port), &api.fqdn, &masters.certificate);
-    // One round over all of them, and who answered.
+    // One request to each of them, and which answered.
     let rounds = ips.len() * 3;
     let answering = || -> Vec<Ipv4Addr> {
         let asked = asked.clone();

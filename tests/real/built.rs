@@ -1,4 +1,4 @@
-//! What `tests/kubernetes/build.sh` keeps and what it does not, with a false `go` in front of the path.
+//! What `tests/kubernetes/build.sh` caches and what it does not, with a fake `go` first in the PATH.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::needs;
 
-/// A cache of its own, and a `go` that notes each build in `builds` and does as `mood` says.
+/// A separate cache, and a `go` that records each build in `builds` and behaves as `mood` says.
 struct Builds {
     folder: TempDir,
 }
@@ -64,7 +64,7 @@ impl Builds {
 
 #[test]
 #[ignore = "part of the real tier; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_build_is_kept_once_it_is_whole_and_made_once() {
+fn a_build_runs_once_and_is_kept_once_complete() {
     if !needs::asked_for(&["flock"]) {
         return;
     }
@@ -88,7 +88,7 @@ fn a_build_is_kept_once_it_is_whole_and_made_once() {
     assert_eq!(builds.builds(), before + 1);
     let module = fs::read_to_string(builds.at("go.mod")).unwrap();
     assert!(module.contains("replace k8s.io/api => k8s.io/api v0.34.4"), "{module}");
-    // Another binary is built alone, and without Go nothing is.
+    // Another binary is built alone, and without Go none is.
     assert!(builds.run("works", &["1.34.4", "kubeadm", "kubectl"]).status.success());
     assert_eq!(builds.builds(), before + 2);
     fs::remove_file(builds.at("bin/go")).unwrap();

@@ -1,5 +1,5 @@
-//! Programs in mount and process namespaces of their own: our files stand where a node has them,
-//! the machine's stay what they are, and everything ends with the test, even with a killed one.
+//! Programs in their own mount and process namespaces: k8sha's files are where a node has them, the
+//! machine's files are not changed, and everything ends with the test, even with a killed one.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
@@ -13,7 +13,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::wait;
 
-/// What a program of the cell finds, and where.
+/// The file system that a program of the cell sees.
 pub struct Cell {
     folder: TempDir,
     network: Option<String>,
@@ -35,7 +35,7 @@ impl Cell {
         self
     }
 
-    /// With nothing in this folder, and whatever is written there soon forgotten.
+    /// With this folder empty, and everything written there temporary.
     pub fn empty(mut self, folder: &str) -> Self {
         if self.is_ours(folder) {
             writeln!(self.setup, "mkdir -p {folder}").unwrap();
@@ -46,8 +46,8 @@ impl Cell {
         self
     }
 
-    /// With what this folder holds now, and whatever is written there soon forgotten. `/run` must
-    /// be empty already.
+    /// With the current contents of this folder, and everything written there temporary. `/run` must be
+    /// empty already.
     pub fn overlaid(mut self, folder: &str) -> Self {
         let below = format!("/run/overlay{}", folder.replace('/', "-"));
         writeln!(
@@ -60,7 +60,7 @@ impl Cell {
         self
     }
 
-    /// With this file: new in an emptied folder, elsewhere in the place of one that is there.
+    /// With this file: new in an emptied folder, elsewhere in place of an existing one.
     pub fn file(mut self, path: &str, content: &str, mode: u32) -> Self {
         let source = self.folder.path().join(self.files.to_string());
         self.files += 1;
@@ -105,7 +105,7 @@ impl Cell {
         self.command(words).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Starts a program that stays.
+    /// Starts a program that keeps running.
     pub fn start(&self, words: &[&str]) -> Running {
         let log = NamedTempFile::new().unwrap();
         let to = || Stdio::from(File::options().append(true).open(log.path()).unwrap());
@@ -127,18 +127,17 @@ impl Running {
         String::from_utf8_lossy(&fs::read(self.log.path()).unwrap()).into_owned()
     }
 
-    /// Ends it and all that it started, without warning, and waits until they are gone.
+    /// Kills it and all that it started, and waits until they are gone.
     pub fn kill(&mut self) {
-        // The first process of a process namespace takes all others with it, before it is gone
-        // itself.
+        // The first process of a process namespace kills all others before it exits.
         if self.signal(Signal::KILL).is_none() {
-            // What has ended already cannot be killed, and need not be.
+            // A process that has exited cannot be killed, and need not be.
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, as systemd does, and waits until it has.
+    /// Asks it to stop, as systemd does, and waits until it has exited.
     pub fn stop(&mut self) {
         self.signal(Signal::TERM).unwrap();
         let child = &mut self.child;
@@ -146,24 +145,24 @@ impl Running {
         wait::until("the program ends", Duration::from_secs(20), ended, String::new);
     }
 
-    /// Lets it stand still, as a program that hangs.
+    /// Suspends it, like a program that hangs.
     pub fn pause(&self) {
         self.signal(Signal::STOP).unwrap();
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&self) {
         self.signal(Signal::CONT).unwrap();
     }
 
-    /// The process of the program inside, where there is one.
+    /// The process of the program inside, if it runs.
     pub fn inner(&self) -> Option<i32> {
         let outer = self.child.id();
         let inner = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?;
         inner.trim().parse().ok()
     }
 
-    /// Signals the program inside, where there is one.
+    /// Signals the program inside, if it runs.
     fn signal(&self, signal: Signal) -> Option<()> {
         kill_process(Pid::from_raw(self.inner()?)?, signal).ok()
     }

@@ -1,7 +1,7 @@
-//! Another router's VRRP on the segment, heard before we use a router id.
+//! Another router's VRRP on the segment, detected before k8sha uses a router id.
 //!
-//! What no listener can hear: an advertisement sent by unicast to others. It does no harm either:
-//! ours go by unicast too, and no virtual MAC is shared.
+//! Undetectable for any listener: an advertisement sent by unicast to others. It does no harm either:
+//! k8sha's go by unicast too, and no virtual MAC is shared.
 
 use std::net::Ipv4Addr;
 use std::process::Output;
@@ -17,7 +17,7 @@ use crate::{needs, profiles, wait};
 const LIMIT: Duration = Duration::from_secs(20);
 const PAST: &str = "test -e /var/lib/k8sha/vrid-101";
 
-/// A stranger's keepalived, which holds a VIP of its own.
+/// A foreign keepalived with its own VIP.
 fn stranger(lab: &mut Lab, own: Ipv4Addr, vrid: u8, vip: &str, to: Option<Ipv4Addr>) -> Running {
     let machine = format!("stranger{}", own.octets()[3]);
     lab.add(&machine, &[own]);
@@ -40,18 +40,18 @@ fn stranger(lab: &mut Lab, own: Ipv4Addr, vrid: u8, vip: &str, to: Option<Ipv4Ad
     running
 }
 
-/// What the second balancer says before its keepalived starts for the first time.
+/// The output of the second balancer before its keepalived starts for the first time.
 fn first_start(lab: &Lab, cluster: &Cluster, node: &Node) -> Output {
     let files = profiles::files(&profiles::seed(cluster, node));
     let lines = balancers::before_keepalived(&files).join(" && ");
-    // The second time it must not take any: what was used once stays in use.
+    // The second time it must not take any: an id that was used once remains in use.
     let script = format!("{lines} && {PAST} && timeout 3 sh -c '{lines}'");
     balancers::cell(&files)
         .in_network(&lab.name(node.name.as_str()))
         .run(&["/bin/sh", "-c", &script])
 }
 
-/// A lab with our first balancer at work, and the second about to be.
+/// A lab with k8sha's first balancer running, and the second about to start.
 fn scene() -> Option<(Lab, Cluster, Node, Balancer)> {
     let mut lab = Lab::new()?;
     let cluster = profiles::cluster("k8s1");
@@ -66,7 +66,7 @@ fn scene() -> Option<(Lab, Cluster, Node, Balancer)> {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn our_own_pair_and_other_pairs_are_no_reason_to_stay_away() {
+fn own_and_unrelated_vrrp_pairs_do_not_block_a_start() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -74,7 +74,7 @@ fn our_own_pair_and_other_pairs_are_no_reason_to_stay_away() {
     let other: Ipv4Addr = [10, 101, 1, 78].into();
     let _others = [
         stranger(&mut lab, [10, 101, 1, 77].into(), 7, "10.101.1.97", None),
-        // Not to be heard, and harmless.
+        // Undetectable, and harmless.
         stranger(&mut lab, other, 101, "10.101.1.98", Some([10, 101, 1, 79].into())),
     ];
     let output = first_start(&lab, &cluster, &second);
@@ -83,7 +83,7 @@ fn our_own_pair_and_other_pairs_are_no_reason_to_stay_away() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_router_id_or_vip_that_somebody_uses_is_refused_with_who_it_is() {
+fn a_router_id_or_vip_in_use_is_refused_with_the_address_of_its_user() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }

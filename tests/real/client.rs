@@ -1,4 +1,4 @@
-//! A client that uses the API all the time, and notes when it was there.
+//! A client that uses the API all the time, and records when it answered.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_millis(150);
 /// How long an answer may take.
 pub const ANSWER: Duration = Duration::from_millis(500);
 
-/// How the API is asked.
+/// The API endpoint and its trust.
 #[derive(Clone)]
 pub struct Api {
     at: SocketAddr,
@@ -44,7 +44,7 @@ impl Api {
         Self { at: at.into(), name, config: Arc::new(config) }
     }
 
-    /// Asks once, over a new connection; gives the master that answered.
+    /// Sends one request, over a new connection; returns the master that answered.
     pub fn ask(&self) -> io::Result<Ipv4Addr> {
         let stream = TcpStream::connect_timeout(&self.at, CONNECT)?;
         stream.set_read_timeout(Some(ANSWER))?;
@@ -63,8 +63,8 @@ impl Api {
 }
 
 impl Api {
-    /// Opens a stream on which the master is silent for that long, and says how long it was: then
-    /// both sides must hear each other again.
+    /// Opens a stream on which the master is silent for that long, and returns how long it was:
+    /// afterwards both sides must receive each other's data again.
     pub fn watch(&self, silence: Duration) -> io::Result<Duration> {
         let stream = TcpStream::connect_timeout(&self.at, CONNECT)?;
         stream.set_read_timeout(Some(silence + Duration::from_secs(60)))?;
@@ -92,14 +92,14 @@ impl Api {
     }
 }
 
-/// A request that was answered.
+/// An answered request.
 #[derive(Clone, Copy)]
 struct Answered {
     asked: Instant,
     answered: Instant,
 }
 
-/// Asks every 20 ms until dropped.
+/// Sends a request every 20 ms until dropped.
 pub struct Client {
     answered: Arc<Mutex<Vec<Answered>>>,
     failed: Arc<Mutex<Vec<Instant>>>,
@@ -138,13 +138,13 @@ impl Client {
         client
     }
 
-    /// How many requests failed that were sent since then.
+    /// The number of requests sent since then that failed.
     pub fn failures(&self, since: Instant) -> usize {
         self.failed.lock().unwrap().iter().filter(|asked| **asked >= since).count()
     }
 
-    /// Waits until it is served without a break for this long; gives the longest outage since
-    /// `since`: from the last request before it that was answered to the first answer after it.
+    /// Waits until it is served without a break for this long; returns the longest outage since
+    /// `since`: from the last answered request before it to the first answer after it.
     pub fn outage(&self, since: Instant, steady: Duration, limit: Duration) -> Duration {
         let settled = || {
             let answered = self.answered.lock().unwrap();
@@ -153,7 +153,7 @@ impl Client {
             let gap = |pair: &[Answered]| pair[1].answered - pair[0].asked;
             let from = Instant::now() - steady;
             let last = told.partition_point(|one| one.asked < from);
-            // A last gap that is still open shows as a window with nothing in it.
+            // A last gap that is still open shows as a window without answers.
             let calm = from > since
                 && told.len() > last + 1
                 && told.last()?.answered.elapsed() < ANSWER
@@ -170,7 +170,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Its panic is told on its own.
+            // Its panic is reported separately.
             let _ = thread.join();
         }
     }

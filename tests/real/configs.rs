@@ -1,4 +1,4 @@
-//! The rendered files, judged by the programs that will read them, each where a node has it.
+//! The rendered files, checked by the programs that read them, each in its place on a node.
 
 use std::fs;
 use std::path::Path;
@@ -43,17 +43,17 @@ fn cloud_init_accepts_every_user_data() {
         assert!(output.status.success(), "{what}: {said}");
         assert!(!said.to_lowercase().contains("deprecat"), "{what}: {said}");
     }
-    // The judge must be one.
+    // The checker must reject a bad file.
     assert!(!judge("#cloud-config\nruncmd: 7\n").status.success());
 }
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn netplan_makes_of_every_network_config_what_was_meant() {
+fn netplan_renders_every_network_config_as_intended() {
     if !needs::asked_for(&["cloud-init", "netplan"]) {
         return;
     }
-    // The way that it takes on a node: cloud-init's parser, its netplan renderer, netplan's parser.
+    // The same path as on a node: cloud-init's parser, its netplan renderer, netplan's parser.
     let generate = |text: &str| {
         let folder = tempfile::tempdir().unwrap();
         let (source, root) = (folder.path().join("network-config"), folder.path().join("root"));
@@ -83,7 +83,7 @@ fn netplan_makes_of_every_network_config_what_was_meant() {
         for line in wanted {
             assert!(written.lines().any(|is| is == line), "{what}: no `{line}` in\n{written}");
         }
-        // The judge must be one.
+        // The checker must reject a bad file.
         let (output, _) = generate(&seed.network_config.replace("addresses:", "adresses:"));
         assert!(!output.status.success(), "{what}: {}", said(&output));
     }
@@ -116,7 +116,7 @@ fn keepalived_accepts_every_configuration() {
         let machine = format!("lb{i}");
         lab.add(&machine, &[node.ip]);
         let cell = |files: &[Planted]| -> Cell {
-            // What systemd runs first before keepalived; `clash` has the other.
+            // The first command that systemd runs before keepalived; `clash` has the other.
             balancers::cell(files)
                 .in_network(&lab.name(&machine))
                 .after(&balancers::before_keepalived(files)[0])
@@ -132,7 +132,7 @@ fn keepalived_accepts_every_configuration() {
         config.content = config.content.replace("virtual_router_id", "virtual_rooter_id");
         broken = Some(cell(&files).run(&config_test));
     }
-    // The judge must be one.
+    // The checker must reject a bad file.
     assert!(!broken.unwrap().status.success());
 }
 
@@ -155,7 +155,7 @@ fn systemd_accepts_the_unit_of_every_etcd() {
         assert_eq!(unit.is_some(), node.role == Role::Etcd, "{what}");
         let Some(unit) = unit else { continue };
         assert_eq!(judge(&unit.content), "", "{what}");
-        // The judge must be one.
+        // The checker must reject a bad file.
         let broken = unit.content.replace("ExecStart=etcd", "ExecStart=etcd-of-nobody");
         assert_ne!(judge(&broken), "", "{what}");
         judged += 1;
@@ -183,7 +183,7 @@ fn keepalived_and_haproxy_accept_the_fast_setting() {
     assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
 }
 
-/// The longest that a connection may be silent, by HAProxy's own time units.
+/// The longest silence of a connection, in HAProxy's own time units.
 fn timeout(config: &str, name: &str) -> Duration {
     let line =
         config.lines().find_map(|line| line.trim().strip_prefix(&format!("timeout {name} ")));
@@ -193,13 +193,13 @@ fn timeout(config: &str, name: &str) -> Duration {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        other => panic!("`{other}` is no unit that we use"),
+        other => panic!("`{other}` is not a unit of k8sha"),
     };
     Duration::from_secs(count.parse::<u64>().unwrap() * seconds)
 }
 
 #[test]
-fn every_haproxy_lets_a_connection_be_silent_for_hours() {
+fn every_haproxy_allows_a_connection_to_be_silent_for_hours() {
     for Seeded { what, seed, .. } in load_balancers() {
         let files = profiles::files(&seed);
         let config = &files.iter().find(|file| file.path.ends_with("haproxy.cfg")).unwrap().content;

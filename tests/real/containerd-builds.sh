@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the containerd versions that Debian does not package, from Go's modules, once:
 #   ~/.cache/k8sha/containerd-VERSION
-# Without Go it says so and does nothing; the tests that want them then say so too.
+# Without Go it reports that and does nothing; the tests that need the builds then report it too.
 set -euo pipefail
 
 versions=(1.7.28 2.1.4)
@@ -19,7 +19,7 @@ for version in "${versions[@]}"; do
     1.*) module=github.com/containerd/containerd ;;
     *) module=github.com/containerd/containerd/v2 ;;
   esac
-  # A module of our own around it: `go install` refuses modules that replace others.
+  # A wrapper module: `go install` refuses modules that replace others.
   work=$(mktemp -d)
   (
     cd "$work"

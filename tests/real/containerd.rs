@@ -1,5 +1,5 @@
-//! The configuration that a node writes, read by containerd itself: Debian's 1.6, and 1.7 and 2.x
-//! as `containerd-builds.sh` makes them where there is Go.
+//! The configuration that a node writes, read by containerd itself: Debian's 1.6, and 1.7 and 2.x built
+//! by `containerd-builds.sh` if Go is available.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::cell::Cell;
 use crate::{needs, profiles};
 
 const SCRIPT: &str = "/usr/local/lib/k8sha/containerd";
-/// What systemd would be asked for.
+/// The requests to systemd.
 const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >> /run/asked\n";
 
-/// A version that is not packaged, or `None` and a loud line.
+/// An unpackaged version, or `None` and a prominent line.
 fn built(version: &str) -> Option<PathBuf> {
     let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
@@ -21,12 +21,12 @@ fn built(version: &str) -> Option<PathBuf> {
         return Some(path);
     }
     needs::say(&format!(
-        "SKIPPED: no containerd {version}; with Go, tests/real/containerd-builds.sh makes it"
+        "SKIPPED: no containerd {version}; with Go, tests/real/containerd-builds.sh builds it"
     ));
     None
 }
 
-/// What containerd makes of the node's configuration, after the node's own script has run twice.
+/// containerd's effective configuration, after the node's own script has run twice.
 fn dump(binary: &Path, more: &[&str]) -> (String, String) {
     let cluster = profiles::cluster("k8s1");
     let node = cluster.with_role(Role::Master).next().unwrap();
@@ -40,7 +40,7 @@ fn dump(binary: &Path, more: &[&str]) -> (String, String) {
         .overlaid("/etc")
         .file(SCRIPT, &script.content, script.mode)
         .file("/usr/local/sbin/systemctl", SYSTEMCTL, 0o755)
-        // The package's own file, which switches Kubernetes' plugin off.
+        // The package's own file, which disables Kubernetes' plugin.
         .file("/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n", 0o644)
         .after(&format!("ln -s {binary} /usr/local/sbin/containerd"));
     let image = "registry.k8s.io/pause:3.9";
@@ -53,7 +53,7 @@ fn dump(binary: &Path, more: &[&str]) -> (String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let (stdout, stderr) = (text(stdout), text(stderr));
     assert!(output.status.success(), "{binary}: {stderr}");
-    // Once: the second run found it as it must be.
+    // Once: the second run found it correct.
     assert_eq!(stderr.matches("restart containerd").count(), 1, "{binary}: {stderr}");
     (stdout, stderr)
 }
@@ -88,7 +88,7 @@ const TWO: (&str, &str) = ("pinned_images", "sandbox = 'registry.k8s.io/pause:3.
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn containerd_one_runs_with_what_the_node_writes() {
+fn containerd_one_runs_with_the_nodes_configuration() {
     if !needs::asked_for(&["containerd", "unshare", "setpriv"]) {
         return;
     }
@@ -101,7 +101,7 @@ fn containerd_one_runs_with_what_the_node_writes() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn containerd_two_runs_with_what_the_node_writes_and_has_nothing_to_migrate() {
+fn containerd_two_runs_with_the_nodes_configuration_without_migration() {
     if !needs::asked_for(&["unshare", "setpriv"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! The DNS stage against dnsmasq, from the operator and from a node.
+//! The DNS checks against dnsmasq, from the operator and from a node.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,17 +14,17 @@ use crate::cell::{Cell, Running};
 use crate::lab::Lab;
 use crate::{loopback, needs, profiles, wait};
 
-/// What serves names here.
+/// The name server software.
 pub const PROGRAMS: &[&str] = &["dnsmasq", "unshare", "setpriv"];
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Outside the ports that the system gives away.
+/// Outside the range of ephemeral ports.
 const PORT: u16 = 10053;
 
-/// A name server: the records that it has, as lines of dnsmasq's configuration.
+/// A name server: its records, as lines of dnsmasq's configuration.
 pub type Zone = Vec<String>;
 
-/// What makes everything right. A host record gives both directions.
+/// The correct records. A host record gives both directions.
 pub fn right_zone(cluster: &Cluster) -> Zone {
     let api = &cluster.api;
     let nodes = cluster.nodes.iter().map(|node| format!("host-record={},{}", node.fqdn, node.ip));
@@ -37,7 +37,7 @@ pub fn without(zone: &[String], name: &str) -> Zone {
     zone.iter().filter(|line| !line.starts_with(&of_name)).cloned().collect()
 }
 
-/// What the report says, done by hand: wrong records out, missing ones in.
+/// Applies the report by hand: removes wrong records, adds missing ones.
 fn corrected(mut zone: Zone, report: &Report) -> Zone {
     for line in &report.records.remove {
         let (name, address) = line.split_once(". IN A ").unwrap();
@@ -47,7 +47,7 @@ fn corrected(mut zone: Zone, report: &Report) -> Zone {
     zone
 }
 
-/// The whole configuration: it knows its own domain, and nothing else.
+/// The whole configuration: it serves its own domain only.
 fn config(at: SocketAddr, domain: &str, zone: &[String]) -> String {
     let (ip, port) = (at.ip(), at.port());
     let records = zone.join("\n");
@@ -68,7 +68,7 @@ pub fn dnsmasq(cell: Cell, at: SocketAddr, domain: &str, zone: &[String]) -> (Ru
     (running, cell)
 }
 
-/// What the operator is told with these zones on the cluster's two name servers.
+/// The report for the operator with these zones on the cluster's two name servers.
 async fn report(cluster: &Cluster, zones: [&[String]; 2]) -> Report {
     report_of_domain(cluster, &cluster.network.domain, zones).await
 }
@@ -91,7 +91,7 @@ fn cluster() -> Cluster {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_right_zone_leaves_nothing_to_say() {
+async fn a_correct_zone_has_no_findings() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -104,7 +104,7 @@ async fn a_right_zone_leaves_nothing_to_say() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn the_records_of_the_report_mend_what_is_missing() {
+async fn the_records_in_the_report_fix_missing_ones() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -127,7 +127,7 @@ async fn the_records_of_the_report_mend_what_is_missing() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_record_that_is_stale_on_one_server_is_told_of_that_server_and_mended_there() {
+async fn a_stale_record_on_one_server_is_reported_for_that_server_and_fixed_there() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -147,7 +147,7 @@ async fn a_record_that_is_stale_on_one_server_is_told_of_that_server_and_mended_
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_second_address_of_the_api_is_wrong_although_the_right_one_is_there() {
+async fn an_additional_address_of_the_api_is_an_error() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -164,7 +164,7 @@ async fn a_second_address_of_the_api_is_wrong_although_the_right_one_is_there() 
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_wrong_record_is_an_error_and_a_missing_way_back_is_a_warning() {
+async fn a_wrong_record_is_an_error_and_a_missing_ptr_record_a_warning() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -177,7 +177,7 @@ async fn a_wrong_record_is_an_error_and_a_missing_way_back_is_a_warning() {
     let wrong = format!("10.101.1.3 answers 10.101.1.202 for `{name}`; it must be {ip}");
     assert!(text.contains(&wrong), "{text}");
     assert_eq!((told.errors().count(), told.warnings().count()), (2, 2), "{text}");
-    // Forwards only: dnsmasq makes no way back of an `address`.
+    // Forward only: dnsmasq creates no PTR record for an `address`.
     let mut zone = without(&right_zone(&cluster), name);
     zone.push(format!("address=/{name}/{ip}"));
     let told = report(&cluster, [&zone, &zone]).await;
@@ -197,7 +197,7 @@ async fn a_server_of_another_domain_refuses_and_a_silent_one_costs_two_seconds()
     let other = report_of_domain(&cluster, "other.example", [&[], &[]]).await;
     assert!(other.text().contains("answers that it refuses for `k8s1api.kloud.lan`"));
     assert!(other.records.is_empty(), "no record cures a refusal: {}", other.text());
-    // Bound, so that the questions arrive, and never answered.
+    // Bound, so that the queries arrive, but never answered.
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = mute.local_addr().unwrap();
     let servers = cluster.network.nameservers.iter();
@@ -211,7 +211,7 @@ async fn a_server_of_another_domain_refuses_and_a_silent_one_costs_two_seconds()
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_node_asks_with_dig_and_getent_and_sees_the_same() {
+async fn a_node_queries_with_dig_and_getent_and_gets_the_same() {
     if !needs::asked_for(&[PROGRAMS, &["dig", "getent", "ip"]].concat()) {
         return;
     }

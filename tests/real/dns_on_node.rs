@@ -1,5 +1,5 @@
-//! The DNS stage inside a node: `dig` and `getent` over OpenSSH, in front of the node's own
-//! `resolv.conf` and hosts file, against dnsmasq.
+//! The DNS checks inside a node: `dig` and `getent` over OpenSSH, with the node's own `resolv.conf` and
+//! hosts file, against dnsmasq.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use crate::dns::{PROGRAMS, Zone, dnsmasq, right_zone, without};
 use crate::sshd::{KEEN, Setup, Sshd};
 use crate::{loopback, needs, profiles};
 
-/// A cluster whose name servers are two addresses of ours, and its first master.
+/// A cluster whose name servers are two addresses of the test, and its first master.
 fn cluster() -> (Cluster, Node) {
     let mut cluster = profiles::cluster("k8s1");
     cluster.network.nameservers = vec![loopback::address(), loopback::address()];
@@ -20,7 +20,7 @@ fn cluster() -> (Cluster, Node) {
     (cluster, node)
 }
 
-/// The hosts file that the seed plants.
+/// The hosts file from the seed.
 fn hosts(cluster: &Cluster, node: &Node) -> String {
     let files = profiles::files(&profiles::seed(cluster, node));
     files.into_iter().find(|file| file.path == "/etc/hosts").unwrap().content
@@ -36,7 +36,7 @@ fn node_with(resolv: &str, hosts: &str) -> Sshd {
     Setup::new().file("/etc/resolv.conf", resolv).file("/etc/hosts", hosts).start()
 }
 
-/// What the node hears while these zones are served.
+/// The node's report while these zones are served.
 async fn report(cluster: &Cluster, node: &Node, sshd: &Sshd, zones: [&Zone; 2]) -> Report {
     let servers = cluster.network.nameservers.iter().zip(zones);
     let start = |(server, zone): (&Ipv4Addr, &Zone)| {
@@ -105,7 +105,7 @@ async fn a_node_sees_wrong_missing_and_stale_records_of_each_server() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_node_without_the_search_domain_or_with_a_hosts_file_of_its_own_is_found() {
+async fn a_node_without_the_search_domain_or_with_its_own_hosts_file_is_reported() {
     if !needs::asked_for(&[PROGRAMS, &["dig", "getent", "sshd", "sudo"]].concat()) {
         return;
     }
@@ -126,7 +126,7 @@ async fn a_node_without_the_search_domain_or_with_a_hosts_file_of_its_own_is_fou
                     .to_owned(),
             ],
         );
-        // All other names are asked in full.
+        // All other names are queried as FQDNs.
         assert_eq!(told.errors().count(), 3, "{text}");
     }
 

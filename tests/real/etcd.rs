@@ -1,4 +1,4 @@
-//! The etcd stage against real members with TLS on both sides, asked by `curl` over OpenSSH.
+//! The etcd checks against real members with TLS on both sides, queried by `curl` over OpenSSH.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -45,14 +45,14 @@ impl Authority {
         params.subject_alt_names = addresses.iter().map(|ip| SanType::IpAddress(*ip)).collect();
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(until, 12, 31);
-        // Members are each other's clients too, as kubeadm has it.
+        // Members are each other's clients too, as with kubeadm.
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 }
 
-/// An etcd cluster, and a first master that may ask it.
+/// An etcd cluster, and a first master that may query it.
 struct Scene {
     members: Vec<Running>,
     cells: Vec<Cell>,
@@ -64,13 +64,13 @@ struct Scene {
 }
 
 impl Scene {
-    /// So many members, all healthy.
+    /// This many members, all healthy.
     async fn start(size: usize) -> Self {
         let authority = Authority::new("etcd-ca");
         let addresses: Vec<IpAddr> = (0..size).map(|_| loopback::address().into()).collect();
         let all = addresses.iter().enumerate();
         let all: Vec<_> = all.map(|(nth, ip)| format!("m{nth}=https://{ip}:2380")).collect();
-        // From where they dial each other, on one machine.
+        // The source address of their connections, on one machine.
         let local = IpAddr::from([127, 0, 0, 1]);
         let (mut cells, mut members) = (Vec::new(), Vec::new());
         for (nth, ip) in addresses.iter().enumerate() {
@@ -130,7 +130,7 @@ impl Scene {
         self.sshd.remote(KEEN)
     }
 
-    /// The operator's files: that authority's certificate, a client certificate of etcd's own.
+    /// The operator's files: that CA's certificate, a client certificate of etcd's own.
     fn take_files(&self, ca: &Authority, until: i32) {
         let (cert, key) = self.authority.sign("kube-apiserver-etcd-client", &[], until);
         std::fs::write(self.path("etcd-ca.crt"), &ca.pem).unwrap();
@@ -152,7 +152,7 @@ impl Scene {
         }
     }
 
-    /// What is said with the operator's files as they are.
+    /// The report with the operator's current files.
     async fn complaint(&self) -> (String, String) {
         let first = self.first();
         etcd::copy(&first, &self.client()).await.unwrap();
@@ -186,12 +186,12 @@ async fn dead_and_hung_members_are_named(size: usize) {
     scene.members[size - 1].kill();
     scene.members[1].pause();
     let begins = if size == 3 {
-        // One of three is left: it has no quorum, and says so.
+        // One of three is left: it has no quorum, and reports that.
         format!("3 of {size} etcd members cannot be used from `k8s1master1`:\n")
     } else {
         format!("2 of {size} etcd members cannot be used from `k8s1master1`:\n")
     };
-    // Where the leader was among them, the others are not healthy until they have another one.
+    // If the leader was among them, the others are not healthy until they have elected another.
     let began = std::time::Instant::now();
     let (text, hint) = loop {
         let (text, hint) = scene.complaint().await;
@@ -230,7 +230,7 @@ async fn dead_and_hung_members_of_five_are_named_and_the_others_are_not() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
+async fn wrong_files_and_an_older_clusters_keys_have_separate_messages() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -299,7 +299,7 @@ async fn wrong_files_and_an_older_clusters_keys_have_each_their_own_message() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone() {
+async fn k8shas_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -310,7 +310,7 @@ async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone()
     assert!(prepared.unwrap());
     scene.etcdctl(&["put", "/registry/nodes/ours", "1"]);
 
-    // Where it was the leader, the others do not answer before they have another one.
+    // If it was the leader, the others do not answer until they have elected another.
     scene.members[0].pause();
     assert!(eventually_ours(&scene, "a").await);
     assert!(!eventually_ours(&scene, "b").await);
@@ -330,7 +330,7 @@ async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone()
         assert_eq!(scene.etcdctl_at(1, &["get", prefix, "--prefix"]), "", "{prefix}");
     }
 
-    // Without a quorum nothing is read, and each is named.
+    // Without a quorum nothing is read, and each member is named.
     scene.members[2].kill();
     let error = etcd::is_ours(&first, &scene.cluster, &owner("a")).await.unwrap_err();
     let text = error.to_string();
@@ -341,7 +341,7 @@ async fn our_keys_are_read_and_removed_while_the_first_member_hangs_or_is_gone()
     }
 }
 
-/// Whose the keys are, as soon as the members that are left answer.
+/// The owner of the keys, as soon as the remaining members answer.
 async fn eventually_ours(scene: &Scene, creation: &str) -> bool {
     let (first, began) = (scene.first(), std::time::Instant::now());
     loop {

@@ -1,5 +1,5 @@
-//! An etcd of ours with real etcd, sshd and sudo: our certificates, our settings, our steps, on
-//! machines in network namespaces. Only `systemctl` is a stand-in: nothing here runs systemd.
+//! k8sha's own etcd with real etcd, sshd and sudo: its certificates, settings and steps, on machines in
+//! network namespaces. Only `systemctl` is a stand-in: systemd does not run here.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::{needs, profiles};
 
 const PROGRAMS: &[&str] = &["etcd", "curl", "sshd", "sudo", "ip", "unshare", "setpriv", "setsid"];
 
-/// One unit, and what we ask of it.
+/// One unit, and the commands for it.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 runs() {
     pid=$(cat /run/etcd.pid 2> /dev/null) && grep -q '^State:.[^Z]' "/proc/$pid/status" 2> /dev/null
@@ -48,7 +48,7 @@ esac
 
 const JOURNALCTL: &str = "#!/bin/sh\ntail -n 40 /run/etcd.log\n";
 
-/// `k8s1-etcd` with its first three members alone.
+/// `k8s1-etcd` with only its first three members.
 fn cluster() -> Cluster {
     let mut cluster = profiles::cluster("k8s1-etcd");
     let last = |node: &Node| node.ip.octets()[3];
@@ -60,7 +60,7 @@ fn cluster() -> Cluster {
     cluster
 }
 
-/// A machine with an sshd and our files, nothing of the former one left.
+/// A machine with an sshd and k8sha's files, without anything of the former one.
 fn boot(lab: &Lab, machine: &str, address: Ipv4Addr, settings: Option<&str>) -> Sshd {
     let cell = Cell::new()
         .empty("/run")
@@ -96,7 +96,7 @@ fn machine(node: &Node, keys: &EtcdKeys, sshd: &Sshd) -> Machine {
     }
 }
 
-/// Lets a machine on that network do something.
+/// Does some work in that network.
 fn from<T: Send + 'static>(lab: &Lab, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     lab.on("operator", move || runtime().block_on(work())).join().unwrap()
@@ -110,7 +110,7 @@ async fn status(master: &Remote, words: &[&str]) -> (u32, String) {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
+fn three_machines_form_an_etcd_and_a_lost_one_is_replaced() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -138,7 +138,7 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
     let client = Client::Made { ca: keys.ca.clone(), pair: keys.client.clone() };
     let owner = Owner { cluster: cluster.name.clone(), creation: "a".into() };
 
-    // Formed, proved with the API server's certificate, and marked.
+    // Formed, verified with the API server's certificate, and marked.
     let (machines, to, began) = (all(&keys, &sshds), master.remote(KEEN), Instant::now());
     let (like, mark, with) = (cluster.clone(), owner.clone(), client.clone());
     from(&lab, async move || {
@@ -157,7 +157,7 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
             let stat = machine.remote.run_ok(&stat).await.unwrap();
             assert_eq!(stat.stdout_text(), "600 etcd\n");
         }
-        // Who shows no certificate, or trusts another authority, gets nowhere.
+        // A client without a certificate, or one that trusts another CA, is rejected.
         let url = format!("{}/health", machines[0].endpoint());
         let ca = "/etc/kubernetes/pki/etcd/etcd-ca.crt";
         let (code, body) = status(&to, &["--cacert", ca, &url]).await;
@@ -167,7 +167,7 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
     });
     needs::say(&format!("formed and proved in {:.1} s", began.elapsed().as_secs_f64()));
 
-    // One machine is gone, and another one stands in its place.
+    // One machine is gone, and another one is in its place.
     sshds[1].kill();
     sshds[1] = boot(&lab, "e1", rows[1].ip, Some(&text[1]));
     let (machines, to, began) = (all(&keys, &sshds), master.remote(KEEN), Instant::now());
@@ -176,12 +176,12 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
         assert!(machines[1].plant().await.unwrap());
         assert!(form::run(&machines, "k8s1-a", true, Clock::real()).await.unwrap());
         assert!(!form::run(&machines, "k8s1-a", true, Clock::real()).await.unwrap());
-        // What was written before is still there.
+        // The data written before still exists.
         assert!(!etcd::prepare(&to, &like, &with, &owner, etcd::Keys::Resumed).await.unwrap());
     });
     needs::say(&format!("a lost member is back in {:.1} s", began.elapsed().as_secs_f64()));
 
-    // A renewed certificate is shown at the next handshake, by a process that was not restarted.
+    // A renewed certificate is presented at the next handshake, by a process that was not restarted.
     state.keep().unwrap();
     std::fs::remove_file(state.etcd_folder().join(format!("server-{}.for", rows[0].name))).unwrap();
     let renewed = state.etcd_keys(&cluster).unwrap();
@@ -206,7 +206,7 @@ fn three_machines_become_an_etcd_and_a_lost_one_takes_its_place_again() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_forming_that_was_cut_off_goes_on_with_real_members() {
+fn an_interrupted_formation_resumes_with_real_members() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -232,7 +232,7 @@ fn a_forming_that_was_cut_off_goes_on_with_real_members() {
         for machine in &machines {
             machine.plant().await.unwrap();
         }
-        // Two of three begin, and are a quorum, before the one that began is gone.
+        // Two of three start, and have a quorum, before the first one is gone.
         let initial: Vec<String> = machines
             .iter()
             .map(|machine| format!("{}={}", machine.name, machine.peer_url()))

@@ -1,4 +1,5 @@
-//! How long the API is away when a load balancer fails, seen by a client that asks every 20 ms.
+//! How long the API is unavailable when a load balancer fails, for a client that sends a request every
+//! 20 ms.
 //!
 //! `K8SHA_ROUNDS=5` repeats every fault and prints the table of docs/failover.md.
 
@@ -11,10 +12,10 @@ use crate::client::ANSWER;
 use crate::lab::Cut;
 use crate::{needs, profiles};
 
-/// A loaded machine can stretch any time: what is true once in so many rounds is not its fault.
+/// A loaded machine can stretch any time: a single miss in many rounds is not an error of k8sha.
 const TRIES: usize = 3;
 
-/// What can happen to the balancer that holds the VIP.
+/// The faults of the balancer that holds the VIP.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     HaproxyKilled,
@@ -73,7 +74,7 @@ impl Fault {
     }
 }
 
-/// What one round has shown.
+/// The result of one round.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     /// From the fault on.
@@ -100,9 +101,9 @@ fn moves_once(scene: &mut Scene, fault: Fault) -> Round {
     Round { outage, at_return, failed: scene.client.failures(began) }
 }
 
-/// A network that is cut behind the holder leaves it with the VIP, and the other takes it too. When
-/// they hear each other again, the higher priority keeps it, whatever `nopreempt` says: no state of
-/// theirs tells who was away.
+/// If the network behind the holder is cut, it keeps the VIP, and the other takes it too. When they
+/// hear each other again, the higher priority keeps it, whatever `nopreempt` says: neither has a state
+/// that tells which one was away.
 fn splits_and_heals(scene: &mut Scene) -> Round {
     let first = scene.holder(|holders| holders.len() == 1);
     let began = Instant::now();
@@ -121,7 +122,7 @@ fn rounds() -> usize {
     std::env::var("K8SHA_ROUNDS").map_or(1, |text| text.parse().unwrap())
 }
 
-/// Repeats a round until it was as it must be often enough, or was not too often.
+/// Repeats a round until it succeeded often enough, or failed too often.
 fn measure(what: &str, limit: Duration, mut round: impl FnMut() -> Round) {
     let mut good: Vec<Round> = Vec::new();
     let mut bad: Vec<Round> = Vec::new();
@@ -160,7 +161,7 @@ fn every_single_fault(failover: Failover, limit: Duration) {
     needs::say("| fault | rounds | median | longest | longest gap at return | failed at return |");
     needs::say("|---|---|---|---|---|---|");
     for fault in FAULTS {
-        // A client notices a HAProxy that hangs only when its own patience ends.
+        // A client detects a hanging HAProxy only by its own timeout.
         let patience = if matches!(fault, Fault::HaproxyHangs) { ANSWER } else { Duration::ZERO };
         measure(fault.text(), limit + patience, || moves_once(&mut scene, fault));
     }

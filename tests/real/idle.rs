@@ -1,6 +1,6 @@
-//! A stream on which nothing happens for ten minutes, as a watch of a quiet object.
+//! A stream that is idle for ten minutes, like a watch of an object without changes.
 //!
-//! It takes what it says. `.ci/run` lets it run beside everything else.
+//! It really takes that long. `.ci/run` runs it beside everything else.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn a_stream_that_is_idle_for_ten_minutes_survives() {
     });
     let waited = waited.join().unwrap();
     let waited = waited.unwrap_or_else(|error| panic!("{error}\n{}", balancer.haproxy_log()));
-    // The master begins to be silent a moment before this client has heard its last word.
+    // The master becomes silent a moment before this client has received its last word.
     assert!(waited >= SILENCE - Duration::from_secs(1), "only {waited:?} of silence");
     needs::say(&format!("measured: a stream was silent for {waited:.0?} and went on"));
 }

@@ -1,5 +1,5 @@
-//! Through a jump host: two real sshd in network namespaces, the node reachable from the jump host
-//! alone.
+//! Through a jump host: two real sshd in network namespaces, the node reachable only from the jump
+//! host.
 
 use std::fs;
 use std::future::Future;
@@ -31,7 +31,7 @@ const NODE: Ipv4Addr = Ipv4Addr::new(10, 78, 2, 2);
 struct Scene {
     jump: Sshd,
     node: Sshd,
-    // Last: the machines outlive what runs on them.
+    // Last: the machines must outlive their programs.
     lab: Lab,
 }
 
@@ -40,7 +40,7 @@ impl Scene {
         Self::with(programs, |setup| setup)
     }
 
-    /// With this done to the jump host.
+    /// With this change to the jump host.
     fn with(programs: &[&str], change: impl FnOnce(Setup) -> Setup) -> Option<Self> {
         if !needs::asked_for(programs) {
             return None;
@@ -54,7 +54,7 @@ impl Scene {
         Some(Self { jump, node, lab })
     }
 
-    /// Works on the operator's machine.
+    /// Does some work on the operator's machine.
     fn on_operator<F: Future<Output = ()>>(&self, work: impl FnOnce() -> F + Send + 'static) {
         let work = move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -87,14 +87,14 @@ fn other_key() -> HostKey {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_node_that_only_the_jump_host_reaches_is_reached_as_by_ssh_j() {
+fn a_node_behind_the_jump_host_is_reached_as_with_ssh_j() {
     let Some(scene) = Scene::new(PROGRAMS) else { return };
     let (through, direct) = (scene.behind(scene.jump.jump(KEEN)), scene.node.remote(KEEN));
     scene.on_operator(|| async move {
         let error = direct.run(&Command::new("id")).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
         let host = through.run_ok(&shell("whoami; echo $SSH_CONNECTION")).await.unwrap();
-        // The node sees the jump host, not us.
+        // The node sees the jump host's address, not the operator's.
         let told = host.stdout_text();
         assert!(told.starts_with(&format!("keen\n{BACK} ")), "{told}");
         let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
@@ -115,7 +115,7 @@ fn a_node_that_only_the_jump_host_reaches_is_reached_as_by_ssh_j() {
     assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
     assert_eq!(log.matches("Starting session").count(), 0, "the jump host runs nothing: {log}");
 
-    // The reference: OpenSSH's own client, with the same keys and the same knowledge.
+    // The reference: OpenSSH's own client, with the same keys and known hosts.
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| -> PathBuf {
         let path = folder.path().join(name);
@@ -173,14 +173,14 @@ fn a_man_in_the_middle_is_refused_in_front_of_the_jump_host_and_behind_it() {
     });
     scene.jump.wait_for_a_stranger_to_leave();
     scene.node.wait_for_a_stranger_to_leave();
-    // At the jump host, the second of two came in; at the node, no login was tried.
+    // At the jump host, the second of two keys was accepted; at the node, no login was tried.
     assert_eq!(scene.jump.log().matches("Accepted publickey").count(), 1, "{}", scene.jump.log());
     assert!(!scene.node.log().contains(ATTEMPT), "{}", scene.node.log());
 }
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn what_ssh_keyscan_finds_and_ssh_keygen_hashes_is_known() {
+fn host_keys_from_ssh_keyscan_hashed_by_ssh_keygen_are_trusted() {
     let Some(scene) = Scene::new(PROGRAMS) else { return };
     let front = FRONT.to_string();
     let scan = scene.run(&["ssh-keyscan", "-H", "-p", &PORT.to_string(), &front], &[]);
@@ -203,14 +203,14 @@ fn what_ssh_keyscan_finds_and_ssh_keygen_hashes_is_known() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_jump_host_is_known_by_its_ecdsa_key_too() {
+fn a_jump_host_is_trusted_by_its_ecdsa_key_too() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
     let ring = Ring::new();
     let file = ring.make("host", &["ecdsa"], "");
     let extra = fs::read_to_string(&file).unwrap();
-    // It has both, and would rather show its ed25519 key.
+    // It has both, and prefers its ed25519 key.
     let Some(scene) = Scene::with(PROGRAMS, |setup| setup.second_host_file(&extra)) else { return };
     let mut known = Known::default();
     known.read(&format!("[{FRONT}]:{PORT} {}", public(&file)), &FRONT.to_string(), PORT);
@@ -224,7 +224,7 @@ fn a_jump_host_is_known_by_its_ecdsa_key_too() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn the_agent_opens_the_jump_host_and_a_stranger_is_told_what_was_offered() {
+fn the_agents_keys_log_in_at_the_jump_host_and_a_refusal_lists_the_offered_keys() {
     let (ring, agent) = if needs::asked_for(PROGRAMS) {
         (Ring::new(), Agent::start())
     } else {
@@ -257,7 +257,7 @@ fn the_agent_opens_the_jump_host_and_a_stranger_is_told_what_was_offered() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_jump_host_that_forwards_nothing_says_so_at_once() {
+fn a_jump_host_without_forwarding_is_reported_at_once() {
     let forbid = |setup: Setup| setup.config("AllowTcpForwarding no\n");
     let Some(scene) = Scene::with(PROGRAMS, forbid) else { return };
     let remote = scene.behind(scene.jump.jump(KEEN));
@@ -269,7 +269,7 @@ fn a_jump_host_that_forwards_nothing_says_so_at_once() {
     });
 }
 
-/// Runs a command until it is seen to run, does harm, and gives what became of the command.
+/// Runs a command until it is seen running, breaks something, and returns the result of the command.
 async fn harmed(victim: Remote, witness: Remote, harm: impl FnOnce()) -> Error {
     let running = tokio::spawn({
         let victim = victim.clone();
@@ -320,13 +320,13 @@ fn kill(pid: i32) {
 fn a_cut_network_is_noticed_and_the_command_is_lost_with_and_without_a_jump_host() {
     let Some(scene) = Scene::new(PROGRAMS) else { return };
     let through = scene.behind(scene.jump.jump(KEEN));
-    // The jump host's own sshd stands for a node without one before it.
+    // The jump host's own sshd serves as a node without one before it.
     let direct = scene.jump.remote(KEEN);
     let lab = &scene.lab;
     std::thread::scope(|scope| {
         let (told, cut) = std::sync::mpsc::channel();
         scope.spawn(move || {
-            // Both commands run by then.
+            // Both commands run by now.
             for () in cut.iter().take(2) {}
             lab.cut("jump", Cut::Network);
         });
@@ -404,8 +404,8 @@ fn doctor_passes_the_jump_host_or_says_why_not() {
     let text = doctor(&["--jump-host-key", &scene.jump.host.public], &path("absent"));
     assert!(text.contains("K8SHA_SSH_PASSPHRASE_FILE"), "{text}");
 
-    // Ours, by the flag or by the operator's own file: nothing to say, and the member behind the
-    // jump host answers, the others do not.
+    // k8sha's own, by the option or by the operator's own file: no problems are reported, and the
+    // member behind the jump host answers, the others do not.
     fs::create_dir_all(path("home/.ssh")).unwrap();
     let known = format!("[{FRONT}]:{PORT} {}\n", scene.jump.host.public);
     for flags in [vec!["--jump-host-key", &scene.jump.host.public], vec![]] {

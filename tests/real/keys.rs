@@ -1,4 +1,4 @@
-//! Keys of the operator's own: in a real ssh-agent, in files of real ssh-keygen.
+//! The operator's own keys: in a real ssh-agent, in files of real ssh-keygen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::{needs, wait};
 const PROGRAMS: &[&str] =
     &["sshd", "ssh-keygen", "ssh-agent", "ssh-add", "sudo", "unshare", "setpriv"];
 
-/// A folder with keys that ssh-keygen made.
+/// A folder with keys from ssh-keygen.
 pub struct Ring {
     folder: TempDir,
 }
@@ -24,7 +24,7 @@ impl Ring {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// Makes a key and gives its file.
+    /// Creates a key and returns its file.
     pub fn make(&self, name: &str, kind: &[&str], passphrase: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         let mut make = Program::new("ssh-keygen");
@@ -33,7 +33,7 @@ impl Ring {
         path
     }
 
-    /// Has a key certified for a user by another.
+    /// Certifies a key for a user with another key.
     fn certify(&self, authority: &Path, key: &Path, user: &str) {
         let mut sign = Program::new("ssh-keygen");
         sign.args(["-q", "-I", "test", "-n", user, "-s"]).arg(authority).arg(public_file(key));
@@ -74,7 +74,7 @@ impl Agent {
         self.folder.path().join("socket")
     }
 
-    /// Adds a key, or whatever else ssh-add does.
+    /// Runs ssh-add with these arguments.
     pub fn add(&self, words: &[&str], key: &Path) {
         let mut add = Program::new("ssh-add");
         add.arg("-q").args(words).arg(key).env("SSH_AUTH_SOCK", self.socket());
@@ -112,7 +112,7 @@ async fn every_key_of_the_agent_is_offered_until_one_is_taken() {
     for file in &files {
         agent.add(&[], file);
     }
-    // The private halves are in the agent only.
+    // The private halves are only in the agent.
     let publics = files.each_ref().map(|file| public(file));
     files.iter().for_each(|file| fs::remove_file(file).unwrap());
     for (nth, wanted) in publics.iter().enumerate() {
@@ -121,7 +121,7 @@ async fn every_key_of_the_agent_is_offered_until_one_is_taken() {
         let remote = with(&sshd, keys);
         assert_eq!(remote.run_ok(&Command::new("whoami")).await.unwrap().stdout_text(), "keen\n");
         let log = sshd.log();
-        // Ours first, then the agent's in its order, none after the right one.
+        // k8sha's key first, then the agent's in its order, none after the right one.
         assert_eq!(log.matches("Failed publickey for keen").count(), nth + 1, "{log}");
         assert_eq!(log.matches("Accepted publickey for keen").count(), 1, "{log}");
     }
@@ -129,7 +129,7 @@ async fn every_key_of_the_agent_is_offered_until_one_is_taken() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn what_was_offered_and_refused_is_told_key_by_key() {
+async fn offered_and_refused_keys_are_reported_one_by_one() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -147,14 +147,14 @@ async fn what_was_offered_and_refused_is_told_key_by_key() {
     ] {
         assert!(offered.contains(text), "{text}: {offered}");
     }
-    // A server that hangs up after two is told as that.
+    // A server that disconnects after two keys is reported as such.
     let sshd = Setup::new().config("MaxAuthTries 2\n").start();
     let keys = Keys::from(stranger()).agent(agent.socket());
     let error = with(&sshd, keys).run(&Command::new("id")).await.unwrap_err();
     let Error::AuthRefused { offered, .. } = &error else { panic!("{error}") };
     assert!(offered.ends_with("(MaxAuthTries)"), "{offered}");
     assert!(offered.contains("`first`") && !offered.contains("`second`"), "{offered}");
-    // One that wants something besides the key, too.
+    // One that requires something besides the key, too.
     let more = "AuthenticationMethods publickey,password\nPasswordAuthentication yes\n";
     let sshd = Setup::new().config(more).start();
     let error = sshd.remote(KEEN).run(&Command::new("id")).await.unwrap_err();
@@ -173,7 +173,7 @@ async fn an_agent_that_does_not_sign_or_is_gone_leaves_the_other_keys() {
     }
     let (ring, agent) = (Ring::new(), Agent::start());
     let asks = ring.make("asks", &["ed25519"], "");
-    // It asks for a confirmation, and no person is there to give it.
+    // It asks for a confirmation, and no user is there to give it.
     agent.add(&["-c"], &asks);
     let sshd = Setup::new().key(&public(&asks)).start();
     let keys = Keys::none().agent("/nowhere/agent").agent(agent.socket());
@@ -187,7 +187,7 @@ async fn an_agent_that_does_not_sign_or_is_gone_leaves_the_other_keys() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_certificate_in_the_agent_logs_in_where_its_key_alone_would_not() {
+async fn a_certificate_in_the_agent_logs_in_if_its_key_alone_does_not() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -232,7 +232,7 @@ async fn private_keys_as_ssh_keygen_writes_them_log_in() {
             assert!(wrong.to_string().contains("the passphrase does not open it"), "{wrong}");
         }
     }
-    // RSA is the agent's work, and said so, in either form.
+    // RSA signatures are made only by the agent, and this is reported, in either form.
     let forms: [(&str, &[&str]); 2] =
         [("rsa", &["rsa", "-b", "2048"]), ("rsa-pem", &["rsa", "-b", "2048", "-m", "PEM"])];
     for (name, kind) in forms {

@@ -1,6 +1,6 @@
-//! Every kubeadm configuration that we render, judged by the real kubeadm of each minor that matters:
-//! the profile's own, the last one and the first one on either side of v1beta4, the last one that
-//! runs on cgroup v1 and the newest.
+//! Every kubeadm configuration that k8sha renders, checked by the real kubeadm of each relevant minor:
+//! the profile's own, the last one and the first one on either side of v1beta4, the last one that runs
+//! on cgroup v1 and the newest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use secrecy::ExposeSecret;
 
 use crate::{needs, profiles};
 
-/// In the order in which they are built: the oldest and the newest first.
+/// In build order: the oldest and the newest first.
 const VERSIONS: [&str; 5] = ["1.28.4", "1.37.2", "1.31.14", "1.34.4", "1.30.14"];
-/// After so much time in builds, what is not built yet is left to the next run on this machine.
+/// After this build time, the remaining builds are left to the next run on this machine.
 const BUDGET: Duration = Duration::from_secs(5 * 60);
-/// What `tests/kubernetes/build.sh` exits with when it may not build, or has no Go to.
+/// The exit code of `tests/kubernetes/build.sh` if it may not build, or has no Go.
 const NOT_BUILT: i32 = 3;
 
 /// A real kubeadm.
@@ -28,7 +28,7 @@ pub struct Kubeadm {
 }
 
 impl Kubeadm {
-    /// Each of [`VERSIONS`] that can be had here in time; the others are named aloud.
+    /// Each of [`VERSIONS`] that can be built in time; the others are reported.
     pub fn all() -> &'static [Self] {
         static ALL: LazyLock<Vec<Kubeadm>> = LazyLock::new(|| {
             let start = Instant::now();
@@ -55,7 +55,7 @@ impl Kubeadm {
         Some(Self { version: version.parse().unwrap(), program })
     }
 
-    /// What `kubeadm config validate` says: on stdout and stderr when it accepts, or when not.
+    /// The output of `kubeadm config validate`: on stdout and stderr if it accepts, or if not.
     pub fn validate(&self, text: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kubeadm.yaml");
@@ -66,8 +66,8 @@ impl Kubeadm {
         if output.status.success() { Ok(said.concat()) } else { Err(said.concat()) }
     }
 
-    /// It says "ok" and not a word more: no warning of a deprecated API or field, but of IPVS, which
-    /// is what the profile asks for.
+    /// It prints "ok" and nothing else: no warning of a deprecated API or field, except of IPVS, which
+    /// the profile sets.
     fn accepts(&self, what: &str, cluster: &Cluster, config: &Config) {
         let text = config.text().expose_secret();
         let said = self.validate(text).unwrap_or_else(|said| {
@@ -100,7 +100,7 @@ fn join_with(keys: &Keys) -> Join {
     }
 }
 
-/// Every shipped profile at this version, as it is and in the shapes that it might have had.
+/// Every shipped profile at this version, unchanged and in possible variants.
 fn shapes(version: Version) -> Vec<(String, Cluster)> {
     let external = profiles::cluster("k8s1").etcd;
     let mut shapes = Vec::new();
@@ -179,7 +179,7 @@ fn kubeadm_rejects_what_it_does_not_know() {
         refused("podSubnet:", "podSubnets:", "unknown field \"networking.podSubnets\"");
         refused("bindPort: 6443", "bindPort: https", "bindPort");
         refused("Address: \"10.101.1.101\"", "Address: k8s1master1", "k8s1master1");
-        // v1beta4 is read from 1.31 on, where we write it, and v1beta3 up to 1.36.
+        // v1beta4 is supported from 1.31 on, where k8sha writes it, and v1beta3 up to 1.36.
         match version.kubeadm_api() {
             KubeadmApi::V1Beta3 => {
                 refused("kubeadm.k8s.io/v1beta3", "kubeadm.k8s.io/v1beta4", "v1beta4")

@@ -12,29 +12,29 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::needs;
 
-/// What the names of our namespaces begin with; the id of the test's process follows.
+/// The prefix of the test's namespaces; the id of the test's process follows.
 const MARK: &str = "k8sha-test-";
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// A network that vanishes with the test.
+/// A network that is removed with the test.
 pub struct Lab {
     prefix: String,
     namespaces: Vec<String>,
 }
 
-/// What a cut link looks like to the machine on it.
+/// How a cut link appears to the machine on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Its cable is pulled: it sees that the carrier is gone.
+    /// Its cable is unplugged: it sees that the carrier is gone.
     Cable,
     /// The network behind its switch port is gone, as for a VM whose host loses its uplink.
     Network,
 }
 
 impl Lab {
-    /// An empty network, or `None` and a loud line where the kernel has no network namespaces for
-    /// us: no package fixes that.
+    /// An empty network, or `None` and a prominent line if the kernel does not allow network
+    /// namespaces: no package fixes that.
     pub fn new() -> Option<Self> {
         sweep();
         let count = LABS.fetch_add(1, Ordering::Relaxed);
@@ -59,7 +59,7 @@ impl Lab {
         Some(lab)
     }
 
-    /// Puts a machine with these addresses into the network.
+    /// Adds a machine with these addresses to the network.
     pub fn add(&mut self, machine: &str, addresses: &[Ipv4Addr]) {
         let (hub, name) = (self.name("hub"), self.name(machine));
         ip(&["netns", "add", &name]);
@@ -77,7 +77,7 @@ impl Lab {
         }
     }
 
-    /// Puts a machine behind another one, which has an address of its own towards it: no other machine
+    /// Adds a machine behind another one, which has a separate address towards it: no other machine
     /// reaches it, and none routes.
     pub fn add_behind(&mut self, front: &str, front_ip: Ipv4Addr, machine: &str, ip: Ipv4Addr) {
         let (front, name) = (self.name(front), self.name(machine));
@@ -109,7 +109,7 @@ impl Lab {
         ip(&[&["-n", &hub, "link", "set", &port], last].concat());
     }
 
-    /// Mends a machine's link.
+    /// Restores a machine's link.
     pub fn reconnect(&self, machine: &str) {
         let (hub, port) = (self.name("hub"), port(machine));
         ip(&["-n", &hub, "link", "set", &port, "master", "br0", "up"]);
@@ -122,7 +122,7 @@ impl Lab {
         !output.stdout.is_empty()
     }
 
-    /// Takes an address from a machine, if it has it.
+    /// Removes an address from a machine, if it has it.
     pub fn forget(&self, machine: &str, address: Ipv4Addr) {
         if self.has(machine, address) {
             let of = format!("{address}/32");
@@ -130,7 +130,7 @@ impl Lab {
         }
     }
 
-    /// Works on a thread whose sockets belong to a machine.
+    /// Runs on a thread whose sockets belong to a machine.
     pub fn on<T: Send + 'static>(
         &self,
         machine: &str,
@@ -147,13 +147,13 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for name in &self.namespaces {
-            // Nothing to be done about one that does not go; the next run sweeps it.
+            // A namespace that cannot be removed is left to the next run.
             let _ = Command::new("ip").args(["netns", "del", name]).output();
         }
     }
 }
 
-/// The machine's port of the bridge. The kernel takes at most 15 characters.
+/// The machine's port on the bridge. The kernel takes at most 15 characters.
 fn port(machine: &str) -> String {
     format!("v-{machine}").chars().take(15).collect()
 }
@@ -165,7 +165,7 @@ fn ip(words: &[&str]) -> Output {
     output
 }
 
-/// Removes what a killed test left behind.
+/// Removes the remains of a killed test.
 fn sweep() {
     let Ok(names) = fs::read_dir("/run/netns") else { return };
     for name in names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {

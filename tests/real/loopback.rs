@@ -1,12 +1,12 @@
-//! Addresses of this machine that nothing else uses: all of 127.0.0.0/8 is loopback on Linux.
+//! Unused addresses of this machine: all of 127.0.0.0/8 is loopback on Linux.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
-/// A new one. A port chosen by the system may be another's a moment later; of an address of our own
-/// every port is free.
+/// A new one. A port chosen by the system may be taken a moment later; on a separate address every port
+/// is free.
 pub fn address() -> Ipv4Addr {
     let count = TAKEN.fetch_add(1, Ordering::Relaxed);
     assert!(count < 256, "more addresses than a process has");

@@ -1,4 +1,4 @@
-//! A machine of its own: a network namespace of the lab, its own processes and name, and a root
+//! A separate machine: a network namespace of the lab, its own processes and host name, and a root
 //! folder that is a layer over this machine's. Everything ends with the test, even with a killed one.
 
 use std::fs::{self, File, Permissions};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use crate::lab::Lab;
 use crate::wait;
 
-/// What each machine has emptied: what is there of this machine must not be seen, nor changed.
+/// Folders that are empty in each machine: this machine's contents must be neither visible nor changed
+/// there.
 const EMPTIED: &str = "run tmp var/log var/lib/etcd var/lib/kubelet etc/kubernetes etc/containerd";
 
 /// A machine that runs until it is dropped.
@@ -25,8 +26,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts a machine of the lab, with these files over this machine's own, and this program as
-    /// its first process. It is up once the path `up` exists in it.
+    /// Starts a machine of the lab, with these files over this machine's own, and this program as its
+    /// first process. It is up once the path `up` exists in it.
     pub fn start(
         lab: &Lab,
         name: &str,
@@ -101,7 +102,7 @@ impl Machine {
         child.wait_with_output().unwrap()
     }
 
-    /// Writes a file for root's eyes only, by the command that k8sha sends.
+    /// Writes a file that only root can read, with k8sha's command.
     pub fn write(&self, path: &str, content: &str) {
         let words = ["install", "-D", "-m", "0600", "-o", "root", "-g", "root", "/dev/stdin", path];
         assert!(self.feed(&words, content).status.success(), "{path}");
@@ -110,7 +111,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The first process takes all others of its namespace with it.
+        // The first process kills all others of its namespace.
         let _ = kill_process(self.inner, Signal::KILL);
         let _ = self.outer.wait();
     }

@@ -1,12 +1,12 @@
-//! Our parts against the real software that Debian packages: OpenSSH, sudo, HAProxy, keepalived,
+//! k8sha against the real software that Debian packages: OpenSSH, sudo, HAProxy, keepalived,
 //! cloud-init, netplan, dnsmasq, dig, etcd, containerd, shellcheck; and against kubeadm, built by
 //! `tests/kubernetes`.
 //!
 //!     K8SHA_REAL=1 cargo test --test real -- --ignored --test-threads=1
 //!
-//! as root, with the packages that `ci/prerequisites.sh` installs. Nothing of the machine is changed: programs
-//! run in namespaces of their own, with our files in the places where a node has them, and end with
-//! the test.
+//! as root, with the packages that `ci/prerequisites.sh` installs. The machine itself is not changed:
+//! programs run in their own namespaces, with k8sha's files in the places where a node has them, and
+//! end with the test.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]

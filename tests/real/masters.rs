@@ -1,4 +1,4 @@
-//! Stand-ins for API servers: TLS, `/readyz`, and a word on who answers.
+//! Stand-ins for API servers: TLS, `/readyz`, and the name of the server that answers.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -19,14 +19,13 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// All API servers of a cluster, on one machine of the lab.
 pub struct Masters {
-    /// The certificate that all of them show.
+    /// The certificate that all of them present.
     pub certificate: CertificateDer<'static>,
     unready: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
 }
 
 impl Masters {
-    /// Serves on that port of every address of the machine, under the API's name, until the test
-    /// ends.
+    /// Serves on that port of every address of the machine, under the API's name, until the test ends.
     pub fn start(lab: &Lab, machine: &str, port: u16, name: &str) -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(vec![name.to_owned()]).unwrap();
@@ -60,7 +59,7 @@ impl Masters {
     }
 }
 
-/// Answers one request. A client that breaks off is not an error of the test.
+/// Answers one request. A client that disconnects is not an error of the test.
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, unready: &Mutex<BTreeSet<Ipv4Addr>>) {
     let Ok(IpAddr::V4(me)) = stream.local_addr().map(|address| address.ip()) else { return };
     let _ = stream.set_read_timeout(Some(SILENCE));
@@ -97,7 +96,7 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, unready: &Mutex<BTreeSet<
     let _ = stream.flush();
 }
 
-/// How long a watch is to be silent.
+/// How long a watch is silent.
 fn silence(rest: &[u8]) -> Option<Duration> {
     let word = rest.split(|byte| *byte == b' ').next()?;
     Some(Duration::from_secs(std::str::from_utf8(word).ok()?.parse().ok()?))

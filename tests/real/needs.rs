@@ -1,10 +1,10 @@
-//! What a test of the real tier needs, and how loudly it says so.
+//! The requirements of tests of the real tier, and how missing ones are reported.
 
 use std::io::Write;
 use std::path::Path;
 
-/// Whether the real tier was asked for, by `K8SHA_REAL=1`. Once it was, whatever is missing is a
-/// failure: a machine without the programs must not look like one that passed.
+/// Whether the real tier is enabled, by `K8SHA_REAL=1`. If it is, a missing requirement is a failure: a
+/// machine without the programs must not look like one that passed.
 pub fn asked_for(programs: &[&str]) -> bool {
     if std::env::var_os("K8SHA_REAL").is_none_or(|value| value != "1") {
         say(
@@ -21,9 +21,9 @@ pub fn asked_for(programs: &[&str]) -> bool {
     true
 }
 
-/// Prints a line for the person who runs the tests. The harness captures what `eprintln!` prints.
+/// Prints a line for the user who runs the tests. The harness captures what `eprintln!` prints.
 pub fn say(line: &str) {
-    // A closed standard error is no reason to fail.
+    // A closed standard error is not a reason to fail.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

@@ -1,4 +1,5 @@
-//! `k8sha doctor` in a network where another machine has one of our addresses and filters every port.
+//! `k8sha doctor` in a network where another machine has one of the profile's addresses and filters
+//! every port.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -29,9 +30,9 @@ fn shell(lab: &Lab, machine: &str, script: &str) {
     assert!(status.success(), "{script}");
 }
 
-/// A machine that answers ARP for an address, and drops all that is sent there.
+/// A machine that answers ARP for an address, and drops all packets to it.
 fn mute(lab: &Lab, machine: &str) {
-    // The kernel answers for a neighbour behind another link (proxy ARP), and there is none.
+    // The kernel answers for a neighbour behind another link (proxy ARP) that does not exist.
     let script = format!(
         "ip link add in type veth peer name out; ip link set in up; ip link set out up\n\
          ip route add {TAKEN}/32 dev in; ip neigh add {TAKEN} lladdr 02:00:00:00:00:01 dev in\n\
@@ -107,7 +108,7 @@ fn an_address_of_a_machine_that_filters_every_port_is_found() {
 
 #[test]
 #[ignore = "the real tier: K8SHA_REAL=1, root"]
-fn who_answers_ping_is_told_from_who_does_not_where_the_kernel_lets_us_ask() {
+fn addresses_that_answer_ping_are_distinguished_if_the_kernel_allows_pings() {
     if !needs::asked_for(&["ip"]) {
         return;
     }

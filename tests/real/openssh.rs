@@ -1,4 +1,4 @@
-//! Our SSH client against OpenSSH.
+//! k8sha's SSH client against OpenSSH.
 
 use std::fs;
 use std::process::Command as Program;
@@ -16,7 +16,7 @@ const PROGRAMS: &[&str] = &["sshd", "ssh-keygen", "sudo", "unshare", "setpriv"];
 /// Longer than anything here takes.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// What sshd logs of each login.
+/// sshd's log line of each login.
 pub const ATTEMPT: &str = "userauth-request for user";
 
 pub fn shell(script: &str) -> Command {
@@ -67,7 +67,7 @@ async fn another_host_key_is_refused_at_first_contact_and_nothing_is_sent() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_server_without_a_key_of_our_kind_is_a_stranger() {
+async fn a_server_without_an_ed25519_host_key_is_refused() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -104,7 +104,7 @@ async fn another_login_key_or_user_is_refused() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn three_megabytes_become_a_file_of_root_that_nobody_else_reads() {
+async fn three_megabytes_become_a_file_that_only_root_can_read() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -122,7 +122,7 @@ async fn three_megabytes_become_a_file_of_root_that_nobody_else_reads() {
     let stat = Command::sudo("stat").args(["-c", "%a %U %G", path]);
     assert_eq!(remote.run_ok(&stat).await.unwrap().stdout_text(), "600 root root\n");
     assert!(!remote.run(&Command::new("cat").arg(path)).await.unwrap().success());
-    // And back, byte for byte: what is read back is compared with what was written.
+    // And back, byte for byte: the file that is read back is compared with the one that was written.
     let back = remote.run_ok(&Command::sudo("cat").arg(path).prints(4 << 20)).await.unwrap();
     assert!(back.stdout == body);
 }
@@ -155,11 +155,11 @@ async fn a_session_killed_in_the_middle_of_a_command_is_a_loss_and_never_a_succe
     let error = ended.unwrap_err();
     assert!(matches!(error, Error::Lost { .. }), "{error}");
     assert!(error.is_transient());
-    // The next command finds a new connection by itself.
+    // The next command opens a new connection by itself.
     assert_eq!(victim.run_ok(&Command::new("whoami")).await.unwrap().stdout_text(), "keen\n");
 }
 
-/// The process of sshd that serves the session to which this process belongs.
+/// The process of sshd that serves the session of this process.
 async fn session_of(remote: &Remote, mut pid: String) -> String {
     for _ in 0..10 {
         let status = Command::new("cat").arg(format!("/proc/{pid}/status"));
@@ -177,7 +177,7 @@ async fn session_of(remote: &Remote, mut pid: String) -> String {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_server_that_ends_is_a_loss_too_and_then_out_of_reach() {
+async fn a_server_that_stops_is_a_loss_too_and_then_unreachable() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -207,7 +207,7 @@ async fn twelve_commands_at_once_fit_into_ten_sessions_of_one_connection() {
     }
     let sshd = Sshd::start();
     let remote = sshd.remote(KEEN);
-    // Those that run together do not end before they were seen together.
+    // Concurrent commands do not end before they were seen together.
     let work = "mkdir -p /run/home/$0; ls /run/home | wc -l; sleep 0.5";
     let runs: Vec<_> = (0..12)
         .map(|i| {
@@ -223,13 +223,13 @@ async fn twelve_commands_at_once_fit_into_ten_sessions_of_one_connection() {
     assert!(together > 1, "one after the other");
     let log = sshd.log();
     assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
-    // Whatever the server refused for a moment was asked for again, and nothing ran twice.
+    // Everything that the server refused temporarily was requested again, and nothing ran twice.
     assert_eq!(log.matches("Starting session: command").count(), 12, "{log}");
 }
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_server_with_one_session_is_waited_for_and_at_last_told_as_one_that_refuses() {
+async fn a_server_with_one_session_is_waited_for_and_finally_reported_as_refusing() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -256,7 +256,7 @@ async fn a_server_with_one_session_is_waited_for_and_at_last_told_as_one_that_re
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn odd_words_reach_the_program_as_they_are_through_either_shell() {
+async fn special_words_reach_the_program_unchanged_through_either_shell() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -303,14 +303,14 @@ async fn odd_words_reach_the_program_as_they_are_through_either_shell() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn sudo_makes_root_or_says_clearly_that_it_does_not() {
+async fn sudo_gives_root_or_a_clear_error() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
     let sshd = Sshd::start();
     let who = sshd.remote(KEEN).run_ok(&Command::sudo("whoami")).await.unwrap();
     assert_eq!(who.stdout_text(), "root\n");
-    // The exit status of the program comes through, not sudo's own.
+    // The exit status is the program's, not sudo's own.
     let output = sshd.remote(KEEN).run(&Command::sudo("test").args(["-e", "/none"])).await.unwrap();
     assert_eq!(output.code, 1);
     let error = sshd.remote(ASKED).run_ok(&Command::sudo("true")).await.unwrap_err();
@@ -325,7 +325,7 @@ async fn sudo_makes_root_or_says_clearly_that_it_does_not() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn hundreds_of_short_commands_outrun_no_session_limit() {
+async fn hundreds_of_short_commands_do_not_exceed_the_session_limit() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }

@@ -1,4 +1,4 @@
-//! The seeds of every profile that is shipped.
+//! The seeds of every shipped profile.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use k8sha::ssh::KeyPair;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-/// A node, where it belongs and what it is told.
+/// A node, its cluster and its documents.
 pub struct Seeded {
     /// `PROFILE/NODE`, for messages.
     pub what: String,
@@ -20,7 +20,7 @@ pub struct Seeded {
     pub seed: Seed,
 }
 
-/// The embedded profiles, those of `examples/`, and a site without the Internet: name and cluster.
+/// The built-in profiles, those of `examples/`, and a site without Internet access: name and cluster.
 pub fn clusters() -> Vec<(String, Cluster)> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut names: Vec<String> = profile::embedded_names().map(str::to_owned).collect();
@@ -34,7 +34,7 @@ pub fn clusters() -> Vec<(String, Cluster)> {
     named.chain([("offline".to_owned(), offline)]).collect()
 }
 
-/// A cluster on a site without the Internet: mirrors, an image repository, archives of images.
+/// A cluster on a site without Internet access: mirrors, an image repository, archives of images.
 pub fn offline() -> Cluster {
     let mut cluster = cluster("k8s1");
     cluster.mirrors = Mirrors {
@@ -86,7 +86,7 @@ pub fn one_of_each_role() -> Vec<Seeded> {
     seeds().into_iter().filter(|seeded| first(seeded)).collect()
 }
 
-/// What a node is told, with real keys.
+/// A node's documents, with real keys.
 pub fn seed(cluster: &Cluster, node: &Node) -> Seed {
     static KEYS: LazyLock<(KeyPair, KeyPair)> =
         LazyLock::new(|| (KeyPair::generate("host").unwrap(), KeyPair::generate("k8sha").unwrap()));
@@ -98,7 +98,7 @@ pub fn seed(cluster: &Cluster, node: &Node) -> Seed {
     render(&Templates::builtin().unwrap(), cluster, node, &secrets, "k8s-1").unwrap()
 }
 
-/// A file that a seed puts on its node.
+/// A file that a seed writes to its node.
 pub struct Planted {
     pub path: String,
     pub content: String,

@@ -1,5 +1,5 @@
-//! Balancers that run take a new configuration: our step over a real sshd and sudo, the real HAProxy
-//! and keepalived. Only `systemctl` and `journalctl` are stand-ins: nothing here runs systemd.
+//! Running balancers take a new configuration: k8sha's step over a real sshd and sudo, the real HAProxy
+//! and keepalived. Only `systemctl` and `journalctl` are stand-ins: systemd does not run here.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpStream};
@@ -21,7 +21,7 @@ use crate::{needs, profiles, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What the units of both programs do, of which each is reloaded with what its package says.
+/// The commands of both programs' units; each is reloaded with its package's own command.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 runs() {
     pid=$(cat "/run/unit-$1.pid" 2> /dev/null) && grep -q '^State:.[^Z]' "/proc/$pid/status" 2> /dev/null
@@ -54,7 +54,7 @@ esac
 
 const JOURNALCTL: &str = "#!/bin/sh\ntail -n 40 \"/run/$2.log\"\n";
 
-/// A balancer's machine with an sshd, its files, and nothing that runs yet.
+/// A balancer's machine with an sshd and its files, and nothing running yet.
 fn boot(lab: &Lab, cluster: &Cluster, node: &Node) -> Sshd {
     let files = profiles::files(&profiles::seed(cluster, node));
     let cell = Cell::new()
@@ -71,13 +71,13 @@ fn boot(lab: &Lab, cluster: &Cluster, node: &Node) -> Sshd {
     read.fold(setup, |setup, file| setup.file(&file.path, &file.content)).start()
 }
 
-/// The files that a balancer of this cluster is to have.
+/// The wanted files of a balancer of this cluster.
 fn wanted(cluster: &Cluster, node: &Node) -> Vec<File> {
     let kept = profiles::seed(cluster, node).kept.into_iter();
     kept.map(|file| File { path: file.path, content: file.content, mode: file.mode }).collect()
 }
 
-/// Lets the client's machine do something.
+/// Does some work on the client's machine.
 fn from<T: Send + 'static>(lab: &Lab, work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     lab.on("client", move || runtime().block_on(work())).join().unwrap()
@@ -99,7 +99,7 @@ fn run(lab: &Lab, sshd: &Sshd, words: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_running_balancer_takes_a_new_configuration_and_nobody_before_it_notices() {
+fn a_running_balancer_reloads_its_configuration_without_breaking_connections() {
     if !needs::asked_for(&[PROGRAMS, &["sshd", "sudo", "setsid"]].concat()) {
         return;
     }
@@ -137,10 +137,10 @@ fn a_running_balancer_takes_a_new_configuration_and_nobody_before_it_notices() {
     let pids = || run(&lab, &sshd, &["cat", "/run/unit-haproxy.pid", "/run/unit-keepalived.pid"]);
     let before = pids();
 
-    // As it is: nothing to do.
+    // Unchanged: nothing to do.
     assert!(!update(&lab, &sshd, &wanted(&fewer, node)).unwrap());
 
-    // More masters, and another way to fail over: both programs go on, and so does every stream.
+    // More masters, and another failover setting: both programs keep running, and so does every stream.
     let mut fast = cluster.clone();
     fast.balancer.failover = Failover::Fast;
     fast.balancer.advert = Failover::Fast.advert();
@@ -160,7 +160,7 @@ fn a_running_balancer_takes_a_new_configuration_and_nobody_before_it_notices() {
     assert_eq!(pids(), before);
     assert!(!update(&lab, &sshd, &wanted(&fast, node)).unwrap());
 
-    // What either refuses never gets there.
+    // A file that either program rejects is never put in place.
     for (path, from, to) in [
         ("/etc/haproxy/haproxy.cfg", "    server ", "    sevrer "),
         ("/etc/keepalived/keepalived.conf", "virtual_router_id", "virtual_rooter_id"),

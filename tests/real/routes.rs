@@ -1,8 +1,8 @@
 //! `k8sha routes` against hosts in network namespaces: real sshd, real `ip`, the kernel's routes.
 //!
-//! systemd cannot run there. A few lines of shell stand for it, which do with our unit what systemd
-//! does with a oneshot that remains after its exit; whether systemd reads the unit as meant is asked
-//! of `systemd-analyze`.
+//! systemd cannot run there. A few lines of shell replace it, which do with k8sha's unit what systemd
+//! does with a oneshot that remains after its exit; `systemd-analyze` checks that systemd parses the
+//! unit as intended.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -77,7 +77,7 @@ is-active) if [ -f "$state/active-$unit" ]; then echo active; else echo inactive
 esac
 "#;
 
-/// Two hosts, an operator, and what both know of each other.
+/// Two hosts, an operator, and the addresses and keys that they know of each other.
 struct Site {
     lab: Lab,
     folder: TempDir,
@@ -93,7 +93,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         for (name, address) in HOSTS {
             lab.add(name, &[address]);
-            // What leaks where there is no blackhole.
+            // The packets that leak without a blackhole.
             ip(&["-n", &lab.name(name), "route", "add", "default", "dev", "eth0"]);
             fs::create_dir(folder.path().join(name)).unwrap();
         }
@@ -106,7 +106,7 @@ impl Site {
         Some(site)
     }
 
-    /// Starts both hosts. Whatever they had in memory is gone.
+    /// Starts both hosts. Everything in their memory is gone.
     fn boot(&mut self) {
         self.running.clear();
         for (nth, (name, address)) in HOSTS.iter().enumerate() {
@@ -146,7 +146,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// The profile `k8s1` with these hosts: one's key stands in it, the other's in a file.
+    /// The profile `k8s1` with these hosts: one's key is in it, the other's in a file.
     fn profile(&self, changes: &[(&str, &str)]) -> String {
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/k8s1.yaml");
         let mut text = fs::read_to_string(ours).unwrap();
@@ -172,7 +172,7 @@ impl Site {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Runs the program where the operator is.
+    /// Runs the program on the operator's machine.
     fn routes(&self, profile: &str, flag: &[&str]) -> (i32, String) {
         let state = self.path("state");
         let output = Command::new("ip")
@@ -197,20 +197,20 @@ impl Site {
         nets
     }
 
-    /// Everything that a host routes by.
+    /// Everything that affects a host's routing.
     fn all(&self, host: &str) -> String {
         let output = ip(&["-n", &self.lab.name(host), "-4", "route", "show", "table", "all"]);
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Whether a host knows a way to an address.
+    /// Whether a host has a route to an address.
     fn leads(&self, host: &str, address: &str) -> bool {
         let mut command = Command::new("ip");
         command.args(["-n", &self.lab.name(host), "route", "get", address]);
         command.output().unwrap().status.success()
     }
 
-    /// The hosts that are noted to have routes.
+    /// The hosts that are recorded to have routes.
     fn noted(&self) -> String {
         fs::read_to_string(self.path("state/routed-hosts")).unwrap_or_default()
     }
@@ -231,7 +231,7 @@ const ALL: [&str; 3] = ["100.64.0.0/10", "198.18.0.0/16", "198.19.0.0/16"];
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() {
+fn routes_are_set_once_survive_a_restart_follow_the_profile_and_are_removed_again() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -258,14 +258,14 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
         assert!(verdict.status.success() && !said.contains(UNIT), "{said}");
     }
     let written = fs::metadata(site.unit("pve1")).unwrap().modified().unwrap();
-    // Another folder, or an older one, did not know.
+    // Another folder, or an older one, has no record.
     fs::remove_file(site.path("state/routed-hosts")).unwrap();
     let (code, said) = site.routes(&profile, &["--apply"]);
     assert!(code == 0 && said == "nothing to do: all routes match the profile\n", "{code}: {said}");
     assert_eq!(fs::metadata(site.unit("pve1")).unwrap().modified().unwrap(), written);
     assert_eq!(site.noted(), "pve1\npve2\n");
 
-    // A restart forgets every route, and the units bring ours back.
+    // A restart clears every route, and the units restore k8sha's.
     for (name, _) in HOSTS {
         ip(&["-n", &site.lab.name(name), "-4", "route", "flush", "type", "blackhole"]);
         assert!(site.dropped(name).is_empty(), "{name}");
@@ -278,7 +278,7 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     let (code, said) = site.routes(&profile, &[]);
     assert_eq!(code, 0, "{said}");
 
-    // A person has removed one by hand.
+    // A user has removed one by hand.
     let gone = ["-n", &site.lab.name("pve2"), "-4", "route", "flush", "198.18.0.0/16"];
     ip(&gone);
     assert_eq!(site.dropped("pve2").len(), 2);
@@ -292,7 +292,7 @@ fn routes_are_set_once_survive_a_restart_follow_the_profile_and_go_away_again() 
     assert!(code == 0 && said.contains("- pve1  drop packets to 100.64.0.0/10"), "{code}: {said}");
     assert_eq!(site.dropped("pve1"), ["198.18.0.0/16"]);
 
-    // A profile that asks for none any more has them taken away, and may ask for some again.
+    // A profile that no longer has any gets them removed, and may get some again.
     let none = site.profile(&[("[198.19.0.0/16, 198.18.0.0/16, 100.64.0.0/10]", "[]")]);
     let (code, said) = site.routes(&none, &["--apply"]);
     assert!(code == 0 && said.ends_with("done on pve1, pve2\n"), "{code}: {said}");
@@ -323,7 +323,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     }
     let Some(site) = Site::start() else { return };
     let profile = site.profile(&[]);
-    // As Tailscale does it: routes to its machines in a table of its own.
+    // As Tailscale does it: routes to its machines in a separate table.
     let pve2 = site.lab.name("pve2");
     ip(&["-n", &pve2, "route", "add", "100.99.1.1", "dev", "eth0", "table", "52"]);
     ip(&["-n", &pve2, "rule", "add", "pref", "5270", "lookup", "52"]);
@@ -348,7 +348,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
     assert_eq!(site.dropped("pve2"), ["100.64.0.0/16", "198.18.0.0/16", "198.19.0.0/16"]);
     assert!(site.leads("pve2", "100.99.1.1"));
 
-    // A unit of that name that another person wrote.
+    // A unit of that name that another user wrote.
     fs::write(site.unit("pve1"), "[Unit]\nDescription=mine\n").unwrap();
     let (code, said) = site.routes(&own, &["--remove"]);
     assert!(code == 1 && said.contains("does not carry k8sha's mark"), "{code}: {said}");
@@ -357,7 +357,7 @@ fn a_blackhole_that_would_cut_something_off_is_refused_before_any_host_is_touche
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn a_host_with_another_key_is_not_spoken_to() {
+fn a_host_with_another_key_is_not_contacted() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }

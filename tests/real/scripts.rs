@@ -1,4 +1,4 @@
-//! Every script of the project, read by shellcheck.
+//! Every script of the project, checked by shellcheck.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use k8sha::cloudinit::TEMPLATES;
 use crate::{needs, profiles};
 
 fn shellcheck(paths: &[PathBuf]) {
-    // SC1091: what a script reads from its node is not here.
+    // SC1091: files that a script sources on its node are not here.
     let output = Command::new("shellcheck")
         .args(["--norc", "--external-sources", "--severity=info", "--exclude=SC1091"])
         .args(["--format=gcc", "--"])
@@ -21,7 +21,7 @@ fn shellcheck(paths: &[PathBuf]) {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn shellcheck_has_nothing_to_say_of_what_nodes_run() {
+fn shellcheck_has_no_findings_in_node_scripts() {
     if !needs::asked_for(&["shellcheck"]) {
         return;
     }
@@ -51,7 +51,7 @@ fn shellcheck_has_nothing_to_say_of_what_nodes_run() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn shellcheck_has_nothing_to_say_of_our_own_scripts() {
+fn shellcheck_has_no_findings_in_the_projects_scripts() {
     if !needs::asked_for(&["shellcheck"]) {
         return;
     }

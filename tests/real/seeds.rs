@@ -1,4 +1,4 @@
-//! The seed's disc and keys, read by the tools of every distribution.
+//! The seed's ISO image and keys, read by the tools of every distribution.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ fn isoinfo_reads_every_seed() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn ssh_keygen_reads_both_halves_of_our_keys() {
+fn ssh_keygen_reads_both_halves_of_generated_keys() {
     if !needs::asked_for(&["ssh-keygen"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! A real sshd on a port of loopback, with users and a sudoers file that only it sees.
+//! A real sshd on a loopback port, with users and a sudoers file that only it sees.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use secrecy::ExposeSecret;
 use crate::cell::{Cell, Running};
 use crate::{loopback, wait};
 
-/// Its login shell is bash and its sudo asks nothing, as for the user that cloud-init makes.
+/// Its login shell is bash and its sudo needs no password, as for the user that cloud-init creates.
 pub const KEEN: &str = "keen";
-/// Its login shell is the system's `sh` and its sudo wants a password.
+/// Its login shell is the system's `sh` and its sudo needs a password.
 pub const ASKED: &str = "asked";
-/// Its password, and what `openssl passwd -6` makes of it.
+/// Its password, and its hash by `openssl passwd -6`.
 pub const ASKED_PASSWORD: &str = "open sesame";
 const ASKED_HASH: &str = "$6$k8sha$lM7wLT7UohW1Q14G8bZbnnsSZe2qWvZOJwrPuw7LHY8mdVn8RXLJPzVk0dCL0J1bVMi2LhYY2inau61E3y/wu.";
 
-/// Outside the ports that the system gives away.
+/// Outside the range of ephemeral ports.
 pub const PORT: u16 = 10022;
 
-/// Debian's and Ubuntu's defaults, then our users.
+/// Debian's and Ubuntu's defaults, then the test's users.
 const SUDOERS: &str = "Defaults env_reset\nDefaults mail_badpass\nDefaults use_pty\n\
      Defaults secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"\n\
      root ALL=(ALL:ALL) ALL\nkeen ALL=(ALL) NOPASSWD:ALL\nasked ALL=(ALL) ALL\n";
@@ -30,17 +30,17 @@ const SUDOERS: &str = "Defaults env_reset\nDefaults mail_badpass\nDefaults use_p
 /// A server that ends with the test.
 pub struct Sshd {
     running: Running,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     /// Its host key.
     pub host: KeyPair,
-    /// The key that lets in.
+    /// The accepted login key.
     pub login: KeyPair,
     // Holds the server's files.
     _cell: Cell,
 }
 
-/// What a server is to be like.
+/// The settings of a server.
 pub struct Setup {
     cell: Cell,
     network: Option<String>,
@@ -81,13 +81,13 @@ impl Setup {
         self
     }
 
-    /// In a cell that holds more than the server.
+    /// In a cell that contains more than the server.
     pub fn within(mut self, cell: Cell) -> Self {
         self.cell = cell;
         self
     }
 
-    /// With this private key in its file, whatever it is thought to show.
+    /// With this private key in its file, whichever key the client expects.
     pub fn host_file(mut self, private: &str) -> Self {
         private.clone_into(&mut self.host_file);
         self
@@ -99,13 +99,13 @@ impl Setup {
         self.config("HostKey /run/k8sha/second_key\n")
     }
 
-    /// Letting in this public key too.
+    /// Accepting this public key too.
     pub fn key(mut self, public: &str) -> Self {
         self.keys.push(public.trim().to_owned());
         self
     }
 
-    /// With more lines of configuration, before ours: sshd takes the first of two.
+    /// With more lines of configuration, before the test's: sshd uses the first of two.
     pub fn config(mut self, lines: &str) -> Self {
         self.more.push_str(lines);
         self
@@ -201,12 +201,12 @@ impl Sshd {
         Setup::new().start()
     }
 
-    /// The key that lets in, as it is offered.
+    /// The accepted login key, as a client offers it.
     pub fn identity(&self) -> Identity {
         Identity::from_openssh(&self.login.private).unwrap()
     }
 
-    /// The way through it to elsewhere.
+    /// The jump through it to other machines.
     pub fn jump(&self, user: &str) -> Jump {
         Jump {
             host: self.address.ip().to_string(),
@@ -217,7 +217,7 @@ impl Sshd {
         }
     }
 
-    /// How one of its users is reached.
+    /// The SSH access to one of its users.
     pub fn target(&self, user: &str) -> Target {
         Target {
             node: "k8s1master1".into(),
@@ -236,12 +236,12 @@ impl Sshd {
         Remote::new(self.target(user))
     }
 
-    /// Everything that it has logged.
+    /// Its complete log.
     pub fn log(&self) -> String {
         self.running.log()
     }
 
-    /// Waits until it has logged the end of a connection that came to no login.
+    /// Waits until it has logged the end of a connection without a login.
     pub fn wait_for_a_stranger_to_leave(&self) {
         let left = |line: &str| {
             line.starts_with("Connection closed by") || line.starts_with("Connection reset by")
@@ -250,12 +250,12 @@ impl Sshd {
         wait::until("a connection ends", Duration::from_secs(10), found, || self.log());
     }
 
-    /// The process whose end is the end of it and of all its sessions.
+    /// The process whose end also ends all its sessions.
     pub fn pid(&self) -> i32 {
         self.running.inner().unwrap()
     }
 
-    /// Ends it and all its sessions, without warning.
+    /// Kills it and all its sessions.
     pub fn kill(&mut self) {
         self.running.kill();
     }

@@ -1,5 +1,5 @@
-//! The stand-ins for kubeadm, kubectl, kubelet and the API server, on machines of their own and over
-//! a real etcd, with the configuration that k8sha writes and the commands that it sends.
+//! The stand-ins for kubeadm, kubectl, kubelet and the API server, on separate machines and with a real
+//! etcd, with the configuration that k8sha writes and the commands that it sends.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -28,7 +28,7 @@ const ETCD: Ipv4Addr = Ipv4Addr::new(10, 101, 1, 250);
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const WORDS: [&str; 4] = ["kubeadm", "init", "--config", path::INIT];
 
-/// Answers where containerd would, and takes in processes that have lost their parent.
+/// Answers in place of containerd, and adopts orphaned processes.
 const FIRST: &str = "import signal, socket, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 open('/proc/sys/net/ipv4/ip_forward', 'w').write('1')
@@ -39,7 +39,7 @@ while True:
     listener.accept()[0].close()
 ";
 
-/// Starts and stops the kubelet as its unit does: no systemd runs in such a machine.
+/// Starts and stops the kubelet as its unit does: systemd does not run in such a machine.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 [ "$1" = daemon-reload ] && exit 0
 [ ! -e /run/kubelet.pid ] || kill "$(cat /run/kubelet.pid)" && rm -f /run/kubelet.pid
@@ -217,7 +217,7 @@ fn the_stand_ins_are_python_and_unit_files_that_parse() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn two_masters_of_the_stand_ins_are_one_cluster_whose_store_is_etcd() {
+fn two_stand_in_masters_form_one_cluster_stored_in_etcd() {
     let Some(mut world) = World::new() else { return };
     world.plant_etcd_files();
     let output = world.init();
@@ -238,7 +238,7 @@ fn two_masters_of_the_stand_ins_are_one_cluster_whose_store_is_etcd() {
     let label = ["label", "--overwrite", "node", "k8s1master2.kloud.lan", worker];
     assert_eq!(succeeded(world.kubectl(&label)), "node/k8s1master2.kloud.lan labeled\n");
 
-    // The second master's own server answers with what the first one's wrote: etcd is between them.
+    // The second master's own server answers with the first one's data: both use the same etcd.
     let second = world.cluster.with_role(Role::Master).nth(1).unwrap().ip;
     let url = |path: &str| format!("https://{second}:6443{path}");
     let ask = |path: &str| {
@@ -260,7 +260,7 @@ fn two_masters_of_the_stand_ins_are_one_cluster_whose_store_is_etcd() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn the_stand_in_refuses_what_kubeadm_refuses_in_its_words() {
+fn the_stand_in_gives_kubeadms_errors() {
     let Some(world) = World::new() else { return };
     refused(
         &world.init(),

@@ -1,4 +1,4 @@
-//! A sudo that asks, and one that does not.
+//! A sudo that asks for a password, and one that does not.
 
 use k8sha::ssh::{Command, Error, Remote};
 
@@ -16,7 +16,7 @@ fn given(sshd: &Sshd, user: &str, password: &str) -> Remote {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_sudo_that_asks_is_told_the_password_and_the_program_never_sees_it() {
+async fn sudo_gets_the_password_and_the_program_never_sees_it() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -25,21 +25,21 @@ async fn a_sudo_that_asks_is_told_the_password_and_the_program_never_sees_it() {
         let remote = given(&sshd, user, ASKED_PASSWORD);
         let who = remote.run_ok(&Command::sudo("whoami")).await.unwrap();
         assert_eq!((who.stdout_text().as_str(), who.stderr_text().as_str()), ("root\n", ""));
-        // What it reads comes through whole, and nothing before it.
+        // The program's input arrives complete, and nothing before it.
         let body: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
         let echo = Command::sudo("cat").stdin(body.clone()).prints(4 << 20);
         let back = remote.run_ok(&echo).await.unwrap();
         assert!(back.stdout == body, "{user}: {} bytes came back", back.stdout.len());
         let nothing = remote.run_ok(&Command::sudo("cat")).await.unwrap();
         assert!(nothing.stdout.is_empty(), "{user}");
-        // The exit status and the words are the program's.
+        // The exit status and the output are the program's.
         let words = ["a b", "it's", "", "$HOME", "new\nline", "-n", "--"];
         let print = Command::sudo("printf").arg("%s\\0").args(words);
         let text = remote.run_ok(&print).await.unwrap().stdout_text();
         assert_eq!(text.split_terminator('\0').collect::<Vec<_>>(), words, "{user}");
         let output = remote.run(&Command::sudo("sh").args(["-c", "exit 7"])).await.unwrap();
         assert_eq!((output.code, output.stderr_text().as_str()), (7, ""), "{user}");
-        // Neither the processes nor their variables show it.
+        // Neither the processes nor their environment show it.
         let look = Command::sudo("sh")
             .args(["-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; true"]);
         let seen = remote.run_ok(&look).await.unwrap().stdout_text();
@@ -50,7 +50,7 @@ async fn a_sudo_that_asks_is_told_the_password_and_the_program_never_sees_it() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn commands_side_by_side_are_each_told_the_password() {
+async fn each_of_several_concurrent_commands_gets_the_password() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -71,7 +71,7 @@ async fn commands_side_by_side_are_each_told_the_password() {
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_wrong_password_is_tried_once_and_told_without_being_shown() {
+async fn a_wrong_password_is_tried_once_and_reported_without_being_shown() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }
@@ -85,15 +85,15 @@ async fn a_wrong_password_is_tried_once_and_told_without_being_shown() {
         assert!(error.hint().unwrap().contains("K8SHA_SUDO_PASSWORD"));
         assert!(!error.is_transient());
     }
-    // Two looks at sudo, and none of the three commands.
+    // Two checks of sudo, and none of the three commands.
     assert_eq!(sshd.log().matches("Starting session: command").count(), 2, "{}", sshd.log());
-    // A command that needs no root does not wait.
+    // A command that does not need root does not wait.
     assert!(remote.run_ok(&Command::new("true")).await.is_ok());
 }
 
 #[tokio::test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-async fn a_user_whom_sudo_does_not_know_is_told_in_its_words() {
+async fn a_user_without_sudo_rights_is_reported_with_sudos_message() {
     if !needs::asked_for(PROGRAMS) {
         return;
     }

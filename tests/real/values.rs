@@ -1,5 +1,5 @@
-//! Hostile values of every field that a profile may have, read back by the programs that read them on
-//! a node: each of them finds the value that was typed, and nothing else.
+//! Hostile values in every field of a profile, read back by the programs that read them on a node: each
+//! of them gets the value that was typed, and nothing else.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -16,11 +16,11 @@ use crate::kubeadm::Kubeadm;
 use crate::lab::Lab;
 use crate::{balancers, needs, profiles};
 
-/// How many documents of a kind are shown to a program that has to be started for each.
+/// How many documents of a kind are passed to a program that has to be started for each.
 const MOST: usize = 60;
 
-/// Reads every text on standard input as YAML, as cloud-init does, and holds it against cloud-init's
-/// schema where it is a user-data.
+/// Parses every text on standard input as YAML, as cloud-init does, and checks a user-data against
+/// cloud-init's schema.
 const CLOUD_INIT: &str = r##"
 import json, sys, yaml
 from cloudinit.config.schema import get_schema, validate_cloudconfig_schema
@@ -33,12 +33,12 @@ for line in sys.stdin:
     print(json.dumps(value))
 "##;
 
-/// How many values are tried in a field, and how many of those that are accepted are taken. Each field
-/// begins with other pieces than the one before.
+/// How many values are tried in a field, and how many of the accepted ones are used. Each field starts
+/// with different pieces than the one before.
 const TRIED: usize = 14;
 const EACH: usize = 3;
 
-/// Clusters of profiles that were accepted with a piece in the middle of a value or behind it.
+/// Clusters of accepted profiles with a piece inside or at the end of a value.
 fn accepted() -> &'static [Cluster] {
     static ACCEPTED: LazyLock<Vec<Cluster>> = LazyLock::new(|| {
         let mut clusters = Vec::new();
@@ -66,7 +66,7 @@ fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
     texts.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
-/// So many of them, from the first to the last.
+/// This many of them, from the first to the last.
 fn some(texts: &[String]) -> impl Iterator<Item = &String> {
     texts.iter().step_by((texts.len() / MOST).max(1))
 }
@@ -91,7 +91,7 @@ fn cloud_init_reads_every_accepted_value_as_it_was_rendered() {
         }
     }
     let texts = distinct(texts.into_iter());
-    // The system's own, which has cloud-init; isolated, for a folder here has the same name.
+    // The system's own, which has cloud-init; isolated, because a folder here has the same name.
     let mut python = Command::new("/usr/bin/python3")
         .args(["-I", "-c", CLOUD_INIT])
         .stdin(Stdio::piped())
@@ -103,7 +103,7 @@ fn cloud_init_reads_every_accepted_value_as_it_was_rendered() {
     let lines: Vec<String> =
         texts.iter().map(|text| serde_json::to_string(text).unwrap() + "\n").collect();
     let writing = std::thread::spawn(move || {
-        // Where the reader has failed, what it said tells why.
+        // If the reader has failed, its output says why.
         let _ = lines.iter().try_for_each(|line| stdin.write_all(line.as_bytes()));
     });
     let output = python.wait_with_output().unwrap();
@@ -123,7 +123,7 @@ fn cloud_init_reads_every_accepted_value_as_it_was_rendered() {
 
 #[test]
 #[ignore = "needs Debian packages; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn haproxy_and_keepalived_accept_what_becomes_of_every_accepted_value() {
+fn haproxy_and_keepalived_accept_every_accepted_value() {
     if !needs::asked_for(&["haproxy", "keepalived", "ip"]) {
         return;
     }
@@ -157,7 +157,7 @@ fn haproxy_and_keepalived_accept_what_becomes_of_every_accepted_value() {
 
 #[test]
 #[ignore = "builds kubeadm with Go; K8SHA_REAL=1 cargo test --test real -- --ignored"]
-fn kubeadm_validates_what_becomes_of_every_accepted_value() {
+fn kubeadm_accepts_every_accepted_value() {
     if !needs::asked_for(&[]) {
         return;
     }

@@ -1,15 +1,15 @@
-//! Waiting for what is seen, never for a time.
+//! Waits for a condition, never for a fixed time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often is looked.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Looks until `found` gives something.
+/// Polls until `found` returns something.
 ///
 /// # Panics
-/// After `limit`, with what was waited for and what `told` has to say.
+/// After `limit`, with the awaited condition and the output of `told`.
 pub fn until<T>(
     what: &str,
     limit: Duration,

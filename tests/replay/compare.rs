@@ -1,4 +1,4 @@
-//! A recorded answer and the simulator's: in what they differ.
+//! Compares a recorded answer with the simulator's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::names::Names;
 use crate::shape;
 use crate::wire::Answer;
 
-/// What an element of a list is known by; the first that it has.
+/// The keys that identify an element of a list; the first one present is used.
 const IDENTITIES: &[&str] = &[
     "volid", "id", "vmid", "key", "iface", "roleid", "poolid", "storage", "filename", "node",
     "name", "subdir",
@@ -86,7 +86,7 @@ fn translated(value: &Value, names: &Names) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|_| value.clone())
 }
 
-/// A body against the other.
+/// Compares two bodies.
 struct Walk {
     found: Vec<String>,
     in_vm: bool,
@@ -117,7 +117,7 @@ impl Walk {
     }
 
     fn object(&mut self, path: &str, recorded: &Map<String, Value>, here: &Map<String, Value>) {
-        // `{"key": "digest", "value": …}` holds a digest under another name.
+        // `{"key": "digest", "value": …}` has a digest under another name.
         let named = recorded.get("key").and_then(Value::as_str);
         for (key, value) in recorded {
             let whose = named.filter(|_| key == "value" || key == "pending").unwrap_or(key);
@@ -171,7 +171,7 @@ impl Walk {
         }
     }
 
-    /// Lists of which only the elements' shape counts: the keys that some or all have.
+    /// Lists that are compared only by their elements' keys: those that some or all have.
     fn alike(&mut self, path: &str, recorded: &[Value], here: &[Value]) {
         let shapes = |list: &[Value]| {
             let mut shapes = BTreeMap::<String, BTreeSet<&'static str>>::new();

@@ -1,5 +1,5 @@
-//! Where the simulator and a real Proxmox VE differ, each with its reason; and what is not
-//! replayed at all. This table is the whole of it: a difference that is not here fails the test.
+//! The differences between the simulator and a real Proxmox VE, each with its reason; and the exchanges
+//! that are not replayed. The table is complete: a difference that is not here fails the test.
 
 use std::ops::RangeInclusive;
 
@@ -7,32 +7,32 @@ use crate::second;
 
 /// Exchanges that are not replayed.
 pub const LEFT_OUT: &[(&[RangeInclusive<u64>], &str)] = &[
-    (&[738..=743, 760..=765], "clones that race each other: who wins is chance"),
-    (&[889..=896, 927..=970], "parallel load: how long a worker takes is the real host's own"),
+    (&[738..=743, 760..=765], "clones that race each other: the winner is chance"),
+    (&[889..=896, 927..=970], "parallel load: the duration of a worker depends on the real host"),
     (&[900..=900], "the end of a race between stop and `qm cleanup`"),
     (
         &[853..=875],
-        "daemons of a host stopped one at a time: a simulated host is there as a whole or not",
+        "daemons of a host stopped one at a time: a simulated host is up or down as a whole",
     ),
-    (&[692..=692], "goes on a connection whose first request is not in the recordings"),
+    (&[692..=692], "continues a connection whose first request is not in the recordings"),
 ];
 
-const ELLIPTIC: &str = "the simulator's keys are elliptic: making RSA keys takes seconds";
+const ELLIPTIC: &str = "the simulator's keys are elliptic: generating RSA keys takes seconds";
 
-/// Lines, how the texts of their differences may begin, and why.
+/// Lines, prefixes of the texts of their differences, and the reason.
 pub type Entry = (&'static [RangeInclusive<u64>], &'static [&'static str], &'static str);
 
-/// Differences: in which lines, how their texts may begin, and why.
+/// Differences: their lines, prefixes of their texts, and the reason.
 ///
-/// What stays here cannot be closed: the recorded host ran another QEMU or lacked programs, it was chance
-/// (the order of a hash, how long a worker took, the middle of a round), or it needs what a simulated host
-/// has not: RSA keys, which the crypto library at hand does not make, pages for people, and a guest that
-/// boots from any ISO image.
+/// The entries here cannot be removed: the recorded host ran another QEMU or lacked programs, it was
+/// chance (the order of a hash, how long a worker took, the middle of a round), or it needs what a
+/// simulated host does not have: RSA keys, which the available crypto library does not generate, pages
+/// for browsers, and a guest that boots from any ISO image.
 pub const LISTED: &[Entry] = &[
     (
         &[33..=33],
         &["status: 200, here 404", "said here: no such file '/api2/"],
-        "the API's pages for people, and the design that they need, are not simulated",
+        "the API's HTML pages, and their style sheets, are not simulated",
     ),
     (
         &[421..=432],
@@ -43,7 +43,7 @@ pub const LISTED: &[Entry] = &[
             "reason: Agent error: ",
             "body.message: `Agent error: ",
         ],
-        "the recorded guest, a system with an agent on an ISO image of its own, is not simulated",
+        "the recorded guest, a custom ISO image with an agent, is not simulated",
     ),
     (
         &[210..=211, 444..=445],
@@ -53,14 +53,14 @@ pub const LISTED: &[Entry] = &[
     (
         &[276..=277],
         &["body.data[qemu/150]."],
-        "asked in the middle of a round of the recorded `pvestatd`, which had told of VM 150, a \
+        "requested in the middle of a round of the recorded `pvestatd`, which had reported VM 150, a \
          third of a second old, and not yet of VM 103, which had stopped before: a simulated \
          round is one instant, and comes before or after",
     ),
     (
         &[282..=282],
         &["body.data[].", "body.total"],
-        "the recorded clone still ran, which took longer than the others of its kind",
+        "the recorded clone was still running; it took longer than similar ones",
     ),
     (
         &[635..=636],
@@ -95,7 +95,7 @@ fn all() -> impl Iterator<Item = (usize, &'static Entry)> {
     LISTED.iter().chain(second::LISTED).enumerate()
 }
 
-/// The place in the tables of a difference: of the entry, and of the beginning in it.
+/// The position of a difference in the tables: of the entry, and of the prefix in it.
 pub fn listed(line: u64, difference: &str) -> Option<(usize, usize)> {
     let of = |(place, (lines, starts, _)): (usize, &Entry)| {
         let start = starts.iter().position(|start| difference.starts_with(start));
@@ -104,7 +104,7 @@ pub fn listed(line: u64, difference: &str) -> Option<(usize, usize)> {
     all().find_map(of)
 }
 
-/// The entries of a recording, whose lines these are.
+/// The entries of a recording with these lines.
 fn within(lines: &RangeInclusive<u64>) -> impl Iterator<Item = (usize, &'static Entry)> {
     all()
         .filter(move |(_, (covered, ..))| covered.iter().all(|range| lines.contains(range.start())))
@@ -115,7 +115,7 @@ pub fn entries(lines: &RangeInclusive<u64>) -> usize {
     within(lines).count()
 }
 
-/// All the places of a recording in the tables.
+/// All positions of a recording in the tables.
 pub fn places(lines: &RangeInclusive<u64>) -> impl Iterator<Item = (usize, usize)> {
     within(lines).flat_map(|(place, entry)| (0..entry.1.len()).map(move |start| (place, start)))
 }

@@ -1,4 +1,4 @@
-//! What was done to the recorded host beside the recording, done by API calls.
+//! Actions on the recorded host outside the recording, repeated by API calls.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ const ROOT_SECRET: &str = "aaaaaaaa-0000-4000-8000-000000000006";
 const PROV_SECRET: &str = "aaaaaaaa-0000-4000-8000-000000000005";
 const ROOT_PASSWORD: &str = "Pve-root-1";
 const PROV_PASSWORD: &str = "Prov-pw-12345";
-/// The privileges of the role that did everything.
+/// The privileges of the role that performed everything.
 const PROVISIONER: &str = "Datastore.AllocateSpace,Datastore.AllocateTemplate,Datastore.Audit,\
     SDN.Use,Sys.Audit,VM.Allocate,VM.Audit,VM.Clone,VM.Config.CDROM,VM.Config.CPU,\
     VM.Config.Cloudinit,VM.Config.Disk,VM.Config.HWType,VM.Config.Memory,VM.Config.Network,\
     VM.Config.Options,VM.GuestAgent.Audit,VM.PowerMgmt";
 
-/// A user with `root@pam`'s rights at a simulated site.
+/// A user with `root@pam`'s privileges on a simulated site.
 pub struct Hands {
     sim: Arc<Sim>,
     door: Door,
     auth: Vec<(String, String)>,
-    /// What `prov@pve` has been granted for the exchange at hand: (path, privilege).
+    /// The grants of `prov@pve` for the current exchange: (path, privilege).
     grants: Vec<(String, String)>,
-    /// What could not be done, since the last question.
+    /// The actions that failed since the last query.
     failed: Vec<String>,
 }
 
@@ -42,13 +42,13 @@ fn form(fields: &[(&str, &str)]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// The role that holds one privilege alone, as the recorded world called it.
+/// The role with a single privilege, as the recorded world named it.
 fn role_of(privilege: &str) -> String {
     format!("P_{}", privilege.replace('.', "_"))
 }
 
 impl Hands {
-    /// Logs in at `pve1` and makes the root user's token of the recorded world.
+    /// Logs in at `pve1` and creates the root user's token of the recorded world.
     pub async fn new(sim: Arc<Sim>, names: &mut Names) -> Self {
         sim.shared().act(|world, _| world.pve.told = true);
         let endpoint = sim.endpoints().hosts["pve1"].clone();
@@ -67,14 +67,14 @@ impl Hands {
         let full = "/access/users/root@pam/token/full";
         let token = hands.call("POST", full, &[("privsep", "0")]).await;
         names.learn(ROOT_SECRET, token["value"].as_str().unwrap());
-        // A token's tasks are shown with the token, as those of the recording are.
+        // A token's tasks are shown with the token, like those of the recording.
         let secret = names.translate(ROOT_SECRET);
         let token = format!("PVEAPIToken=root@pam!full={secret}");
         hands.auth = vec![("Authorization".to_owned(), token)];
         hands
     }
 
-    /// The same, and makes the user `prov@pve` with a token.
+    /// The same, and creates the user `prov@pve` with a token.
     pub async fn with_provisioner(sim: Arc<Sim>, names: &mut Names) -> Self {
         let mut hands = Self::new(sim, names).await;
         let user = [("userid", "prov@pve"), ("password", PROV_PASSWORD)];
@@ -90,17 +90,17 @@ impl Hands {
         self.sim.endpoints().hosts["pve1"].root_password.clone()
     }
 
-    /// The simulated instant.
+    /// The simulated time.
     pub fn now(&self) -> SimTime {
         self.sim.shared().clock.now()
     }
 
-    /// Lets time pass until an instant.
+    /// Advances the time.
     pub fn skip_to(&self, at: SimTime) {
         self.sim.shared().clock.skip_to(at);
     }
 
-    /// Lets `pvestatd` report.
+    /// Makes `pvestatd` report.
     pub fn report(&self) {
         self.sim.shared().act(|world, _| world.pve.report());
     }
@@ -109,12 +109,12 @@ impl Hands {
         self.door.open().await.ask(sent).await
     }
 
-    /// What could not be done since the last question.
+    /// The actions that failed since the last query.
     pub fn failed(&mut self) -> Vec<String> {
         std::mem::take(&mut self.failed)
     }
 
-    /// A call that should succeed; the answer's `data`.
+    /// A call that should succeed; returns the answer's `data`.
     async fn call(&mut self, method: &str, path: &str, fields: &[(&str, &str)]) -> Value {
         let in_query = matches!(method, "GET" | "DELETE") && !fields.is_empty();
         let query = if in_query { format!("?{}", form(fields)) } else { String::new() };
@@ -131,7 +131,7 @@ impl Hands {
         serde_json::from_str::<Value>(&text).unwrap_or_default()["data"].take()
     }
 
-    /// A call whose task, if it starts one, is waited for.
+    /// A call; waits for its task, if it starts one.
     async fn done(&mut self, method: &str, path: &str, fields: &[(&str, &str)]) {
         let data = self.call(method, path, fields).await;
         let Some(upid) = data.as_str().filter(|data| data.starts_with("UPID:")) else { return };
@@ -175,11 +175,11 @@ impl Hands {
             }
             self.skip_to(self.now().after(0.1));
         }
-        // A task that is not there is for the exchange itself to find out.
+        // If the task does not exist, the exchange itself reports it.
         self.failed.clear();
     }
 
-    /// Does what a step says.
+    /// Performs a step.
     pub async fn take(&mut self, step: &Step, names: &mut Names) {
         let vm = |vmid: u32| format!("/nodes/pve1/qemu/{vmid}");
         match *step {
@@ -239,7 +239,7 @@ impl Hands {
         }
     }
 
-    /// Gives `prov@pve` the role `Provisioner` on its paths, or takes it away.
+    /// Gives `prov@pve` the role `Provisioner` on its paths, or removes it.
     async fn provisioner(&mut self, delete: &str) {
         for path in ["/vms", "/storage/local", "/sdn/zones/localnetwork", "/nodes/pve1"] {
             let acl = [
@@ -252,7 +252,7 @@ impl Hands {
         }
     }
 
-    /// Puts a file beside the snippets, as no call can.
+    /// Adds a file to the snippets, which no call can do.
     fn snippet(&self, name: &str, size: u64) {
         self.sim.shared().act(|world, _| {
             let ctime = world.unix();
@@ -274,7 +274,7 @@ impl Hands {
         });
     }
 
-    /// Uploads the small image of which the template was made.
+    /// Uploads the small image of the template.
     async fn image(&mut self) {
         let mut headers = self.auth.clone();
         headers.push(("Content-Type".into(), "multipart/form-data; boundary=b".into()));
@@ -295,7 +295,7 @@ impl Hands {
         self.skip_to(self.now().after(5.0));
     }
 
-    /// Gives `prov@pve` these privileges, `/path:Privilege` each, and no other.
+    /// Gives `prov@pve` exactly these privileges, `/path:Privilege` each.
     pub async fn grant(&mut self, grants: &str) {
         let wanted: Vec<(String, String)> = grants
             .split(", ")
@@ -306,8 +306,8 @@ impl Hands {
         for (path, privilege) in given.iter().filter(|grant| !wanted.contains(grant)) {
             self.acl(path, privilege, true).await;
         }
-        // What was given before is not given again: destroying a VM takes it away unseen, and the
-        // recorded search for the smallest role ran into that.
+        // An earlier grant is not repeated: destroying a VM removes it silently, and the recorded
+        // search for the smallest role ran into that.
         for (path, privilege) in wanted.iter().filter(|grant| !given.contains(grant)) {
             self.acl(path, privilege, false).await;
         }
@@ -331,7 +331,7 @@ impl Hands {
         self.call("PUT", "/access/acl", &fields).await;
     }
 
-    /// Finds the simulator's task for a recorded UPID that no recorded answer gave.
+    /// Finds the simulator's task for a recorded UPID that is in no recorded answer.
     pub async fn find_task(&mut self, recorded: &str, names: &mut Names) {
         let what = |upid: &str| upid.splitn(6, ':').nth(5).map(str::to_owned);
         let node = recorded.split(':').nth(1).unwrap_or_default();

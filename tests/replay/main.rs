@@ -1,4 +1,4 @@
-//! The simulator against a real Proxmox VE 9.2: the recorded exchanges in their order.
+//! The simulator against a real Proxmox VE 9.2: the recorded exchanges in order.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
 
@@ -29,57 +29,57 @@ use names::Names;
 use setting::{Place, SECOND_WORLD, STEPS, Step};
 use wire::{Connection, Door};
 
-/// Requests that went over the connection of the one before, and how many others went between.
+/// Requests on the same connection as the previous one, and how many others were in between.
 const SAME_CONNECTION: &[(u64, usize)] = &[(687, 97), (688, 0), (690, 0), (694, 0)];
 
-/// Seconds between the rounds in which `pvestatd` reports.
+/// Seconds between the reports of `pvestatd`.
 const ROUND: f64 = 10.0;
-/// When the rounds of the first recording came, in seconds after each tenth of Unix time, as the
-/// reports around lines 276 and 720 show.
+/// The times of the reports in the first recording, in seconds after each tenth of Unix time, derived
+/// from lines 276 and 720.
 const FIRST_ROUNDS: f64 = 3.5;
-/// When those of the second came. Between lines 3303 and 3312 there was none, nor between 3704 and 3748
-/// and between 4194 and 4272; those before 3071 and 3312 came 14 and 54 seconds after the start of
-/// VM 720.
+/// The times of those in the second. There was none between lines 3303 and 3312, between 3704 and 3748
+/// and between 4194 and 4272; those before 3071 and 3312 came 14 and 54 seconds after the start of VM
+/// 720.
 const SECOND_ROUNDS: f64 = 7.0;
 
-/// Whether there was a round in the recording between two instants.
+/// Whether the recording has a report between two times.
 fn was_round(before: f64, at: f64, line: u64) -> bool {
     let offset = if line < second::FIRST { FIRST_ROUNDS } else { SECOND_ROUNDS };
     let rounds = |at: f64| ((at - offset) / ROUND).floor();
     rounds(at) > rounds(before)
 }
 
-/// The beginning of a replay, put off when the simulator is late: what it waits for may take longer
-/// than it did.
+/// The start of a replay, postponed if the simulator is late: its tasks may take longer than the
+/// recorded ones.
 fn on_time(from: SimTime, passed: f64, now: SimTime) -> SimTime {
     let late = now.seconds() - from.after(passed).seconds();
     if late > 0.05 { from.after((late / ROUND).ceil() * ROUND) } else { from }
 }
 
-/// What the replay found.
+/// The result of the replay.
 #[derive(Default)]
 struct Tally {
     replayed: usize,
     equal: usize,
     left_out: usize,
-    /// Line → its differences that no entry explains.
+    /// Line → its differences without an entry.
     unexplained: BTreeMap<u64, Vec<String>>,
     explained: usize,
-    /// Line → what could not be done before it.
+    /// Line → the actions before it that failed.
     setting: BTreeMap<u64, Vec<String>>,
-    /// The places of the table that explained something.
+    /// The positions in the table that explained something.
     used: BTreeSet<(usize, usize)>,
 }
 
 impl Tally {
-    /// What the recorded world was brought to beside the recording, and the simulator was not.
+    /// Changes to the recorded world outside the recording that were not repeated in the simulator.
     fn missed(&mut self, line: u64, failed: Vec<String>) {
         if !failed.is_empty() {
             self.setting.insert(line, failed);
         }
     }
 
-    /// Tells what was found in a recording, and fails where something is not explained.
+    /// Reports the result of a recording, and fails if something is not explained.
     fn judge(&self, exchanges: &[Value], lines: RangeInclusive<u64>) {
         for (line, failed) in &self.setting {
             eprintln!("before line {line} could not be done:\n    {}", failed.join("\n    "));
@@ -157,7 +157,7 @@ async fn replay(
     let (mut begun, mut last) = (None, None);
     for exchange in exchanges {
         let line = exchange["line"].as_u64().unwrap();
-        // Where parts were recorded at the same time the lines are not in order.
+        // If parts were recorded concurrently the lines are not in order.
         let due: Vec<_> = if line < second::FIRST {
             std::iter::from_fn(|| steps.next_if(|(before, _)| *before <= line)).collect()
         } else {
@@ -183,13 +183,13 @@ async fn replay(
                 hands.wait_for(&names.translate(&upid)).await;
             }
         }
-        // Each exchange happens as long after the first as it did.
+        // Each exchange happens as long after the first as it did in the recording.
         let at = exchange["t"].as_f64().unwrap();
         let (from, zero) = *begun.get_or_insert_with(|| (hands.now().after(ROUND), at));
         let from = if line < second::FIRST { from } else { on_time(from, at - zero, hands.now()) };
         begun = Some((from, zero));
         hands.skip_to(SimTime(from.after(at - zero).0));
-        // What was made before the first exchange had been reported.
+        // Everything created before the first exchange had been reported.
         if last.is_none_or(|last| was_round(last, at, line)) {
             hands.report();
         }
@@ -253,7 +253,7 @@ async fn the_simulator_answers_as_a_real_host_did() {
 #[tokio::test]
 async fn the_simulator_answers_as_a_real_cluster_did() {
     let Some(mut exchanges) = pve_recordings::more_exchanges() else { return };
-    // Parts of it were made at the same time; remarks have none.
+    // Parts of it were recorded concurrently; remarks have no time.
     exchanges.retain(|one| !one["method"].is_null());
     let at = |one: &Value| one["t"].as_f64().unwrap();
     exchanges.sort_by(|one, other| at(one).total_cmp(&at(other)));

@@ -1,9 +1,9 @@
-//! What a name of the recording is called in the simulator: UPIDs, tickets, secrets, digests.
+//! Maps names of the recording to names of the simulator: UPIDs, tickets, secrets, digests.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-/// What a browser's `encodeURIComponent` leaves alone, as the recorded client did.
+/// Characters that a browser's `encodeURIComponent` does not encode, as in the recorded client.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn encoded(text: &str) -> String {
@@ -17,7 +17,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Learns a pair.
+    /// Adds a pair.
     pub fn learn(&mut self, recorded: &str, simulated: &str) {
         self.pairs.retain(|(known, _)| known != recorded);
         self.pairs.push((recorded.to_owned(), simulated.to_owned()));
@@ -30,12 +30,12 @@ impl Names {
         self.pairs.iter().any(|(known, _)| known == recorded)
     }
 
-    /// Whether a simulated name is taken.
+    /// Whether a simulated name is in use.
     pub fn is_taken(&self, simulated: &str) -> bool {
         self.pairs.iter().any(|(_, taken)| taken == simulated)
     }
 
-    /// A recorded text with the simulator's names, percent-encoded where they were.
+    /// A recorded text with the simulator's names, percent-encoded where the recorded ones were.
     pub fn translate(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (recorded, simulated) in &self.pairs {
@@ -45,7 +45,7 @@ impl Names {
         text
     }
 
-    /// Learns what an answer names: a task, a ticket, a token's secret, a process.
+    /// Learns the names in an answer: a task, a ticket, a token's secret, a process.
     pub fn learn_from(&mut self, recorded: &Value, simulated: &Value) {
         let (recorded, simulated) = (&recorded["data"], &simulated["data"]);
         if let (Some(old), Some(new)) = (recorded.as_str(), simulated.as_str())

@@ -1,4 +1,4 @@
-//! Recorded requests made whole again: bodies were shortened, secrets and tasks have new names.
+//! Completes recorded requests: bodies were shortened, secrets and tasks have new names.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -34,7 +34,7 @@ pub fn request(exchange: &Value, names: &Names) -> Sent {
     Sent { method: text("method").to_owned(), target: names.translate(text("url")), headers, body }
 }
 
-/// One byte a character: that is how bytes were written down.
+/// One byte per character: that is how bytes were recorded.
 fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
 }
@@ -45,7 +45,7 @@ fn upload(recorded: &str, length: usize) -> Vec<u8> {
     let newline = if recorded.contains('\r') { "\r\n" } else { "\n" };
     let boundary = recorded.lines().next().unwrap_or_default();
     let end = if boundary == "--XbX" {
-        // The one body whose file stands before the field that names its kind.
+        // The only body whose file precedes the field with its content type.
         let field = "Content-Disposition: form-data; name=\"content\"";
         format!("\r\n{boundary}\r\n{field}\r\n\r\niso\r\n{boundary}--\r\n")
     } else {
@@ -56,7 +56,8 @@ fn upload(recorded: &str, length: usize) -> Vec<u8> {
     let head = start[file..].find(&blank).map_or(start.len(), |at| file + at + blank.len());
     let mut whole = bytes(start);
     whole.resize(length.saturating_sub(end.len()).max(whole.len()), 0);
-    // The sum of the recorded file, of which only the beginning is known, is replaced by ours.
+    // The checksum of the recorded file, of which only the beginning is known, is replaced by the
+    // replay's.
     let sum = Sha256::digest(&whole[bytes(&start[..head]).len()..]);
     let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(at) = start.find("name=\"checksum\"") {
@@ -69,7 +70,7 @@ fn upload(recorded: &str, length: usize) -> Vec<u8> {
     whole
 }
 
-/// The UPID that a URL names.
+/// The UPID in a URL.
 pub fn upid(url: &str) -> Option<String> {
     let decoded = percent_encoding::percent_decode_str(url).decode_utf8_lossy();
     let (_, rest) = decoded.split_once("/tasks/")?;
@@ -77,7 +78,7 @@ pub fn upid(url: &str) -> Option<String> {
     upid.starts_with("UPID:").then(|| upid.to_owned())
 }
 
-/// What a note says that `prov@pve` had been granted, when it says so.
+/// The grants of `prov@pve` in a note, if it has them.
 pub fn grants(note: &str) -> Option<&str> {
     let rest = note.strip_prefix("minimal role search: ")?;
     let (_, grants) = rest.rsplit_once(" with ")?;

@@ -1,4 +1,4 @@
-//! The second recording: the world that it was made in, and where the simulator differs from it.
+//! The second recording: its world, and the simulator's differences from it.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ pub const DOWNLOADED: &str = "e7e2dcff542de95352682dc186432e98f0188084896773f197
 /// How the recorded login of `root@pam` names the password.
 pub const ROOT_PASSWORD: &str = "password=secret";
 
-/// What was recorded together.
+/// The parts of the recording.
 pub const GROUPS: &[(&str, RangeInclusive<u64>)] = &[
     ("accounts and discovery", 2001..=2247),
     ("migration and two nodes", 2401..=2620),
@@ -30,9 +30,8 @@ const ROLE: &str = "Datastore.Allocate,Datastore.AllocateSpace,Datastore.Allocat
     VM.Config.CPU,VM.Config.Disk,VM.Config.HWType,VM.Config.Memory,\
     VM.Config.Network,VM.Config.Options,VM.PowerMgmt";
 
-/// The world at the start: an operator with a role of his own, a user of a realm that is not
-/// configured, and a pool. Later on, what was tidied up, and the refusals that are not in the
-/// recording but left something behind.
+/// The world at the start: an operator with a custom role, a user of a realm that is not configured,
+/// and a pool. Later on, clean-ups, and refused calls that are not in the recording but had an effect.
 pub const STEPS: &[(u64, &[Step])] = &[
     (
         2002,
@@ -69,7 +68,7 @@ pub const STEPS: &[(u64, &[Step])] = &[
             Call("POST", "/pools", &[("poolid", "kpool")]),
         ],
     ),
-    // VM 720 of an earlier run, which another client of that time worked on.
+    // VM 720 of an earlier run, which another client used at that time.
     (
         2406,
         &[
@@ -122,7 +121,7 @@ pub const STEPS: &[(u64, &[Step])] = &[
         &[Call("PUT", "/nodes/pve1/qemu/720/config", &[("delete", "efidisk0"), ("force", "1")])],
     ),
     (3538, &[Destroy(745)]),
-    // Of the VM whose snapshot failed nothing is replayed after that.
+    // The VM whose snapshot failed is not replayed after that.
     (3802, &[Stop(742), Destroy(742)]),
 ];
 
@@ -135,16 +134,15 @@ pub const LEFT_OUT: &[(&[RangeInclusive<u64>], &str)] = &[
     ),
     (
         &[3491..=3505, 3662..=3692],
-        "the recorded host's QEMU could take no snapshot of a running VM, which stayed locked",
+        "the recorded host's QEMU could not snapshot a running VM, which remained locked",
     ),
 ];
 
 const NO_FILES: &str = "the recorded host lacked programs and files that a released one has";
-const NO_GUEST: &str =
-    "what a machine without a system lets go of, and when, is its firmware's own";
+const NO_GUEST: &str = "the devices that a machine without an operating system releases, and when, depend on its firmware";
 
-/// Differences: in which lines, how their texts may begin, and why. None can be closed: see the first
-/// recording's.
+/// Differences: their lines, prefixes of their texts, and the reason. None can be removed: see the
+/// first recording's.
 pub const LISTED: &[Entry] = &[
     (
         &[2014..=2015, 2148..=2148],
@@ -152,7 +150,7 @@ pub const LISTED: &[Entry] = &[
             "body.data[pve-root-ca.pem].public-key-type: `rsaEncryption`",
             "body.data[pve-ssl.pem].public-key-type: `rsaEncryption`",
         ],
-        "the simulator's keys are elliptic: making RSA keys takes seconds",
+        "the simulator's keys are elliptic: generating RSA keys takes seconds",
     ),
     (
         &[2040..=2042, 2070..=2070, 2160..=2160, 3210..=3210, 3736..=3737, 3798..=3799],
@@ -188,11 +186,12 @@ pub const LISTED: &[Entry] = &[
     (
         &[3908..=3908],
         &["body.data[].", "body.total: "],
-        "nothing was done here before the recording began",
+        "nothing was done here before the recording started",
     ),
 ];
 
-/// Whether an exchange only shows that a task still ran: how long a worker takes is the host's own.
+/// Whether an exchange only shows that a task was still running: the duration of a worker depends on
+/// the host.
 pub fn is_left_out(exchange: &Value) -> bool {
     let url = exchange["url"].as_str().unwrap_or_default();
     let body = exchange["resp_body"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The recorded world: where it was, and what was done to it beside the recording.
+//! The recorded world: its site, and the actions on it outside the recording.
 
 use std::net::Ipv4Addr;
 
@@ -9,7 +9,7 @@ pub const SECOND_WORLD: u64 = 766;
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// Something that was done beside the recording.
+/// An action outside the recording.
 pub enum Step {
     /// An API call as root.
     Call(&'static str, &'static str, Fields),
@@ -19,31 +19,31 @@ pub enum Step {
     Clone(u32, Fields),
     /// A change of a VM's options.
     Config(u32, Fields),
-    /// A VM is switched on.
+    /// A VM is started.
     Start(u32),
-    /// A VM is switched off.
+    /// A VM is stopped.
     Stop(u32),
-    /// A VM is destroyed when nothing runs any more.
+    /// A VM is destroyed once no task runs.
     Destroy(u32),
-    /// Nothing runs any more.
+    /// Waits until no task runs.
     Idle,
-    /// A snippet is put into `local` by hand: its name, and its size in bytes.
+    /// A snippet is copied to `local` by hand: its name, and its size in bytes.
     Snippet(&'static str, u64),
     /// The template's image is uploaded.
     Image,
-    /// `prov@pve` has these privileges and no other: `/path:Privilege, …`.
+    /// `prov@pve` gets exactly these privileges: `/path:Privilege, …`.
     Grants(&'static str),
-    /// `prov@pve` has the role `Provisioner` on the paths of a provisioner.
+    /// `prov@pve` gets the role `Provisioner` on the paths of a provisioner.
     Provisioner,
-    /// `prov@pve` has that role no longer.
+    /// `prov@pve` loses that role.
     NoProvisioner,
-    /// The role `Provisioner` is made.
+    /// The role `Provisioner` is created.
     ProvisionerRole,
-    /// A VM's digest at this point is called so in the recording.
+    /// The recorded name of a VM's digest at this point.
     Digest(u32, &'static str),
-    /// A ticket of `root@pam` that is called so in the recording.
+    /// The recorded name of a ticket of `root@pam`.
     Ticket(&'static str),
-    /// A host is cut off, and with it the quorum is lost.
+    /// A host is disconnected, and with it the quorum is lost.
     CutOff(&'static str),
     /// The host is back.
     Reached(&'static str),
@@ -54,7 +54,7 @@ use Step::*;
 const CLONE_RIGHTS: &str = "/vms/301:VM.Allocate, /vms/9000:VM.Clone, \
     /storage/local:Datastore.AllocateSpace, /sdn/zones/localnetwork/vmbr0:SDN.Use";
 
-/// What was done before the exchange of a line: read from what the exchanges around it show.
+/// The actions before the exchange of a line, derived from the surrounding exchanges.
 pub const STEPS: &[(u64, &[Step])] = &[
     (
         160,
@@ -67,7 +67,7 @@ pub const STEPS: &[(u64, &[Step])] = &[
             Clone(103, &[("name", "run1")]),
         ],
     ),
-    // The real host's QEMU could not copy the disk of a running VM; what was copied here goes.
+    // The real host's QEMU could not copy the disk of a running VM; the simulated copy is deleted.
     (212, &[Destroy(104)]),
     (446, &[Destroy(202)]),
     (470, &[Clone(301, &[("name", "n0")])]),
@@ -141,11 +141,11 @@ pub const STEPS: &[(u64, &[Step])] = &[
     (977, &[Idle]),
 ];
 
-/// Where a recording was made.
+/// The site of a recording.
 pub struct Place {
     /// The domain of the hosts.
     domain: &'static str,
-    /// The name server that their `resolv.conf` names: none of the recorded ones answered.
+    /// The name server in their `resolv.conf`: none of the recorded ones answered.
     pub server: Ipv4Addr,
     /// Their router; they have the addresses .11 and .12 of its network.
     gateway: Ipv4Addr,
@@ -153,7 +153,7 @@ pub struct Place {
     port: &'static str,
 }
 
-/// The place of the first recording.
+/// The site of the first recording.
 pub const FIRST: Place = Place {
     domain: "test.lan",
     server: Ipv4Addr::LOCALHOST,
@@ -161,7 +161,7 @@ pub const FIRST: Place = Place {
     port: "eth0",
 };
 
-/// The place of the second recording.
+/// The site of the second recording.
 pub const SECOND: Place = Place {
     domain: "home.arpa",
     server: Ipv4Addr::new(192, 168, 10, 2),
@@ -193,7 +193,7 @@ pub fn site(place: &Place, hosts: &[&str], cluster: Option<&str>) -> Site {
         cluster: cluster.map_or_else(usual_name, str::to_owned),
         hosts: hosts.collect(),
         domain: place.domain.to_owned(),
-        // As the host's own resolv.conf has it, which goes into cloud-init's network.
+        // As in the host's own resolv.conf, which goes into cloud-init's network.
         nameservers: vec![place.server],
         records: Vec::new(),
         api: String::new(),

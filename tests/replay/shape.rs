@@ -1,10 +1,10 @@
-//! Which values are compared by their form alone, and what that form is.
+//! The values that are compared only by their format, and those formats.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Numbers that differ from host to host and from second to second.
+/// Numbers that differ between hosts and from second to second.
 const NUMBERS: &[&str] = &[
     "avail",
     "available",
@@ -48,10 +48,10 @@ const NUMBERS: &[&str] = &[
     "msgs",
 ];
 
-/// Numbers that are a choice where they stand in a VM's configuration or list.
+/// Numbers that are configured in a VM's configuration or list.
 const CHOSEN: &[&str] = &["cores", "cpus", "maxcpu", "sockets"];
 
-/// Texts of which only the presence says anything.
+/// Texts that are only compared by presence.
 const TEXTS: &[&str] = &[
     "CSRFPreventionToken",
     "digest",
@@ -90,7 +90,7 @@ const TEXTS: &[&str] = &[
     "cluster_name",
 ];
 
-/// Texts that are lists whose order means nothing.
+/// Texts that are unordered lists.
 const SETS: &[&str] = &["content", "privs"];
 
 static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -112,7 +112,7 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// A text with its volatile parts replaced by what they are.
+/// A text with its volatile parts replaced by their kind.
 pub fn form(text: &str) -> String {
     FORMS
         .iter()
@@ -132,7 +132,7 @@ pub fn text(key: &str, text: &str) -> String {
     form(text)
 }
 
-/// Whether only the type of a number under this key is compared. `in_vm` tells a VM's from a
+/// Whether only the type of a number under this key is compared. `in_vm` distinguishes a VM's from a
 /// node's.
 pub fn is_volatile(key: &str, in_vm: bool) -> bool {
     NUMBERS.contains(&key) && !(in_vm && CHOSEN.contains(&key))

@@ -1,4 +1,4 @@
-//! HTTP as bytes: what a replay sends and gets must not be tidied up by a library.
+//! HTTP as bytes: a library must not normalise the requests and answers of a replay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-/// A server that says nothing for this long will not say anything.
+/// A server that sends nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(9);
 
-/// What came back; without a status the connection was closed instead.
+/// The answer; without a status the connection was closed instead.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The status code.
@@ -35,7 +35,7 @@ impl Answer {
     }
 }
 
-/// Where a host is reached, its CA trusted.
+/// The endpoint of a host, with its CA trusted.
 #[derive(Clone)]
 pub struct Door {
     address: String,
@@ -43,7 +43,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door of a simulated host.
+    /// The endpoint of a simulated host.
     pub fn new(endpoint: &HostEndpoint) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(endpoint.ca.as_bytes()).unwrap()).unwrap();
@@ -57,7 +57,7 @@ impl Door {
         Self { address, tls: TlsConnector::from(Arc::new(config)) }
     }
 
-    /// Asks over plain HTTP for a path, as a client that has forgotten the `s`.
+    /// Requests a path over plain HTTP, as a client that has forgotten the `s`.
     pub async fn ask_plainly(&self, request: &Sent, path: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let request = Sent { target: path.to_owned(), ..request.clone() };
@@ -82,7 +82,7 @@ pub struct Connection {
 impl Connection {
     /// Sends a request and reads its answer.
     pub async fn ask(&mut self, request: &Sent) -> Answer {
-        // A server may close before it has read everything; what it said is read all the same.
+        // A server may close before it has read everything; its answer is read all the same.
         let sent = async {
             self.stream.write_all(&request.bytes()).await?;
             self.stream.flush().await
@@ -100,9 +100,9 @@ pub struct Sent {
     pub method: String,
     /// The path with its query.
     pub target: String,
-    /// Headers beside Host and Content-Length.
+    /// Headers besides Host and Content-Length.
     pub headers: Vec<(String, String)>,
-    /// The body; `Some` of nothing has a Content-Length of 0.
+    /// The body; an empty `Some` has a Content-Length of 0.
     pub body: Option<Vec<u8>>,
 }
 
@@ -138,7 +138,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), head_only: bool) -> Answer 
             Ok(_) => {}
         }
     };
-    // One byte a character: reason phrases are Latin-1.
+    // One byte per character: reason phrases are Latin-1.
     let head: String = bytes[..end].iter().map(|byte| char::from(*byte)).collect();
     let mut body = bytes.split_off(end + 4);
     let mut lines = head.lines();

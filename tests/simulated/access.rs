@@ -1,4 +1,4 @@
-//! The administrator's kubeconfig, and the way to the hosts that is not there in a simulation.
+//! The administrator's kubeconfig, and the missing SSH access to hosts in a simulation.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn names(config: &Value, list: &str) -> Vec<String> {
 }
 
 #[test]
-fn access_is_merged_into_a_kubeconfig_that_has_other_clusters_and_follows_a_rebuild() {
+fn access_is_merged_into_a_kubeconfig_with_other_clusters_and_updated_by_a_rebuild() {
     let world = World::new();
     let path = world.write("config", THEIRS);
     let flag = ["--merge-kubeconfig", path.to_str().unwrap()];
@@ -32,7 +32,7 @@ fn access_is_merged_into_a_kubeconfig_that_has_other_clusters_and_follows_a_rebu
     let backup = path.with_file_name("config.k8sha-backup");
     assert_eq!(fs::read_to_string(&backup).unwrap(), THEIRS);
 
-    // Nothing to do: the file is as it should be.
+    // Nothing to do: the file is correct.
     let before = fs::read(&path).unwrap();
     assert_eq!(world.run(&up).ok().json()["verdict"], "settled");
     assert_eq!(fs::read(&path).unwrap(), before);

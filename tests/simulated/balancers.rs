@@ -1,4 +1,4 @@
-//! Load balancers that have booted follow the profile: who is behind them, how fast they fail over.
+//! Running load balancers follow the profile: their servers, their failover setting.
 
 use k8sha_simulator::inspect;
 use serde_json::Value;
@@ -15,7 +15,7 @@ fn files(world: &World, path: &str) -> [String; 2] {
     BALANCERS.map(|name| inspect::file(&seen, name, path).unwrap())
 }
 
-/// How often a unit of each balancer was reloaded since it runs.
+/// The number of reloads of a unit on each balancer since it started.
 fn reloads(world: &World, unit: &str) -> [usize; 2] {
     let seen = inspect::open(&world.path()).unwrap();
     let count =
@@ -23,7 +23,7 @@ fn reloads(world: &World, unit: &str) -> [usize; 2] {
     BALANCERS.map(|name| count(inspect::journal(&seen, name, unit)))
 }
 
-/// When each of these steps began and ended, as places in the order of events.
+/// When each of these steps started and ended, as positions in the order of events.
 fn spans(ran: &Ran, steps: &[&str]) -> Vec<(usize, usize)> {
     let lines = ran.stderr.lines().filter(|line| line.starts_with('{'));
     let events: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -49,7 +49,7 @@ fn settled(world: &World) {
 }
 
 #[test]
-fn a_master_that_comes_later_is_behind_both_balancers_and_a_lost_row_takes_none_away() {
+fn a_later_master_is_added_to_both_balancers_and_a_lost_row_removes_none() {
     let mut world = World::new();
     // The site's name servers know every row from the first look on.
     world.run(&["plan", "--quiet"]).ok();
@@ -73,7 +73,7 @@ fn a_master_that_comes_later_is_behind_both_balancers_and_a_lost_row_takes_none_
     assert_eq!(told["result"], "kept, brought up to date");
     settled(&world);
 
-    // A table that lost a row, as in a bad merge, takes no backend away.
+    // A table that lost a row, as in a bad merge, removes no backend.
     world.without_rows("k8s1", "five.yaml", &["k8s1master6"]);
     let ran = world.run(&["bootstrap"]);
     assert_eq!(ran.code, 1, "{ran:#?}");
@@ -82,7 +82,7 @@ fn a_master_that_comes_later_is_behind_both_balancers_and_a_lost_row_takes_none_
 }
 
 #[test]
-fn the_failover_that_the_profile_asks_for_reaches_keepalived() {
+fn the_failover_setting_of_the_profile_reaches_keepalived() {
     let mut world = World::new().made();
     world.with_profile("fast.yaml", &[("failover: normal", "failover: fast")]);
     let report = world.run(&["provision", "--json"]).ok().json();
@@ -94,7 +94,7 @@ fn the_failover_that_the_profile_asks_for_reaches_keepalived() {
 }
 
 #[test]
-fn a_balancer_that_grows_while_a_master_comes_keeps_the_seed_that_it_has() {
+fn a_balancer_that_grows_while_a_master_is_added_keeps_its_seed() {
     let mut world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     world.without_rows("k8s1", "five.yaml", &["k8s1master6"]);
@@ -103,7 +103,7 @@ fn a_balancer_that_grows_while_a_master_comes_keeps_the_seed_that_it_has() {
     world.with_profile("six.yaml", &[(row, &row.replace("2G", "3G"))]);
     let report = world.run(&["up", "--json"]).ok().json();
     assert!(changed(&report).contains(&"configure/k8s1vrrp1"), "{report:#}");
-    // It still runs with what it had, and no command says otherwise.
+    // It still runs with its old configuration, and every command reports that.
     let report = world.run(&["up", "--json"]).ok().json();
     assert_eq!(report["verdict"], "settled", "{report:#}");
     let differs = report["differences"][0]["text"].as_str().unwrap();
@@ -113,7 +113,7 @@ fn a_balancer_that_grows_while_a_master_comes_keeps_the_seed_that_it_has() {
 }
 
 #[test]
-fn a_file_that_haproxy_refuses_stays_away_and_the_other_balancer_is_left_alone() {
+fn a_file_that_haproxy_rejects_is_not_installed_and_the_other_balancer_is_left_alone() {
     let world = World::new().made();
     let before = files(&world, CFG);
     let folder = world.write("templates", "").with_file_name("mine");

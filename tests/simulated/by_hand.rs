@@ -1,5 +1,6 @@
-//! What a person changes of a living cluster in Proxmox VE or in the profile, and what does not answer:
-//! told by every command, put back where that does no harm, and never called as asked.
+//! Manual changes to a running cluster in Proxmox VE or in the profile, and machines that do not
+//! answer: reported by every command, restored if that is safe, and never reported as matching the
+//! profile.
 
 use k8sha::cluster::VmId;
 use k8sha::proxmox::Params;
@@ -9,7 +10,7 @@ use k8sha_simulator::pve::state::Pool;
 use crate::living::Living;
 use crate::world::Ran;
 
-/// Sets options of the first worker's VM, as a person would.
+/// Sets options of the first worker's VM, as a user would.
 fn set(living: &Living, key: &str, value: &str) {
     let params = Params::new().with(key, value);
     living.administer("pve1", async |client| {
@@ -27,7 +28,7 @@ fn config(living: &Living, key: &str) -> String {
 /// The first worker of `homelab`.
 const WORKER: u32 = 3051;
 
-/// `plan`, `status` and `doctor` all tell it, and none calls the cluster as asked.
+/// `plan`, `status` and `doctor` all report it, and none says that the cluster matches the profile.
 fn told(living: &Living, faults: &[&str], words: &str) {
     let run = |command: &[&str]| -> Ran { living.world.run(&[command, faults].concat()) };
     let plan = run(&["plan", "--exit-code"]);
@@ -42,7 +43,7 @@ fn told(living: &Living, faults: &[&str], words: &str) {
 }
 
 #[test]
-fn a_type_of_cpu_that_waits_for_a_restart_is_told_until_there_was_one() {
+fn a_pending_cpu_type_is_reported_until_the_restart() {
     let mut living = Living::stacked();
     living.edit(&[("proxmox:\n", "proxmox:\n  cpu: host\n")]);
     let words = "k8s-worker1: cpu in use is x86-64-v2-AES, the profile asks for host";
@@ -61,7 +62,7 @@ fn a_type_of_cpu_that_waits_for_a_restart_is_told_until_there_was_one() {
 }
 
 #[test]
-fn a_card_that_was_unplugged_or_moved_by_hand_is_put_back_with_its_address() {
+fn a_card_that_was_unplugged_or_moved_by_hand_is_restored_with_its_address() {
     let living = Living::stacked();
     let whole = config(&living, "net0");
     for card in [format!("{whole},link_down=1"), format!("{whole},tag=7")] {
@@ -80,7 +81,7 @@ fn a_card_that_was_unplugged_or_moved_by_hand_is_put_back_with_its_address() {
 }
 
 #[test]
-fn another_vlan_or_bridge_does_not_move_the_machines_of_a_living_cluster() {
+fn another_vlan_or_bridge_does_not_move_the_machines_of_a_running_cluster() {
     let mut living = Living::stacked();
     let before = config(&living, "net0");
     living.edit(&[("  bridge: vmbr0\n", "  bridge: vmbr0\n  vlan: 30\n")]);
@@ -89,7 +90,7 @@ fn another_vlan_or_bridge_does_not_move_the_machines_of_a_living_cluster() {
         "one at a time",
     ]);
     assert_eq!(config(&living, "net0"), before);
-    // What the message asks for, done by hand, is as asked from then on.
+    // After the command in the message was run by hand, the cluster matches the profile.
     for vm in living.world.vms().iter().filter(|vm| vm.running) {
         let vmid = VmId(vm.vmid);
         living.administer(&vm.host, async |client| {
@@ -103,7 +104,7 @@ fn another_vlan_or_bridge_does_not_move_the_machines_of_a_living_cluster() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_by_its_name_is_not_called_as_asked() {
+fn a_cluster_that_does_not_answer_by_its_name_does_not_match_the_profile() {
     let living = Living::stacked();
     told(
         &living,
@@ -114,7 +115,7 @@ fn a_cluster_that_does_not_answer_by_its_name_is_not_called_as_asked() {
 }
 
 #[test]
-fn a_machine_that_shows_another_host_key_is_told_by_every_command() {
+fn a_machine_with_another_host_key_is_reported_by_every_command() {
     let living = Living::stacked();
     let fault = ["--inject", "wrong-host-key@k8s-worker1"];
     told(&living, &fault, "k8s-worker1: its state is no answer by SSH");
@@ -122,7 +123,7 @@ fn a_machine_that_shows_another_host_key_is_told_by_every_command() {
 }
 
 #[test]
-fn an_edit_that_only_new_machines_follow_tells_the_lines_that_changed() {
+fn an_edit_that_applies_only_to_new_machines_is_reported_with_the_changed_lines() {
     let mut living = Living::stacked();
     living
         .edit(&[("  gateway: 192.168.10.1\n", "  gateway: 192.168.10.1\n  ntp: [192.168.10.7]\n")]);
@@ -130,7 +131,7 @@ fn an_edit_that_only_new_machines_follow_tells_the_lines_that_changed() {
     let line = "k8s-worker1: its cloud-init seed is ";
     let told = plan.stdout.lines().find(|text| text.contains(line)).unwrap_or_default().to_owned();
     assert!(told.contains("192.168.10.7"), "{}", plan.stdout);
-    // Nothing secret is on record.
+    // No secret is recorded.
     let folder = living.world.path().join("operator/homelab/made-from");
     let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
     assert_eq!(files.len(), 7);
@@ -141,7 +142,7 @@ fn an_edit_that_only_new_machines_follow_tells_the_lines_that_changed() {
 }
 
 #[test]
-fn machines_in_another_pool_than_the_profiles_are_told_until_they_are_moved() {
+fn machines_outside_the_profiles_pool_are_reported_until_they_are_moved() {
     let mut living = Living::stacked();
     living.world.change(|world| {
         for datacenter in &mut world.pve.datacenters {
@@ -169,7 +170,7 @@ fn machines_in_another_pool_than_the_profiles_are_told_until_they_are_moved() {
 }
 
 #[test]
-fn a_disk_on_another_storage_than_the_profiles_is_told_and_stays() {
+fn a_disk_outside_the_profiles_storage_is_reported_and_not_moved() {
     let mut living = Living::stacked();
     living.world.change(|world| {
         for datacenter in &mut world.pve.datacenters {

@@ -1,4 +1,4 @@
-//! VMs whose making was cut off, and waits that a person can end.
+//! VMs whose creation was interrupted, and waits that a user can end.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use k8sha_simulator::pve::task::Task;
 
 use crate::world::World;
 
-/// A world with the VMs of one host, one of which a host left half made.
+/// A world with the VMs of one host, which left one of them incomplete.
 fn with_placeholder(vmid: u32) -> World {
     let world = World::of("homelab").after(&["provision", "--pve", "pve1", "--quiet"]);
     world.change(|world| {
@@ -31,7 +31,7 @@ fn vm(world: &mut k8sha_simulator::world::World, vmid: u32) -> &mut Vm {
 const VM: u32 = 3031;
 
 #[test]
-fn what_a_clone_that_was_cut_off_has_left_is_told_at_once_with_what_clears_it() {
+fn the_remains_of_an_interrupted_clone_are_reported_at_once_with_the_command_that_removes_them() {
     let world = with_placeholder(VM);
     let before = world.digest();
     for command in ["plan", "up", "provision"] {
@@ -76,7 +76,7 @@ fn a_clone_whose_task_runs_is_named_with_its_task_and_waited_for() {
         "{ran:#?}"
     );
     assert!(!ran.stderr.contains("qm destroy"), "{ran:#?}");
-    // Who makes VMs waits for it, and says so.
+    // Commands that create VMs wait for it, and report it.
     let mut child = world.command(&["provision"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let told = lines.find(|line| line.contains("waiting for VM 3031 (lock `clone`), which UPID:"));
@@ -85,7 +85,7 @@ fn a_clone_whose_task_runs_is_named_with_its_task_and_waited_for() {
     assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED));
 }
 
-/// The exit code of a command that was interrupted.
+/// The exit code of an interrupted command.
 const INTERRUPTED: i32 = k8sha::error::Exit::Interrupted as i32;
 
 fn terminate(id: u32) {
@@ -107,7 +107,7 @@ fn a_host_that_does_not_answer_is_named_after_a_second_and_a_signal_ends_the_wai
         let told = lines.find(|line| line.contains("pve2") && line.contains("waiting for its"));
         assert!(told.is_some(), "{command} waits in silence");
         terminate(child.id());
-        // A wait that ends by itself ends with a failure of the host.
+        // A wait that ends by itself ends with an error of the host.
         assert_eq!(child.wait().unwrap().code(), Some(INTERRUPTED), "{command}");
     }
 }

@@ -1,4 +1,4 @@
-//! `k8sha doctor`: silent when all is well, and each finding as a person reads it.
+//! `k8sha doctor`: prints nothing if no problems are found, and each finding otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::golden::assert_golden;
 use crate::standing::{Server, variant};
 use crate::world::{Ran, World, k8sha, redact};
 
-/// Holds what was found to `tests/golden/doctor/NAME.txt`.
+/// Compares the findings with `tests/golden/doctor/NAME.txt`.
 fn golden(name: &str, ran: &Ran, world: &std::path::Path, urls: &[&Value]) {
     let mut text = ran.stdout.clone();
     for url in urls {
@@ -21,7 +21,7 @@ fn golden(name: &str, ran: &Ran, world: &std::path::Path, urls: &[&Value]) {
     assert_golden(&format!("doctor/{name}.txt"), &text);
 }
 
-/// What a world with a fault looks like.
+/// The findings in a world with a fault.
 fn injected(name: &str, faults: &[&str]) {
     let world = World::new();
     let mut args = vec!["doctor"];
@@ -29,7 +29,7 @@ fn injected(name: &str, faults: &[&str]) {
     golden(name, &world.run(&args), &world.path(), &[]);
 }
 
-/// What a standing site looks like, to a profile that is ours with some of its text replaced.
+/// The findings on a running site, for a shipped profile with some of its text replaced.
 fn examined(name: &str, server: &Server, changes: &[(&str, &str)]) -> Ran {
     let profile = variant(server.folder.path(), "k8s1", changes);
     let ran = server.run(&["doctor", "--profile", &profile], &server.endpoints);
@@ -40,7 +40,7 @@ fn examined(name: &str, server: &Server, changes: &[(&str, &str)]) -> Ran {
 }
 
 #[test]
-fn a_world_in_which_all_is_well_is_not_worth_a_word() {
+fn a_healthy_world_has_no_findings() {
     for args in [&["--topology", "cluster"], &["--topology", "standalone"]] {
         for profile in ["k8s1", "homelab"] {
             let world = World::of(profile);
@@ -57,7 +57,7 @@ fn a_world_in_which_all_is_well_is_not_worth_a_word() {
 }
 
 #[test]
-fn vms_that_are_there_are_not_worth_a_word_either() {
+fn existing_vms_are_not_findings_either() {
     let world = World::of("homelab");
     world.run(&["provision", "--json"]).ok();
     assert_eq!(world.run(&["doctor"]).ok().stdout, "");
@@ -74,7 +74,7 @@ fn wrong_and_silent_name_servers_are_found() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_found() {
+fn a_wrong_clock_is_found() {
     injected("clock", &["clock-ahead@pve2"]);
 }
 
@@ -89,7 +89,7 @@ fn a_full_storage_is_found() {
 }
 
 #[test]
-fn a_host_that_is_switched_off_is_found_with_the_quorum_that_it_takes_along() {
+fn a_host_that_is_switched_off_is_found_with_the_lost_quorum() {
     injected("host-down", &["host-down@pve2"]);
 }
 
@@ -99,7 +99,7 @@ fn a_certificate_that_has_expired_is_found() {
 }
 
 #[test]
-fn etcd_files_that_are_no_good_are_found() {
+fn bad_etcd_files_are_found() {
     for file in ["ca", "cert", "key"] {
         injected(&format!("etcd-file-broken-{file}"), &[&format!("etcd-file-broken@{file}")]);
     }
@@ -107,7 +107,7 @@ fn etcd_files_that_are_no_good_are_found() {
 }
 
 #[test]
-fn vms_and_templates_that_are_locked_are_found_and_stop_a_run() {
+fn locked_vms_and_templates_are_found_and_block_a_run() {
     let world = World::of("homelab").after(&["provision", "--pve", "pve1", "--quiet"]);
     let vm = world.vms().into_iter().find(|vm| !vm.template).unwrap();
     let locked = format!("vm-locked@{}", vm.name);
@@ -127,7 +127,7 @@ fn vms_and_templates_that_are_locked_are_found_and_stop_a_run() {
 }
 
 #[test]
-fn storages_that_do_not_take_what_is_put_there_are_found() {
+fn storages_without_the_needed_content_types_are_found() {
     let server = Server::start();
     let api = server.api();
     api.call("PUT", "/storage/local", &[("content", "vztmpl,iso")]);
@@ -137,7 +137,7 @@ fn storages_that_do_not_take_what_is_put_there_are_found() {
 }
 
 #[test]
-fn what_the_profile_names_and_the_hosts_do_not_have_is_found() {
+fn objects_of_the_profile_that_a_host_lacks_are_found() {
     let server = Server::start();
     examined("storage-unknown", &server, &[("storage: local-lvm", "storage: tank")]);
     examined("bridge-unknown", &server, &[("bridge: vmbr0", "bridge: vmbr1")]);
@@ -145,7 +145,7 @@ fn what_the_profile_names_and_the_hosts_do_not_have_is_found() {
 }
 
 #[test]
-fn too_little_room_is_found() {
+fn insufficient_space_is_found() {
     let server = Server::start();
     examined("memory", &server, &[("ram: 4G", "ram: 40G")]);
     examined("memory-tight", &server, &[("ram: 4G", "ram: 19G")]);
@@ -158,7 +158,7 @@ fn too_little_room_is_found() {
 }
 
 #[test]
-fn what_is_not_ours_on_our_vmids_is_found() {
+fn foreign_objects_on_the_profiles_vmids_are_found() {
     let server = Server::start();
     let api = server.api();
     let make = |host: &str, form: &[(&str, &str)]| {
@@ -171,18 +171,18 @@ fn what_is_not_ours_on_our_vmids_is_found() {
 }
 
 #[test]
-fn addresses_that_others_have_are_found() {
+fn addresses_used_by_other_machines_are_found() {
     let server = Server::start();
     let wanted = [("vmid", "500"), ("name", "old"), ("ipconfig0", "ip=10.101.1.101/24")];
     server.api().call("POST", "/nodes/pve1/qemu", &wanted);
     server.run(&["provision", "--pve", "pve2", "--json"], &server.endpoints).ok();
-    // The same addresses for VMs that do not exist: those that answer are other machines'.
+    // The same addresses for VMs that do not exist: those that answer belong to other machines.
     let ran = examined("addresses", &server, &[("vmid: 12", "vmid: 22")]);
     assert!(ran.stdout.contains("10.101.1.201 is in use"), "{}", ran.stdout);
 }
 
 #[test]
-fn a_host_that_cannot_be_asked_is_found_beside_the_others() {
+fn an_unreachable_host_is_found_beside_the_others() {
     let server = Server::start();
     let mut endpoints = server.endpoints.clone();
     let hosts = &mut endpoints["hosts"];
@@ -194,7 +194,7 @@ fn a_host_that_cannot_be_asked_is_found_beside_the_others() {
 }
 
 #[test]
-fn a_host_without_a_pin_is_found_with_the_certificate_that_it_shows() {
+fn a_host_without_a_pin_is_found_with_the_certificate_that_it_presents() {
     let server = Server::start();
     let url = |host: &str| server.endpoints["hosts"][host]["url"].as_str().unwrap();
     let changes = [

@@ -1,4 +1,4 @@
-//! An etcd of our own making: made, used, lost, brought back.
+//! k8sha's own etcd: created, used, lost, restored.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use k8sha_simulator::inspect;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How many points of a run are tried.
+/// The number of points of a run at which it is killed.
 const POINTS: usize = 10;
 
 /// `k8s1-etcd` with three of its six etcd machines and two of its six masters.
@@ -45,7 +45,7 @@ fn healthy(world: &World) -> Value {
 }
 
 #[test]
-fn six_machines_are_made_formed_and_used_and_vanish_with_their_keys() {
+fn six_machines_are_created_formed_and_used_and_removed_with_their_keys() {
     let world = World::of("k8s1-etcd");
     world.run(&["plan", "--quiet"]).ok();
     let bare = world.digest();
@@ -78,7 +78,7 @@ fn six_machines_are_made_formed_and_used_and_vanish_with_their_keys() {
 }
 
 #[test]
-fn the_authoritys_key_is_on_no_machine() {
+fn the_ca_key_is_on_no_machine() {
     let (_folder, profile) = small();
     let world = World::of(&profile).made();
     let pem = fs::read_to_string(keys(&world).join("ca.pem")).unwrap();
@@ -91,7 +91,7 @@ fn the_authoritys_key_is_on_no_machine() {
 }
 
 #[test]
-fn a_rebuild_begins_with_another_authority() {
+fn a_rebuild_starts_with_a_new_ca() {
     let (_folder, profile) = small();
     let world = World::of(&profile).made();
     let before = fs::read_to_string(keys(&world).join("ca.pem")).unwrap();
@@ -102,7 +102,7 @@ fn a_rebuild_begins_with_another_authority() {
 }
 
 #[test]
-fn a_dead_member_is_named_and_the_next_run_goes_on() {
+fn a_dead_member_is_named_and_the_next_run_continues() {
     let (_folder, profile) = small();
     let world = World::of(&profile);
     let ran = world.run(&["up", "--json", "--inject", "etcd-member-down@10.103.1.203"]);
@@ -123,10 +123,10 @@ fn a_dead_member_is_named_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn a_certificate_that_is_renewed_reaches_members_and_masters() {
+fn a_renewed_certificate_reaches_members_and_masters() {
     let (_folder, profile) = small();
     let world = World::of(&profile).made();
-    // What is for an unknown node is made again, as is what ends within a month.
+    // A certificate for an unknown node is created again, and so is one that expires within a month.
     for name in ["server-k8s1etcd4.for", "apiserver-etcd-client.for"] {
         fs::write(keys(&world).join(name), "nobody").unwrap();
     }
@@ -142,13 +142,13 @@ fn a_certificate_that_is_renewed_reaches_members_and_masters() {
     assert_eq!(world.run(&["up", "--json"]).ok().json()["verdict"], "settled");
 }
 
-/// The program against a standing simulator.
+/// The program against a running simulator.
 fn on(server: &Server, profile: &str, args: &[&str]) -> Ran {
     server.run(&[args, &["--profile", profile]].concat(), &server.endpoints)
 }
 
 #[test]
-fn a_machine_that_was_lost_is_made_again_and_takes_its_place() {
+fn a_lost_machine_is_created_again_and_takes_its_place() {
     let (_folder, profile) = small();
     let server = Server::with(&["--profile", &profile]);
     let made = on(&server, &profile, &["up", "--json"]).ok().json();
@@ -168,7 +168,7 @@ fn a_machine_that_was_lost_is_made_again_and_takes_its_place() {
 }
 
 #[test]
-fn a_quorum_that_was_lost_is_not_replaced_by_an_empty_one() {
+fn a_lost_quorum_is_not_replaced_by_an_empty_etcd() {
     let (_folder, profile) = small();
     let server = Server::with(&["--profile", &profile]);
     on(&server, &profile, &["up", "--quiet"]).ok();
@@ -190,10 +190,10 @@ fn a_quorum_that_was_lost_is_not_replaced_by_an_empty_one() {
             assert!(ran.stderr.contains(words), "{command}: no `{words}` in {}", ran.stderr);
         }
     }
-    assert_eq!(there(), before, "a machine was made where a backup is to be restored");
+    assert_eq!(there(), before, "a machine was created although a backup must be restored");
 }
 
-/// What must be the same however often a run was killed.
+/// The state that must not depend on how often a run was killed.
 fn end_state(world: &World) -> (Vec<inspect::VmLine>, usize) {
     (world.vms(), healthy(world)["nodes"].as_array().unwrap().len())
 }
@@ -223,7 +223,7 @@ fn a_kill_at_any_point_and_a_second_run_end_where_one_run_ends() {
 }
 
 #[test]
-fn a_members_documents_are_shown_without_anything_of_kubeadm() {
+fn a_members_documents_have_no_kubeadm_configuration() {
     let ran = k8sha(&["render", "k8s1etcd1", "--quiet", "--profile", "k8s1-etcd"]).ok();
     for part in ["ETCD_NAME=k8s1etcd1", "etcd.service", "10.103.1.101/24"] {
         assert!(ran.stdout.contains(part), "no {part} in {}", ran.stdout);

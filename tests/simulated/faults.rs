@@ -1,4 +1,4 @@
-//! Things go wrong: each ends healed or in an error of its own, and a second run finishes.
+//! Faults: each is recovered from or ends in its own error, and a second run finishes.
 
 use crate::golden::assert_golden;
 use crate::world::World;
@@ -18,7 +18,7 @@ fn finishes(world: &World) {
     assert_eq!(world.run(&["status", "--json"]).ok().json()["healthy"], true);
 }
 
-/// The fault is healed within the run.
+/// The run recovers from the fault.
 fn healed(fault: &str) {
     let (world, report, code) = up_with(fault);
     assert_eq!(code, 0, "{fault}: {report:#}");
@@ -26,7 +26,7 @@ fn healed(fault: &str) {
     finishes(&world);
 }
 
-/// The fault ends in an error that reads as the golden file.
+/// The fault ends in an error with the text of the golden file.
 fn named(fault: &str, exit: i32) {
     let (world, report, code) = up_with(fault);
     assert_eq!(code, exit, "{fault}: {report:#}");
@@ -57,7 +57,7 @@ fn named(fault: &str, exit: i32) {
 }
 
 #[test]
-fn a_lock_timeout_of_a_clone_is_healed() {
+fn a_run_recovers_from_a_lock_timeout_of_a_clone() {
     healed("clone-lock-timeout@pve1");
 }
 
@@ -67,7 +67,7 @@ fn a_failed_clone_task_is_named_with_its_log() {
 }
 
 #[test]
-fn a_configuration_that_changes_after_the_clone_is_read_again_before_it_is_written() {
+fn a_configuration_changed_after_the_clone_is_read_again_before_it_is_written() {
     let fault = "config-changed@k8s1master2";
     healed(fault);
     let world = World::new();
@@ -83,13 +83,13 @@ fn a_configuration_that_changes_after_the_clone_is_read_again_before_it_is_writt
 }
 
 #[test]
-fn a_596_on_a_write_that_did_happen_is_healed_by_reading_back() {
+fn a_596_on_a_completed_write_is_resolved_by_reading_back() {
     healed("proxy-timeout-596@pve1");
     healed("proxy-timeout-596@pve2#9");
 }
 
 #[test]
-fn a_guest_that_is_late_is_waited_for() {
+fn a_late_guest_is_waited_for() {
     healed("ssh-late@k8s1master2");
 }
 
@@ -99,12 +99,12 @@ fn a_wrong_host_key_is_refused_at_first_contact() {
 }
 
 #[test]
-fn a_stale_name_server_is_named_before_anything_is_made() {
+fn a_stale_name_server_is_named_before_anything_is_created() {
     named("dns-stale@10.101.1.3", 6);
 }
 
 #[test]
-fn a_silent_name_server_is_named_before_anything_is_made() {
+fn a_silent_name_server_is_named_before_anything_is_created() {
     named("dns-silent@10.101.1.3", 6);
 }
 
@@ -119,7 +119,7 @@ fn a_guest_that_never_boots_is_named() {
 }
 
 #[test]
-fn an_image_that_is_not_the_pinned_one_is_refused() {
+fn an_image_with_another_checksum_than_the_pinned_one_is_refused() {
     named("bad-checksum@pve1", 3);
 }
 
@@ -139,18 +139,18 @@ fn a_host_that_is_switched_off_is_named() {
 }
 
 #[test]
-fn an_expired_host_certificate_does_not_hinder_who_has_pinned_it() {
+fn an_expired_host_certificate_is_accepted_if_pinned() {
     healed("certificate-expired@pve1");
 }
 
 #[test]
-fn etcd_files_that_are_no_good_are_named() {
+fn bad_etcd_files_are_named() {
     named("etcd-file-broken@cert", 5);
     named("etcd-cert-expired@cert", 5);
 }
 
 #[test]
-fn an_upload_that_breaks_off_is_healed() {
+fn a_run_recovers_from_an_interrupted_upload() {
     healed("upload-reset@pve1");
 }
 

@@ -1,4 +1,4 @@
-//! What others say, on its way to a terminal, a log and a program; and secrets among it.
+//! Foreign texts on their way to a terminal, a log and a program; some contain secrets.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::standing::Server;
 use crate::world::{World, k8sha};
 
-/// ESC with OSC 52, C1's CSI, an override of the direction.
+/// ESC with OSC 52, C1's CSI, a direction override.
 const HOSTILE: &str = "\u{1b}]52;c;aGk=\u{7}\u{9b}2J\u{202e}";
 
 fn assert_harmless(text: &str) {
@@ -23,7 +23,7 @@ fn logs(folder: &Path) -> String {
 }
 
 #[test]
-fn a_profiles_values_and_a_files_name_reach_nobody_raw() {
+fn a_profiles_values_and_file_name_are_never_printed_raw() {
     let mut world = World::new();
     let value = format!("name: \"{HOSTILE}\\nerror: forged\"");
     let value = value.replace('\u{1b}', "\\e").replace('\u{7}', "\\a").replace('\u{9b}', "\\x9b");
@@ -42,11 +42,11 @@ fn a_profiles_values_and_a_files_name_reach_nobody_raw() {
 }
 
 #[test]
-fn a_token_that_comes_back_is_masked_in_what_is_said_and_in_the_log() {
+fn an_echoed_token_is_masked_in_the_output_and_in_the_log() {
     let server = Server::start();
     let mut endpoints = server.endpoints.clone();
     let secret = "echo%2F+echo-\u{e9}-secret";
-    // A host that is not there: the error quotes where it was looked for.
+    // An unknown host: the error quotes its address.
     endpoints["hosts"]["pve1"]["token"] = Value::from(format!("k8sha@pve!k8sha={secret}"));
     endpoints["hosts"]["pve1"]["url"] =
         Value::from(format!("https://127.0.0.1:9/{secret}{HOSTILE}"));
@@ -69,7 +69,7 @@ fn a_token_that_comes_back_is_masked_in_what_is_said_and_in_the_log() {
 fn a_log_has_no_colours_and_is_json_line_by_line() {
     let world = World::new();
     let mut command = world.command(&["provision", "--pve", "pve1", "-vv"]);
-    // A person who wants colours everywhere gets none there.
+    // Even a user who wants colours everywhere gets none there.
     command.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
     let ran = crate::world::run(command).ok();
     assert_harmless(&ran.stderr);

@@ -1,4 +1,4 @@
-//! VMs that are switched on and do not run, and VMs that Proxmox VE does not let go.
+//! VMs that are switched on but not running, and VMs that Proxmox VE does not release.
 
 use crate::world::World;
 
@@ -7,7 +7,7 @@ fn provisioned() -> World {
     World::of("homelab").after(&["provision", "--pve", "pve1", "--quiet"])
 }
 
-/// Sets something of a VM.
+/// Sets an option of a VM.
 fn change(world: &World, vmid: u32, change: impl Fn(&mut k8sha_simulator::pve::state::Vm)) {
     world.change(|world| {
         let mut datacenters = world.pve.datacenters.iter_mut();
@@ -16,7 +16,7 @@ fn change(world: &World, vmid: u32, change: impl Fn(&mut k8sha_simulator::pve::s
 }
 
 #[test]
-fn a_vm_that_qemu_has_halted_is_told_with_what_helps() {
+fn a_vm_halted_by_qemu_is_reported_with_a_fix() {
     let world = provisioned();
     for (state, fix) in [("paused", "qm resume 3031"), ("internal-error", "qm reset 3031")] {
         change(&world, 3031, |vm| vm.halted = Some(state.to_owned()));
@@ -39,7 +39,7 @@ fn a_vm_that_qemu_has_halted_is_told_with_what_helps() {
 }
 
 #[test]
-fn what_proxmox_ve_does_not_let_go_is_told_before_anything_is_removed() {
+fn vms_that_proxmox_ve_cannot_remove_are_reported_before_anything_is_removed() {
     let world = provisioned();
     let template = world.vms().into_iter().find(|vm| vm.template).unwrap().vmid;
     let refused = |said: &str, fix: &str| {
@@ -77,7 +77,7 @@ fn what_proxmox_ve_does_not_let_go_is_told_before_anything_is_removed() {
 }
 
 #[test]
-fn a_vm_that_was_only_switched_on_is_told_as_started() {
+fn a_vm_that_was_only_switched_on_is_reported_as_started() {
     let world = provisioned();
     change(&world, 3031, |vm| vm.running = None);
     let plan = world.run(&["plan"]).ok().stdout;
@@ -92,7 +92,7 @@ fn a_vm_that_was_only_switched_on_is_told_as_started() {
 }
 
 #[test]
-fn a_drive_whose_removal_waits_for_the_next_stop_is_kept_by_a_new_value() {
+fn a_drive_with_a_pending_removal_is_kept_by_a_new_value() {
     let world = provisioned();
     // As `qm set 3031 --delete ide2` on a running VM does it.
     change(&world, 3031, |vm| {

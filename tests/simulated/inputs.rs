@@ -1,4 +1,4 @@
-//! Input files that have no end, are no files, or are much too large.
+//! Input files that are endless, not regular files, or much too large.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::Command;
 
 use crate::world::{Ran, World, program, run};
 
-/// The most memory of its own that a command may take, in KiB: setrlimit(2), `RLIMIT_DATA`.
+/// The maximum private memory of a command, in KiB: setrlimit(2), `RLIMIT_DATA`.
 const MEMORY_KIB: u32 = 200_000;
 
-/// Runs the program with no more memory than that; without it, it ends by a signal.
+/// Runs the program with this memory limit; if it needs more, it ends by a signal.
 fn bounded(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Ran {
     let inner = program(folder);
     let mut command = Command::new("/bin/sh");
@@ -41,7 +41,7 @@ fn fifo(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_profile_that_is_no_file_or_has_no_end_is_refused_at_once() {
+fn a_profile_that_is_not_a_file_or_is_endless_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
@@ -68,7 +68,7 @@ fn a_profile_that_is_no_file_or_has_no_end_is_refused_at_once() {
 }
 
 #[test]
-fn every_other_file_that_a_person_or_a_profile_names_is_bounded_too() {
+fn every_other_input_file_is_bounded_too() {
     let mut world = World::new();
     let pipe = fifo(world.path().parent().unwrap());
     let pipe = pipe.to_str().unwrap();

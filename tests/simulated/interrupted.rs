@@ -1,4 +1,4 @@
-//! A run that is killed is taken up by the next one, wherever it was.
+//! A killed run is resumed by the next one, wherever it stopped.
 
 use std::thread;
 
@@ -6,15 +6,15 @@ use crate::seeds::seeds;
 use crate::world::{World, events};
 use k8sha_simulator::inspect::VmLine;
 
-/// How many points of a run are tried.
+/// The number of points of a run at which it is killed.
 const POINTS: usize = 20;
 
-/// What must be the same however often a run was killed.
+/// The state that must not depend on how often a run was killed.
 fn end_state(world: &World) -> (Vec<VmLine>, usize) {
     let status = world.run(&["status", "--json"]).ok().json();
     assert_eq!(status["healthy"], true, "{status:#}");
     let nodes = status["nodes"].as_array().unwrap().len();
-    assert!(seeds(&world.path()).is_empty(), "seeds that have served are left");
+    assert!(seeds(&world.path()).is_empty(), "used seeds are left");
     (world.vms(), nodes)
 }
 
@@ -61,11 +61,11 @@ fn a_killed_rebuild_is_finished_by_the_next() {
 }
 
 #[test]
-fn a_destroy_that_is_killed_again_and_again_is_finished_by_the_next() {
+fn a_repeatedly_killed_destroy_is_finished_by_the_next() {
     let mut world = World::of("k8s1");
     world.with_profile_of("k8s1", "mine.yaml", &[]);
     world.run(&["up", "--quiet"]).ok();
-    // The keys in the external etcd go first; what is killed later has no master left to ask with.
+    // The keys in the external etcd are removed first; a run killed later has no master left to query.
     for events in (2..40).step_by(4) {
         world.kill_after(&["destroy", "--yes"], events);
     }

@@ -15,12 +15,12 @@ fn events(ran: &Ran) -> Vec<Value> {
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How often a step said this.
+/// How often a step reported this.
 fn said(ran: &Ran, text: &str) -> usize {
     events(ran).iter().filter(|event| event["text"] == text).count()
 }
 
-/// The most joins of masters that were under way at the same time.
+/// The maximum number of concurrent joins of masters.
 fn at_once(ran: &Ran) -> usize {
     let (mut running, mut most) = (BTreeSet::new(), 0);
     for event in events(ran) {
@@ -86,9 +86,9 @@ fn a_worker_that_joins_a_day_later_gets_a_new_token() {
 }
 
 #[test]
-fn a_key_that_runs_out_under_five_joins_is_renewed_once() {
+fn a_key_that_expires_during_five_joins_is_renewed_once() {
     let world = World::new();
-    // The certificates that the first master has uploaded expire as soon as they are there.
+    // The certificates that the first master uploads expire at once.
     let ran = world.run(&["up", "--json", "--inject", "expired-key@k8s1master1"]).ok();
     assert_eq!(said(&ran, UPLOAD), 1, "{}", ran.stderr);
     for number in 2..=6 {
@@ -126,7 +126,7 @@ fn two_joins_that_fail_are_both_reported_and_the_others_finish() {
 }
 
 #[test]
-fn masters_over_an_external_etcd_join_all_at_once_or_as_many_as_the_profile_says() {
+fn masters_with_an_external_etcd_join_all_at_once_or_as_many_as_the_profile_says() {
     let timeout = "control_plane_timeout: 2m";
     for (asked, want) in [("1", 1..=1), ("2", 2..=2), ("all", 4..=5)] {
         let mut world = World::new();

@@ -1,5 +1,5 @@
-//! A cluster that lives, and what ordinary edits and ordinary losses must never do to it: a second CA,
-//! a reset of a node that serves, a foreign object touched, "as asked" where it is not.
+//! A running cluster, and what ordinary edits and losses must never do to it: create a second CA, reset
+//! a node in use, change a foreign object, report a match with the profile where there is none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use k8sha_simulator::{Options, Sim, inspect};
 use crate::made;
 use crate::world::{Ran, SPEED, World};
 
-/// Rows that are not in the profile, and that the site's name servers know.
+/// Rows that are not in the profile, but known to the site's name servers.
 const MORE: &str = "
   - { role: master,        name: k8s-master8, ip: 192.168.10.48, ram: 4G, vcpu: 2,           pve: pve1, vmid: 3048 }
   - { role: master,        name: k8s-master9, ip: 192.168.10.49, ram: 4G, vcpu: 2,           pve: pve2, vmid: 3049 }
   - { role: worker,        name: k8s-worker3, ip: 192.168.10.53, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3053 }";
 
-/// A cluster that is up, and what must stay of it.
+/// A running cluster, and its state that must not change.
 pub struct Living {
     pub world: World,
     profile: &'static str,
@@ -84,12 +84,12 @@ impl Living {
         inspect::history(&world).into_iter().map(|act| act.what).collect()
     }
 
-    /// What must never happen has not.
+    /// Checks that nothing forbidden has happened.
     pub fn unharmed(&self) {
         for act in self.history() {
             match &act {
                 What::Authority { pin } => assert_eq!(*pin, self.ca, "a second CA"),
-                What::Overwritten { .. } => panic!("an init over living data"),
+                What::Overwritten { .. } => panic!("an init with the data of a running cluster"),
                 What::Reset { node: Some(node), .. } => panic!("{node} was reset while it served"),
                 What::NodeDeleted { node, ready: true } => panic!("{node} was deleted while Ready"),
                 What::MemberRemoved { peer, up: true } => panic!("{peer} was removed while it ran"),
@@ -97,14 +97,14 @@ impl Living {
             }
         }
         let lines = inspect::clusters(&inspect::open(&self.world.path()).unwrap());
-        // With its last master, a stacked cluster's data is gone.
+        // With its last master, a stacked cluster's data is lost.
         let Some(line) = lines.iter().find(|line| line.uid == self.uid) else { return };
         assert_eq!(line.ca, self.ca);
         let pins: BTreeSet<&String> = line.servers.values().collect();
-        assert!(pins.len() <= 1, "a cluster torn apart: {line:#?}");
+        assert!(pins.len() <= 1, "a split cluster: {line:#?}");
     }
 
-    /// `plan`, `up` and `status` refuse with these words, and nothing is written.
+    /// `plan`, `up` and `status` refuse with these words, and nothing is changed.
     pub fn refused(&self, words: &[&str]) {
         let before = self.world.digest();
         for command in ["plan", "up"] {
@@ -128,13 +128,17 @@ impl Living {
         self.unharmed();
     }
 
-    /// All is as asked: nothing is written, and every command says so.
+    /// The cluster matches the profile: nothing is changed, and every command says so.
     pub fn settled(&self) {
         let writes = self.world.writes().len();
         let report = self.world.run(&["up", "--json"]).ok().json();
         assert_eq!(report["verdict"], "settled", "{report:#}");
         assert_eq!(report["differences"].as_array().unwrap().len(), 0, "{report:#}");
-        assert_eq!(self.world.writes().len(), writes, "a settled cluster is written to");
+        assert_eq!(
+            self.world.writes().len(),
+            writes,
+            "a cluster that matches the profile is written to"
+        );
         self.world.run(&["plan", "--exit-code"]).ok();
         assert_eq!(self.world.run(&["status", "--json"]).ok().json()["healthy"], true);
         self.unharmed();
@@ -146,7 +150,7 @@ impl Living {
     }
 }
 
-/// Works on a world's Proxmox VE host as its administrator.
+/// Acts on a world's Proxmox VE host as its administrator.
 pub fn administer<F: Future<Output = ()>>(
     world: &World,
     host: &str,
@@ -185,7 +189,7 @@ fn new_masters_above_the_old_ones_join_them() {
 }
 
 #[test]
-fn a_lost_first_master_of_a_stacked_etcd_is_made_again_and_joins() {
+fn a_lost_first_master_of_a_stacked_etcd_is_created_again_and_joins() {
     let living = Living::stacked();
     living.destroy("pve1", 3041);
     let plan = said(&living.world.run(&["plan"]).ok());
@@ -202,7 +206,7 @@ fn a_lost_first_master_of_a_stacked_etcd_is_made_again_and_joins() {
 }
 
 #[test]
-fn a_lost_master_or_worker_that_is_not_the_first_is_made_again_and_joins() {
+fn a_lost_later_master_or_worker_is_created_again_and_joins() {
     let living = Living::stacked();
     living.destroy("pve2", 3042);
     living.destroy("pve1", 3051);
@@ -214,7 +218,7 @@ fn a_lost_master_or_worker_that_is_not_the_first_is_made_again_and_joins() {
 }
 
 #[test]
-fn a_lost_first_master_over_an_external_etcd_joins_the_data_that_is_there() {
+fn a_lost_first_master_with_an_external_etcd_joins_the_existing_data() {
     let living = Living::external();
     living.destroy("pve1", 1101);
     living.world.run(&["up", "--quiet"]).ok();
@@ -223,7 +227,7 @@ fn a_lost_first_master_over_an_external_etcd_joins_the_data_that_is_there() {
 }
 
 #[test]
-fn a_lost_balancer_is_made_again() {
+fn a_lost_balancer_is_created_again() {
     let living = Living::stacked();
     living.destroy("pve1", 3031);
     living.world.run(&["up", "--quiet"]).ok();
@@ -231,7 +235,7 @@ fn a_lost_balancer_is_made_again() {
 }
 
 #[test]
-fn a_quorum_that_is_lost_is_told_and_no_second_cluster_is_made() {
+fn a_lost_quorum_is_reported_and_no_second_cluster_is_created() {
     let living = Living::stacked();
     living.destroy("pve1", 3041);
     living.destroy("pve2", 3042);
@@ -243,7 +247,7 @@ fn a_quorum_that_is_lost_is_told_and_no_second_cluster_is_made() {
 }
 
 #[test]
-fn with_all_masters_lost_nothing_is_initialised_over_what_is_left() {
+fn with_all_masters_lost_nothing_is_initialised_on_the_remaining_data() {
     for living in [Living::stacked(), Living::external()] {
         let all: &[(&str, u32)] = match living.profile {
             "homelab" => &[("pve1", 3041), ("pve2", 3042), ("pve1", 3043)],
@@ -270,7 +274,7 @@ fn with_all_masters_lost_nothing_is_initialised_over_what_is_left() {
 }
 
 #[test]
-fn a_cluster_that_was_switched_off_is_started_and_goes_on() {
+fn a_cluster_that_was_switched_off_is_started_and_works_again() {
     let living = Living::stacked();
     for (host, all) in [("pve1", &[3031, 3041, 3043, 3051][..]), ("pve2", &[3032, 3042, 3052])] {
         living.administer(host, async |client| {
@@ -287,7 +291,7 @@ fn a_cluster_that_was_switched_off_is_started_and_goes_on() {
 }
 
 #[test]
-fn a_new_row_is_made_in_the_run_that_starts_a_machine_first() {
+fn a_new_row_is_created_in_the_run_that_starts_a_machine_first() {
     let mut living = Living::stacked();
     living.administer("pve1", async |client| client.stop_vm(VmId(3043)).await.unwrap());
     let last = "pve: pve2, vmid: 3052 }";
@@ -330,7 +334,7 @@ fn another_port_or_vip_is_refused_before_the_balancers_change() {
 }
 
 #[test]
-fn a_renamed_row_is_told_to_take_its_name_back() {
+fn a_renamed_row_is_refused_with_its_former_name() {
     let mut living = Living::stacked();
     living.edit(&[("name: k8s-worker1,", "name: k8s-workerx,")]);
     living.refused(&[
@@ -342,7 +346,7 @@ fn a_renamed_row_is_told_to_take_its_name_back() {
 }
 
 #[test]
-fn another_router_id_is_followed_and_nothing_differs_afterwards() {
+fn another_router_id_is_applied_and_nothing_differs_afterwards() {
     let mut living = Living::stacked();
     living.edit(&[("vrid: 130", "vrid: 131")]);
     assert_eq!(living.world.run(&["plan", "--exit-code"]).code, 10);
@@ -351,7 +355,7 @@ fn another_router_id_is_followed_and_nothing_differs_afterwards() {
 }
 
 #[test]
-fn another_vmid_or_host_for_a_row_makes_no_second_machine() {
+fn another_vmid_or_host_for_a_row_creates_no_second_machine() {
     let mut living = Living::stacked();
     living.edit(&[("vmid: 3051", "vmid: 3061")]);
     living.refused(&["vmid is 3051 on pve1", "set `vmid: 3051` again"]);
@@ -362,7 +366,7 @@ fn another_vmid_or_host_for_a_row_makes_no_second_machine() {
 }
 
 #[test]
-fn settings_that_a_running_cluster_does_not_follow_are_shown_and_refused() {
+fn settings_that_cannot_change_on_a_running_cluster_are_shown_and_refused() {
     let mut living = Living::stacked();
     for (from, to, words) in [
         ("version: 1.36.4", "version: 1.36.5", "kubernetes.version is 1.36.4"),
@@ -394,7 +398,7 @@ fn settings_that_a_running_cluster_does_not_follow_are_shown_and_refused() {
 }
 
 #[test]
-fn two_clusters_whose_names_run_into_each_other_never_touch_each_other() {
+fn two_clusters_with_overlapping_names_never_touch_each_other() {
     // The cluster `prod` with nodes `eu-…` beside the cluster `prod-eu`.
     let prod = [
         ("name: homelab", "name: prod"),
@@ -414,7 +418,7 @@ fn two_clusters_whose_names_run_into_each_other_never_touch_each_other() {
         });
     let last = "pve: pve2, vmid: 3052 }";
     let all = format!("{last}{rows}");
-    // The site's name servers know what the first look named.
+    // The site's name servers know the names of the first look.
     world.with_profile_of("homelab", "all.yaml", &[(last, &all), ("name: k8s-", "name: ")]);
     world.run(&["plan", "--quiet"]).ok();
     world.with_profile_of("homelab", "prod.yaml", &prod);
@@ -422,7 +426,7 @@ fn two_clusters_whose_names_run_into_each_other_never_touch_each_other() {
     world.with_profile_of("homelab", "prod-eu.yaml", &prod_eu);
     world.run(&["provision", "--quiet"]).ok();
 
-    // Disks, and images: what the other cluster's machines and templates are made of.
+    // Disks and images: the other cluster's machines and templates use them.
     let theirs = |world: &World| -> BTreeSet<String> {
         let seen = inspect::open(&world.path()).unwrap();
         let own = |volume: &String| volume.contains(":vm-40") || volume.contains("-eu-");
@@ -441,7 +445,7 @@ fn two_clusters_whose_names_run_into_each_other_never_touch_each_other() {
 }
 
 #[test]
-fn the_etcd_data_of_a_cluster_whose_machines_are_there_is_not_wiped() {
+fn the_etcd_data_of_a_cluster_with_existing_machines_is_not_wiped() {
     let mut living = Living::external();
     let source = format!("{}/profiles/k8s1.yaml", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(source).unwrap();
@@ -511,7 +515,7 @@ fn a_copy_of_a_machine_is_named_and_is_not_removed_with_the_cluster() {
 }
 
 #[test]
-fn a_protected_machine_is_told_before_anything_is_removed() {
+fn a_protected_machine_is_reported_before_anything_is_removed() {
     let living = Living::stacked();
     living.administer("pve2", async |client| {
         let protect = k8sha::proxmox::Params::new().with("protection", 1);
@@ -527,7 +531,7 @@ fn a_protected_machine_is_told_before_anything_is_removed() {
 }
 
 #[test]
-fn masters_that_are_gone_are_not_made_while_the_quorum_is_lost() {
+fn lost_masters_are_not_created_while_the_quorum_is_lost() {
     let living = Living::stacked();
     living.destroy("pve2", 3042);
     living.destroy("pve1", 3043);
@@ -546,7 +550,7 @@ fn masters_that_are_gone_are_not_made_while_the_quorum_is_lost() {
 }
 
 #[test]
-fn a_state_folder_that_never_made_the_cluster_does_not_destroy_it_by_yes() {
+fn another_state_folder_does_not_destroy_the_cluster_with_yes() {
     let living = Living::stacked();
     let other = tempfile::tempdir().unwrap();
     let state = other.path().to_str().unwrap().to_owned();
@@ -591,18 +595,18 @@ fn foreign_vms_cost_no_request_each() {
             client.create_vm(&request).await.unwrap();
         }
     });
-    // Those who ask for a list at the same time share one, so the figure varies by a few.
+    // Concurrent requests for a list share one, so the figure varies by a few.
     let beside = count(&living);
     assert!(
         beside < alone + 10,
-        "VMs without our tag are looked at: {beside}, {alone} without them"
+        "VMs without k8sha's tag are read: {beside}, {alone} without them"
     );
     assert!(alone <= 70, "{alone} requests of a run that changes nothing");
     living.settled();
 }
 
 #[test]
-fn the_run_that_writes_what_only_a_restart_applies_tells_it() {
+fn a_run_that_writes_a_setting_for_the_next_restart_reports_it() {
     let mut living = Living::stacked();
     living.edit(&[("ip: 192.168.10.51, ram: 8G, vcpu: 4", "ip: 192.168.10.51, ram: 6G, vcpu: 3")]);
     let told = |ran: &Ran| {

@@ -1,4 +1,4 @@
-//! Machines that go while the cluster is being made.
+//! Machines that are lost while the cluster is being created.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::standing::Server;
 
-/// `up`, and a VM that is switched off when a step begins: the report, and how many looks at a node
-/// that is out of reach came after it.
+/// `up`, and a VM that is switched off when a step starts: the report, and how many looks at an
+/// unreachable node followed.
 fn up_and_lose(server: &Server, step: &str, vm: &str) -> (Value, usize) {
     let mut child = server
         .command(&["up", "--json"], &server.endpoints)
@@ -20,7 +20,7 @@ fn up_and_lose(server: &Server, step: &str, vm: &str) -> (Value, usize) {
     let begins = format!(r#""event":"started","step":"{step}""#);
     let mut before = Vec::new();
     while before.last().is_none_or(|event: &String| !event.contains(&begins)) {
-        before.push(events.next().unwrap_or_else(|| panic!("it never begins: {before:#?}")));
+        before.push(events.next().unwrap_or_else(|| panic!("it never starts: {before:#?}")));
     }
     server.api().call("POST", &format!("/nodes/{vm}/status/stop"), &[]);
     let looks = events.filter(|event| event.contains("cannot see")).count();
@@ -35,7 +35,7 @@ fn state(report: &Value, step: &str) -> Value {
     steps.iter().find(|seen| seen["step"] == step).unwrap()["state"].clone()
 }
 
-/// The only failure: its step, its node, what was said.
+/// The only failure: its step, its node, its message.
 fn failure(report: &Value) -> [String; 3] {
     let failures = report["failures"].as_array().unwrap();
     assert_eq!(failures.len(), 1, "{failures:#?}");
@@ -51,13 +51,13 @@ fn repaired(server: &Server) {
 }
 
 #[test]
-fn a_master_that_is_switched_off_while_it_joins_is_told_at_once_and_started_by_the_next_run() {
+fn a_master_switched_off_while_it_joins_is_reported_at_once_and_started_by_the_next_run() {
     let server = Server::start();
     let (report, looks) = up_and_lose(&server, "join/k8s1master3", "pve1/qemu/1103");
     let said = "VM 1103 on pve1 was switched off";
     assert_eq!(failure(&report), ["join/k8s1master3", "k8s1master3", said]);
-    // A network that is away gets two minutes of looks.
-    assert!(looks < 5, "looked {looks} times for a machine that is off");
+    // An unreachable node is polled for two minutes.
+    assert!(looks < 5, "{looks} looks at a machine that is off");
     assert_eq!(state(&report, "join/k8s1master4"), "done");
     repaired(&server);
 }

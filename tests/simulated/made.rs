@@ -1,4 +1,4 @@
-//! Worlds that many tests begin with: made by the first test that asks, copied for the others.
+//! Worlds that many tests start with: created by the first test that needs one, copied for the others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,11 +20,11 @@ struct Entry {
 /// leaves nothing behind.
 type Folder = Arc<OnceLock<Vec<Entry>>>;
 
-/// What was made, by what makes it.
+/// The created worlds, by the steps that create them.
 static MADE: Mutex<BTreeMap<String, Folder>> = Mutex::new(BTreeMap::new());
 
-/// Has `make` bring an empty world into a state, once in this process for each key; a later world with
-/// that key gets a copy of the first one's folder. The key names all that `make` depends on.
+/// Lets `make` bring an empty world into a state, once in this process for each key; a later world with
+/// that key gets a copy of the first one's folder. The key contains everything that `make` depends on.
 pub fn once(world: &mut World, key: String, make: impl FnOnce(&mut World)) {
     let folder =
         MADE.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();

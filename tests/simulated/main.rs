@@ -1,4 +1,4 @@
-//! The program as a person runs it, on simulated worlds.
+//! The program as a user runs it, on simulated worlds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics is a test that fails")]
 

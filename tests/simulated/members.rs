@@ -1,18 +1,18 @@
-//! Members of a stacked etcd that no row has, or that are missing: no master joins beside a lost one, and
-//! the command that removes it is told whole.
+//! Members of a stacked etcd without a row, or missing members: no master joins while one is lost, and
+//! the complete command that removes it is printed.
 
 use k8sha_simulator::inspect;
 
 use crate::living::Living;
 
-/// The row of the third master, and one of another name for a machine in its place.
+/// The row of the third master, and one with another name for a machine in its place.
 const OLD: &str =
     "name: k8s-master3, ip: 192.168.10.43, ram: 4G, vcpu: 2,           pve: pve1, vmid: 3043";
 const NEW: &str =
     "name: k8s-master9, ip: 192.168.10.49, ram: 4G, vcpu: 2,           pve: pve2, vmid: 3049";
 
 #[test]
-fn a_new_master_does_not_join_beside_the_lost_member_of_a_row_that_is_gone() {
+fn a_new_master_does_not_join_beside_the_lost_member_of_a_removed_row() {
     let mut living = Living::stacked();
     living.destroy("pve1", 3043);
     living.edit(&[(OLD, NEW)]);
@@ -23,7 +23,7 @@ fn a_new_master_does_not_join_beside_the_lost_member_of_a_row_that_is_gone() {
     let told = living.world.run(&["plan"]).stderr;
     let id = told.split("member remove ").nth(1).unwrap().split('`').next().unwrap();
     assert!(!id.is_empty() && id.chars().all(|digit| digit.is_ascii_hexdigit()), "{told}");
-    // What the message asks for.
+    // The command in the message.
     let at = "192.168.10.43".parse().unwrap();
     assert!(inspect::remove_member(&living.world.path(), at).unwrap());
     let up = living.world.run(&["up"]).ok();
@@ -33,7 +33,7 @@ fn a_new_master_does_not_join_beside_the_lost_member_of_a_row_that_is_gone() {
 }
 
 #[test]
-fn a_master_whose_member_was_removed_is_told_by_every_command() {
+fn a_master_whose_member_was_removed_is_reported_by_every_command() {
     let living = Living::stacked();
     let at = "192.168.10.43".parse().unwrap();
     assert!(inspect::remove_member(&living.world.path(), at).unwrap());
@@ -47,7 +47,7 @@ fn a_master_whose_member_was_removed_is_told_by_every_command() {
 }
 
 #[test]
-fn after_a_run_the_list_of_differences_is_taken_again() {
+fn after_a_run_the_differences_are_computed_again() {
     let mut living = Living::stacked();
     living.world.change(|world| {
         for datacenter in &mut world.pve.datacenters {
@@ -57,7 +57,7 @@ fn after_a_run_the_list_of_differences_is_taken_again() {
     });
     living.destroy("pve2", 3032);
     living.edit(&[("storage: local-lvm", "storage: fast")]);
-    // A linked clone lies where its template lies, and is told to.
+    // A linked clone is on its template's storage, and is reported to be.
     let plan = living.world.run(&["plan"]).ok();
     assert!(plan.stdout.contains("clone 3092 to 3032 (linked, local-lvm)"), "{}", plan.stdout);
     let line = "k8s-lb2: storage of its disk is local-lvm, the profile asks for fast";
@@ -67,7 +67,7 @@ fn after_a_run_the_list_of_differences_is_taken_again() {
 }
 
 #[test]
-fn rows_whose_names_were_swapped_are_told_to_be_written_as_they_were() {
+fn rows_with_swapped_names_are_refused_with_their_former_names() {
     let mut living = Living::stacked();
     living.edit(&[
         ("name: k8s-worker1,", "name: k8s-workerX,"),
@@ -82,7 +82,7 @@ fn rows_whose_names_were_swapped_are_told_to_be_written_as_they_were() {
 }
 
 #[test]
-fn a_disk_is_not_told_to_move_to_a_storage_that_is_not_there() {
+fn no_disk_move_to_a_missing_storage_is_suggested() {
     let mut living = Living::stacked();
     living.edit(&[("storage: local-lvm", "storage: nowhere")]);
     let status = living.world.run(&["status"]);

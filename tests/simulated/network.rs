@@ -1,4 +1,4 @@
-//! The pod network: installed by way of the first master, waited for, and only once.
+//! The pod network: installed through the first master, waited for, and only once.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn ready(report: &Value) -> usize {
 }
 
 #[test]
-fn calico_without_kube_proxy_gets_the_way_to_the_api_and_makes_all_nodes_ready() {
+fn calico_without_kube_proxy_gets_the_api_address_and_makes_all_nodes_ready() {
     let world = with_cni("cni: { calico: { version: 3.32.2 } }");
     let report = world.run(&["up", "--json"]).ok().json();
     assert_eq!(ready(&report), 5, "{report:#}");
@@ -26,7 +26,7 @@ fn calico_without_kube_proxy_gets_the_way_to_the_api_and_makes_all_nodes_ready()
 }
 
 #[test]
-fn a_manifest_of_ones_own_is_applied_with_the_clusters_pod_network() {
+fn the_users_own_manifest_is_applied_with_the_clusters_pod_network() {
     let world = with_cni("cni: { manifest: cni.yaml }");
     world.write(
         "cni.yaml",
@@ -43,7 +43,7 @@ fn a_manifest_of_ones_own_is_applied_with_the_clusters_pod_network() {
 }
 
 #[test]
-fn a_manifest_that_cannot_be_used_is_refused_before_anything_is_made() {
+fn an_unusable_manifest_is_refused_before_anything_is_created() {
     let world = with_cni("cni: { manifest: cni.yaml }");
     for (text, what) in [
         (None, "No such file"),
@@ -62,7 +62,7 @@ fn a_manifest_that_cannot_be_used_is_refused_before_anything_is_made() {
         }
     }
     assert!(world.writes().is_empty(), "{:#?}", world.writes());
-    // A command that only looks needs no manifest.
+    // A read-only command needs no manifest.
     std::fs::remove_file(world.write("cni.yaml", "")).unwrap();
     world.run(&["plan", "--quiet"]).ok();
 }

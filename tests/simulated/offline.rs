@@ -1,9 +1,9 @@
-//! A site without the Internet.
+//! A site without Internet access.
 
 use crate::world::World;
 
 #[test]
-fn mirrors_and_archives_lead_to_the_same_cluster() {
+fn mirrors_and_archives_give_the_same_cluster() {
     let mut world = World::new();
     let timeout = "control_plane_timeout: 2m";
     let images = format!(

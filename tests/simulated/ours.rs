@@ -1,4 +1,4 @@
-//! Our own files: who may read and change them, and how long they stay.
+//! k8sha's own files: their permissions, and how long they are kept.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_state_folder_that_others_can_write_to_is_refused_and_left_as_it_is() {
+fn a_state_folder_that_others_can_write_to_is_refused_and_not_changed() {
     let world = World::new();
     let state = world.path().with_file_name("state");
     fs::create_dir(&state).unwrap();
@@ -30,7 +30,7 @@ fn a_state_folder_that_others_can_write_to_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn whatever_the_umask_all_that_is_kept_is_its_owners_alone() {
+fn whatever_the_umask_all_files_are_private() {
     fn assert_private(path: &Path, seen: &mut usize) {
         *seen += 1;
         let want = if path.is_dir() { 0o700 } else { 0o600 };
@@ -56,7 +56,7 @@ fn whatever_the_umask_all_that_is_kept_is_its_owners_alone() {
 }
 
 #[test]
-fn a_passing_world_is_private_and_one_of_a_killed_run_goes_with_the_next() {
+fn a_temporary_world_is_private_and_a_killed_runs_is_removed_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("tmp");
     fs::create_dir(&temporary).unwrap();
@@ -80,7 +80,7 @@ fn a_passing_world_is_private_and_one_of_a_killed_run_goes_with_the_next() {
 }
 
 #[test]
-fn the_latest_fifty_logs_stay() {
+fn the_latest_fifty_logs_are_kept() {
     let world = World::new();
     let logs = world.path().join("operator/k8s1-cluster/log");
     fs::create_dir_all(&logs).unwrap();

@@ -1,5 +1,5 @@
-//! What people do to our VMs by hand, and what stands where ours should: refused or reported, and
-//! nothing changed.
+//! Manual changes to k8sha's VMs, and foreign objects in their place: refused or reported, and nothing
+//! is changed.
 
 use std::future::Future;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::golden::assert_golden;
 use crate::world::{World, redact};
 
-/// An administrator works on the world's Proxmox VE for a while.
+/// An administrator uses the world's Proxmox VE for a while.
 fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -41,7 +41,7 @@ fn meddle<F: Future<Output = ()>>(world: &World, work: impl FnOnce(Client) -> F)
     });
 }
 
-/// A world whose cluster is half made: enough to be meddled with.
+/// A world whose cluster is incomplete: enough for manual changes.
 fn provisioned() -> World {
     World::new().after(&["provision", "--pve", "pve1", "--quiet"])
 }
@@ -57,7 +57,7 @@ fn refused(name: &str, world: &World) {
 }
 
 #[test]
-fn a_foreign_vm_on_our_vmid_is_refused() {
+fn a_foreign_vm_on_the_profiles_vmid_is_refused() {
     let world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     meddle(&world, |client| async move {
@@ -123,7 +123,7 @@ fn a_disk_that_was_detached_by_hand_is_refused() {
 }
 
 #[test]
-fn a_vm_that_lost_its_mark_is_not_ours_any_more() {
+fn a_vm_that_lost_its_mark_counts_as_foreign() {
     let world = provisioned();
     meddle(&world, |client| async move {
         let plain = Params::new().with("description", "my own notes");
@@ -136,7 +136,7 @@ fn a_vm_that_lost_its_mark_is_not_ours_any_more() {
 }
 
 #[test]
-fn what_is_not_ours_outlives_a_destroy_and_stops_a_rebuild() {
+fn foreign_vms_outlive_a_destroy_and_block_a_rebuild() {
     let world = provisioned();
     let ours = ["1011", "1101", "1103"];
     meddle(&world, |client| async move {
@@ -167,7 +167,7 @@ fn what_is_not_ours_outlives_a_destroy_and_stops_a_rebuild() {
 }
 
 #[test]
-fn a_vm_of_somebody_on_another_host_of_the_cluster_is_refused() {
+fn a_foreign_vm_on_another_host_of_the_cluster_is_refused() {
     let world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     // pve1's own, on the VMID of a row of pve2.
@@ -200,8 +200,8 @@ fn the_mark_is_read_again_before_each_write_and_each_delete() {
     // The VMs whose configuration was read since they were last written to.
     let mut read: std::collections::BTreeSet<u32> = std::collections::BTreeSet::new();
     let mut writes = 0;
-    // The hosts that have listed their VMs since their template was made, which tells that one is
-    // absent. Clones that are begun side by side share a look.
+    // The hosts that have listed their VMs since their template was created, which shows that one is
+    // absent. Concurrent clones share a look.
     let mut listed: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
     for request in world.requests() {
         let path = request["path"].as_str().unwrap();
@@ -219,7 +219,7 @@ fn the_mark_is_read_again_before_each_write_and_each_delete() {
             }
             continue;
         }
-        // What a clone is made of is not written to; what it becomes is not there yet.
+        // The source of a clone is not written to; its target does not exist yet.
         let form = &request["form"]["newid"];
         match form.as_str() {
             Some(_) => assert!(listed.contains(host), "no look before {request}"),

@@ -1,5 +1,5 @@
-//! How often a run asks: no more than a bare client that does the same work, and every node at most
-//! twice a second about its tasks.
+//! The number of requests of a run: no more than a bare client that does the same work, and at most two
+//! a second per node for its tasks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::world::{World, held, program, requests, run};
 
-/// Slow enough that a request's own time is none of the simulated one.
+/// Slow enough that a request's own time does not count in simulated time.
 const SPEED: f64 = 8.0;
-/// How long the bare client waits before it asks for a task: most are short.
+/// How long the bare client waits before its first query of a task: most are short.
 const FIRST: f64 = 0.5;
-/// How long it waits before it asks again.
+/// How long it waits between queries.
 const AGAIN: f64 = 1.0;
 
 fn is_poll(request: &Value) -> bool {
@@ -26,7 +26,7 @@ fn text<'a>(request: &'a Value, key: &str) -> &'a str {
     request[key].as_str().unwrap_or_default()
 }
 
-/// The VM that a write is about: by its path, as the one to be, or by its seed's name.
+/// The VM of a write: by its path, as the new one, or by its seed's name.
 fn vm(write: &Value, names: &BTreeMap<u32, String>) -> Option<u32> {
     let path = text(write, "path");
     let newid = text(&write["form"], "newid").parse().ok();
@@ -42,10 +42,9 @@ fn vm(write: &Value, names: &BTreeMap<u32, String>) -> Option<u32> {
         .filter(|id| names.contains_key(id))
 }
 
-/// A client that does what it is told and looks at nothing before: the write, and its task asked for
-/// once a second.
+/// A client without any checks: it sends the write, and queries its task once a second.
 struct Bare {
-    /// How each host is reached, its address, and the token that it knows.
+    /// The endpoint of each host, and the token.
     hosts: BTreeMap<String, (reqwest::Client, String, String)>,
 }
 
@@ -96,7 +95,7 @@ impl Bare {
         serde_json::from_str::<Value>(&text).unwrap()["data"].take()
     }
 
-    /// What any client has to know of a host: its cluster, its storages and what they hold, its
+    /// The facts about a host that any client needs: its cluster, its storages and their contents, its
     /// networks, its VMs.
     async fn open(&self, host: &str) {
         let storage = "storage/local/content?content";
@@ -108,7 +107,7 @@ impl Bare {
         }
     }
 
-    /// A write, its task followed.
+    /// A write, with its task followed.
     async fn write(&self, write: &Value) {
         let (host, path) = (text(write, "host"), text(write, "path"));
         let begun = self.call(host, text(write, "method"), path, &write["form"]).await;
@@ -127,7 +126,7 @@ impl Bare {
     }
 
     /// The writes of one VM, or of one host. A VM's configuration is read once, before it is written:
-    /// its card's address is in it.
+    /// it has the card's MAC address.
     async fn all(&self, writes: &[&Value]) {
         let mut is_read = false;
         for write in writes {
@@ -140,8 +139,8 @@ impl Bare {
     }
 }
 
-/// The requests that a bare client needs for the writes of a run: what it has to know of the hosts,
-/// then the hosts' own writes in order, then the VMs' side by side.
+/// The requests that a bare client needs for the writes of a run: the facts about the hosts, then the
+/// hosts' own writes in order, then the VMs' concurrently.
 fn bare(world: &World, log: &[Value]) -> Vec<Value> {
     let names: BTreeMap<u32, String> =
         world.vms().into_iter().filter(|vm| !vm.template).map(|vm| (vm.vmid, vm.name)).collect();
@@ -171,7 +170,7 @@ fn bare(world: &World, log: &[Value]) -> Vec<Value> {
     requests(folder.path())
 }
 
-/// How often each kind of request was sent.
+/// The number of requests of each kind.
 fn tally(log: &[Value]) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for request in log {
@@ -187,7 +186,7 @@ fn tally(log: &[Value]) -> BTreeMap<String, usize> {
     tally
 }
 
-/// Lets futures run side by side.
+/// Runs futures concurrently.
 async fn futures_join<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) {
     let mut open: Vec<_> = futures.map(Box::pin).collect();
     std::future::poll_fn(|context| {
@@ -197,8 +196,8 @@ async fn futures_join<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) 
     .await;
 }
 
-/// The requests of a run on a new world, and those of a bare client that does the same. What holds for
-/// each run, however busy the machine is, is asserted here.
+/// The requests of a run on a new world, and those of a bare client that does the same. Properties that
+/// hold for each run, however busy the machine is, are asserted here.
 fn asked() -> (Vec<Value>, Vec<Value>) {
     let world = World::new();
     let home = tempfile::tempdir().unwrap();
@@ -220,15 +219,16 @@ fn asked() -> (Vec<Value>, Vec<Value>) {
     }
     let lost: Vec<&Value> =
         log.iter().filter(|request| request["status"].as_u64().unwrap() >= 400).collect();
-    assert!(lost.is_empty(), "each refusal costs a connection: {lost:#?}");
+    assert!(lost.is_empty(), "each refusal loses a connection: {lost:#?}");
     let bare = bare(&world, &log);
     (log, bare)
 }
 
 #[test]
-fn a_run_asks_no_more_than_a_bare_client_and_each_node_at_most_twice_a_second_for_its_tasks() {
-    // A stall of this machine keeps apart what would have shared an answer, and lengthens tasks that are
-    // asked for: of three runs the best counts.
+fn a_run_sends_no_more_requests_than_a_bare_client_and_polls_tasks_at_most_twice_a_second_per_node()
+{
+    // A stall of this machine separates requests that would have shared an answer, and lengthens tasks
+    // that are polled: of three runs the best counts.
     let mut told = Vec::new();
     for _ in 0..3 {
         let (ours, bare) = asked();
@@ -244,7 +244,7 @@ fn a_run_asks_no_more_than_a_bare_client_and_each_node_at_most_twice_a_second_fo
 }
 
 #[test]
-fn doctor_asks_for_its_rights_once_a_host() {
+fn doctor_queries_its_privileges_once_per_host() {
     let world = World::new();
     world.run(&["doctor", "--quiet"]).ok();
     let log = world.requests();

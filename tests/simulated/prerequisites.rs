@@ -1,5 +1,5 @@
-//! What a host does not have is found before anything is written, and what it does not let us see is
-//! not taken for absent.
+//! Missing objects on a host are found before anything is changed, and objects that the account may not
+//! see are not taken as absent.
 
 use crate::golden::assert_golden;
 use crate::standing::{Server, variant};
@@ -18,7 +18,7 @@ fn run(server: &Server, args: &[&str], endpoints: &Value, changes: &[(&str, &str
 }
 
 #[test]
-fn what_a_host_does_not_have_stops_a_run_before_anything_is_written() {
+fn missing_objects_on_a_host_stop_a_run_before_anything_is_changed() {
     let server = Server::start();
     for (name, changes) in [
         ("pool", ("  clone: linked", "  pool: k8s\n  clone: linked")),
@@ -39,7 +39,7 @@ fn what_a_host_does_not_have_stops_a_run_before_anything_is_written() {
 }
 
 #[test]
-fn the_doctor_finds_the_same() {
+fn doctor_finds_the_same() {
     let server = Server::start();
     let changes = [
         ("  clone: linked", "  pool: k8s\n  clone: linked"),
@@ -52,12 +52,12 @@ fn the_doctor_finds_the_same() {
 }
 
 #[test]
-fn a_pool_that_is_there_is_used() {
+fn an_existing_pool_is_used() {
     let mut world = World::new();
     world.with_profile("pooled", &[("  clone: linked", "  pool: k8s\n  clone: linked")]);
     world.run(&["provision", "--json"]).ok();
     assert_eq!(world.vms().len(), 10);
-    // A run without work asks none of it again.
+    // A run without work queries none of it again.
     let before = world.requests().len();
     world.run(&["provision", "--json"]).ok();
     let asked = world.requests().split_off(before);
@@ -71,7 +71,7 @@ fn a_pool_that_is_there_is_used() {
 }
 
 #[test]
-fn what_may_not_be_seen_is_said_once_and_stops_nothing() {
+fn invisible_objects_are_reported_once_and_block_nothing() {
     let server = Server::start();
     let api = server.api();
     let role = "Datastore.Allocate Datastore.AllocateSpace Datastore.AllocateTemplate SDN.Use \
@@ -97,7 +97,7 @@ fn what_may_not_be_seen_is_said_once_and_stops_nothing() {
 }
 
 #[test]
-fn a_fault_without_its_target_is_refused_with_those_that_are_there() {
+fn a_fault_with_an_unknown_target_is_refused_with_the_known_ones() {
     let ran = k8sha(&[
         "plan",
         "--simulate",
@@ -111,7 +111,7 @@ fn a_fault_without_its_target_is_refused_with_those_that_are_there() {
 }
 
 #[test]
-fn a_wildcard_in_the_domain_is_found_by_dns_and_doctor_and_told_by_a_run() {
+fn a_wildcard_in_the_domain_is_found_by_dns_and_doctor_and_reported_by_a_run() {
     let world = World::of("homelab");
     let fault = ["--inject", "dns-wildcard@192.168.10.2"];
     let ran = world.run(&[&["dns"], fault.as_slice()].concat()).ok();

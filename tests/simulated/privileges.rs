@@ -1,5 +1,5 @@
-//! The smallest role: enough for a cluster's whole life, and every single privilege of it needed and
-//! named where it is missing.
+//! The smallest role: enough for a cluster's whole life, with every single privilege needed, and named
+//! if it is missing.
 
 use k8sha::proxmox::rights::PRIVILEGES;
 use serde_json::Value;
@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::standing::{Api, Server, variant};
 use crate::world::Ran;
 
-/// The commands by which the README has the user, the role and the token made, for another user
-/// than the one that every simulated Proxmox VE has already.
+/// The README's commands that create the user, the role and the token, for another user than the one
+/// that every simulated Proxmox VE already has.
 fn readme() -> Vec<String> {
     let text = include_str!("../../README.md");
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("# "));
@@ -16,7 +16,7 @@ fn readme() -> Vec<String> {
     lines.filter(ours).map(|line| line.replace("k8sha@pve", "least@pve")).collect()
 }
 
-/// Makes the README's token, its role without the privileges of `without`.
+/// Creates the README's token, with its role without the privileges of `without`.
 pub fn token(api: &Api, without: &[&str]) -> String {
     let mut secret = None;
     for line in readme() {
@@ -46,7 +46,7 @@ fn path(privilege: &str) -> &'static str {
 }
 
 #[test]
-fn the_readme_has_exactly_the_role_that_the_program_counts_on() {
+fn the_readme_has_exactly_the_role_that_the_program_needs() {
     let role = format!("pveum role add k8sha --privs \"{}\"", PRIVILEGES.join(" "));
     assert!(readme().contains(&role), "{:#?}", readme());
 }
@@ -107,7 +107,7 @@ fn is_named_where_it_is_missing(privilege: &str) {
 }
 
 #[test]
-fn with_a_vlan_the_right_to_its_tag_is_what_is_named_and_enough() {
+fn with_a_vlan_the_privilege_on_its_tag_is_named_and_sufficient() {
     let folder = tempfile::tempdir().unwrap();
     let vlan = [("bridge: vmbr0", "bridge: vmbr0\n  vlan: 5")];
     let profile = variant(folder.path(), "homelab", &vlan);
@@ -124,7 +124,7 @@ fn with_a_vlan_the_right_to_its_tag_is_what_is_named_and_enough() {
     assert_eq!(ran.code, 3, "{ran:#?}");
     assert!(all(&ran).contains(&format!("pveum acl modify {path} ")), "{ran:#?}");
 
-    // The tag alone, by a role of its own: what is left of the whole bridge is not ours.
+    // The tag alone, by a separate role: the rest of the bridge is not for k8sha.
     api.pveum("pveum role add vlan5 --privs \"SDN.Use\"");
     api.pveum(&format!("pveum acl modify {path} --users least@pve --roles vlan5"));
     assert!(!all(&mine(&["doctor", "--json"])).contains(&lacks));
@@ -138,21 +138,21 @@ fn with_a_vlan_the_right_to_its_tag_is_what_is_named_and_enough() {
 }
 
 #[test]
-fn each_privilege_on_vms_is_named_where_it_is_missing() {
+fn each_missing_privilege_on_vms_is_named() {
     for privilege in PRIVILEGES.iter().filter(|name| name.starts_with("VM.")) {
         is_named_where_it_is_missing(privilege);
     }
 }
 
 #[test]
-fn each_other_privilege_is_named_where_it_is_missing() {
+fn each_other_missing_privilege_is_named() {
     for privilege in PRIVILEGES.iter().filter(|name| !name.starts_with("VM.")) {
         is_named_where_it_is_missing(privilege);
     }
 }
 
 #[test]
-fn a_cluster_that_may_not_be_seen_is_not_called_a_standalone_host() {
+fn an_invisible_cluster_is_not_reported_as_a_standalone_host() {
     let server = Server::start();
     let endpoints = server.endpoints_with(&token(&server.api(), &[]));
     let plan = server.run(&["plan"], &endpoints).ok().stdout;

@@ -1,4 +1,4 @@
-//! `rebuild` removes nothing that it could not make again, and advice never costs more than it must.
+//! `rebuild` removes nothing that it could not create again, and hints never cost more than necessary.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn machines(world: &World) -> Vec<VmLine> {
     world.vms().into_iter().filter(|vm| !vm.template).collect()
 }
 
-/// `rebuild` ends like this, and every machine is there and runs as before.
+/// `rebuild` ends with this result, and every machine still exists and runs.
 fn refused(living: &Living, more: &[&str], words: &[&str]) {
     let before = machines(&living.world);
     let ran = living.world.run(&[&["rebuild", "--yes"], more].concat());
@@ -40,7 +40,7 @@ fn unset(living: &Living, vmid: u32, key: &str) {
 }
 
 #[test]
-fn a_rebuild_that_could_not_make_the_cluster_again_removes_nothing() {
+fn a_rebuild_that_could_not_recreate_the_cluster_removes_nothing() {
     let mut living = Living::stacked();
     refused(&living, &["--inject", "dns-silent@192.168.10.2"], &["192.168.10.2"]);
     let edits = [
@@ -53,13 +53,13 @@ fn a_rebuild_that_could_not_make_the_cluster_again_removes_nothing() {
         refused(&living, &[], &[words]);
     }
     living.edit(&[]);
-    // A VM that lost its mark would be left, and stand where its row's machine is to be made.
+    // A VM that lost its mark would be kept, and block its row's new machine.
     unset(&living, 3041, "description");
     refused(&living, &[], &["VM 3041 on pve1 is `k8s-master1`, which is not ours"]);
 }
 
 #[test]
-fn more_cpus_or_memory_than_the_host_has_is_not_written_to_a_machine_that_lives() {
+fn more_cpus_or_memory_than_the_host_has_is_not_written_to_a_running_machine() {
     let mut living = Living::stacked();
     let before = living.world.digest();
     for (size, words) in [
@@ -78,7 +78,7 @@ fn more_cpus_or_memory_than_the_host_has_is_not_written_to_a_machine_that_lives(
 }
 
 #[test]
-fn a_machine_that_lost_its_mark_gets_no_twin_at_its_address() {
+fn a_machine_that_lost_its_mark_gets_no_duplicate_at_its_address() {
     let mut living = Living::stacked();
     unset(&living, 3031, "description");
     let told = living.world.run(&["plan"]);
@@ -95,7 +95,7 @@ fn a_machine_that_lost_its_mark_gets_no_twin_at_its_address() {
         assert!(ran.stderr.contains("its address 192.168.10.31 is taken"), "{}", ran.stderr);
     }
     assert_eq!(living.world.digest(), before);
-    // What the message asks for.
+    // The command in the message.
     living.edit(&[]);
     let block = told.stderr.split_once("<!-- k8sha").unwrap().1.split_once("-->").unwrap().0;
     let lines: Vec<&str> = block.lines().map(str::trim).collect();
@@ -105,7 +105,7 @@ fn a_machine_that_lost_its_mark_gets_no_twin_at_its_address() {
 }
 
 #[test]
-fn an_authority_of_etcd_that_is_not_the_clusters_is_planted_nowhere() {
+fn an_etcd_ca_that_is_not_the_clusters_is_installed_nowhere() {
     let world = World::of("k8s1-etcd").made();
     let other = World::of("k8s1-etcd");
     other.run(&["provision", "--quiet"]).ok();
@@ -126,7 +126,7 @@ fn an_authority_of_etcd_that_is_not_the_clusters_is_planted_nowhere() {
 }
 
 #[test]
-fn advice_for_one_machine_costs_one_machine() {
+fn the_hint_for_one_machine_affects_one_machine() {
     let living = Living::stacked();
     let plan = |living: &Living| -> Ran { living.world.run(&["plan"]) };
     unset(&living, 3051, "scsi0");
@@ -144,7 +144,7 @@ fn advice_for_one_machine_costs_one_machine() {
 }
 
 #[test]
-fn a_machine_that_was_made_a_template_is_told_as_what_it_is() {
+fn a_machine_converted_to_a_template_is_reported_as_one() {
     let living = Living::stacked();
     living.administer("pve1", async |client| {
         client.stop_vm(VmId(3051)).await.unwrap();
@@ -158,7 +158,7 @@ fn a_machine_that_was_made_a_template_is_told_as_what_it_is() {
 }
 
 #[test]
-fn doctor_tells_what_up_would_follow_though_the_clusters_record_is_lost() {
+fn doctor_reports_pending_changes_even_if_the_clusters_record_is_lost() {
     let living = Living::stacked();
     let folder = living.world.path().join("operator/homelab");
     fs::remove_file(folder.join("identity.json")).unwrap();
@@ -169,7 +169,7 @@ fn doctor_tells_what_up_would_follow_though_the_clusters_record_is_lost() {
 }
 
 #[test]
-fn a_template_that_left_the_profile_is_named_when_the_cluster_goes() {
+fn a_template_removed_from_the_profile_is_named_by_destroy() {
     let mut living = Living::stacked();
     let before = living.world.vms();
     let template = before.iter().find(|vm| vm.template && vm.host == "pve1").unwrap().vmid;

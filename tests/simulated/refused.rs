@@ -1,4 +1,4 @@
-//! Bad input and a world that says no: each error as a person reads it.
+//! Bad input and refused requests: each error as a user reads it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -126,7 +126,7 @@ fn an_unknown_fault_lists_the_known_ones() {
     assert!(ran.stderr.contains("gremlins") && ran.stderr.contains("ssh-late"), "{}", ran.stderr);
 }
 
-/// What a person reads of a refusal, from the error on.
+/// The text that a user reads of a refusal, from the error on.
 fn refusal(name: &str, world: &World, ran: &crate::world::Ran) {
     let at = ran.stderr.find("error: ").unwrap_or_else(|| panic!("{ran:#?}"));
     let text = format!("exit {}\n{}", ran.code, &ran.stderr[at..]);
@@ -136,7 +136,7 @@ fn refusal(name: &str, world: &World, ran: &crate::world::Ran) {
 }
 
 #[test]
-fn vms_of_somebody_else_on_our_vmids_stop_the_run_before_anything_is_written() {
+fn foreign_vms_on_the_profiles_vmids_stop_the_run_before_anything_is_changed() {
     let mut world = World::new();
     world.with_profile("other.yaml", &[("name: k8s1-cluster", "name: other")]);
     world.run(&["provision", "--pve", "pve1", "--quiet"]).ok();
@@ -160,7 +160,7 @@ fn a_storage_without_the_needed_content_is_named() {
 }
 
 #[test]
-fn a_storage_and_a_bridge_that_are_not_there_are_named() {
+fn a_missing_storage_and_bridge_are_named() {
     let mut world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     world.with_profile("mine.yaml", &[("      storage: local-lvm", "      storage: nvme")]);
@@ -171,7 +171,7 @@ fn a_storage_and_a_bridge_that_are_not_there_are_named() {
 }
 
 #[test]
-fn a_host_that_the_world_does_not_have_is_named_with_the_known_ones() {
+fn an_unknown_host_is_named_with_the_known_ones() {
     let mut world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     world.with_profile("mine.yaml", &[("pve2", "pve9")]);

@@ -1,5 +1,5 @@
-//! The simulator holds requests against Proxmox's own schema: what it does not allow is refused, kept
-//! in the log and told at the end.
+//! The simulator checks requests against Proxmox's own schema: violations are refused, logged and
+//! reported at the end.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::standing::Server;
 use crate::world::{World, k8sha, violations};
 
-/// A schema that knows one path, and of that an unusual parameter.
+/// A schema that has one path, with an unusual parameter.
 fn narrow(world: &World) -> PathBuf {
     let version = json!({"parameters": {"additionalProperties": 0, "properties": {
         "who": {"type": "string"},
@@ -20,7 +20,7 @@ fn narrow(world: &World) -> PathBuf {
 }
 
 #[test]
-fn a_run_whose_requests_are_not_allowed_ends_in_their_list() {
+fn a_run_with_schema_violations_ends_with_their_list() {
     let world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     assert_eq!(violations(&world.path()), Vec::<String>::new());
@@ -33,7 +33,7 @@ fn a_run_whose_requests_are_not_allowed_ends_in_their_list() {
     assert!(text.contains(line), "{text}");
     let kept = violations(&world.path());
     assert!(
-        // What the narrow schema does not know at all is answered with 501.
+        // Requests that are not in the narrow schema at all are answered with 501.
         !kept.is_empty()
             && kept.iter().all(|line| line.contains("\"status\":400") || line.contains(":501")),
         "{kept:?}"
@@ -41,7 +41,7 @@ fn a_run_whose_requests_are_not_allowed_ends_in_their_list() {
 }
 
 #[test]
-fn a_schema_is_for_the_simulator_that_is_started_here() {
+fn a_schema_requires_the_built_in_simulator() {
     let file = "no-such-file.json";
     let ran = k8sha(&["plan", "--schema", file]);
     assert_eq!(ran.code, 2, "{ran:#?}");
@@ -58,7 +58,7 @@ fn a_schema_is_for_the_simulator_that_is_started_here() {
     assert!(text.contains("`no-such-file.json`"), "{text}");
 }
 
-/// What the running simulator says to a request, and how many it has counted.
+/// The running simulator's answer to a request, and the number of violations it has counted.
 fn refused(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
     let before = violations(&server.site()).len();
     let (status, body) = server.api().try_call(method, path, form);

@@ -1,5 +1,5 @@
-//! Seeds do not outlive their use, whatever a run meets on its way; and no machine is without its seed
-//! that still needs it.
+//! Seeds do not outlive their use, whatever happens in a run; and every machine keeps its seed as long
+//! as it needs it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,8 +46,7 @@ fn uploads(requests: &[Value]) -> usize {
     requests.iter().filter(|request| request["path"].as_str().unwrap().ends_with("/upload")).count()
 }
 
-/// Gives a machine its seed back, in the drive and on the storage, as it was before its first boot
-/// was over.
+/// Restores a machine's seed, in the drive and on the storage, as before the end of its first boot.
 async fn back(client: &Client, vmid: u32) -> String {
     let vmid = VmId(vmid);
     let config = client.vm_config(vmid).await.unwrap();
@@ -80,12 +79,12 @@ fn after_up_no_seed_is_left_and_each_was_ejected_before_it_was_deleted() {
     assert_eq!((deleted.len(), ejected.len()), (machines, machines));
     let first = |done: &[usize], count: usize| done.iter().filter(|at| **at < count).count();
     for at in &deleted {
-        assert!(first(&ejected, *at) > first(&deleted, *at), "one was deleted that is in a drive");
+        assert!(first(&ejected, *at) > first(&deleted, *at), "a seed in a drive was deleted");
     }
 }
 
 #[test]
-fn a_run_that_is_killed_around_an_ejection_leaves_no_seed_to_the_next() {
+fn a_run_killed_around_an_ejection_leaves_no_seed_after_the_next() {
     let whole = World::of("homelab");
     let ran = whole.run(&["up", "--json"]).ok();
     let events = ran.stderr.lines().filter(|line| line.starts_with('{'));
@@ -119,7 +118,7 @@ fn a_first_boot_that_failed_keeps_its_seed_until_it_has_succeeded() {
 }
 
 #[test]
-fn a_machine_that_has_booted_starts_without_a_seed_and_one_of_an_early_backup_gets_it_again() {
+fn a_booted_machine_starts_without_a_seed_and_one_from_an_early_backup_gets_it_again() {
     let living = Living::stacked();
     let path = living.world.path();
     living.administer("pve2", async |client| client.stop_vm(VmId(3052)).await.unwrap());
@@ -129,7 +128,7 @@ fn a_machine_that_has_booted_starts_without_a_seed_and_one_of_an_early_backup_ge
     assert_eq!(uploads(&writes), 0, "{writes:#?}");
     assert!(!writes.iter().any(|write| write["form"]["ide2"].is_string()), "{writes:#?}");
     living.settled();
-    // Its drive names a file that was deleted since; Proxmox VE does not start such a VM.
+    // Its drive has a file that was deleted since; Proxmox VE does not start such a VM.
     living.administer("pve2", async |client| {
         let volume = back(&client, 3052).await;
         client.stop_vm(VmId(3052)).await.unwrap();
@@ -142,7 +141,7 @@ fn a_machine_that_has_booted_starts_without_a_seed_and_one_of_an_early_backup_ge
 }
 
 #[test]
-fn a_machine_that_is_made_again_gets_a_seed_and_loses_it_again() {
+fn a_recreated_machine_gets_a_seed_which_is_removed_again() {
     let living = Living::stacked();
     living.destroy("pve2", 3052);
     let before = living.world.writes().len();
@@ -155,7 +154,7 @@ fn a_machine_that_is_made_again_gets_a_seed_and_loses_it_again() {
 }
 
 #[test]
-fn what_a_former_release_has_left_goes_and_is_no_difference() {
+fn the_remains_of_a_former_release_are_removed_and_not_a_difference() {
     let living = Living::stacked();
     living.administer("pve1", async |client| {
         for vm in client.vms().await.unwrap().into_iter().filter(|vm| vm.vmid.0 < 3090) {
@@ -174,7 +173,7 @@ fn what_a_former_release_has_left_goes_and_is_no_difference() {
 }
 
 #[test]
-fn without_the_right_to_delete_the_run_ends_well_and_names_what_stays() {
+fn without_the_privilege_to_delete_the_run_succeeds_and_names_the_remaining_files() {
     let server = Server::with(&["--profile", "homelab"]);
     let poor = server.endpoints_with(&token(&server.api(), &["Datastore.Allocate"]));
     let provision = ["provision", "--json", "--profile", "homelab"];
@@ -202,7 +201,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn two_operators_at_once_leave_no_seed_and_both_end_well() {
+fn two_concurrent_operators_leave_no_seed_and_both_succeed() {
     let server = Server::with(&["--profile", "homelab"]);
     let provision = ["provision", "--json", "--profile", "homelab"];
     server.run(&provision, &server.endpoints).ok();

@@ -1,4 +1,4 @@
-//! `k8sha sim` as a standing server, and its Proxmox VE as an administrator uses it.
+//! `k8sha sim` as a server, and its Proxmox VE as an administrator uses it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::world::{Ran, SPEED, assert_allowed, held, program, run};
 
-/// `k8sha sim` as a standing server.
+/// `k8sha sim` as a server.
 pub struct Server {
     child: Child,
     pub folder: TempDir,
@@ -70,7 +70,7 @@ impl Server {
         endpoints
     }
 
-    /// The API of `pve1`, to one who may do everything.
+    /// The API of `pve1`, with all privileges.
     pub fn api(&self) -> Api {
         let host = &self.endpoints["hosts"]["pve1"];
         let text = |key: &str| host[key].as_str().unwrap().to_owned();
@@ -98,7 +98,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Makes a call; panics unless it is done. A task is waited for.
+    /// Makes a call and waits for its task; panics unless it succeeds.
     pub fn call(&self, method: &str, path: &str, form: &[(&str, &str)]) -> Value {
         let data = self.send(method, path, form);
         if let Some(upid) = data.as_str().filter(|text| text.starts_with("UPID:")) {
@@ -121,7 +121,7 @@ impl Api {
         body["data"].clone()
     }
 
-    /// Makes a call; answers its status and body.
+    /// Makes a call; returns its status and body.
     pub fn try_call(&self, method: &str, path: &str, form: &[(&str, &str)]) -> (u16, String) {
         let method = method.parse().unwrap();
         let mut request = self.http.request(method, format!("{}/api2/json{path}", self.url));
@@ -135,8 +135,7 @@ impl Api {
         })
     }
 
-    /// Carries out a `pveum` command line as Proxmox VE's own tool does: through the API. Answers
-    /// what it prints.
+    /// Runs a `pveum` command line as Proxmox VE's own tool does: through the API. Returns its output.
     pub fn pveum(&self, line: &str) -> Value {
         let words = words(line);
         let all: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -168,7 +167,7 @@ impl Api {
     }
 }
 
-/// The words of a command line, as a shell parts them.
+/// The words of a command line, as a shell splits them.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     for letter in line.trim().chars().chain([' ']) {
@@ -183,7 +182,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// A profile of ours with some of its text replaced, in a folder.
+/// A shipped profile with some of its text replaced, in a folder.
 pub fn variant(folder: &Path, profile: &str, changes: &[(&str, &str)]) -> String {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("profiles/{profile}.yaml"));
     let mut text = fs::read_to_string(ours).unwrap();

@@ -1,5 +1,5 @@
-//! Files of the operator's own that are lost while the cluster lives: told, and never made again at
-//! random.
+//! The operator's own files that are lost while the cluster exists: reported, and never replaced with
+//! new random ones.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ fn file(living: &Living, name: &str) -> PathBuf {
     living.world.path().join("operator/homelab").join(name)
 }
 
-/// `plan` and `up` refuse twice with these words: the first refusal makes nothing that the second
-/// takes for known.
+/// `plan` and `up` refuse twice with these words: the first refusal creates nothing that the second
+/// accepts as known.
 fn refused(living: &Living, exit: i32, words: &[&str]) {
     let before = living.world.digest();
     for command in ["plan", "up", "plan"] {
@@ -25,7 +25,7 @@ fn refused(living: &Living, exit: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_lost_file_of_the_state_folder_is_told_and_not_replaced() {
+fn a_lost_file_of_the_state_folder_is_reported_and_not_replaced() {
     let living = Living::stacked();
     for (name, exit, words) in [
         ("creation", 7, &["`identity.json` next to it still exists", "`creation:`"][..]),
@@ -47,7 +47,7 @@ fn a_lost_file_of_the_state_folder_is_told_and_not_replaced() {
 }
 
 #[test]
-fn a_whole_folder_of_keys_that_is_lost_is_told_once_and_no_machine_is_given_up() {
+fn a_lost_folder_of_keys_is_reported_once_and_no_machine_is_given_up() {
     let living = Living::stacked();
     let (folder, kept) = (file(&living, "ssh"), file(&living, "kept"));
     fs::rename(&folder, &kept).unwrap();
@@ -61,7 +61,7 @@ fn a_whole_folder_of_keys_that_is_lost_is_told_once_and_no_machine_is_given_up()
 }
 
 #[test]
-fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
+fn a_kubeconfig_of_another_cluster_is_reported_before_anything_is_created() {
     let living = Living::stacked();
     let path = file(&living, "kubeconfig");
     let ours = fs::read_to_string(&path).unwrap();
@@ -73,7 +73,8 @@ fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
         refused(&living, 7, &[what, "--merge-kubeconfig"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
-    // Ours that was cut off is fetched again, and one that leads to a former cluster of that name.
+    // A truncated kubeconfig of k8sha's is fetched again, and so is one for a former cluster of that
+    // name.
     let former = crate::world::World::of("homelab");
     former.run(&["up", "--quiet"]).ok();
     let theirs = former.path().join("operator/homelab/kubeconfig");
@@ -87,7 +88,7 @@ fn a_kubeconfig_of_another_cluster_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn the_authority_of_etcd_outlives_the_note_of_whose_it_is() {
+fn the_etcd_ca_is_kept_if_the_record_of_its_owner_is_lost() {
     let world = crate::world::World::of("k8s1-etcd").made();
     let folder = world.path().join("operator/k8s1-etcd/etcd");
     let authority = fs::read(folder.join("ca.pem")).unwrap();

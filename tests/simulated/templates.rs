@@ -1,5 +1,5 @@
-//! Templates that a person has made: what is adapted in their clones, and what is refused with the
-//! commands that help.
+//! Templates that a user has created: what is adapted in their clones, and what is refused, with the
+//! commands that fix it.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ const MINE: (&str, &str) = (
     "templates: { ubuntu-22.04: { vmid: 9001, mine: true } }",
 );
 
-/// Has a host download the cloud image.
+/// Makes a host download the cloud image.
 fn download(api: &Api, content: &str, file: &str) {
     let form = [
         ("content", content),
@@ -29,7 +29,7 @@ fn download(api: &Api, content: &str, file: &str) {
     api.call("POST", "/nodes/pve1/storage/local/download-url", &form);
 }
 
-/// Makes template 9001 of the cloud image on `pve1`, with the disk there and these settings.
+/// Creates template 9001 from the cloud image on `pve1`, with its disk there and these settings.
 fn template(api: &Api, disk: &str, settings: &[(&str, &str)]) {
     download(api, "import", "jammy.qcow2");
     let mut form = vec![
@@ -47,7 +47,7 @@ fn config(api: &Api, vmid: u32) -> Value {
     api.call("GET", &format!("/nodes/pve1/qemu/{vmid}/config"), &[])
 }
 
-/// The volumes of a storage that have this in their names.
+/// The volumes of a storage with this in their names.
 fn volumes(api: &Api, storage: &str, part: &str) -> BTreeSet<String> {
     let all = api.call("GET", &format!("/nodes/pve1/storage/{storage}/content"), &[]);
     let names = all.as_array().unwrap().iter().map(|volume| volume["volid"].as_str().unwrap());
@@ -65,7 +65,7 @@ fn mac(config: &Value, card: &str) -> String {
 }
 
 #[test]
-fn a_template_with_all_that_can_be_adapted_gives_machines_that_boot_and_go_again() {
+fn a_template_with_everything_adaptable_gives_machines_that_boot_and_can_be_removed() {
     let server = Server::start();
     let api = server.api();
     template(
@@ -84,7 +84,7 @@ fn a_template_with_all_that_can_be_adapted_gives_machines_that_boot_and_go_again
     );
     let before = config(&api, 9001);
     let profile = variant(server.folder.path(), "k8s1", &[MINE]);
-    // The smallest role, and what the drive needs besides.
+    // The smallest role, and the additional privilege for the drive.
     let least = server.endpoints_with(&token(&api, &[]));
     let doctor = server.run(&["doctor", "--json", "--profile", &profile], &least).json();
     let findings = doctor["findings"].as_array().unwrap().iter();
@@ -127,7 +127,7 @@ fn a_template_with_all_that_can_be_adapted_gives_machines_that_boot_and_go_again
     assert_eq!(config(&api, 9001), before, "the template is as it was");
     assert_eq!(volumes(&api, "local-lvm", "cloudinit").len(), 1, "with its own volume");
 
-    // A template that is not cloned stands in no one's way, whatever becomes of it.
+    // A template that is not cloned blocks no run, whatever its state.
     download(&api, "iso", "installer.iso");
     let disc = [("ide3", "local:iso/installer.iso,media=cdrom")];
     api.call("PUT", "/nodes/pve1/qemu/9001/config", &disc);
@@ -139,7 +139,7 @@ fn a_template_with_all_that_can_be_adapted_gives_machines_that_boot_and_go_again
 }
 
 #[test]
-fn a_machine_gets_the_address_back_that_its_documents_name_and_keeps_what_else_was_set() {
+fn a_machines_mac_address_is_restored_and_its_other_settings_are_kept() {
     let server = Server::start();
     let api = server.api();
     template(&api, "scsi0", &[("net0", "virtio,bridge=vmbr0")]);
@@ -158,12 +158,12 @@ fn a_machine_gets_the_address_back_that_its_documents_name_and_keeps_what_else_w
     assert_eq!(now["net0"], format!("virtio={was},bridge=vmbr0,queues=2"));
     assert_eq!(now.get("sata0"), None, "a second seed is taken out");
     assert_eq!(now["balloon"], 512, "what a person has set stays");
-    // Without that address the running guest has no network at its next boot, or none already.
+    // Without that address the running guest has no network at its next boot, or has already lost it.
     assert_eq!(mac(&config(&api, 1103), "net0"), ran);
     assert!(config(&api, 1103)["net0"].as_str().unwrap().ends_with("queues=2"));
 }
 
-/// Carries out a `qm` command line on template 9001.
+/// Runs a `qm` command line on template 9001.
 fn qm(api: &Api, line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let ["qm", "set", "9001", options @ ..] = words.as_slice() else { panic!("{line}") };
@@ -173,7 +173,7 @@ fn qm(api: &Api, line: &str) {
 }
 
 #[test]
-fn a_template_that_cannot_be_used_is_refused_and_the_commands_that_are_told_help() {
+fn an_unusable_template_is_refused_and_the_printed_commands_fix_it() {
     let server = Server::start();
     let api = server.api();
     download(&api, "iso", "installer.iso");

@@ -1,4 +1,4 @@
-//! The whole job, again, away: what a person does with a cluster.
+//! The whole life of a cluster as a user runs it: up, up again, destroy.
 
 use crate::golden::assert_golden;
 use crate::world::{World, k8sha};
@@ -96,7 +96,7 @@ fn a_rebuild_gives_a_new_cluster_and_destroy_leaves_the_world_as_it_was() {
 }
 
 #[test]
-fn a_destroy_removes_our_keys_from_an_etcd_whose_first_member_is_dead() {
+fn a_destroy_removes_k8shas_keys_from_an_etcd_whose_first_member_is_dead() {
     let world = World::new();
     world.run(&["plan", "--quiet"]).ok();
     let bare = world.digest();
@@ -110,9 +110,9 @@ fn a_destroy_removes_our_keys_from_an_etcd_whose_first_member_is_dead() {
 }
 
 #[test]
-fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_takes_them_away() {
+fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_removes_them() {
     let world = World::new().after(&["provision", "--pve", "pve1", "--quiet"]);
-    // As `k8sha routes --apply` notes it; simulated hosts have no routes.
+    // As `k8sha routes --apply` records it; simulated hosts have no routes.
     let note = world.path().join("operator/k8s1-cluster/routed-hosts");
     std::fs::write(&note, "pve1\npve2\n").unwrap();
     let notes = |report: &Value| report["notes"].to_string();
@@ -147,7 +147,7 @@ fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_m
 }
 
 #[test]
-fn a_rebuild_removes_nothing_while_a_member_of_etcd_is_dead_that_the_new_cluster_needs() {
+fn a_rebuild_removes_nothing_while_a_needed_etcd_member_is_dead() {
     let world = World::new().made();
     let before = world.digest();
     let ran =
@@ -163,7 +163,7 @@ fn a_rebuild_removes_nothing_while_a_member_of_etcd_is_dead_that_the_new_cluster
 }
 
 #[test]
-fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
+fn destroy_asks_for_confirmation_and_does_nothing_without_a_terminal() {
     let world = World::new().after(&["provision", "--pve", "pve1", "--quiet"]);
     let before = world.digest();
     let ran = world.run(&["destroy"]);
@@ -173,7 +173,7 @@ fn destroying_asks_and_without_anybody_to_ask_does_nothing() {
 }
 
 #[test]
-fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
+fn provisioning_one_host_creates_only_its_rows_and_the_other_completes_it() {
     let world = World::new();
     let first = world.run(&["provision", "--pve", "pve1", "--json"]).ok().json();
     assert_eq!(names(&first, "created").len(), 4);
@@ -192,7 +192,7 @@ fn provisioning_one_host_makes_its_rows_only_and_the_other_completes_it() {
 }
 
 #[test]
-fn a_provision_of_one_host_names_the_command_that_makes_the_rest() {
+fn a_provision_of_one_host_names_the_command_that_creates_the_rest() {
     let world = World::new();
     let one = world.run(&["provision", "--pve", "pve1", "--quiet"]).ok().stdout;
     assert!(one.contains("k8sha up --simulate"), "{one}");
@@ -238,7 +238,7 @@ fn one_template_on_shared_storage_serves_both_hosts() {
 }
 
 #[test]
-fn machines_of_an_image_that_holds_the_packages_install_none() {
+fn machines_with_preinstalled_packages_install_none() {
     let mut world = World::new();
     world.with_profile("image.yaml", &[("preinstalled: false", "preinstalled: true")]);
     let report = world.run(&["up", "--json"]).ok().json();
@@ -256,7 +256,7 @@ fn an_unknown_host_is_an_error_that_lists_the_known_ones() {
 }
 
 #[test]
-fn two_standalone_hosts_serve_as_well_as_a_cluster() {
+fn two_standalone_hosts_work_as_well_as_a_cluster() {
     let world = World::new();
     let report = world.run(&["up", "--json", "--topology", "standalone"]).ok().json();
     assert_eq!(names(&report, "control plane").len(), 6);
@@ -275,13 +275,13 @@ fn the_homelab_profile_ends_with_ready_nodes_and_labelled_workers() {
 }
 
 #[test]
-fn a_world_without_a_folder_lives_for_one_command() {
+fn a_world_without_a_folder_ends_with_its_command() {
     let ran = k8sha(&["up", "--simulate", "--speed", crate::world::SPEED, "--quiet"]).ok();
     assert!(ran.stdout.contains("SIMULATED"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ends with this command"), "{}", ran.stdout);
     let next = "next        k8sha up --simulate DIR     (keeps the simulated environment)\n";
     assert!(ran.stdout.contains(next), "{}", ran.stdout);
-    // What was asked of this one is asked of the next too; nothing of a run that failed is left.
+    // The next run has the same requirements; nothing of a failed run is left.
     let asked = ["up", "--simulate", "--profile", "homelab", "--topology", "standalone", "--quiet"];
     let faulty = ["--speed", crate::world::SPEED, "--inject", "disk-full@pve1"];
     let ran = k8sha(&[asked.as_slice(), &faulty].concat());
@@ -292,7 +292,7 @@ fn a_world_without_a_folder_lives_for_one_command() {
 }
 
 #[test]
-fn no_secret_stands_in_a_log_a_report_or_a_plan() {
+fn no_secret_is_in_a_log_a_report_or_a_plan() {
     let world = World::new();
     let ran = world.run(&["up", "-vv"]).ok();
     let mut texts = vec![ran.stdout, ran.stderr, world.run(&["plan", "--json"]).ok().stdout];
@@ -307,13 +307,14 @@ fn no_secret_stands_in_a_log_a_report_or_a_plan() {
     }
 }
 
-/// A report without what differs from run to run, however long the machine takes for it.
+/// A report without the parts that differ from run to run, however long the machine takes.
 fn steady(text: &str, world: &World) -> String {
     let text = crate::world::redact(text, &world.path());
-    // Durations as reports print them (`9.9 s`, `3 min 05 s`), and ages as kubectl does (`32s`, `2h5m`).
+    // Durations as reports print them (`9.9 s`, `3 min 05 s`), and ages as kubectl does (`32s`,
+    // `2h5m`).
     let spans = Regex::new(r"\b(\d+ min )?\d+(\.\d)? s\b|\b(\d+[dhms])+\b").unwrap();
     let text = spans.replace_all(&text, "T");
-    // Columns move with the widths of what was replaced.
+    // Columns move with the widths of the replaced texts.
     let line = |line: &str| -> String {
         let line = line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         format!("{}\n", line.split("/log/").next().unwrap())
@@ -322,8 +323,8 @@ fn steady(text: &str, world: &World) -> String {
 }
 
 #[test]
-fn plan_and_report_read_as_the_golden_files() {
-    // The certificate key must outlive what is asked of it here, on a busy machine too.
+fn plan_and_report_match_the_golden_files() {
+    // The certificate key must remain valid during this test, on a busy machine too.
     let world = World::new().at_speed("40");
     let plan = world.run(&["plan", "--quiet"]).ok().stdout;
     assert_golden("plan/k8s1.txt", &crate::world::redact(&plan, &world.path()));
@@ -332,7 +333,7 @@ fn plan_and_report_read_as_the_golden_files() {
     let plan = world.run(&["plan", "--quiet"]).ok().stdout;
     assert_golden("plan/settled.txt", &plan);
     let status = world.run(&["status", "--quiet"]).ok().stdout;
-    // Whichever balancer was up first holds the VIP.
+    // The balancer that was up first holds the VIP.
     let status = status.replace("held by k8s1vrrp2", "held by k8s1vrrp1");
     assert_golden("report/status.txt", &steady(&status, &world));
     let dns = world.run(&["dns", "--quiet"]).ok().stdout;
@@ -340,7 +341,7 @@ fn plan_and_report_read_as_the_golden_files() {
 }
 
 #[test]
-fn changed_rows_are_planned_and_done_setting_by_setting() {
+fn changed_rows_are_planned_and_applied_setting_by_setting() {
     let mut world = World::new().made();
     let row =
         "ip: 10.101.1.203, os: ubuntu-22.04, kernel: mainline-6.6.1, ram: 4G, vcpu: 2, disk: 20G";
@@ -355,7 +356,7 @@ fn changed_rows_are_planned_and_done_setting_by_setting() {
 }
 
 #[test]
-fn the_help_of_every_command_reads_as_the_golden_file() {
+fn the_help_of_every_command_matches_the_golden_file() {
     let mut text = k8sha(&["--help"]).ok().stdout;
     for command in [
         "up",

@@ -1,9 +1,9 @@
-//! A random walk over edits of the profile and losses of the world. After each step the program must
-//! have done no harm, and must not have called something "as asked" that is not.
+//! A random walk over edits of the profile and losses in the world. After each step the program must
+//! have done no harm, and must not have reported a match with the profile where there is none.
 //!
-//! `cargo test` walks a few steps. `K8SHA_WALK_STEPS=200` walks as far as that, and
-//! `K8SHA_WALK_SEED=N` walks only from that seed: with the number that a failure prints it goes the
-//! same way again, as far as killed runs allow.
+//! `cargo test` walks a few steps. `K8SHA_WALK_STEPS=200` sets the number of steps, and
+//! `K8SHA_WALK_SEED=N` walks only with that seed: with the number that a failure prints it repeats the
+//! same walk, as far as killed runs allow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -27,9 +27,9 @@ use model::{Asked, Card, Known, Made, POOLS, Seen, blocked, differs, pool};
 /// The VMIDs of the profiles' templates.
 const TEMPLATES: [u32; 4] = [3091, 3092, 9001, 9002];
 
-/// How often a look is taken again that saw too little.
+/// How often a look that saw too little is repeated.
 const LOOKS: usize = 3;
-/// How many steps a walk of `cargo test` has.
+/// The number of steps of a walk in `cargo test`.
 const STEPS: usize = 24;
 
 /// The walk so far.
@@ -38,16 +38,16 @@ struct Walk {
     dice: Dice,
     world: World,
     asked: Asked,
-    /// The profile with which the last run ended well.
+    /// The profile of the last successful run.
     good: Asked,
     known: Known,
-    /// The configurations of the VMs of others.
+    /// The configurations of foreign VMs.
     foreign: BTreeMap<u32, String>,
     /// The pin of the cluster's CA and the UID of `kube-system`.
     identity: Option<(String, String)>,
     /// How many acts of the history were checked.
     acts: usize,
-    /// Whether something may still be at work that no run waited for.
+    /// Whether something may still be running that no run waited for.
     restless: bool,
     steps: Vec<String>,
 }
@@ -81,7 +81,7 @@ impl Walk {
         walk
     }
 
-    /// A first cluster in a new world; its making is sometimes cut off.
+    /// A first cluster in a new world; its creation is sometimes interrupted.
     fn found(&mut self) {
         self.world = World::of("walk");
         self.asked = Asked::new(self.asked.external);
@@ -89,7 +89,7 @@ impl Walk {
             (Known::default(), BTreeMap::new(), None, 0);
         let all = Asked { rows: pool(), ..self.asked.clone() };
         self.world.with_text(&all.text());
-        // The site's name servers know what the first look names.
+        // The site's name servers know the names of the first look.
         self.world.run(&["plan", "--quiet"]).ok();
         self.world.change(|world| {
             for datacenter in &mut world.pve.datacenters {
@@ -119,7 +119,7 @@ impl Walk {
         let (mut disks, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for datacenter in &world.pve.datacenters {
             for (vmid, vm) in &datacenter.vms {
-                // A template in the making, as a killed run leaves it, is none yet.
+                // An unfinished template, as a killed run leaves it, does not count.
                 let template = vm.is_template() || TEMPLATES.contains(vmid);
                 if !template && !self.foreign.contains_key(vmid) {
                     vms.insert(*vmid, vm.clone());
@@ -149,7 +149,7 @@ impl Walk {
         Seen { vms, disks, foreign, cluster, balancers, pools }
     }
 
-    /// The VMs of others and their disks, as text.
+    /// Foreign VMs and their disks, as text.
     fn of_others(&self) -> BTreeMap<u32, String> {
         let world = inspect::open(&self.world.path()).unwrap();
         let datacenters = world.pve.datacenters.iter();
@@ -173,7 +173,7 @@ impl Walk {
         let ran = self.world.run(args);
         self.unharmed(&ran);
         let writes = self.world.writes();
-        // What a killed run has set going goes on in the machines.
+        // Operations that a killed run has started continue on the machines.
         let same = self.restless || (self.world.digest() == digest && self.acts == acts);
         let wrote = !writes.is_empty() || !same;
         if args[0] != "up" {
@@ -193,7 +193,7 @@ impl Walk {
         self.unharmed(&"a killed run");
     }
 
-    /// What a run must never do, it has not done.
+    /// Checks that a run has done nothing forbidden.
     fn unharmed(&mut self, ran: &dyn Debug) {
         let world = inspect::open(&self.world.path()).unwrap();
         let history = inspect::history(&world);
@@ -241,7 +241,7 @@ impl Walk {
         self.known.made.retain(|vmid, _| seen.vms.contains_key(vmid));
     }
 
-    /// `plan`; where nothing hinders `up`, it has to have a way.
+    /// `plan`; unless something blocks `up`, it must have a plan.
     fn plan(&mut self) -> i32 {
         let (mut ran, _) = self.run(&["plan", "--exit-code"]);
         let seen = self.look();
@@ -272,7 +272,7 @@ impl Walk {
         }
     }
 
-    /// `up`, after what `plan` has said.
+    /// `up`, after the result of `plan`.
     fn up(&mut self) {
         let planned = self.plan();
         let before = blocked(&self.asked, &self.known, &self.look());
@@ -298,7 +298,7 @@ impl Walk {
         }
     }
 
-    /// At the latest the second run ends well, and all that can be followed is followed.
+    /// At the latest the second run succeeds, and everything that can be applied is applied.
     fn converges(&mut self) {
         let mut ran = self.run(&["up", "--json"]).0;
         if ran.code != 0 {
@@ -314,7 +314,7 @@ impl Walk {
         let differs = differs(&self.asked, &self.known, &seen);
         let left: Vec<_> = differs.iter().filter(|(_, lasting)| !**lasting).collect();
         self.must(left.is_empty(), "not followed", &(&left, &ran));
-        // On a machine that is busy with other things a guest may answer too late for one look.
+        // On a busy machine a guest may answer too late for one look.
         let mut code = self.plan();
         for _ in 0..LOOKS {
             if !differs.is_empty() || code == 0 {
@@ -338,7 +338,7 @@ impl Walk {
         }
     }
 
-    /// A cluster that cannot be saved is told to be so, and another one is made elsewhere.
+    /// A cluster that cannot be saved is reported as such, and another one is created elsewhere.
     fn end(&mut self) -> bool {
         let seen = self.look();
         let why = model::quorum(&self.asked, &self.known, &seen);
@@ -350,7 +350,7 @@ impl Walk {
         true
     }
 
-    /// A person undoes the edits, moves a foreign VM away, and restarts machines without their Nodes.
+    /// A user reverts the edits, moves a foreign VM away, and restarts machines without their Nodes.
     fn heal(&mut self) {
         self.note("undo all edits, and heal");
         self.asked = self.good.clone();
@@ -387,7 +387,7 @@ impl Walk {
         self.world.with_text(&self.asked.text());
         if !self.end() {
             self.plan();
-            // What is refused is left alone for a while only.
+            // A refused edit is left in place for a while only.
             let stuck = !blocked(&self.asked, &self.known, &self.look()).is_empty();
             if stuck && self.dice.roll(2) == 0 {
                 self.heal();
@@ -412,7 +412,7 @@ fn no_walk_of_edits_and_losses_harms_a_cluster() {
     if let Some(seed) = number("K8SHA_WALK_SEED") {
         return walk(seed, steps);
     }
-    // The same seeds each time: a new one is walked on purpose, not where it stops another's work.
+    // The same seeds each time: new ones are walked on purpose, not where they block other work.
     for seed in [0, 1] {
         println!("seed {seed}");
         walk(seed, steps);

@@ -1,4 +1,4 @@
-//! A simulated world in a folder of its own, and the program run on it as a person runs it.
+//! A simulated world in a separate folder, and the program run on it as a user runs it.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,10 +12,10 @@ use k8sha_simulator::inspect;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// So fast that waiting is what the machine itself needs.
+/// So fast that waits take only the machine's own time.
 pub const SPEED: &str = "150";
 
-/// What a run of the program left.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -29,7 +29,7 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// Panics unless the program ended well.
+    /// Panics unless the program succeeded.
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:#?}");
         self
@@ -43,8 +43,8 @@ pub struct World {
     speed: &'static str,
 }
 
-/// Proxmox's own schema, where it lies beside the checkout: every simulator of these tests holds its
-/// requests against it and refuses what Proxmox would refuse.
+/// Proxmox's own schema, if it is present beside the checkout: every simulator of these tests checks
+/// its requests against it and refuses what Proxmox would refuse.
 pub fn schema() -> Option<PathBuf> {
     static SCHEMA: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
@@ -53,7 +53,7 @@ pub fn schema() -> Option<PathBuf> {
         if file.exists() {
             return Some(file);
         }
-        // Past the test runner, which keeps what the print macros print to itself.
+        // Past the test runner, which captures the output of the print macros.
         let text = "SKIPPED: no schema of Proxmox VE beside this checkout to hold requests against";
         let _ = writeln!(std::io::stderr(), "{text}");
         None
@@ -61,34 +61,33 @@ pub fn schema() -> Option<PathBuf> {
     SCHEMA.get_or_init(find).clone()
 }
 
-/// Has a program's simulator hold its requests against Proxmox's schema.
+/// Makes a program's simulator check its requests against Proxmox's schema.
 pub fn held(command: &mut Command) {
     if let Some(schema) = schema() {
         command.arg("--schema").arg(schema);
     }
 }
 
-/// Panics when a world was sent what Proxmox's own schema does not allow.
+/// Panics if a world received requests that violate Proxmox's own schema.
 pub fn assert_allowed(world: &Path) {
     let violations = violations(world);
     assert!(violations.is_empty(), "Proxmox VE would refuse:\n{}", violations.join("\n"));
 }
 
-/// What a world was sent that Proxmox's own schema does not allow.
+/// The requests to a world that violate Proxmox's own schema.
 pub fn violations(world: &Path) -> Vec<String> {
     let requests = requests(world).into_iter();
     requests.filter(|line| line["violation"].is_string()).map(|line| line.to_string()).collect()
 }
 
-/// Every request that a world's simulated Proxmox VE has got, oldest first.
+/// All requests to a world's simulated Proxmox VE, oldest first.
 pub fn requests(world: &Path) -> Vec<Value> {
     let text = fs::read_to_string(world.join("requests.jsonl")).unwrap_or_default();
-    // Of a program that was killed the last line may be cut off, and the next program's first line
-    // stand behind it.
+    // A killed program may leave a truncated last line, with the next program's first line appended.
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The program, with a home of its own and nothing of the caller's environment that it reads.
+/// The program, with a separate home and without the environment variables that it reads.
 pub fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
     command.env("HOME", home).env_remove("XDG_STATE_HOME").env_remove("RUST_LOG");
@@ -134,8 +133,8 @@ impl World {
         self.after(&["up", "--quiet"])
     }
 
-    /// The same world after the program was run on it: by the first test that asks for this profile
-    /// and these arguments; the others get a copy of that world.
+    /// The same world after the program was run on it: by the first test with this profile and these
+    /// arguments; the others get a copy of that world.
     pub fn after(mut self, args: &[&str]) -> Self {
         let ours = format!("{}/profiles/{}.yaml", env!("CARGO_MANIFEST_DIR"), self.profile);
         let text = fs::read_to_string(&self.profile).or_else(|_| fs::read_to_string(ours)).unwrap();
@@ -144,17 +143,17 @@ impl World {
         self
     }
 
-    /// The same world, in which time goes so many times as fast as outside.
+    /// The same world, in which time passes this many times as fast as outside.
     pub fn at_speed(self, speed: &'static str) -> Self {
         Self { speed, ..self }
     }
 
-    /// The same world, seen by the profile `k8s1` with some text replaced.
+    /// The same world, with the profile `k8s1` with some text replaced.
     pub fn with_profile(&mut self, name: &str, changes: &[(&str, &str)]) {
         self.with_profile_of("k8s1", name, changes);
     }
 
-    /// The same world, seen by one of our profiles with some text replaced.
+    /// The same world, with one of the shipped profiles with some text replaced.
     pub fn with_profile_of(&mut self, profile: &str, name: &str, changes: &[(&str, &str)]) {
         let source = format!("{}/profiles/{profile}.yaml", env!("CARGO_MANIFEST_DIR"));
         let mut text = fs::read_to_string(source).unwrap();
@@ -167,12 +166,12 @@ impl World {
         self.profile = path.to_str().unwrap().to_owned();
     }
 
-    /// The same world, seen by a profile with this text.
+    /// The same world, with a profile of this text.
     pub fn with_text(&mut self, text: &str) {
         self.profile = self.write("mine.yaml", text).to_str().unwrap().to_owned();
     }
 
-    /// Forgets which requests were sent so far: what is asked of them is only about later ones.
+    /// Discards the requests so far: later queries only return new ones.
     pub fn forget_requests(&self) {
         let _ = fs::remove_file(self.path().join("requests.jsonl"));
     }
@@ -206,12 +205,12 @@ impl World {
         assert_allowed(&self.path());
     }
 
-    /// Every request that the simulated Proxmox VE has got, oldest first.
+    /// All requests to the simulated Proxmox VE, oldest first.
     pub fn requests(&self) -> Vec<Value> {
         requests(&self.path())
     }
 
-    /// The same world, seen by one of our profiles without the rows of these nodes.
+    /// The same world, with one of the shipped profiles without the rows of these nodes.
     pub fn without_rows(&mut self, profile: &str, name: &str, nodes: &[&str]) {
         let source = format!("{}/profiles/{profile}.yaml", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(source).unwrap();
@@ -229,7 +228,7 @@ impl World {
         path
     }
 
-    /// Changes the world that is put away, as no user of it could.
+    /// Changes the stored world directly, as no user of it could.
     pub fn change(&self, change: impl FnOnce(&mut k8sha_simulator::world::World)) {
         let mut world = inspect::open(&self.path()).unwrap();
         change(&mut world);
@@ -243,7 +242,7 @@ impl World {
         inspect::pass(&self.path(), hours * 3600.0).unwrap();
     }
 
-    /// Stands for everything that the world's users can see.
+    /// A digest of everything visible to the world's users.
     pub fn digest(&self) -> String {
         inspect::digest(&inspect::open(&self.path()).unwrap())
     }
@@ -259,7 +258,7 @@ impl World {
     }
 }
 
-/// Kills a program that prints events as JSON lines on stderr once it has printed so many.
+/// Kills a program that prints events as JSON lines on stderr once it has printed this many.
 pub fn kill_after(mut child: Child, events: usize) {
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut seen = 0;
@@ -275,12 +274,12 @@ pub fn kill_after(mut child: Child, events: usize) {
     child.wait().unwrap();
 }
 
-/// How many events a run printed.
+/// The number of events that a run printed.
 pub fn events(ran: &Ran) -> usize {
     ran.stderr.lines().filter(|line| line.starts_with('{')).count()
 }
 
-/// A text without what differs from run to run: paths, times, ids, keys.
+/// A text without the parts that differ from run to run: paths, times, ids, keys.
 pub fn redact(text: &str, world: &Path) -> String {
     let text = text.replace(&world.display().to_string(), "WORLD");
     let word = |word: &str| -> String {

@@ -6,12 +6,12 @@ mod wait;
 
 pub use wait::{Expired, Wait};
 
-/// The shortest time after which a simulated world is given up on.
+/// The shortest real time after which a wait in a simulated world is given up.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// The pace of a run's waiting. Pauses and the limits of a [`Wait`] are scaled by the world's
-/// speed. A connection's limits are not, since the machine that simulates a world is no faster than
-/// any other; a test of those limits shortens them by a haste of its own.
+/// The pace of a run's waiting. Pauses and the limits of a [`Wait`] are scaled by the world's speed.
+/// Limits of connections are not, because the machine that simulates a world is not faster than any
+/// other; a test of those limits shortens them by its own haste.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clock {
     speed: f64,
@@ -30,36 +30,36 @@ impl Clock {
         Self { speed: 1.0, haste: 1.0 }
     }
 
-    /// A world whose clock runs `speed` times as fast as the real one. What is not a positive
+    /// A world whose clock runs `speed` times as fast as the real one. A value that is not a positive
     /// number counts as 1.
     pub fn simulated(speed: f64) -> Self {
         Self { speed: positive(speed), haste: 1.0 }
     }
 
-    /// The same with every limit on a connection divided by `haste`: for a simulated world whose
-    /// peers are slow on purpose.
+    /// The same with every connection limit divided by `haste`: for a simulated world whose peers are
+    /// slow on purpose.
     #[must_use]
     pub fn hurried(self, haste: f64) -> Self {
         Self { haste: positive(haste), ..self }
     }
 
-    /// How many seconds of that world pass in a real one.
+    /// Seconds of that world per real second.
     pub fn speed(self) -> f64 {
         self.speed
     }
 
-    /// How long a duration of that world lasts in real time.
+    /// The real duration of a duration in that world.
     pub fn scaled(self, duration: Duration) -> Duration {
         Duration::from_secs_f64(duration.as_secs_f64() / self.speed)
     }
 
-    /// How long a connection, an answer or a command may take in real time, whatever the world.
+    /// The real time limit of a connection, an answer or a command, whatever the world.
     pub fn limit(self, real: Duration) -> Duration {
         Duration::from_secs_f64(real.as_secs_f64() / self.haste)
     }
 
-    /// How long in real time the other side's work may take: as long as that lasts in its world, but
-    /// never less than the limit `least`.
+    /// The real time limit of the peer's work: its duration in its world, but never less than the limit
+    /// `least`.
     pub fn patience(self, work: Duration, least: Duration) -> Duration {
         self.scaled(work).max(self.limit(least))
     }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_that_makes_no_sense_is_the_real_one() {
+    fn an_invalid_speed_counts_as_real_time() {
         for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(Clock::simulated(speed), Clock::real());
             assert_eq!(Clock::real().hurried(speed), Clock::real());
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connections_limits_know_haste_and_not_the_worlds_speed() {
+    fn connection_limits_depend_on_haste_and_not_on_the_worlds_speed() {
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
         let fast = Clock::simulated(100.0);
         assert_eq!(fast.limit(minute), minute);

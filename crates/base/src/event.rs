@@ -1,9 +1,8 @@
 //! Events: progress reported during a run.
 //!
-//! A step runs inside a [`Scope`]. Code far below it (a task that is followed, an SSH command, a
-//! retry) says what happens through [`progress`], [`output`] and [`retrying`] without having to be
-//! handed anything; outside a scope these do nothing. One `report` reporter owns the other
-//! end of the channel and with it the terminal.
+//! A step runs inside a [`Scope`]. Code far below it (following a task, an SSH command, a retry)
+//! reports through [`progress`], [`output`] and [`retrying`] without any parameter; outside a scope
+//! these do nothing. One `report` reporter owns the other end of the channel and the terminal.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,24 +13,24 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::secrets::mask;
 use crate::text::{lines, one_line};
 
-/// One thing that happened, in the order in which it happened.
+/// An event; events are in the order in which they happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A step began.
+    /// A step started.
     Started {
         /// The step's id in the plan, such as `clone/k8s1master1`.
         step: String,
         /// The node or host it belongs to.
         on: String,
-        /// What it does, as a phrase.
+        /// A phrase that describes it.
         what: String,
     },
-    /// A step has come so far.
+    /// A step made progress.
     Progress {
         /// The step's id.
         step: String,
-        /// How far, as a phrase.
+        /// The progress, as a phrase.
         text: String,
     },
     /// A line that a machine printed while a step ran; secrets are masked.
@@ -41,27 +40,27 @@ pub enum Event {
         /// The line, without its end.
         line: String,
     },
-    /// Something failed in a way that is safe to try again, and will be.
+    /// An operation failed in a way that is safe to retry, and will be retried.
     Retrying {
         /// The step's id.
         step: String,
-        /// What was being done.
+        /// The operation.
         what: String,
-        /// How many tries have failed.
+        /// The number of failed attempts.
         attempt: u32,
-        /// Seconds since the first try.
+        /// Seconds since the first attempt.
         elapsed_s: f64,
-        /// Why the last try failed.
+        /// Why the last attempt failed.
         error: String,
     },
-    /// A step ended well.
+    /// A step succeeded.
     Finished {
         /// The step's id.
         step: String,
-        /// Whether it changed anything; `false` where all was as wanted already, `None` where it
-        /// can only look.
+        /// Whether it changed anything; `false` if everything already was as wanted, `None` if it can
+        /// only look.
         changed: Option<bool>,
-        /// Seconds that it took.
+        /// Its duration in seconds.
         seconds: f64,
     },
     /// A step failed.
@@ -70,17 +69,17 @@ pub enum Event {
         step: String,
         /// Why, in one line.
         error: String,
-        /// Seconds until then.
+        /// Its duration in seconds.
         seconds: f64,
     },
-    /// Something is waited for longer than a person would expect.
+    /// A wait takes longer than a user would expect.
     Waiting {
         /// The step's id, or the host or node that is waited for.
         step: String,
-        /// What is waited for, as a phrase.
+        /// The awaited state, as a phrase.
         text: String,
     },
-    /// Something that the person should know, bound to no step.
+    /// Information for the user, not tied to a step.
     Notice {
         /// The sentence.
         text: String,
@@ -88,8 +87,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// The event with secrets masked and its texts harmless for a terminal, each of one line: what
-    /// a machine says cannot move the cursor, nor pass for a line of ours.
+    /// The event with secrets masked and its texts safe for a terminal, each on one line: a machine's
+    /// output cannot move the cursor, nor pass for a line of k8sha's.
     pub fn for_a_person(&self) -> Self {
         let mut event = self.clone();
         let clean = |text: &mut String| *text = one_line(&mask(text)).into_owned();
@@ -110,12 +109,12 @@ impl Event {
     }
 }
 
-/// Where a step's words go.
+/// The destination of a step's events.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The step's id.
     pub step: String,
-    /// The reporter's end.
+    /// The reporter's end of the channel.
     pub events: UnboundedSender<Event>,
 }
 
@@ -124,14 +123,13 @@ tokio::task_local! {
 }
 
 impl Scope {
-    /// Runs a future with this scope as the place where its words go.
+    /// Runs a future with this scope as the destination of its events.
     pub async fn run<F: Future>(self, future: F) -> F::Output {
         SCOPE.scope(self, future).await
     }
 }
 
-/// Where the words of the work go that runs here, if anyone listens: for work that is spawned, which
-/// leaves its scope.
+/// The scope of the current work, if there is one: for spawned work, which leaves its scope.
 pub fn listener() -> Option<UnboundedSender<Event>> {
     SCOPE.try_with(|scope| scope.events.clone()).ok()
 }
@@ -143,12 +141,12 @@ fn send(make: impl FnOnce(String) -> Event) {
     });
 }
 
-/// Says how far the running step has come.
+/// Reports the progress of the running step.
 pub fn progress(text: impl Into<String>) {
     send(|step| Event::Progress { step, text: text.into() });
 }
 
-/// Does some work, and says what is waited for once it has taken longer than `quiet`.
+/// Does some work, and reports what is waited for once it has taken longer than `quiet`.
 pub async fn untold<F: Future>(quiet: Duration, what: impl Fn() -> String, work: F) -> F::Output {
     let mut work = std::pin::pin!(work);
     match tokio::time::timeout(quiet, &mut work).await {
@@ -165,7 +163,7 @@ pub fn output(line: impl Into<String>) {
     send(|step| Event::Output { step, line: line.into() });
 }
 
-/// Says that something failed and will be tried again.
+/// Reports that an operation failed and will be retried.
 pub fn retrying(what: &str, attempt: u32, elapsed: Duration, error: &dyn std::fmt::Display) {
     send(|step| Event::Retrying {
         step,
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_of_any_event_reaches_a_person_raw() {
+    fn every_text_of_an_event_is_escaped_for_display() {
         crate::secrets::learn("event-secret");
         let hostile = || "a\x1b[2J\u{9b}\u{202e}\nerror: event-secret".to_owned();
         let step = hostile;
@@ -203,7 +201,7 @@ mod tests {
         ];
         for event in events {
             let text = serde_json::to_string(&event.for_a_person()).unwrap();
-            // JSON escapes the newline that a notice keeps; all others are escapes of our own.
+            // JSON escapes the newline that a notice keeps; all other escapes are k8sha's.
             assert!(!text.contains("\\nerror:") || text.contains("\\\\nerror:"), "{text}");
             assert!(!text.contains("event-secret"), "{text}");
             for raw in ["\\u001b", "\u{9b}", "\u{202e}"] {

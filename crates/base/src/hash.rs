@@ -1,4 +1,4 @@
-//! Hashes as names and marks carry them.
+//! Short hashes in names and marks.
 
 use sha2::{Digest, Sha256};
 

@@ -1,7 +1,6 @@
-//! What every adapter of k8sha stands on: how fast time passes and how long anything may take
-//! ([`clock`], [`limits`]), trying again ([`retry`]), what is told meanwhile ([`event`]), and what comes
-//! out of it harmless for a terminal ([`text`]) and without secrets ([`secrets`]); tables ([`table`]) and
-//! short hashes ([`hash`]).
+//! The common base of k8sha's adapters: the speed of time and time limits ([`clock`], [`limits`]),
+//! retries ([`retry`]), progress events ([`event`]), output that is safe for a terminal ([`text`]) and
+//! free of secrets ([`secrets`]); tables ([`table`]) and short hashes ([`hash`]).
 
 pub mod clock;
 pub mod event;

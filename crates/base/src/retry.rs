@@ -1,7 +1,7 @@
 //! Retry policies, and the only module that uses the `backoff` crate.
 //!
-//! A policy is applied at the edge of an adapter only, never around another retry and never around
-//! a write whose outcome is unknown: such a write reads its state back first.
+//! A policy is applied only at the edge of an adapter, never around another retry and never around a
+//! write whose outcome is unknown: such a write reads its state back first.
 
 use std::fmt;
 use std::future::Future;
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::event;
 
-/// Tokio's clock, so that limits obey a paused clock too: the crate's own is the system's, under
-/// which a paused test would spin for the policy's whole limit in real time.
+/// Tokio's clock, so that limits obey a paused clock too: the crate's own is the system's, under which
+/// a paused test would spin for the policy's whole limit in real time.
 #[derive(Clone, Copy, Debug, Default)]
 struct TokioClock;
 
@@ -23,40 +23,41 @@ impl backoff::Clock for TokioClock {
     }
 }
 
-/// Whether an error is worth another try.
+/// Whether an error is worth a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Trying again cannot help, or is not safe.
+    /// A retry cannot help, or is not safe.
     No,
-    /// Trying again is safe and may help.
+    /// A retry is safe and may help.
     Yes,
 }
 
 impl Retry {
-    /// [`Retry::Yes`] where the condition holds.
+    /// [`Retry::Yes`] if the condition holds.
     pub fn when(condition: bool) -> Self {
         if condition { Retry::Yes } else { Retry::No }
     }
 }
 
-/// How long and how often something is tried.
+/// How long and how often an operation is tried.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
     /// The wait after the first failure.
     initial: Duration,
-    /// The longest wait between two tries.
+    /// The longest wait between two attempts.
     longest: Duration,
-    /// What each wait is longer than the one before.
+    /// The factor by which each wait is longer than the previous one.
     factor: f64,
-    /// How far a wait is varied either way, as a fraction; keeps parallel steps from marching in step.
+    /// The random variation of a wait either way, as a fraction; keeps parallel steps from retrying in
+    /// lockstep.
     jitter: f64,
-    /// No wait begins that would end later than this after the first try.
+    /// No wait starts that would end later than this after the first attempt.
     limit: Duration,
 }
 
 impl Policy {
-    /// Reading calls and connections that fail: a proxy that restarts, an idle connection that was
-    /// closed under us. Short, since a wrong address should be told soon.
+    /// Failed reads and connections: a proxy that restarts, an idle connection that the peer closed.
+    /// Short, because a wrong address should be reported soon.
     pub const fn api() -> Self {
         Self {
             initial: Duration::from_millis(250),
@@ -78,7 +79,7 @@ impl Policy {
         }
     }
 
-    /// Machines that boot: nothing answers, then everything does.
+    /// Booting machines: nothing answers, then everything does.
     pub const fn boot() -> Self {
         Self {
             initial: Duration::from_millis(500),
@@ -89,7 +90,7 @@ impl Policy {
         }
     }
 
-    /// Systems that settle by themselves: a control plane, a virtual address, a pod network.
+    /// Systems that converge by themselves: a control plane, a virtual address, a pod network.
     pub const fn converge() -> Self {
         Self {
             initial: Duration::from_millis(500),
@@ -100,8 +101,8 @@ impl Policy {
         }
     }
 
-    /// The same policy with waits divided by `pace`, for a world whose clock runs faster. The limit
-    /// stays: the machine that simulates that world is no faster than any other.
+    /// The same policy with waits divided by `pace`, for a world whose clock runs faster. The limit is
+    /// kept: the machine that simulates that world is not faster than any other.
     pub fn paced(self, pace: f64) -> Self {
         let pace = if pace.is_finite() && pace > 0.0 { pace } else { 1.0 };
         Self {
@@ -116,7 +117,7 @@ impl Policy {
         Self { limit, ..self }
     }
 
-    /// No wait begins that would end later than this after the first try.
+    /// No wait starts that would end later than this after the first attempt.
     pub const fn limit(&self) -> Duration {
         self.limit
     }
@@ -132,10 +133,10 @@ impl Policy {
     }
 }
 
-/// Does `op` until it succeeds, fails in a way that `classify` calls hopeless, or the policy ends.
+/// Runs `op` until it succeeds, fails in a way that `classify` does not retry, or the policy ends.
 ///
 /// Every failure that is followed by a retry is reported as [`event::Event::Retrying`]; `what`
-/// finishes the sentence "trying again: …". Dropping the future cancels it at once.
+/// completes the sentence "trying again: …". Dropping the future cancels it at once.
 ///
 /// # Errors
 /// The last error of `op`.
@@ -183,7 +184,7 @@ mod tests {
     use crate::event::{Event, Scope};
 
     #[tokio::test(start_paused = true)]
-    async fn a_passing_fault_is_healed_and_told() {
+    async fn a_transient_error_is_retried_and_reported() {
         let (events, mut told) = unbounded_channel();
         let tries = Cell::new(0);
         let scope = Scope { step: "clone/a".into(), events };
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hopeless_fault_is_not_tried_again() {
+    async fn a_permanent_error_is_not_retried() {
         let tries = Cell::new(0);
         let done: Result<(), _> = retry(
             Policy::api(),
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_shortens_waits_and_leaves_the_limit() {
+    fn a_pace_shortens_waits_but_not_the_limit() {
         let fast = Policy::lock().paced(20.0);
         assert_eq!(fast.initial, Duration::from_millis(50));
         assert_eq!(fast.limit, Policy::lock().limit);

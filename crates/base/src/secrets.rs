@@ -1,9 +1,9 @@
 //! Registers the secrets of a run and masks them in all output.
 //!
-//! A host or a guest may send back what it was sent: a token in the text of an error, a password in
-//! a log. What is loaded, asked for or made is therefore registered here, and whatever the program
-//! prints or logs is searched for it, as it is and in the forms that it takes on the way:
-//! percent-encoded, in base64, escaped in JSON or by `Debug`.
+//! A host or a guest may send back what it received: a token in an error text, a password in a log.
+//! Every secret that is loaded, typed or created is therefore registered here, and all printed or
+//! logged text is searched for it, verbatim and in its encodings: percent-encoded, base64, escaped in
+//! JSON or by `Debug`.
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
@@ -17,37 +17,37 @@ mod json;
 
 pub use json::mask_json;
 
-/// What stands in a secret's place.
+/// The replacement of a secret.
 pub const MASKED: &str = "[masked]";
 
-/// From this length on a secret is masked wherever it stands. A shorter one, down to [`WORD`], is
-/// masked only where it stands alone: `root` must not be cut out of `reboot-root-fs`.
+/// A secret of at least this length is masked everywhere. A shorter one, down to [`WORD`], is masked
+/// only as a separate word: `root` must not be cut out of `reboot-root-fs`.
 const ANYWHERE: usize = 6;
-/// Anything shorter is no secret that could be told from ordinary text.
+/// Anything shorter cannot be distinguished from ordinary text.
 const WORD: usize = 4;
-/// From this length on a line of a key is a secret of its own.
+/// A line of a key of at least this length is registered as a separate secret.
 const KEY_LINE: usize = 24;
 
 #[derive(Default)]
 struct Registry {
-    /// Masked wherever they stand, the longest first.
+    /// Secrets that are masked everywhere, the longest first.
     anywhere: Vec<String>,
-    /// Masked where they stand alone.
+    /// Secrets that are masked as separate words.
     words: Vec<String>,
 }
 
 static REGISTRY: RwLock<Registry> =
     RwLock::new(Registry { anywhere: Vec::new(), words: Vec::new() });
 
-/// Registers a secret, and gives it back.
+/// Registers a secret, and returns it.
 pub fn register(secret: SecretString) -> SecretString {
     learn(secret.expose_secret());
     secret
 }
 
-/// Registers a text that is secret as a whole. Of a PEM private key each line is one; of an API
-/// token (`USER@REALM!NAME=SECRET`) and of a ticket (`PVE:USER:TIME::SIGNATURE`) the secret part
-/// is one too.
+/// Registers a text that is secret as a whole. Each line of a PEM private key is registered too, and so
+/// is the secret part of an API token (`USER@REALM!NAME=SECRET`) and of a ticket
+/// (`PVE:USER:TIME::SIGNATURE`).
 pub fn learn(text: &str) {
     let text = text.trim();
     let mut registry = REGISTRY.write().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +86,7 @@ impl Registry {
     }
 }
 
-/// The forms in which a secret can come back.
+/// The encodings in which a secret can come back.
 fn shapes(secret: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::from([secret.to_owned()]);
     if secret.len() < ANYWHERE {
@@ -94,7 +94,7 @@ fn shapes(secret: &str) -> BTreeSet<String> {
     }
     let percent = percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC);
     let percent = percent.to_string();
-    // What RFC 3986 leaves as it is, a form may leave as it is too.
+    // Characters that RFC 3986 leaves unencoded may also be unencoded in a form.
     let unreserved = [("%2D", "-"), ("%2E", "."), ("%5F", "_"), ("%7E", "~")]
         .into_iter()
         .fold(percent.clone(), |text, (code, character)| text.replace(code, character));
@@ -113,7 +113,7 @@ fn shapes(secret: &str) -> BTreeSet<String> {
     all
 }
 
-/// Percent codes with small letters.
+/// Percent codes in lower case.
 fn lower_codes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut code = 0_u8;
@@ -124,8 +124,8 @@ fn lower_codes(text: &str) -> String {
     out
 }
 
-/// The part of a text's base64 that is the same whatever stands around the secret, where so many
-/// bytes (modulo 3) stand before it; in both alphabets.
+/// The part of a text's base64 that does not depend on the text around the secret, if this many bytes
+/// (modulo 3) precede it; in both alphabets.
 fn base64_inside(secret: &str, before: usize) -> Vec<String> {
     let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(secret.bytes()).collect();
     let whole = bytes.len() / 3 * 4;
@@ -138,7 +138,7 @@ fn base64_inside(secret: &str, before: usize) -> Vec<String> {
         .collect()
 }
 
-/// The text without this run's secrets.
+/// The text with this run's secrets masked.
 pub fn mask(text: &str) -> String {
     let registry = REGISTRY.read().unwrap_or_else(PoisonError::into_inner);
     let mut out = text.to_owned();
@@ -177,14 +177,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_found_in_every_form_that_it_can_come_back_in() {
+    fn a_token_is_masked_in_every_encoding() {
         let secret = "s3cr3t/+ \"w~rd-é.1";
         learn(&format!("k8sha@pve!one={secret}"));
         for before in ["", "a", "ab", "abc", "user:"] {
             let text = format!("{before}{secret} and more");
             let code = STANDARD.encode(&text);
             assert!(mask(&code).contains(MASKED), "{before:?}");
-            // What is left of it does not give the middle away.
+            // The remaining characters do not reveal the middle.
             let inside = &STANDARD.encode(secret)[4..12];
             assert!(!mask(&STANDARD.encode(format!("abc{secret}"))).contains(inside));
         }

@@ -1,14 +1,14 @@
-//! Tables for people: columns as wide as their longest cell, or fitted to the terminal.
+//! Tables for the terminal: columns as wide as their longest cell, or fitted to the terminal.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use comfy_table::{ContentArrangement, presets};
 
-/// The width that tables are fitted to, in columns; 0 is any width.
+/// The width that tables are fitted to, in columns; 0 means any width.
 static WIDTH: AtomicU16 = AtomicU16::new(0);
 
-/// Fits every table that is written from now on to a terminal of so many columns. Output that goes to
-/// a file or a pipe is not fitted: programs read it by line.
+/// Fits every table that is written from now on to a terminal with this many columns. Output to a file
+/// or a pipe is not fitted: programs read it by line.
 pub fn fit(columns: u16) {
     WIDTH.store(columns, Ordering::Relaxed);
 }
@@ -39,7 +39,8 @@ impl Table {
         self.inner.add_row(row.into_iter().map(|cell| cell.to_string()));
     }
 
-    /// The table, each line ended. A cell that does not fit is wrapped within its column.
+    /// The table, with a newline after each line. A cell that does not fit is wrapped within its
+    /// column.
     pub fn text(self) -> String {
         self.within(WIDTH.load(Ordering::Relaxed))
     }
@@ -66,16 +67,16 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::with_header(["node", "what it does"]);
-        table.add(["master1", "see that one load balancer holds the address"]);
+        table.add(["master1", "check that one load balancer holds the VIP"]);
         table.add(["lb1", "start"]);
         table
     }
 
     #[test]
-    fn a_table_is_as_wide_as_its_cells_where_nothing_limits_it() {
+    fn a_table_without_a_limit_is_as_wide_as_its_cells() {
         assert_eq!(
             table().within(0),
-            " node     what it does\n master1  see that one load balancer holds the address\n \
+            " node     what it does\n master1  check that one load balancer holds the VIP\n \
              lb1      start\n"
         );
     }
@@ -85,8 +86,8 @@ mod tests {
         let text = table().within(36);
         assert_eq!(
             text,
-            " node     what it does\n master1  see that one load\n          balancer holds the\n\
-             \x20         address\n lb1      start\n"
+            " node     what it does\n master1  check that one load\n          balancer holds the VIP\n\
+             \x20lb1      start\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 36), "{text}");
     }

@@ -1,20 +1,19 @@
 //! Escapes untrusted text from hosts, guests and files before it is displayed.
 //!
 //! A terminal obeys what it prints: escape sequences move the cursor, set the title and write the
-//! clipboard (OSC 52); C1 controls do the same in one character; overrides of the writing direction
-//! show a text in another order than it has (CVE-2021-42574). Everything that is not printable is
-//! therefore shown as its escape.
+//! clipboard (OSC 52); C1 controls do the same in one character; direction overrides show a text in a
+//! different order (CVE-2021-42574). Everything that is not printable is therefore shown escaped.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::ops::Deref;
 
-/// The longest line that a person is shown, in characters; no one reads more at a prompt.
+/// The longest line shown to a user, in characters; longer ones are not readable at a prompt.
 pub const LINE_MOST: usize = 2_000;
-/// The most lines of one answer that a person is shown.
+/// The most lines of one answer shown to a user.
 pub const LINES_MOST: usize = 200;
 
-/// How lines of ours begin, which foreign text must not forge.
+/// The prefixes of k8sha's own lines, which foreign text must not forge.
 const OURS: [&str; 12] = [
     "try:",
     "fix:",
@@ -30,7 +29,7 @@ const OURS: [&str; 12] = [
     "the machine's last lines",
 ];
 
-/// Whether a terminal shows the character and does nothing else.
+/// Whether a terminal only displays the character.
 fn is_plain(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -40,7 +39,7 @@ fn is_plain(c: char) -> bool {
     }
 }
 
-/// The text with all that is not printable escaped; line breaks and tabs stay.
+/// The text with everything unprintable escaped; line breaks and tabs are kept.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| is_plain(c) || c == '\n' || c == '\t') {
         return Cow::Borrowed(text);
@@ -57,8 +56,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The text as one line of at most [`LINE_MOST`] characters, line breaks and tabs escaped too: for
-/// a name, or a phrase in a line of ours.
+/// The text as one line of at most [`LINE_MOST`] characters, with line breaks and tabs escaped too: for
+/// a name, or a phrase in one of k8sha's lines.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     let text = text.trim_end_matches(['\n', '\r']);
     if text.chars().all(is_plain) {
@@ -75,7 +74,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(cut(&out, LINE_MOST).into_owned())
 }
 
-/// The text's first characters and how many more there are.
+/// The text's first characters and the number of omitted ones.
 pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -103,8 +102,8 @@ pub fn cut_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The lines of an answer, harmless: none can be taken for a line of ours, and of very many the
-/// first and the last are there, with the number of the others between them.
+/// The lines of an answer, made safe: none can be taken for one of k8sha's lines, and of very many only
+/// the first and the last are kept, with the number of the others between them.
 pub fn lines(text: &str) -> Vec<String> {
     let all: Vec<&str> = text.trim_end().lines().collect();
     let head = if all.len() > LINES_MOST { LINES_MOST / 2 } else { all.len() };
@@ -124,8 +123,8 @@ fn quoted(line: &str) -> String {
     if OURS.iter().any(|word| start.starts_with(word)) { format!("| {line}") } else { line }
 }
 
-/// JSON as `serde_json` writes it, in which every character that is not printable is written as
-/// JSON's own escape: the text that it stands for stays the same.
+/// JSON as `serde_json` writes it, with every unprintable character as a JSON escape: its meaning does
+/// not change.
 pub fn json(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
@@ -144,13 +143,13 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Text with styling of our own in it, colours for example: the only text that reaches a terminal
-/// as it is.
+/// Text with k8sha's own styling in it, such as colours: the only text that reaches a terminal
+/// unescaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Styled(String);
 
 impl Styled {
-    /// Takes text whose foreign parts have been made harmless, which the caller answers for.
+    /// Takes text whose foreign parts have been made safe; the caller is responsible for that.
     pub fn ours(text: String) -> Self {
         Self(text)
     }
@@ -174,11 +173,11 @@ impl fmt::Display for Styled {
 mod tests {
     use super::*;
 
-    /// ESC with OSC 52, C1's CSI, an override of the direction, BEL, backspace, a tag character.
+    /// ESC with OSC 52, C1's CSI, a direction override, BEL, backspace, a tag character.
     const HOSTILE: &str = "a\x1b]52;c;eA==\x07\u{9b}2J\u{202e}b\x08\r\u{e0041}\u{2028}";
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
+    fn no_terminal_control_sequence_is_left() {
         for text in [printable(HOSTILE), one_line(HOSTILE), json(HOSTILE)] {
             assert!(text.chars().all(is_plain), "{text:?}");
         }
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_cut_and_says_what_is_left_out() {
+    fn every_line_is_truncated_with_a_note_of_the_omitted_characters() {
         let long = "x".repeat(LINE_MOST + 5);
         let want = format!("{}… (5 more characters)", "x".repeat(LINE_MOST));
         assert_eq!(one_line(&long), want);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn no_foreign_line_reads_like_one_of_ours() {
+    fn no_foreign_line_looks_like_one_of_k8shas() {
         assert_eq!(lines("no\n  try: rm -rf /\n"), ["no", "|   try: rm -rf /"]);
         assert_eq!(one_line("vm\nerror: forged"), "vm\\nerror: forged");
     }

@@ -1,4 +1,4 @@
-//! What `k8sha-lab` adds to the command line of k8sha.
+//! The options that `k8sha-lab` adds to the command line of k8sha.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,20 +12,19 @@ use super::{Setup, registry};
 const PROGRAM: &str = "k8sha-lab";
 const CLEAN: &str = "clean";
 
-/// System containers in the places of the scripted guests.
+/// System containers in place of the scripted guests.
 #[derive(Debug)]
 pub struct Containers;
 
-/// The flags.
+/// The options.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Containers")]
 struct Flags {
-    /// The containers' root file system: a folder, or an archive that `tar` reads [default: one
-    /// built from Debian's packages, once].
+    /// The containers' root file system: a folder, or an archive that `tar` reads [default: built once
+    /// from Debian packages].
     #[arg(long, global = true, value_name = "PATH")]
     guest_root: Option<PathBuf>,
-    /// A folder laid over the containers' root file system; may be given several times, the first
-    /// one on top.
+    /// A folder overlaid on the containers' root file system; may be repeated, the first one is on top.
     #[arg(long, global = true, value_name = "DIR")]
     guest_layer: Vec<PathBuf>,
 }
@@ -39,7 +38,7 @@ impl Provider for Containers {
         let about = "Proxmox VE is simulated; a VM that is started is a system container on this \
                      machine (needs root and Debian packages)";
         let clean = "Remove the containers, networks and folders of runs that were killed";
-        // The flags' own docstring would stand in its place.
+        // The options' own docstring would replace it.
         let command = Flags::augment_args(command).about(about).long_about(about);
         command.subcommand(Command::new(CLEAN).about(clean))
     }
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_that_lead_to_the_same_machines_are_named_again() {
+    fn the_options_for_the_same_machines_are_repeated() {
         assert_eq!(typed("k8sha-lab up"), "");
         assert_eq!(
             typed("k8sha-lab up --guest-layer a --guest-root r --guest-layer b"),

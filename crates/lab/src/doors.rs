@@ -1,5 +1,5 @@
-//! The lab's doors on the operator's loopback: the HTTP CONNECT proxy to the machines, and a port
-//! for each name server. What is behind them happens in the lab's network.
+//! The lab's ports on the operator's loopback: the HTTP CONNECT proxy to the machines, and a port for
+//! each name server. Their connections go into the lab's network.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,15 +18,15 @@ use k8sha_simulator::guests::{GuestEndpoints, Guests, connect_target};
 const DNS_PORT: u16 = 53;
 /// The longest DNS message over UDP (RFC 6891's usual limit is less).
 const DNS_MAX: usize = 4096;
-/// How long an answer of a name server is waited for.
+/// How long to wait for an answer of a name server.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection to a machine may take.
 const CONNECT: Duration = Duration::from_secs(8);
 
-/// Opens the doors. They are open as long as the lab's network lives.
+/// Opens the ports. They are open as long as the lab's network exists.
 ///
 /// # Errors
-/// When a port of the loopback interface cannot be had.
+/// If a port on the loopback interface cannot be opened.
 pub(super) async fn serve(network: &Network, guests: &Guests) -> io::Result<GuestEndpoints> {
     let inside = network.inside();
     let mut name_servers = BTreeMap::new();
@@ -39,11 +39,11 @@ pub(super) async fn serve(network: &Network, guests: &Guests) -> io::Result<Gues
     inside.spawn(async move {
         let Ok(listener) = TcpListener::from_std(listener) else { return };
         while let Ok((stream, _)) = listener.accept().await {
-            // What ends a tunnel is its two ends' affair.
+            // Errors that end a tunnel are handled by its two ends.
             tokio::spawn(async move { drop(tunnel(stream).await) });
         }
     });
-    // The other way: listens inside, and asks outside.
+    // The opposite direction: listens inside, and connects outside.
     let at = network.mirror();
     let listener = inside.spawn(TcpListener::bind(at)).await.map_err(io::Error::other)??;
     mirror::serve(TcpListener::from_std(listener.into_std()?)?);
@@ -67,7 +67,7 @@ async fn tunnel(mut stream: TcpStream) -> io::Result<()> {
     copy_bidirectional(&mut stream, &mut machine).await.map(drop)
 }
 
-/// A loopback port, the same for UDP and TCP, behind which a name server is.
+/// A loopback port, the same for UDP and TCP, that forwards to a name server.
 fn name_server(inside: &tokio::runtime::Handle, server: Ipv4Addr) -> io::Result<SocketAddr> {
     let mut tries = 0;
     let (udp, tcp) = loop {

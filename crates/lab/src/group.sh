@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs a program in control groups of the lab's: a child group of the one that we are in, in every
-# hierarchy. All that it starts is found there again.
-#   group LAB NAME PROGRAM…
+# Runs a program in the lab's control groups: a child group of the current one, in every hierarchy. All
+# processes that it starts can be found there.
+# Usage: group LAB NAME PROGRAM…
 set -eu
 lab=$1 name=$2
 shift 2

@@ -1,5 +1,5 @@
-//! Control groups: everything that a lab starts is in groups of its own, so that all of it is found
-//! again, and nothing else.
+//! Control groups: everything that a lab starts is in the lab's own groups, so that all of it can be
+//! found, and nothing else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// How long killed processes may take to be gone.
+/// How long killed processes may take to exit.
 const GONE: Duration = Duration::from_secs(20);
 
-/// The lab's group in each hierarchy in which we may have made one.
+/// The lab's group in each hierarchy in which it may exist.
 fn groups(lab: &str) -> Vec<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut found = Vec::new();
@@ -28,7 +28,7 @@ fn groups(lab: &str) -> Vec<PathBuf> {
             name => vec![name.trim_start_matches("name=").to_owned()],
         };
         for mount in mounts {
-            // Who runs us now may be in another group than who made it.
+            // The current process may be in a different group than the one that created it.
             for above in [path, ""] {
                 let group = Path::new(ROOT).join(&mount).join(above).join(format!("k8sha-{lab}"));
                 if group.is_dir() && !found.contains(&group) {
@@ -40,7 +40,7 @@ fn groups(lab: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Ends everything in the lab's groups, or in one machine's, and removes them.
+/// Kills everything in the lab's groups, or in one machine's, and removes them.
 pub(super) fn kill(lab: &str, machine: Option<&str>) {
     let groups: Vec<PathBuf> = groups(lab)
         .into_iter()
@@ -54,7 +54,7 @@ pub(super) fn kill(lab: &str, machine: Option<&str>) {
             break;
         }
         for pid in pids.into_iter().filter_map(Pid::from_raw) {
-            // Gone already is as good.
+            // A missing group counts as removed.
             let _ = kill_process(pid, Signal::KILL);
         }
         thread::sleep(Duration::from_millis(20));
@@ -80,6 +80,6 @@ fn remove(group: &Path) {
     for inner in below(group) {
         remove(&inner);
     }
-    // A group with a process that does not die stays until the machine restarts.
+    // A group with an unkillable process remains until the machine restarts.
     let _ = fs::remove_dir(group);
 }

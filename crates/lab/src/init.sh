@@ -1,6 +1,6 @@
 #!/bin/sh
-# The first process of a machine: gives systemd the control groups to itself, and the kubelet
-# values of its own for settings that belong to the whole host.
+# The first process of a machine: gives systemd exclusive control groups, and the kubelet its own values
+# for settings that belong to the whole host.
 set -eu
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
     mount -o remount,rw /sys/fs/cgroup
@@ -8,7 +8,7 @@ if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
         mount -o remount,bind,rw "$group" || true
     done
 fi
-# There is no udev here: networkd asks for none where /sys cannot be written.
+# There is no udev here: networkd does not require it if /sys is read-only.
 mount -o remount,bind,ro /sys
 cd /usr/lib/k8sha-lab/sysctl
 find . -type f | while read -r setting; do

@@ -1,5 +1,5 @@
-//! Keeps one machine: starts it, ends it, notices when it switches itself off. Each has a thread,
-//! so that its orders take effect one after the other, and no caller waits for them.
+//! Manages one machine: starts it, stops it, detects when it powers itself off. Each has a thread, so
+//! that its orders take effect one after the other, and no caller waits for them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,44 +16,44 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Error, command, file, groups, layer, lock, private_folder, standin};
 
-/// How often a machine is looked at.
+/// The interval at which a machine is checked.
 const LOOK: Duration = Duration::from_millis(50);
-/// Where cloud-init finds a NoCloud seed without a drive.
+/// The path where cloud-init finds a NoCloud seed without a drive.
 const SEED: &str = "upper/var/lib/cloud/seed/nocloud";
-/// What is added to the unit that netplan writes of the card `id0`.
+/// The addition to the unit that netplan writes for the card `id0`.
 const CARD: &str = "upper/etc/systemd/network/10-netplan-id0.network.d";
 
-/// Where a machine lives.
+/// The folder of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) lab: String,
     pub(super) name: String,
     pub(super) folder: PathBuf,
     pub(super) lower: String,
-    /// The layer with our scripts.
+    /// The layer with the lab's scripts.
     pub(super) scripts: PathBuf,
-    /// Its port of the lab's bridge.
+    /// Its port on the lab's bridge.
     pub(super) port: String,
 }
 
-/// What happens to a machine.
+/// An order for a machine.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// It is switched on with these documents in its CD-ROM drive.
+    /// Power on, with these documents in its CD-ROM drive.
     On {
         /// The seed's files.
         seed: BTreeMap<String, Vec<u8>>,
         /// The MAC address of its network card.
         mac: String,
-        /// What [`standin::MACHINE`] says.
+        /// The contents of [`standin::MACHINE`].
         hardware: String,
     },
-    /// It is to be off within this time, by itself or not.
+    /// Power off within this time, by itself or forced.
     Off {
-        /// At zero it is not asked.
+        /// At zero it is not asked to shut down.
         within: Duration,
     },
-    /// It is off for good, and its disk goes.
+    /// Destroy: power off for good, and delete its disk.
     Destroy,
 }
 
@@ -92,7 +92,7 @@ impl Keeper {
     }
 }
 
-/// What the keeper's thread has.
+/// The state of the keeper's thread.
 struct Room {
     key: String,
     place: Place,
@@ -107,7 +107,8 @@ impl Room {
             match inbox.recv_timeout(LOOK) {
                 Ok(Order::On { seed, mac, hardware }) => {
                     if let Err(error) = self.on(&seed, &mac, &hardware) {
-                        // As with a VM that does not boot: the one who waits for it says so.
+                        // As with a VM that does not boot: the error is reported by the one who waits
+                        // for it.
                         tracing::error!(machine = self.place.name, %error, "cannot start a machine");
                         self.off(Duration::ZERO);
                         lock(&self.stopped).push(self.key.clone());
@@ -140,26 +141,26 @@ impl Room {
         private_folder(folder)?;
         match fs::remove_dir_all(&place) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(file("take out the old seed")(error));
+                return Err(file("remove the old seed")(error));
             }
             _ => {}
         }
         if !seed.is_empty() {
-            fs::create_dir_all(&place).map_err(file("put in the seed"))?;
+            fs::create_dir_all(&place).map_err(file("write the seed"))?;
             for (document, body) in seed {
-                fs::write(place.join(document), body).map_err(file("put in the seed"))?;
+                fs::write(place.join(document), body).map_err(file("write the seed"))?;
             }
         }
         card(folder, mac)?;
         let told = folder.join(format!("upper{}", standin::MACHINE));
         if let Some(above) = told.parent() {
-            fs::create_dir_all(above).map_err(file("tell the machine its hardware"))?;
+            fs::create_dir_all(above).map_err(file("write the machine's hardware description"))?;
         }
-        fs::write(told, hardware).map_err(file("tell the machine its hardware"))?;
+        fs::write(told, hardware).map_err(file("write the machine's hardware description"))?;
         let (hub, namespace) = (format!("k8sha-{lab}"), format!("k8sha-{lab}-{name}"));
-        // A new card at each start: what a killed machine has left on the old one goes with it.
+        // A new card at each start: what a killed machine left on the old one is removed with it.
         if Path::new("/run/netns").join(&namespace).exists() {
-            // The kernel takes its time over a namespace's cards, and this one's name is needed now.
+            // The kernel removes a namespace's cards late, and this one's name is needed now.
             self.unplug();
             command(&["ip", "netns", "del", &namespace])?;
         }
@@ -185,7 +186,7 @@ impl Room {
             .stdin(Stdio::null())
             .stdout(console)
             .stderr(errors)
-            // A Ctrl-C in the terminal is for us.
+            // A Ctrl-C in the terminal is for k8sha only.
             .process_group(0)
             .spawn()
             .map_err(file("start the machine"))?;
@@ -194,11 +195,11 @@ impl Room {
         Ok(())
     }
 
-    /// Takes the network card out: the kernel would go on answering for the addresses of a machine
-    /// that is off.
+    /// Removes the network card: otherwise the kernel would keep answering for the addresses of a
+    /// machine that is off.
     fn unplug(&self) {
         let hub = format!("k8sha-{}", self.place.lab);
-        // One that is gone already is as good.
+        // A missing one counts as removed.
         let _ = command(&["ip", "-n", &hub, "link", "del", &self.place.port]);
     }
 
@@ -220,7 +221,7 @@ impl Room {
         self.runs.store(false, Ordering::Relaxed);
         let Some(child) = &self.child else { return };
         if !within.is_zero() {
-            // systemd-nspawn, the shell's only child, passes it on as systemd's own order to halt.
+            // systemd-nspawn, the shell's only child, translates it to systemd's own halt signal.
             let outer = child.id();
             let inner = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
             let inner = inner.ok().and_then(|text| text.trim().parse().ok());
@@ -232,7 +233,7 @@ impl Room {
                 thread::sleep(LOOK);
             }
         }
-        // First of all: a machine without power has no last words.
+        // First of all: a machine without power must not send anything more.
         self.unplug();
         groups::kill(&self.place.lab, Some(&self.place.name));
         if let Some(mut child) = self.child.take() {
@@ -247,15 +248,16 @@ impl Room {
     }
 }
 
-/// Has the machine know its card by the address that it has: netplan asks for the one that it was
-/// made with, and a container's card was made without.
+/// Makes the machine match its card by the actual address: netplan matches the permanent address, which
+/// a container's card does not have.
 fn card(folder: &Path, mac: &str) -> Result<(), Error> {
-    // Without an address there is nothing to know it by, and an empty list would match every card.
+    // Without an address there is nothing to match, and an empty list would match every card.
     if mac.is_empty() {
         return Ok(());
     }
     let place = folder.join(CARD);
     let text = format!("[Match]\nPermanentMACAddress=\nMACAddress={mac}\n");
-    fs::create_dir_all(&place).map_err(file("tell the machine its card"))?;
-    fs::write(place.join("lab.conf"), text).map_err(file("tell the machine its card"))
+    fs::create_dir_all(&place).map_err(file("write the machine's network card settings"))?;
+    fs::write(place.join("lab.conf"), text)
+        .map_err(file("write the machine's network card settings"))
 }

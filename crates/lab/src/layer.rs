@@ -1,5 +1,5 @@
-//! What is laid over the root file system to make a machine of the lab of it: the first process,
-//! settings that belong to the whole host, what a container has no use for.
+//! The layer that turns the root file system into a machine of the lab: the first process, settings
+//! that belong to the whole host, units that a container does not need.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,8 +22,8 @@ const SCRIPTS: [(&str, &str); 4] = [
     (SERVICE, include_str!("service.sh")),
 ];
 
-/// What the kubelet wants of the host's kernel (`protectKernelDefaults`, k8s.io/kubernetes
-/// pkg/kubelet/cm/container_manager_linux.go): the machine has values of its own.
+/// The kubelet's requirements for the host's kernel (`protectKernelDefaults`, k8s.io/kubernetes
+/// pkg/kubelet/cm/container_manager_linux.go): the machine has its own values.
 const SYSCTL: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -33,7 +33,7 @@ const SYSCTL: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Units that are about hardware, or about what the host sees to.
+/// Units for hardware, or for tasks of the host.
 const MASKED: [&str; 14] = [
     "systemd-udevd.service",
     "systemd-udev-trigger.service",
@@ -73,14 +73,14 @@ pub(super) fn write(folder: &Path, network: &Network) -> Result<PathBuf, Error> 
         link(folder, &format!("etc/systemd/system/{target}/{unit}"), &unit_file)?;
     }
     // cloud-init has udev set up every card (cloudinit/net/netplan.py, `_net_setup_link`), and udev's
-    // default gives a card of a container another address than Proxmox VE's.
+    // default gives a container's card a different address than Proxmox VE's.
     let card = "[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=keep\nMACAddressPolicy=none\n";
     put(folder, "etc/systemd/network/99-default.link", 0o644, card)?;
     link(folder, "etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf")?;
-    // No locale is generated in a small root file system.
+    // A small root file system has no generated locale.
     let cloud = "datasource_list: [NoCloud, None]\nlocale: false\n";
     put(folder, "etc/cloud/cloud.cfg.d/95_k8sha-lab.cfg", 0o644, cloud)?;
-    // The machines reach packages, and nothing else of the world.
+    // The machines reach package servers, and nothing else outside.
     let apt = format!(
         "Acquire::http::Proxy \"http://{}\";\nAcquire::https::Proxy \"http://{0}\";\n\
          Acquire::http::Pipeline-Depth \"0\";\nAcquire::Languages \"none\";\n",

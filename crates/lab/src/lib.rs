@@ -1,10 +1,10 @@
-//! Real machines behind the simulated Proxmox VE: a VM that is switched on becomes a system
-//! container with systemd, cloud-init and sshd, in a network namespace on the lab's bridge, booting
-//! from the seed in its CD-ROM drive; the site's name servers and etcd become real ones beside it.
+//! Real machines behind the simulated Proxmox VE: a VM that is switched on becomes a system container
+//! with systemd, cloud-init and sshd, in a network namespace on the lab's bridge, booting from the seed
+//! in its CD-ROM drive; real name servers and a real etcd of the site run beside it.
 //!
-//! What the Proxmox side asks of its guests is answered here from what those machines really do.
-//! Nothing of the host's own is changed: machines, networks, control groups and folders carry the
-//! lab's id, and [`registry::clean`] finds them again after a crash.
+//! The Proxmox side's queries about its guests are answered from the state of those machines. The host
+//! itself is not changed: machines, networks, control groups and folders carry the lab's id, and
+//! [`registry::clean`] finds them again after a crash.
 
 mod cli;
 mod doors;
@@ -38,9 +38,9 @@ use k8sha_simulator::machines::{MachineError, Machines, Maker, Seed, Serving};
 use k8sha_simulator::site::Site;
 use k8sha_simulator::world::Machine;
 
-/// How long a machine may take to switch itself off before it is made to.
+/// How long a machine may take to shut down before it is killed.
 const SHUTDOWN: Duration = Duration::from_secs(20);
-/// The suite whose packages make the root file system.
+/// The Debian suite of the root file system.
 const SUITE: &str = "bookworm";
 /// The programs that a lab needs, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -51,56 +51,56 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("tar", "tar"),
 ];
 
-/// What the machines are made of.
+/// The settings of the machines.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
-    /// A root file system of a person's own: a folder, or an archive that `tar` reads. `None`: one
-    /// built from Debian's packages, once.
+    /// The user's own root file system: a folder, or an archive that `tar` reads. `None`: one built
+    /// once from Debian packages.
     pub root: Option<PathBuf>,
-    /// Folders laid over the root file system, the first one on top.
+    /// Folders overlaid on the root file system, the first one on top.
     pub layers: Vec<PathBuf>,
-    /// The version that the stand-ins of Kubernetes show, such as `1.28.4`.
+    /// The version that the Kubernetes stand-ins report, such as `1.28.4`.
     pub kubernetes: String,
-    /// The version that the stand-in of cilium-cli shows; `None`: there is none.
+    /// The version that the cilium-cli stand-in reports; `None`: there is none.
     pub cilium_cli: Option<String>,
     /// The routers of the machines' subnets, with prefix lengths.
     pub routers: Vec<(Ipv4Addr, u8)>,
 }
 
-/// Why there can be no real machines.
+/// Why real machines cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// We are not root.
-    #[error("system containers need root: they are made of namespaces, mounts and control groups")]
+    /// The user is not root.
+    #[error("system containers need root for namespaces, mounts and control groups")]
     NotRoot,
     /// Programs are missing.
-    #[error("these programs are missing: {}", .0.join(", "))]
+    #[error("missing programs: {}", .0.join(", "))]
     Programs(Vec<String>, Vec<String>),
-    /// A command of the system failed.
+    /// A system command failed.
     #[error("`{command}`: {said}")]
     Command {
-        /// What was run.
+        /// The command.
         command: String,
-        /// What it said.
+        /// Its output.
         said: String,
     },
     /// A file or folder could not be used.
     #[error("{doing}: {source}")]
     File {
-        /// What was being done.
+        /// The operation.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A fault that a real machine does not have on demand.
-    #[error("`{0}` happens to scripted guests only: real machines are broken by hand")]
+    /// A fault that a real machine cannot simulate.
+    #[error("`{0}` is only supported by scripted guests, not by real machines")]
     Fault(&'static str),
-    /// A service of the site did not come up.
-    #[error("the lab's {what} does not answer at {address}; it said:\n{said}")]
+    /// A service of the site did not start.
+    #[error("the lab's {what} does not answer at {address}; its output:\n{said}")]
     Service {
         /// Such as `etcd`.
         what: String,
-        /// Where it was asked.
+        /// Its address.
         address: String,
         /// The last lines of its log.
         said: String,
@@ -108,17 +108,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do about it.
+    /// A hint how to fix it.
     pub fn hint(&self) -> String {
         match self {
             Error::NotRoot => {
-                "run it with sudo; the scripted guests of `k8sha` need no root".to_owned()
+                "run it with sudo; the scripted guests of `k8sha` do not need root".to_owned()
             }
-            Error::Fault(_) => {
-                "leave the fault out; the scripted guests of `k8sha` have it".to_owned()
-            }
+            Error::Fault(_) => "remove the fault, or use the scripted guests of `k8sha`".to_owned(),
             Error::Programs(_, packages) => format!("apt-get install {}", packages.join(" ")),
-            _ => "`k8sha-lab clean` removes what an earlier run has left behind".to_owned(),
+            _ => "`k8sha-lab clean` removes the remains of an earlier run".to_owned(),
         }
     }
 }
@@ -130,13 +128,13 @@ impl From<Error> for MachineError {
     }
 }
 
-/// Names what failed with a file.
+/// Describes the failed file operation.
 fn file(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let doing = doing.into();
     move |source| Error::File { doing, source }
 }
 
-/// Runs a command of the system to its end.
+/// Runs a system command to its end.
 fn command(words: &[&str]) -> Result<String, Error> {
     let failed = |said: String| Error::Command { command: words.join(" "), said };
     let [program, arguments @ ..] = words else { return Ok(String::new()) };
@@ -151,18 +149,18 @@ fn command(words: &[&str]) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// How many inotify instances a lab of real Kubernetes nodes may want: a kubelet with its pods has
-/// up to twenty, and root's are counted together.
+/// The number of inotify instances that a lab of real Kubernetes nodes may need: a kubelet with its
+/// pods has up to twenty, and root's are counted together.
 const INSTANCES: u32 = 512;
 
-/// What to say where this machine's kernel gives root few of them.
+/// The warning if this machine's kernel gives root too few of them.
 fn watches() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?;
     let few: u32 = text.trim().parse().ok().filter(|limit| *limit < INSTANCES)?;
     Some(format!(
-        "all machines together may have {few} inotify instances: with more than four Kubernetes \
-         nodes kube-proxy may say `too many open files`; `sysctl -w \
-         fs.inotify.max_user_instances={INSTANCES}` allows more"
+        "this host allows only {few} inotify instances for all machines together: with more than \
+         four Kubernetes nodes kube-proxy may fail with `too many open files`; to raise the limit: \
+         `sysctl -w fs.inotify.max_user_instances={INSTANCES}`"
     ))
 }
 
@@ -189,11 +187,11 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lab {
-    /// Makes the lab of a site: the root file system, the network, name servers and etcd. `folder`
-    /// keeps the machines' disks; `None`: they go with the lab.
+    /// Creates the lab of a site: the root file system, the network, name servers and etcd. `folder`
+    /// stores the machines' disks; `None`: they are deleted with the lab.
     ///
     /// # Errors
-    /// Without root or a program, or when the system refuses something.
+    /// Without root or a program, or if the system refuses something.
     pub fn start(
         site: &Site,
         setup: &Setup,
@@ -203,9 +201,9 @@ impl Lab {
     ) -> Result<Self, Error> {
         check()?;
         for gone in registry::clean()? {
-            say(&format!("removed what a run has left behind: {gone}"));
+            say(&format!("removed the remains of a killed run: {gone}"));
         }
-        // The site's services come from Debian's packages in any case.
+        // The site's services always come from Debian packages.
         let debian = root::built(SUITE, &say)?;
         let base = match &setup.root {
             Some(own) => root::own(own, &say)?,
@@ -305,7 +303,7 @@ impl Machines for Lab {
     }
 }
 
-/// What makes the machines of a simulated site, each time that one is started.
+/// Creates the machines of a simulated site at each start of one.
 impl Maker for Setup {
     fn check(&self, faults: &[Fault]) -> Result<(), MachineError> {
         Ok(check_faults(faults)?)
@@ -336,12 +334,12 @@ impl Drop for Lab {
     }
 }
 
-/// What the VM was given, as the stand-ins read it: a container shows what its host has.
+/// The VM's resources, for the stand-ins: a container shows the host's.
 fn hardware(machine: &Machine) -> String {
     serde_json::json!({"cpus": machine.vcpu, "memory_mb": machine.memory_mib}).to_string()
 }
 
-/// Refuses faults that only scripted guests can have.
+/// Refuses faults that only scripted guests support.
 ///
 /// # Errors
 /// [`Error::Fault`] for the first of them.
@@ -379,7 +377,7 @@ fn check() -> Result<(), Error> {
     ))
 }
 
-/// Makes a folder that only root may enter.
+/// Creates a folder that only root may enter.
 fn private_folder(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()

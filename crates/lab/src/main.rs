@@ -1,5 +1,4 @@
-//! The command line of k8sha before machines that are system containers; what it does is in the
-//! libraries.
+//! The command line of k8sha with system containers as machines; the code is in the libraries.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The machines' way to packages: an HTTP proxy at their router, on the operator's own network.
-//! It leads to the web's ports only; nothing else of the world can be reached from the lab.
+//! The machines' access to packages: an HTTP proxy at their router, on the operator's own network. It
+//! connects to the web's ports only; nothing else outside can be reached from the lab.
 
 use std::io;
 use std::time::Duration;
@@ -13,12 +13,12 @@ const HEAD_MAX: usize = 16 * 1024;
 const PORTS: [u16; 2] = [80, 443];
 const CONNECT: Duration = Duration::from_secs(20);
 
-/// What a client wants.
+/// The request of a client.
 #[derive(Debug, PartialEq)]
 enum Wish {
     /// A tunnel to a server.
     Tunnel { host: String, port: u16 },
-    /// A request passed on, and its answer until the server closes.
+    /// A forwarded request, and its answer until the server closes.
     Pass { host: String, port: u16, head: String },
 }
 
@@ -26,7 +26,7 @@ enum Wish {
 pub(super) fn serve(listener: TcpListener) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // A client whose request breaks off tries again or says so itself.
+            // A client whose request breaks off retries or reports it itself.
             tokio::spawn(async move { drop(pass(stream).await) });
         }
     });
@@ -42,7 +42,7 @@ async fn pass(mut client: TcpStream) -> io::Result<()> {
     let mut server = match dialled.map_err(io::Error::from).and_then(|made| made) {
         Ok(server) => server,
         Err(error) => {
-            tracing::info!(host, port, %error, "the mirror cannot be reached");
+            tracing::info!(host, port, %error, "cannot reach the package server");
             let answer = format!("HTTP/1.1 502 {host}: {error}\r\nContent-Length: 0\r\n\r\n");
             return client.write_all(answer.as_bytes()).await;
         }
@@ -60,7 +60,7 @@ async fn head(client: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= HEAD_MAX {
-            return Err(io::Error::other("the request's head has no end"));
+            return Err(io::Error::other("the request head is incomplete"));
         }
         head.push(client.read_u8().await?);
     }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_passed_on_in_the_form_that_servers_take() {
+    fn a_request_is_forwarded_in_origin_form() {
         let head = "GET http://deb.debian.org/debian/x HTTP/1.1\r\nHost: deb.debian.org\r\n\
             Connection: keep-alive\r\nProxy-Connection: keep-alive\r\nRange: bytes=5-\r\n\r\n";
         let wanted = "GET /debian/x HTTP/1.1\r\nConnection: close\r\nHost: deb.debian.org\r\n\
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_webs_ports_is_reached() {
+    fn only_web_ports_can_be_reached() {
         assert_eq!(wish("CONNECT 10.0.0.1:22 HTTP/1.1\r\n\r\n"), None);
         assert_eq!(wish("GET http://10.0.0.1:8006/ HTTP/1.1\r\n\r\n"), None);
         let tunnel = Wish::Tunnel { host: "deb.debian.org".to_owned(), port: 443 };

@@ -1,4 +1,4 @@
-//! The lab's network: a namespace with a bridge that all machines are on, and that is their router;
+//! The lab's network: a namespace with a bridge that connects all machines, and that is their router;
 //! name servers and etcd have their addresses there.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{Error, command, file};
 use k8sha_simulator::site::Site;
 
-/// Where the way to the packages listens, at the router.
+/// The address of the package proxy, at the router.
 const MIRROR_PORT: u16 = 3128;
 
 /// The lab's network.
@@ -31,13 +31,13 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Makes it, with the addresses of what stands in the site already.
+    /// Creates it, with the addresses of the site's existing services.
     pub(super) fn make(id: &str, site: &Site, routers: &[(Ipv4Addr, u8)]) -> Result<Self, Error> {
         let hub = format!("k8sha-{id}");
         let ip = |words: &[&str]| command(&[&["ip", "-n", hub.as_str()], words].concat());
         command(&["ip", "netns", "add", &hub])?;
         ip(&["link", "add", "br0", "type", "bridge", "forward_delay", "0"])?;
-        // Without an address of its own a bridge takes over that of the first interface that joins.
+        // Without its own address a bridge takes over that of the first interface that joins.
         ip(&["link", "set", "br0", "address", "02:00:00:00:00:01"])?;
         ip(&["link", "set", "lo", "up"])?;
         ip(&["link", "set", "br0", "up"])?;
@@ -72,7 +72,7 @@ impl Network {
         format!("m{}", self.ports.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Where machines ask for packages.
+    /// The package proxy of the machines.
     pub(super) fn mirror(&self) -> SocketAddr {
         SocketAddr::from((self.router, MIRROR_PORT))
     }
@@ -83,7 +83,7 @@ impl Network {
     }
 }
 
-/// Starts a runtime on a thread that has moved into the namespace: its own threads begin there.
+/// Starts a runtime on a thread that has moved into the namespace: its own threads start there.
 fn inside(hub: &str) -> Result<(Handle, oneshot::Sender<()>), Error> {
     let namespace =
         File::open(Path::new("/run/netns").join(hub)).map_err(file("enter the lab's network"))?;
@@ -110,7 +110,7 @@ fn inside(hub: &str) -> Result<(Handle, oneshot::Sender<()>), Error> {
 
 /// The IPv4 addresses in a namespace, per interface.
 pub(super) fn addresses(namespace: &str) -> Vec<(String, Ipv4Addr, u8)> {
-    // A machine that has just gone has none.
+    // A machine that has just stopped has none.
     let said = command(&["ip", "-n", namespace, "-j", "-4", "addr", "show"]).unwrap_or_default();
     let links: Vec<Value> = serde_json::from_str(&said).unwrap_or_default();
     links.iter().flat_map(of_link).collect()
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_list_of_addresses_is_read() {
+    fn the_kernels_list_of_addresses_is_parsed() {
         let link = serde_json::json!({"ifname": "eth0", "addr_info": [
             {"family": "inet", "local": "10.101.1.11", "prefixlen": 24},
             {"family": "inet", "local": "10.101.1.10", "prefixlen": 32}]});

@@ -1,5 +1,5 @@
-//! Which labs there are on this machine, and whether a process still runs each: so that what a
-//! killed run has left behind can be removed, and what another run uses is left alone.
+//! The labs on this machine, and whether a process still runs each: so that the remains of a killed run
+//! can be removed, and another run's lab is left alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, command, file, groups, private_folder};
 
-/// Where labs are written down: gone with a restart of the machine, as they are.
+/// The folder of lab records: deleted by a restart of the machine, like the labs.
 const LABS: &str = "/run/k8sha/labs";
-/// Where the machines of a lab without a folder have their disks: not in memory.
+/// The folder of the disks of a lab without a folder: not in memory.
 const PASSING: &str = "/var/tmp";
 const NOTE: &str = "lab.json";
 const LOCK: &str = "lock";
@@ -20,7 +20,7 @@ const LOCK: &str = "lock";
 pub(super) struct Entry {
     /// Eight hexadecimal digits.
     pub(super) id: String,
-    /// Where its files lie.
+    /// The folder of its files.
     pub(super) folder: PathBuf,
     passing: bool,
     /// Held as long as the lab runs.
@@ -34,7 +34,7 @@ struct Note {
 }
 
 impl Entry {
-    /// Writes a new lab down.
+    /// Records a new lab.
     pub(super) fn register(folder: Option<&Path>) -> Result<Self, Error> {
         let id: String =
             rand::random::<[u8; 4]>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -50,18 +50,18 @@ impl Entry {
         lock.lock().map_err(file("lock the lab"))?;
         let note = Note { folder: folder.clone(), passing };
         let text =
-            serde_json::to_vec(&note).map_err(|error| file("write the lab down")(error.into()))?;
-        fs::write(place.join(NOTE), text).map_err(file("write the lab down"))?;
+            serde_json::to_vec(&note).map_err(|error| file("record the lab")(error.into()))?;
+        fs::write(place.join(NOTE), text).map_err(file("record the lab"))?;
         private_folder(&folder)?;
         Ok(Self { id, folder, passing, _lock: lock })
     }
 }
 
-/// Ends and removes everything of it but the disks in a folder of a person's own.
+/// Ends and removes everything of it except the disks in the user's own folder.
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.id, &self.folder, self.passing) {
-            // The next run finds it written down, and tries again.
+            // The next run finds its record, and tries again.
             tracing::warn!(lab = self.id, %error, "the lab cannot be removed");
         }
     }
@@ -76,10 +76,10 @@ fn open(path: &Path) -> Result<File, Error> {
         .map_err(file(format!("open `{}`", path.display())))
 }
 
-/// Removes the labs that no process runs any more; says which.
+/// Removes the labs that no process runs any more; returns which.
 ///
 /// # Errors
-/// Without root, or when something does not go.
+/// Without root, or if something cannot be removed.
 pub fn clean() -> Result<Vec<String>, Error> {
     super::check()?;
     let Ok(entries) = fs::read_dir(LABS) else { return Ok(Vec::new()) };
@@ -93,7 +93,7 @@ pub fn clean() -> Result<Vec<String>, Error> {
         }
         let note = fs::read(place.join(NOTE)).ok();
         let note = note.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
-        // Killed before it had written more than its name: there are no machines yet.
+        // Killed before it had recorded more than its name: there are no machines yet.
         let (folder, passing) = note.map_or_else(
             || (Path::new(PASSING).join(format!("k8sha-lab-{id}")), true),
             |note| (note.folder, note.passing),

@@ -1,5 +1,4 @@
-//! The root file system that all machines share: built once from Debian's packages, or a person's
-//! own.
+//! The root file system that all machines share: built once from Debian packages, or the user's own.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -10,23 +9,23 @@ use sha2::{Digest, Sha256};
 
 use super::{Error, command, file, private_folder};
 
-/// Where root file systems are kept from run to run.
+/// The folder that caches root file systems between runs.
 const CACHE: &str = "/var/cache/k8sha/root";
 const SCRIPT: &str = include_str!("root.sh");
 
-/// The one of Debian's packages, built if it is not there.
+/// The one of Debian packages, built if it does not exist.
 pub(super) fn built(suite: &str, say: &impl Fn(&str)) -> Result<PathBuf, Error> {
     let name = format!("{suite}-{}", short(&[SCRIPT, suite, std::env::consts::ARCH]));
     kept(&name, |folder| {
         say(&format!(
-            "building the machines' root file system from Debian's packages ({suite}), once: \
-             this takes some minutes"
+            "building the machines' root file system from Debian packages ({suite}); this happens \
+             once and takes some minutes"
         ));
         let log = folder.with_extension("log");
-        let output = fs::File::create(&log).map_err(file("write the log of the building"))?;
-        let errors = output.try_clone().map_err(file("write the log of the building"))?;
+        let output = fs::File::create(&log).map_err(file("write the build log"))?;
+        let errors = output.try_clone().map_err(file("write the build log"))?;
         let script = folder.with_extension("sh");
-        fs::write(&script, SCRIPT).map_err(file("write the script of the building"))?;
+        fs::write(&script, SCRIPT).map_err(file("write the build script"))?;
         let status = Command::new("sh")
             .arg(&script)
             .arg(folder)
@@ -38,7 +37,7 @@ pub(super) fn built(suite: &str, say: &impl Fn(&str)) -> Result<PathBuf, Error> 
             .map_err(file("build the root file system"))?;
         let _ = fs::remove_file(&script);
         if status.success() {
-            return fs::remove_file(&log).map_err(file("remove the log of the building"));
+            return fs::remove_file(&log).map_err(file("remove the build log"));
         }
         let text = fs::read_to_string(&log).unwrap_or_default();
         let last: Vec<&str> = text.lines().rev().take(20).collect();
@@ -49,7 +48,7 @@ pub(super) fn built(suite: &str, say: &impl Fn(&str)) -> Result<PathBuf, Error> 
     })
 }
 
-/// A person's own: a folder as it is, an archive unpacked once.
+/// The user's own: a folder is used directly, an archive is unpacked once.
 pub(super) fn own(path: &Path, say: &impl Fn(&str)) -> Result<PathBuf, Error> {
     let doing = || format!("use the root file system `{}`", path.display());
     let path = fs::canonicalize(path).map_err(file(doing()))?;
@@ -61,14 +60,15 @@ pub(super) fn own(path: &Path, say: &impl Fn(&str)) -> Result<PathBuf, Error> {
     let facts = format!("{} {} {changed:?}", path.display(), about.len());
     kept(&format!("own-{}", short(&[&facts])), |folder| {
         say(&format!("unpacking `{}`, once", path.display()));
-        fs::create_dir_all(folder).map_err(file("make its folder"))?;
+        fs::create_dir_all(folder).map_err(file("create its folder"))?;
         let (archive, to) = (path.display().to_string(), folder.display().to_string());
         let words = ["tar", "--numeric-owner", "--xattrs", "-xpf", &archive, "-C", &to];
         command(&words).map(drop)
     })
 }
 
-/// A folder of the cache: made under another name and renamed when it is whole, by one at a time.
+/// A folder of the cache: created under a temporary name and renamed when it is complete, by one
+/// process at a time.
 fn kept(name: &str, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
     let cache = Path::new(CACHE);
     private_folder(cache)?;

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs a program of the root file system as one of the site's services: in the lab's network, with
-# its files at /mnt. The mounts are this process's own.
-#   service NAMESPACE LOWER FILES PROGRAM…
-# LOWER are overlayfs's lower layers, the first one on top.
+# Runs a program of the root file system as one of the site's services: in the lab's network, with its
+# files at /mnt. The mounts are this process's own. LOWER are overlayfs's lower layers, the first one on
+# top.
+# Usage: service NAMESPACE LOWER FILES PROGRAM…
 set -eu
 namespace=$1 lower=$2 files=$3
 shift 3

@@ -1,4 +1,4 @@
-//! What the site had before anybody came, for real: its name servers (dnsmasq) and its etcd.
+//! The site's existing services, as real ones: its name servers (dnsmasq) and its etcd.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -17,11 +17,11 @@ use super::{Error, file, groups, layer, private_folder};
 use k8sha_simulator::guests::Guests;
 use k8sha_simulator::site::Site;
 
-/// The machine name under which services are grouped.
+/// The machine name that groups the services.
 const GROUP: &str = "services";
 const DNS_PORT: u16 = 53;
 const PEER_PORT: u16 = 2380;
-/// How long a service may take until it answers.
+/// How long a service may take to answer.
 const READY: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -32,7 +32,7 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Ends them all.
+    /// Stops them all.
     pub(super) fn end(&mut self) {
         groups::kill(&self.lab, Some(GROUP));
         for child in &mut self.children {
@@ -41,7 +41,7 @@ impl Services {
     }
 }
 
-/// Starts them all and waits until each answers. Those that a fault keeps away do not start.
+/// Starts them all and waits until each answers. Those that a fault disables are not started.
 pub(super) fn start(
     entry: &Entry,
     lower: &str,
@@ -69,7 +69,7 @@ pub(super) fn start(
         }
         let files = entry.folder.join("etcd").join(member.ip().to_string());
         private_folder(&files)?;
-        let (ca, pair) = guests.etcd_server(*member).map_err(file("make etcd's certificates"))?;
+        let (ca, pair) = guests.etcd_server(*member).map_err(file("create etcd's certificates"))?;
         write(&files.join("ca.crt"), &ca)?;
         write(&files.join("server.crt"), &pair.cert)?;
         write(&files.join("server.key"), &pair.key)?;
@@ -106,7 +106,7 @@ impl Services {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            // A Ctrl-C in the terminal is for us.
+            // A Ctrl-C in the terminal is for k8sha only.
             .process_group(0)
             .spawn()
             .map_err(file(format!("start {}", words.first().unwrap_or(&"a service"))))?;
@@ -128,8 +128,8 @@ fn write(path: &PathBuf, text: &str) -> Result<(), Error> {
         .map_err(file(format!("write `{}`", path.display())))
 }
 
-/// dnsmasq's configuration: the site's records, and nothing else of the world. `host-record` makes
-/// the PTR records too (dnsmasq(8)).
+/// dnsmasq's configuration: the site's records, and no others. `host-record` creates the PTR records
+/// too (dnsmasq(8)).
 fn zone(site: &Site, guests: &Guests, server: Ipv4Addr) -> String {
     let mut text = format!(
         "no-resolv\nno-hosts\nuser=root\npid-file=\nbind-interfaces\nlisten-address={server}\nlocal=/{}/\n",
@@ -151,7 +151,7 @@ fn zone(site: &Site, guests: &Guests, server: Ipv4Addr) -> String {
     text
 }
 
-/// Takes what is asked of a name server and never answers.
+/// Receives the queries to a name server and never answers.
 fn hold(network: &Network, server: Ipv4Addr) {
     network.inside().spawn(async move {
         let Ok(socket) = UdpSocket::bind((server, DNS_PORT)).await else { return };
@@ -177,7 +177,7 @@ fn etcd(member: SocketAddrV4, all: &[SocketAddrV4]) -> Vec<String> {
         ("listen-client-urls", client.clone()),
         ("advertise-client-urls", client),
         ("logger", "zap".to_owned()),
-        // Many members share a few cores here: no member is given up for a moment's silence.
+        // Many members share a few cores here: a member is not given up after a short silence.
         ("heartbeat-interval", "500".to_owned()),
         ("election-timeout", "5000".to_owned()),
     ] {
@@ -192,7 +192,7 @@ fn etcd(member: SocketAddrV4, all: &[SocketAddrV4]) -> Vec<String> {
     words
 }
 
-/// Waits until a service takes connections.
+/// Waits until a service accepts connections.
 fn answers(
     network: &Network,
     what: &str,

@@ -1,26 +1,24 @@
-//! Stand-ins for the programs of Kubernetes, as a layer over a machine's root file system.
+//! Stand-ins for the Kubernetes programs, as a layer over a machine's root file system.
 //!
-//! kubeadm, kubectl, kubelet, cilium-cli and an API server in Python (its standard library and
-//! PyYAML, which cloud-init brings). They answer with the real programs' words and leave the real programs'
-//! files; certificates, TLS, tokens, encrypted uploads and the store, etcd, are real. No scheduler,
-//! no controllers and no pods run, and each program says so.
+//! kubeadm, kubectl, kubelet, cilium-cli and an API server in Python (its standard library and PyYAML,
+//! a dependency of cloud-init). They print the real programs' messages and write the real programs'
+//! files; certificates, TLS, tokens, encrypted uploads and the store, etcd, are real. No scheduler, no
+//! controllers and no pods run, and each program says so.
 //!
-//! A machine needs besides: `python3`, `python3-yaml`, `openssl`, and `etcd-server` where etcd is
-//! stacked.
+//! A machine also needs `python3`, `python3-yaml`, `openssl`, and `etcd-server` if etcd is stacked.
 
-/// A file of the layer: its path in the machine, its mode, its content.
+/// A file of the layer: its path in the machine, its mode, its contents.
 pub type File = (&'static str, u32, &'static str);
 
-/// Where the stand-ins read which version of Kubernetes they play, such as `v1.28.4`. The code that makes
-/// the layer writes it.
+/// The file with the Kubernetes version of the stand-ins, such as `v1.28.4`. The code that creates the
+/// layer writes it.
 pub const VERSION: &str = "/usr/lib/k8sha-standin/version";
 
-/// Where they read what the VM was given, `{"cpus": 2, "memory_mb": 4096}`: a system container shows
-/// what its host has. The file may be missing.
+/// The file with the VM's resources, `{"cpus": 2, "memory_mb": 4096}`: a system container shows the
+/// host's. The file may be missing.
 pub const MACHINE: &str = "/etc/k8sha-standin/machine.json";
 
-/// Where they read the version of cilium-cli that the profile asks for. Without it the product
-/// fetches the real tool.
+/// The file with the profile's version of cilium-cli. Without it the product downloads the real tool.
 pub const CILIUM_CLI: &str = "/usr/lib/k8sha-standin/cilium-cli";
 
 macro_rules! file {

@@ -1,4 +1,5 @@
-//! The layer of stand-ins is whole. Its table is also compiled into the real tier, so it is examined here.
+//! Checks that the layer of stand-ins is complete. Its table is also compiled into the real tier, so it
+//! is checked here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ fn below(folder: &Path, found: &mut BTreeSet<PathBuf>) {
 }
 
 #[test]
-fn the_table_lists_what_the_folder_holds() {
+fn the_table_lists_the_files_in_the_folder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/standin");
     let mut there = BTreeSet::new();
     below(&folder, &mut there);
@@ -29,14 +30,14 @@ fn the_table_lists_what_the_folder_holds() {
 }
 
 #[test]
-fn what_has_an_interpreter_can_be_run_and_nothing_else() {
+fn only_files_with_an_interpreter_are_executable() {
     for (path, mode, content) in FILES {
         assert_eq!(*mode == 0o755, content.starts_with("#!"), "{path} has the mode {mode:o}");
     }
 }
 
 #[test]
-fn no_file_is_longer_than_the_house_allows() {
+fn no_file_is_longer_than_the_limit() {
     for (path, _, content) in FILES {
         assert!(content.lines().count() <= 500, "{path}");
     }

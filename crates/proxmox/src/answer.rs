@@ -19,18 +19,18 @@ use super::wire::ErrorBody;
 
 pub(super) const PERMISSION: &str = "Permission check failed";
 
-/// What is known when an answer comes in.
+/// The context of an incoming answer.
 pub(super) struct Answer<'a> {
     pub host: &'a HostName,
     pub endpoint: &'a str,
     pub identity: &'a Identity,
     pub request: &'a Request,
-    /// How long the request and its answer may take.
+    /// The time limit of the request and its answer.
     pub time: Duration,
 }
 
 impl Answer<'_> {
-    /// The body of a good answer, or the fault.
+    /// The body of a successful answer, or the error.
     pub async fn read(&self, outcome: Result<Response, reqwest::Error>) -> Result<Vec<u8>, Error> {
         let response = outcome.map_err(|error| self.broken(&error))?;
         let status = response.status();
@@ -43,8 +43,8 @@ impl Answer<'_> {
             return Err(self.odd(Odd::Redirect { status: status.as_u16(), to }));
         }
         let reason = reason(&response);
-        // Most refusals have a body that repeats the reason; some have none, and one that breaks off
-        // or does not end is as good as none.
+        // Most refusals have a body that repeats the reason; some have none, and one that breaks off or
+        // does not end counts as none.
         let body = body::read(response, http::REFUSAL_BYTES).await.unwrap_or_default();
         let body = match body::overweight(&body) {
             None => serde_json::from_slice(&body).unwrap_or_default(),
@@ -67,7 +67,9 @@ impl Answer<'_> {
             Stop::TooLong => self.odd(Odd::TooMuch(size(most))),
             Stop::Broken(error, bytes) if error.is_timeout() => {
                 let time = span(self.time);
-                self.unanswered(format!("its answer did not end within {time}; {bytes} bytes came"))
+                self.unanswered(format!(
+                    "its answer did not end within {time}; {bytes} bytes were received"
+                ))
             }
             Stop::Broken(error, bytes) if bytes > 0 => {
                 let why = root_cause(&error, "the connection was closed");
@@ -97,7 +99,7 @@ impl Answer<'_> {
         let call = self.request.label.clone();
         let who = self.identity.clone();
         let message = excerpt(body.message.trim(), http::WORDS);
-        // The HTTP reader drops a reason that is not all ASCII; the body still has it.
+        // The HTTP parser drops a reason that is not all ASCII; the body still has it.
         let reason = match message.lines().next() {
             Some(line) if reason.is_empty() => line.to_owned(),
             _ => reason,
@@ -143,7 +145,11 @@ impl Answer<'_> {
         }
         let why = root_cause(error, "the connection was closed before an answer came");
         if error.is_connect() {
-            let why = if error.is_timeout() { "no answer to connecting".to_owned() } else { why };
+            let why = if error.is_timeout() {
+                "no answer to the connection attempt".to_owned()
+            } else {
+                why
+            };
             return Error::Unreachable { host, endpoint, why };
         }
         if error.is_builder() {
@@ -154,7 +160,7 @@ impl Answer<'_> {
     }
 }
 
-/// The text after the status: hyper keeps it where it is not the standard one.
+/// The text after the status: hyper keeps it if it is not the standard one.
 fn reason(response: &Response) -> String {
     match response.extensions().get::<ReasonPhrase>() {
         Some(phrase) => excerpt(String::from_utf8_lossy(phrase.as_bytes()).trim(), http::WORDS),
@@ -162,7 +168,7 @@ fn reason(response: &Response) -> String {
     }
 }
 
-/// Reads `Permission check failed (/vms/9000, VM.Clone)`; alternatives are parted by a bar.
+/// Parses `Permission check failed (/vms/9000, VM.Clone)`; alternatives are separated by a bar.
 ///
 /// Source: pve-access-control src/PVE/RPCEnvironment.pm, `check_full`.
 pub(super) fn missing(reason: &str) -> (String, Vec<String>) {
@@ -215,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_privilege_is_read_from_the_reason() {
+    fn a_missing_privilege_is_parsed_from_the_reason() {
         let read = |text| {
             let (path, privileges) = missing(text);
             format!("{path} {}", privileges.join("+"))

@@ -10,17 +10,17 @@ use super::params::encode;
 
 use k8sha_base::secrets::register;
 
-/// A ticket lives two hours; it is replaced well before.
+/// A ticket is valid for two hours; it is replaced well before.
 ///
 /// Source: pve-access-control src/PVE/AccessControl.pm, `ticket_lifetime`.
 const TICKET_AGE: Duration = Duration::from_secs(90 * 60);
 
-/// How a host knows us.
+/// The login to a host.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// An API token, whole: `user@realm!name=uuid`.
+    /// A complete API token: `user@realm!name=uuid`.
     Token(SecretString),
-    /// A user and password, traded for a ticket.
+    /// A user and password, exchanged for a ticket.
     Ticket {
         /// `user@realm`.
         user: String,
@@ -30,10 +30,10 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// Who this is, without the secret.
+    /// The account, without the secret.
     ///
     /// # Errors
-    /// When a token or user does not have the form that Proxmox VE gives it.
+    /// If a token or user does not have the format of Proxmox VE.
     pub(super) fn identity(&self) -> Result<Identity, String> {
         match self {
             Auth::Token(token) => {
@@ -44,7 +44,7 @@ impl Auth {
                         .is_some_and(|(user, realm)| !user.is_empty() && !realm.is_empty())
                         && !name.is_empty()
                 });
-                // Nothing of a malformed token is shown: the secret may stand anywhere in it.
+                // Nothing of a malformed token is shown: the secret may be anywhere in it.
                 if !whole || !named {
                     return Err("the token is not of the form `user@realm!name=secret`".to_owned());
                 }
@@ -58,7 +58,7 @@ impl Auth {
     }
 }
 
-/// A ticket and the token against cross-site requests that every write must carry with it.
+/// A ticket and the CSRF prevention token that every write must send with it.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     ticket: SecretString,
@@ -72,12 +72,12 @@ impl Session {
         Self { ticket, csrf, born: Instant::now() }
     }
 
-    /// Whether it may be used as it is.
+    /// Whether it may be used without a new login.
     pub fn is_fresh(&self) -> bool {
         self.born.elapsed() < TICKET_AGE
     }
 
-    /// Whether both are of the same login.
+    /// Whether both are from the same login.
     pub fn is_same(&self, other: &Self) -> bool {
         self.born == other.born && self.ticket.expose_secret() == other.ticket.expose_secret()
     }

@@ -1,7 +1,7 @@
 //! Shares one poll of a node's tasks among all callers that wait for a task there.
 //!
-//! A node is asked less than twice a second, however many of its tasks are waited for: alone by the
-//! task's own status, else by one list of the node's tasks, which tells the ends of all of them.
+//! A node is queried less than twice a second, however many of its tasks are waited for: a single task
+//! by its own status, several by one list of the node's tasks, which shows the ends of all of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
@@ -18,10 +18,10 @@ use super::wire::{TaskStatus, TaskSummary};
 
 /// The time between two looks at a node's tasks.
 const BETWEEN: Duration = Duration::from_millis(600);
-/// More than end and run between the oldest task that is waited for and now.
+/// More than the tasks that end or run between the oldest awaited task and now.
 const LISTED: u32 = 500;
 
-/// The nodes on which tasks are waited for.
+/// The nodes whose tasks are waited for.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     nodes: StdMutex<BTreeMap<String, Arc<Node>>>,
@@ -29,7 +29,7 @@ pub(super) struct Board {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// The tasks that are waited for, by id, with the seconds at which they began.
+    /// The awaited tasks, by id, with their start times in seconds.
     waiting: StdMutex<BTreeMap<String, u64>>,
     last: Mutex<Last>,
 }
@@ -37,28 +37,28 @@ struct Node {
 /// The last look at a node's tasks.
 #[derive(Debug, Default)]
 struct Last {
-    /// When the node was last asked anything about a task.
+    /// When the node was last queried about a task.
     asked: Option<Instant>,
-    /// When it was begun.
+    /// When it was started.
     at: Option<Instant>,
-    /// What it told, by task id.
+    /// Its result, by task id.
     told: BTreeMap<String, State>,
 }
 
-/// What a look tells of a task.
+/// The state of a task in a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It runs.
+    /// It is running.
     Running,
     /// It has ended, with this exit status.
     Ended(String),
 }
 
-/// A task that is waited for; its place on the board goes with this value.
+/// An awaited task; it is removed from the board when this value is dropped.
 pub(super) struct Place {
     node: Arc<Node>,
     upid: Upid,
-    /// Looks that were begun before this tell nothing of it.
+    /// Looks that were started before this do not count for it.
     since: Instant,
 }
 
@@ -85,15 +85,15 @@ impl Drop for Place {
 }
 
 impl Client {
-    /// What the next look at the task's node tells of it: one that another waiter has made meanwhile,
-    /// or one of our own.
+    /// The result of the next look at the task's node: one that another waiter has made meanwhile, or
+    /// its own.
     pub(super) async fn state(&self, place: &Place) -> Result<State, Error> {
         let node = Arc::clone(&place.node);
         let asked = Instant::now();
-        // Who holds it waits for the node's next turn; the others wait for what that tells.
+        // The holder of the lock waits for the node's next turn; the others wait for its result.
         let mut last = node.last.lock().await;
         let id = place.upid.to_string();
-        // That it has ended stays true; that it runs counts only if it was seen since it was asked.
+        // An end remains true; that it is running counts only if it was seen since the request.
         if let Some(at) = last.at
             && let Some(state) = last.told.get(&id)
             && at > if *state == State::Running { asked } else { place.since }
@@ -112,7 +112,7 @@ impl Client {
                 Err(error @ (Error::NoAnswer { .. } | Error::Unreachable { .. })) => {
                     return Err(error);
                 }
-                // A list that cannot be read hides no task: each has its own status.
+                // A list that cannot be parsed hides no task: each has its own status.
                 Err(_) => {}
             }
             if let Some(state) = last.told.get(&id) {
@@ -126,7 +126,7 @@ impl Client {
         })
     }
 
-    /// Waits until the task's node may be asked something else about it, such as its log.
+    /// Waits until the task's node may be queried about something else, such as its log.
     pub(super) async fn turn(&self, place: &Place) {
         self.take_turn(&mut *place.node.last.lock().await).await;
     }
@@ -138,8 +138,8 @@ impl Client {
         *last.asked.insert(Instant::now())
     }
 
-    /// The tasks of a node that began since then and that we may see, our own among them. Only what
-    /// ended well is told as ended: the list cuts the words of a failure.
+    /// The tasks of a node that started since then and that the account may see, k8sha's own among
+    /// them. Only a success is taken as an end: the list truncates the error text of a failure.
     async fn tasks_since(&self, node: &str, since: u64) -> Result<BTreeMap<String, State>, Error> {
         let query = Params::new().with("source", "all").with("since", since).with("limit", LISTED);
         let request = Request::list(&["nodes", node, "tasks"]).query(query);

@@ -1,19 +1,19 @@
-//! Reading a body piece by piece, up to a limit, and seeing before it is taken apart that it is no
-//! larger inside than outside.
+//! Reads a body piece by piece, up to a limit, and checks before parsing that it does not expand beyond
+//! one.
 
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use k8sha_base::limits::{excerpt, http, size};
 
-/// How much a call may answer.
+/// The size limit of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bulk {
-    /// One thing.
+    /// One object.
     One,
     /// A list.
     List,
-    /// A task's whole log.
+    /// A complete task log.
     Log,
 }
 
@@ -29,13 +29,13 @@ impl Bulk {
 
 /// Why a body was not read to its end.
 pub(super) enum Stop {
-    /// It is longer than it may be.
+    /// It is longer than the limit.
     TooLong,
     /// The connection failed after so many bytes.
     Broken(reqwest::Error, usize),
 }
 
-/// The whole body, of at most so many bytes. What says at once that it is longer is not read.
+/// The whole body, of at most this many bytes. A body whose declared length is larger is not read.
 pub(super) async fn read(mut response: Response, most: usize) -> Result<Vec<u8>, Stop> {
     if response.content_length().is_some_and(|length| length > most as u64) {
         return Err(Stop::TooLong);
@@ -51,7 +51,7 @@ pub(super) async fn read(mut response: Response, most: usize) -> Result<Vec<u8>,
     }
 }
 
-/// What the head of a good answer says that Proxmox VE never says.
+/// A header of a successful answer that Proxmox VE never sends.
 pub(super) fn foreign(headers: &HeaderMap) -> Option<Foreign> {
     let text = |name| {
         let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -67,11 +67,11 @@ pub(super) fn foreign(headers: &HeaderMap) -> Option<Foreign> {
     (!is_json).then(|| Foreign::Kind(excerpt(kind, 40)))
 }
 
-/// What stands in an answer's head that is not Proxmox VE's.
+/// The header that is not Proxmox VE's.
 pub(super) enum Foreign {
-    /// A coding that was not asked for.
+    /// A content coding that was not requested.
     Coded(String),
-    /// Another type than JSON.
+    /// A content type other than JSON.
     Kind(String),
 }
 
@@ -85,10 +85,10 @@ pub(super) fn title(body: &[u8]) -> Option<String> {
     (!title.is_empty()).then(|| excerpt(&title, 80))
 }
 
-/// The limit that a document of JSON passes inside, in words, before it is read: of values, or of bytes
+/// The limit that a JSON document exceeds inside, in words, before it is parsed: of values, or of bytes
 /// in one text.
 ///
-/// Brackets in brackets are limited by the reader itself.
+/// The parser itself limits the nesting depth.
 pub(super) fn overweight(body: &[u8]) -> Option<String> {
     let (mut values, mut began, mut escaped) = (0usize, None, false);
     for (at, byte) in body.iter().enumerate() {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_counted_and_commas_in_texts_are_not() {
+    fn values_are_counted_without_commas_in_texts() {
         let commas = format!(r#"{{"data":"{}\"{}"}}"#, ",".repeat(30_000), ":".repeat(30_000));
         assert_eq!(overweight(commas.as_bytes()), None);
         let most = format!("[{}0]", "0,".repeat(http::VALUES));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_json_is_what_proxmox_sends() {
+    fn only_uncompressed_json_is_accepted() {
         let told = |name, value: &'static str| {
             let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
             foreign(&headers).map(|seen| match seen {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_title_of_a_page_is_found_and_cut() {
+    fn the_title_of_a_page_is_found_and_truncated() {
         let page = b"<html><TITLE>\n Log in\x1b[2J\n</Title>";
         assert_eq!(title(page).unwrap(), "Log in\\u{1b}[2J");
         assert_eq!(title(b"<title>"), None);

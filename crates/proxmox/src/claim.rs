@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// Whose a VM is, by its description. The description is written in the very call that makes the VM,
-/// so that a call whose answer was lost is settled by reading it back.
+/// The owner of a VM, by its description. The description is written in the same call that creates the
+/// VM, so that a call whose answer was lost is settled by reading it back.
 pub trait Claim: fmt::Debug + Send + Sync {
-    /// The description of the VM that is made.
+    /// The description of the VM to create.
     fn description(&self) -> String;
 
-    /// Whether a VM with this description is the one that was to be made.
+    /// Whether a VM with this description is the one to create.
     fn holds(&self, description: &str) -> bool;
 
-    /// Whose a VM is that has another description: the rest of the sentence "it is `NAME`".
+    /// The owner of a VM with another description: the rest of the sentence "it is `NAME`".
     fn other(&self, description: &str) -> String;
 }

@@ -34,7 +34,7 @@ use super::wire::{Envelope, Ticket};
 const IDLE_LIMIT: Duration = Duration::from_secs(3);
 const IDLE_CONNECTIONS: usize = 4;
 
-/// A Proxmox VE host that calls can be made to. Cheap to clone.
+/// A client of a Proxmox VE host. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -50,7 +50,7 @@ struct Inner {
     clock: Clock,
     board: Board,
     lists: Lists,
-    /// Seconds by which the host's clock is ahead of ours, as its last answer told.
+    /// Seconds by which the host's clock is ahead of this machine's, from its last answer.
     ahead: StdMutex<Option<i64>>,
 }
 
@@ -61,18 +61,18 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A call: what is asked, not yet by whom. It has no `Debug`, since a login holds a password.
+/// A call, without the caller. It has no `Debug`, because a login contains a password.
 pub(super) struct Request {
     method: Method,
     /// The encoded path below `/api2/json`.
     path: String,
-    /// The method and the path as a person writes it.
+    /// The method and the path for messages.
     pub label: String,
     query: Params,
     body: Body,
-    /// Whether carrying it out twice does no more than once.
+    /// Whether it is idempotent.
     pub is_harmless: bool,
-    /// How much it may answer.
+    /// The size limit of its answer.
     pub bulk: Bulk,
 }
 
@@ -100,12 +100,12 @@ impl Request {
         Self::new(Method::GET, segments)
     }
 
-    /// A GET that answers a list.
+    /// A GET that returns a list.
     pub fn list(segments: &[&str]) -> Self {
         Self { bulk: Bulk::List, ..Self::get(segments) }
     }
 
-    /// A GET that answers a whole log.
+    /// A GET that returns a complete log.
     pub fn log(segments: &[&str]) -> Self {
         Self { bulk: Bulk::Log, ..Self::get(segments) }
     }
@@ -146,7 +146,7 @@ impl Request {
         }
     }
 
-    /// Says that carrying it out twice does no more than once, though it is no GET.
+    /// Marks it as idempotent, although it is not a GET.
     pub fn harmless(mut self) -> Self {
         self.is_harmless = true;
         self
@@ -154,13 +154,13 @@ impl Request {
 }
 
 impl Client {
-    /// Sets up the way to a host; nothing is sent yet.
+    /// Sets up a client for a host; nothing is sent yet.
     ///
     /// `clock` is the pace of every wait between two looks, for a world whose clock runs faster; 1 for
     /// a real one.
     ///
     /// # Errors
-    /// [`Error::Setup`] when the endpoint, the trust or the credentials cannot be right.
+    /// [`Error::Setup`] if the endpoint, the trust or the credentials are invalid.
     pub fn new(
         host: HostName,
         endpoint: &str,
@@ -171,7 +171,7 @@ impl Client {
         let clock = clock.into();
         let fault = |why: String| Error::Setup { host: host.clone(), why };
         let url = reqwest::Url::parse(endpoint)
-            .map_err(|error| fault(format!("the endpoint `{endpoint}` is no address: {error}")))?;
+            .map_err(|error| fault(format!("the endpoint `{endpoint}` is not a URL: {error}")))?;
         if url.scheme() != "https" || url.host_str().is_none() {
             return Err(fault(format!(
                 "the endpoint `{endpoint}` is not of the form `https://HOST:8006`"
@@ -207,8 +207,8 @@ impl Client {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Sets up the way to a host; where no certificate is to be trusted yet, the error tells which one
-    /// the host shows.
+    /// Sets up a client for a host; if no trusted certificate is configured, the error contains the one
+    /// that the host presents.
     ///
     /// # Errors
     /// [`Error::Untrusted`], and those of [`Client::new`].
@@ -224,12 +224,12 @@ impl Client {
         }
         let seen = match tls::seen_fingerprint(endpoint).await {
             Ok(fingerprint) => format!("the host shows {fingerprint}"),
-            Err(why) => format!("what the host shows cannot be seen: {why}"),
+            Err(why) => format!("the host's certificate cannot be read: {why}"),
         };
         Err(Error::Untrusted { host: name.clone(), endpoint: endpoint.to_owned(), seen })
     }
 
-    /// The host: its name is the node of every path.
+    /// The host: its name is the node in every path.
     pub fn host(&self) -> &HostName {
         &self.inner.host
     }
@@ -239,17 +239,17 @@ impl Client {
         &self.inner.endpoint
     }
 
-    /// Who we are to the host.
+    /// The account of the login.
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
     }
 
-    /// What waits are divided by.
+    /// The divisor of waits.
     pub fn pace(&self) -> f64 {
         self.inner.clock.speed()
     }
 
-    /// The tasks that are waited for.
+    /// The awaited tasks.
     pub(super) fn board(&self) -> &Board {
         &self.inner.board
     }
@@ -259,13 +259,13 @@ impl Client {
         &self.inner.lists
     }
 
-    /// The pace of waiting, and what its limits of time are.
+    /// The pace of waiting, and its time limits.
     pub(super) fn clock(&self) -> Clock {
         self.inner.clock
     }
 
-    /// Seconds by which the host's clock is ahead of ours (behind: negative), as the `Date` of its
-    /// last answer told; `None` before the first one.
+    /// Seconds by which the host's clock is ahead of this machine's (behind: negative), from the `Date`
+    /// of its last answer; `None` before the first one.
     pub fn clock_ahead(&self) -> Option<i64> {
         *self.inner.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -275,7 +275,7 @@ impl Client {
         self.inner.clock.pause(wait).await;
     }
 
-    /// Reads, trying again where that is safe.
+    /// Reads, with retries if that is safe.
     pub(super) async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let body = self.read_body(&request).await?;
         self.decode(&request, &body)
@@ -290,7 +290,7 @@ impl Client {
         retry(policy, &what, || self.send(request), again).await
     }
 
-    /// Reads, once.
+    /// Reads, without retries.
     pub(super) async fn read_once<T: DeserializeOwned>(
         &self,
         request: Request,
@@ -299,7 +299,8 @@ impl Client {
         self.decode(&request, &body)
     }
 
-    /// Writes, once. The answer is the task that carries it out, or none where it is done already.
+    /// Writes, without retries. The answer is the task that does the work, or none if it is done
+    /// already.
     pub(super) async fn write(&self, request: &Request) -> Result<Option<Upid>, Error> {
         let body = self.send(request).await?;
         let answer: serde_json::Value = self.decode(request, &body)?;
@@ -323,13 +324,13 @@ impl Client {
     }
 
     fn undecodable(&self, request: &Request, why: String) -> Error {
-        // The reader quotes what it could not read.
+        // The parser quotes what it could not parse.
         let why = excerpt(&why, 300);
         Error::Decode { host: self.host().clone(), call: request.label.clone(), why }
     }
 
-    /// Sends a request once; with a ticket, once more after a new login where the old one was
-    /// refused, which is safe since a refused request was not carried out.
+    /// Sends a request once; with a ticket, once more after a new login if the old one was refused,
+    /// which is safe because a refused request was not carried out.
     pub(super) async fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
         // Boxed: the futures of all callers would be as large as the whole HTTP client's.
         Box::pin(self.send_now(request)).await
@@ -349,14 +350,14 @@ impl Client {
         }
     }
 
-    /// The session, after a login where there is none, it is old, or it is the `spoiled` one.
+    /// The session, after a login if there is none, it is old, or it is the `spoiled` one.
     async fn session(
         &self,
         user: &str,
         password: &SecretString,
         spoiled: Option<&Session>,
     ) -> Result<Session, Error> {
-        // Held while logging in, so that many calls at once make one login.
+        // Held during the login, so that many concurrent calls cause one login.
         let mut place = self.inner.session.lock().await;
         if let Some(session) = place.as_ref() {
             let refused = spoiled.is_some_and(|spoiled| spoiled.is_same(session));
@@ -433,14 +434,15 @@ impl Client {
     fn secret_header(&self, value: &str) -> Result<HeaderValue, Error> {
         let mut header = HeaderValue::from_str(value).map_err(|_| Error::Setup {
             host: self.host().clone(),
-            why: "the credentials hold a character that no header may carry".to_owned(),
+            why: "the credentials contain a character that is not allowed in an HTTP header"
+                .to_owned(),
         })?;
         header.set_sensitive(true);
         Ok(header)
     }
 }
 
-/// By how many seconds an answer's `Date` (RFC 9110 §5.6.7) is ahead of our clock.
+/// The seconds by which an answer's `Date` (RFC 9110 §5.6.7) is ahead of this machine's clock.
 fn ahead(headers: &HeaderMap) -> Option<i64> {
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -455,7 +457,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_of_an_answer_tells_the_hosts_clock() {
+    fn the_date_of_an_answer_gives_the_hosts_clock() {
         let date = |text: &'static str| {
             ahead(&HeaderMap::from_iter([(DATE, HeaderValue::from_static(text))]))
         };

@@ -1,5 +1,5 @@
-//! Readers for Perl's idea of types: numbers that come as strings, booleans that come as 0 and 1,
-//! empty strings and nulls for nothing.
+//! Deserializers for Perl's types: numbers as strings, booleans as 0 and 1, empty strings and nulls for
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -63,7 +63,7 @@ fn scalar<'de, D: Deserializer<'de>>(from: D) -> Result<Scalar, D::Error> {
     serde::Deserialize::deserialize(from)
 }
 
-/// A boolean: 0, 1, "0", "1", true, false; nothing is false.
+/// A boolean: 0, 1, "0", "1", true, false; null is false.
 pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     match scalar(from)? {
         Scalar::Nothing => Ok(false),
@@ -76,7 +76,7 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error>
     }
 }
 
-/// A number that is not negative, also when it comes as a string or with a fraction.
+/// A non-negative number, also as a string or with a fraction.
 pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     maybe_number(from).map(Option::unwrap_or_default)
 }
@@ -99,13 +99,15 @@ pub(super) fn maybe_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<
     }
 }
 
-/// A VMID, also when it comes as a string.
+/// A VMID, also as a string.
 pub(super) fn vmid<'de, D: Deserializer<'de>>(from: D) -> Result<VmId, D::Error> {
     let number = number(from)?;
-    u32::try_from(number).map(VmId).map_err(|_| de::Error::custom(format!("`{number}` is no VMID")))
+    u32::try_from(number)
+        .map(VmId)
+        .map_err(|_| de::Error::custom(format!("`{number}` is not a VMID")))
 }
 
-/// A text, also when it comes as a number; nothing is the empty text.
+/// A text, also as a number; null is the empty text.
 pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     maybe_text(from).map(Option::unwrap_or_default)
 }

@@ -1,5 +1,4 @@
-//! What can go wrong between us and a Proxmox VE host, with the other side's words and the next
-//! thing to try.
+//! Errors of calls to a Proxmox VE host, with the host's words and a hint.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,13 +9,13 @@ use k8sha_base::limits::span;
 
 use super::task::Upid;
 
-/// A fault of a call to a Proxmox VE host.
+/// An error of a call to a Proxmox VE host.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The host answered no.
+    /// The host refused the call.
     #[error(transparent)]
     Refused(Box<Refusal>),
-    /// The host does not know who we are.
+    /// The host rejected the login.
     #[error("`{host}` rejected the credentials at `{call}`: {reason}")]
     Unauthorized {
         /// The host.
@@ -25,78 +24,78 @@ pub enum Error {
         call: String,
         /// The host's words.
         reason: String,
-        /// Who we said we are, without the secret.
+        /// The account that was used, without the secret.
         who: Identity,
     },
-    /// We lack a privilege.
+    /// The account lacks a privilege.
     #[error(transparent)]
     Forbidden(Box<Denial>),
-    /// No connection came about, so nothing was sent.
+    /// No connection was established, so nothing was sent.
     #[error("cannot reach `{host}` at {endpoint}: {why}")]
     Unreachable {
         /// The host.
         host: HostName,
         /// Its base address.
         endpoint: String,
-        /// What the system said.
+        /// The system's error.
         why: String,
     },
-    /// The host showed another certificate than the trusted one.
+    /// The host presented a certificate other than the trusted one.
     #[error(transparent)]
     Certificate(Box<Stranger>),
-    /// Nothing says which certificate to trust, so nothing was sent.
+    /// No trusted certificate is configured, so nothing was sent.
     #[error("no certificate is trusted for `{host}` at {endpoint}; {seen}")]
     Untrusted {
         /// The host.
         host: HostName,
         /// Its base address.
         endpoint: String,
-        /// What the host shows, or why that cannot be seen.
+        /// The certificate that the host presents, or why it cannot be read.
         seen: String,
     },
-    /// A reading call got no usable answer; trying again is safe.
+    /// A read got no usable answer; a retry is safe.
     #[error("`{host}` did not answer `{call}`: {why}")]
     NoAnswer {
         /// The host.
         host: HostName,
         /// The method and path.
         call: String,
-        /// The status and reason, or what the connection said.
+        /// The status and reason, or the connection's error.
         why: String,
     },
-    /// A writing call was sent, and whether it was carried out is not known.
+    /// A write was sent, and it is unknown whether it was carried out.
     #[error("`{host}` did not answer `{call}`, which may have taken effect: {why}")]
     UnknownOutcome {
         /// The host.
         host: HostName,
         /// The method and path.
         call: String,
-        /// The status and reason, or what the connection said.
+        /// The status and reason, or the connection's error.
         why: String,
     },
-    /// The answer is none that Proxmox VE gives.
+    /// The answer is not one of Proxmox VE.
     #[error(transparent)]
     Odd(Box<OddAnswer>),
-    /// A task ended badly.
+    /// A task failed.
     #[error(transparent)]
     Task(Box<TaskFailure>),
     /// A task does not end.
     #[error(transparent)]
     EndlessTask(Box<EndlessTask>),
-    /// The VMID holds something that is not what we were making.
+    /// The VMID belongs to something other than the VM being created.
     #[error("VM {vmid} on `{host}` was not created by k8sha: {found}")]
     NotOurs {
         /// The host.
         host: HostName,
         /// The VMID.
         vmid: VmId,
-        /// What stands there, in words.
+        /// A description of it.
         found: String,
     },
-    /// A VM was left half made.
+    /// A VM was left incomplete.
     #[error(transparent)]
     CutOff(Box<CutOff>),
-    /// A VM stayed locked.
+    /// A VM remained locked.
     #[error("VM {vmid} on `{host}` is still locked ({lock}) after {seconds} s")]
     StillLocked {
         /// The host.
@@ -105,35 +104,35 @@ pub enum Error {
         vmid: VmId,
         /// The kind of lock, such as `clone`.
         lock: String,
-        /// How long we waited.
+        /// How long k8sha waited.
         seconds: u64,
     },
-    /// The answer is not what this program understands.
+    /// The answer is not in the expected format.
     #[error("cannot read the answer of `{host}` to `{call}`: {why}")]
     Decode {
         /// The host.
         host: HostName,
         /// The method and path.
         call: String,
-        /// What the reader said.
+        /// The parser's error.
         why: String,
     },
-    /// The client cannot be made as asked.
+    /// The client cannot be set up as requested.
     #[error("cannot set up the connection to `{host}`: {why}")]
     Setup {
         /// The host.
         host: HostName,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// The endpoint leads to a Proxmox VE that has no such node.
+    /// The endpoint leads to a Proxmox VE without that node.
     #[error("{endpoint} is not the Proxmox VE node `{host}`: it knows {}", list(known))]
     WrongHost {
-        /// The host as the profile names it.
+        /// The host in the profile.
         host: HostName,
         /// Its base address.
         endpoint: String,
-        /// The nodes that it knows.
+        /// Its nodes.
         known: Vec<String>,
     },
     /// No client was set up for that host.
@@ -141,7 +140,7 @@ pub enum Error {
     NoSuchHost {
         /// The name.
         host: HostName,
-        /// The names that are known.
+        /// The known names.
         known: Vec<String>,
     },
 }
@@ -150,7 +149,7 @@ fn list(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Who we say we are, without a secret.
+/// The account of a login, without a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A token's id, `user@realm!name`.
@@ -181,7 +180,7 @@ impl Identity {
         self.id().split('!').next().unwrap_or_default()
     }
 
-    /// Who is named to `pveum acl modify`.
+    /// The argument for `pveum acl modify`.
     pub fn acl_options(&self) -> String {
         match self {
             Identity::Token(id) => format!("--users '{}' --tokens '{id}'", self.user()),
@@ -197,19 +196,18 @@ pub struct Refusal {
     pub host: HostName,
     /// The method and path, such as `POST /nodes/pve1/qemu/9000/clone`.
     pub call: String,
-    /// The HTTP status. Proxmox VE says 500 to almost everything.
+    /// The HTTP status. Proxmox VE uses 500 for almost everything.
     pub status: u16,
     /// The HTTP reason phrase: the first line of the error.
     pub reason: String,
-    /// The `message` of the body, trimmed; empty where there is none.
+    /// The `message` of the body, trimmed; empty if there is none.
     pub message: String,
-    /// The complaints about single parameters.
+    /// The errors of individual parameters.
     pub errors: BTreeMap<String, String>,
 }
 
 impl Refusal {
-    /// All that was said: the message where it says more than the reason, then each parameter's
-    /// complaint.
+    /// The complete error: the message if it has more than the reason, then each parameter's error.
     pub fn words(&self) -> String {
         let mut words = if self.message.starts_with(&self.reason) {
             self.message.clone()
@@ -234,7 +232,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// A privilege that we lack.
+/// A missing privilege.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("`{host}` forbids `{call}` to {who}: {reason}")]
 pub struct Denial {
@@ -242,13 +240,13 @@ pub struct Denial {
     pub host: HostName,
     /// The method and path.
     pub call: String,
-    /// The object of the access control list, such as `/vms/9000`; empty where not told.
+    /// The path in the access control list, such as `/vms/9000`; empty if unknown.
     pub path: String,
-    /// The privileges any of which would do; empty where not told.
+    /// The privileges, any of which suffices; empty if unknown.
     pub privileges: Vec<String>,
     /// The host's words.
     pub reason: String,
-    /// Who we said we are, without the secret.
+    /// The account that was used, without the secret.
     pub who: Identity,
 }
 
@@ -264,16 +262,16 @@ pub struct Stranger {
     pub endpoint: String,
     /// The expected fingerprint, or the CA in words.
     pub expected: String,
-    /// The fingerprint of what was shown, as `pvenode cert info` prints it.
+    /// The fingerprint of the presented certificate, as `pvenode cert info` prints it.
     pub seen: String,
-    /// What the chain's verifier said, with its separator; empty for a pin.
+    /// The chain verifier's error, with its separator; empty for a pin.
     pub why: String,
 }
 
-/// A task that ended badly.
+/// A failed task.
 #[derive(Clone, Debug)]
 pub struct TaskFailure {
-    /// The host that was asked.
+    /// The host that was queried.
     pub host: HostName,
     /// The task.
     pub upid: Upid,
@@ -300,7 +298,7 @@ impl fmt::Display for TaskFailure {
 
 impl std::error::Error for TaskFailure {}
 
-/// An answer that Proxmox VE never gives: something else stands at that address, or in between.
+/// An answer that Proxmox VE never gives: another program listens at that address, or is in between.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("`{host}` answered `{call}` with {what}{}", carried_out(.written))]
 pub struct OddAnswer {
@@ -310,7 +308,7 @@ pub struct OddAnswer {
     pub endpoint: String,
     /// The method and path.
     pub call: String,
-    /// What is odd about it.
+    /// The unexpected part.
     pub what: Odd,
     /// Whether the call writes, so that it may have taken effect nevertheless.
     pub written: bool,
@@ -336,23 +334,23 @@ fn carried_out(written: &bool) -> &'static str {
     if *written { "; the request may have taken effect nevertheless" } else { "" }
 }
 
-/// What is odd about an answer. No text in it is longer than a line.
+/// The unexpected part of an answer. No text in it is longer than a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Odd {
     /// It is larger than an answer to that call may be, in words; the rest was not read.
     #[error("more than {0}; k8sha stops reading at that limit")]
     TooMuch(String),
-    /// It sends us elsewhere.
+    /// A redirect.
     #[error(
         "a redirect ({status}) to `{to}`, which is not followed: the credentials are for this host only"
     )]
     Redirect {
         /// The HTTP status.
         status: u16,
-        /// Where to.
+        /// Its target.
         to: String,
     },
-    /// It is no JSON.
+    /// It is not JSON.
     #[error("{kind} instead of JSON{}", titled(.title))]
     NotJson {
         /// Its content type.
@@ -360,7 +358,7 @@ pub enum Odd {
         /// The title of the page.
         title: Option<String>,
     },
-    /// It is compressed, which was not asked for.
+    /// It is compressed, which was not requested.
     #[error("a body with the content encoding `{0}`, which was not requested")]
     Coded(String),
 }
@@ -369,14 +367,14 @@ fn titled(title: &Option<String>) -> String {
     title.as_ref().map_or(String::new(), |title| format!(", a page titled \"{title}\""))
 }
 
-/// A task that has not ended within the time that its kind may take. It goes on.
+/// A task that has not ended within the time limit of its type. It continues.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "task {} of `{}` on `{}` did not finish within {}; k8sha stopped waiting, and the task continues as {upid}",
     upid.kind, upid.id, upid.node, span(*.limit)
 )]
 pub struct EndlessTask {
-    /// The host that was asked.
+    /// The host that was queried.
     pub host: HostName,
     /// The task.
     pub upid: Upid,
@@ -385,7 +383,7 @@ pub struct EndlessTask {
 }
 
 impl EndlessTask {
-    /// How to end it, and what then.
+    /// How to stop it, and the next step.
     pub(super) fn hint(&self) -> String {
         let Self { upid, .. } = self;
         format!(
@@ -398,7 +396,7 @@ impl EndlessTask {
     }
 }
 
-/// A VM whose making was cut off: its lock stays, and no task makes it any more.
+/// A VM whose creation was interrupted: its lock remains, and no task creates it any more.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "VM {vmid} on `{host}` is incomplete: it still has the lock `{lock}`{}, and no task is creating it",
@@ -411,7 +409,7 @@ pub struct CutOff {
     pub vmid: VmId,
     /// The kind of lock, such as `clone`.
     pub lock: String,
-    /// Whether it is still the placeholder with which Proxmox VE begins a clone.
+    /// Whether it is still the placeholder with which Proxmox VE starts a clone.
     pub placeholder: bool,
 }
 
@@ -420,7 +418,7 @@ fn placeholder_too(placeholder: &bool) -> &'static str {
 }
 
 impl Error {
-    /// The words of the other side that decide what to do: a refusal's or a task's.
+    /// The host's words that determine the next step: a refusal's or a task's.
     pub fn words(&self) -> Option<String> {
         match self {
             Error::Refused(refusal) => Some(refusal.words()),
@@ -429,11 +427,11 @@ impl Error {
         }
     }
 
-    /// Whether a lock was not got in time, so that nothing was done and trying again is right.
+    /// Whether a lock was not acquired in time, so that nothing was done and a retry is right.
     ///
-    /// Source: pve-common src/PVE/Tools.pm (`lock_file`), pve-cluster src/PVE/Cluster.pm
-    /// (`cfs_lock`), pve-common src/PVE/RESTEnvironment.pm (`fork_worker`). A guest that does not
-    /// shut down ends in `got timeout` too, and is no lock.
+    /// Source: pve-common src/PVE/Tools.pm (`lock_file`), pve-cluster src/PVE/Cluster.pm (`cfs_lock`),
+    /// pve-common src/PVE/RESTEnvironment.pm (`fork_worker`). A guest that does not shut down ends in
+    /// `got timeout` too, but that is not a lock.
     pub fn is_lock_timeout(&self) -> bool {
         self.words().is_some_and(|words| {
             words.contains("got lock request timeout")
@@ -442,7 +440,7 @@ impl Error {
         })
     }
 
-    /// Whether the other side says that it has no VM of that VMID.
+    /// Whether the host reports that it has no VM with that VMID.
     ///
     /// Source: pve-guest-common src/PVE/AbstractConfig.pm, `load_config`.
     pub fn is_absent(&self) -> bool {
@@ -452,20 +450,20 @@ impl Error {
         })
     }
 
-    /// Whether the other side says that the object exists already.
+    /// Whether the host reports that the object exists already.
     pub fn is_present(&self) -> bool {
         self.words()
             .is_some_and(|words| words.contains("already exists") || words.contains("File exists"))
     }
 
-    /// Whether what was to be written had changed since it was read, so that nothing was done.
+    /// Whether the object had changed since it was read, so that nothing was done.
     ///
     /// Source: qemu-server src/PVE/API2/Qemu.pm, `update_vm_api`.
     pub fn is_modified(&self) -> bool {
         self.words().is_some_and(|words| words.contains("checksum mismatch (file change"))
     }
 
-    /// Whether a write was sent whose outcome is not known.
+    /// Whether a write was sent whose outcome is unknown.
     pub fn is_unknown_outcome(&self) -> bool {
         matches!(self, Error::UnknownOutcome { .. })
     }

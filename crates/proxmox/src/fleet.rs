@@ -15,26 +15,26 @@ pub struct Fleet {
     clients: BTreeMap<HostName, Client>,
 }
 
-/// Which hosts are one Proxmox cluster: its VMIDs are unique, and a storage may be shared.
+/// The hosts that form one Proxmox cluster: its VMIDs are unique, and a storage may be shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// Every Proxmox cluster or standalone host that the fleet reaches.
+    /// Every Proxmox cluster or standalone host of the fleet.
     pub clusters: Vec<PveCluster>,
 }
 
 /// A Proxmox cluster or a standalone host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PveCluster {
-    /// Its name; `None` for a standalone host, or where we may not read it.
+    /// Its name; `None` for a standalone host, or if the account may not read it.
     pub name: Option<String>,
-    /// All of its nodes, also those that are no host of ours.
+    /// All of its nodes, including those that are not in the profile.
     pub nodes: BTreeSet<String>,
     /// The hosts of the fleet in it.
     pub hosts: BTreeSet<HostName>,
-    /// Whether its configuration may be written.
+    /// Whether its configuration is writable.
     pub quorate: bool,
-    /// Whether we may not see if it is a cluster, what it is called and whether it has a quorum:
-    /// that takes Sys.Audit on `/`.
+    /// Whether the account may not see if it is a cluster, its name and its quorum: that requires
+    /// Sys.Audit on `/`.
     pub hidden: bool,
 }
 
@@ -61,7 +61,7 @@ impl Fleet {
     /// The client of a host.
     ///
     /// # Errors
-    /// [`Error::NoSuchHost`] with the names that are known.
+    /// [`Error::NoSuchHost`] with the known names.
     pub fn client(&self, host: &HostName) -> Result<&Client, Error> {
         self.clients.get(host).ok_or_else(|| Error::NoSuchHost {
             host: host.clone(),
@@ -74,10 +74,10 @@ impl Fleet {
         self.clients.values()
     }
 
-    /// Asks every host at once which Proxmox cluster it is in.
+    /// Queries every host concurrently for its Proxmox cluster.
     ///
     /// # Errors
-    /// Those of [`Fleet::standing`]: the first host's fault in the order of names.
+    /// Those of [`Fleet::standing`]: the first host's error in name order.
     pub async fn topology(&self) -> Result<Topology, Error> {
         let mut asking = JoinSet::new();
         for client in self.clients() {
@@ -88,18 +88,18 @@ impl Fleet {
         Topology::of_answers(answers.into_values())
     }
 
-    /// What one host says of itself.
+    /// One host's own report.
     ///
     /// # Errors
-    /// [`Error::WrongHost`] when the endpoint leads to a Proxmox VE without a node of that name; those
-    /// of a reading call.
+    /// [`Error::WrongHost`] if the endpoint leads to a Proxmox VE without a node of that name; those of
+    /// a reading call.
     pub async fn standing(client: &Client) -> Result<PveCluster, Error> {
         standing(client).await
     }
 }
 
 impl Topology {
-    /// Puts together what each host says of itself.
+    /// Combines the reports of all hosts.
     ///
     /// # Errors
     /// The first one.
@@ -109,7 +109,7 @@ impl Topology {
         let mut clusters: Vec<PveCluster> = Vec::new();
         for answer in answers {
             let seen = answer?;
-            // Two clusters may bear one name; that they list the same nodes tells them apart.
+            // Two clusters may have the same name; their lists of nodes distinguish them.
             match clusters.iter_mut().find(|cluster| cluster.is_same(&seen)) {
                 Some(cluster) => {
                     cluster.hosts.extend(seen.hosts);
@@ -135,7 +135,7 @@ impl PveCluster {
     }
 }
 
-/// What one host says of itself.
+/// One host's own report.
 async fn standing(client: &Client) -> Result<PveCluster, Error> {
     let mut seen = match client.cluster_status().await {
         Ok(status) => PveCluster {

@@ -4,8 +4,8 @@ use super::answer::{PERMISSION, missing};
 use super::error::{Denial, Error, Identity, Refusal, TaskFailure};
 use super::rights;
 
-/// Word in the error's text, what to try, and the command for it with `{vm}` for the VMID and `{name}`
-/// for the name that the error quotes. The first that fits is taken.
+/// A word in the error text, the hint, and its command with `{vm}` for the VMID and `{name}` for the
+/// name that the error quotes. The first match is used.
 ///
 /// Sources of the texts: qemu-server src/PVE/API2/Qemu.pm and src/PVE/AbstractConfig.pm, pve-storage
 /// src/PVE/API2/Storage/Status.pm and src/PVE/Storage.pm, pve-cluster src/PVE/Cluster.pm.
@@ -90,7 +90,7 @@ const HINTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What to try against an error with these words; `vm` is the VM that it is about.
+/// The hint for an error with these words; `vm` is its VM.
 fn refused(words: &str, vm: Option<&str>) -> Option<String> {
     let (_, text, command) = HINTS.iter().find(|(word, ..)| words.contains(word))?;
     let name = words.split('\'').nth(1).filter(|name| !name.is_empty());
@@ -123,12 +123,12 @@ impl Refusal {
 }
 
 impl TaskFailure {
-    /// The VM that the task was about; of a clone the source.
+    /// The VM of the task; for a clone the source.
     fn vm(&self) -> Option<&str> {
         self.upid.kind.starts_with("qm").then(|| number(&self.upid.id)).flatten()
     }
 
-    /// The privilege for want of which a task failed: Proxmox VE checks some of them only there.
+    /// The privilege whose absence failed a task: Proxmox VE checks some privileges only there.
     fn denial(&self) -> Option<Denial> {
         let at = self.exit.find(PERMISSION)?;
         let reason = self.exit[at..].lines().next().unwrap_or_default().trim().to_owned();
@@ -145,7 +145,7 @@ fn number(text: &str) -> Option<&str> {
 }
 
 impl Error {
-    /// The next thing to try, where there is one.
+    /// The next thing to try, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Refused(refusal) => refused(&refusal.words(), refusal.vm()),
@@ -207,12 +207,11 @@ impl Error {
 impl Denial {
     /// The path and the privilege that are missing.
     ///
-    /// Proxmox VE names neither where any of several objects would do: the call tells them then.
+    /// Proxmox VE names neither if any of several objects would do: then the call determines them.
     pub fn missing(&self) -> (String, String) {
         let privilege = self.privileges.first().cloned();
         match (self.path.as_str(), privilege) {
-            // Destroying a VM removes the entries on its own path: a grant there lasts for one VM
-            // only.
+            // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
             (path, Some(privilege)) if path.starts_with("/vms/") => ("/vms".to_owned(), privilege),
             (path, Some(privilege)) if !path.is_empty() => (path.to_owned(), privilege),
             _ if self.call.ends_with("/download-url") => {
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_is_missing_within_a_task_is_named_with_its_commands() {
+    fn a_privilege_missing_in_a_task_is_named_with_its_commands() {
         let exit = "403 Permission check failed (/vms/3041, VM.Config.CDROM)\n";
         let hint = failure("qmconfig", "3041", exit).hint().unwrap();
         assert!(
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_in_advice_names_the_vm_that_it_is_for() {
+    fn a_command_in_a_hint_names_its_vm() {
         let locked = "VM is locked (backup)";
         let hint = failure("qmstop", "3041", locked).hint().unwrap();
         assert!(hint.ends_with("`qm unlock 3041` on the host"), "{hint}");
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn no_advice_has_a_placeholder_that_a_person_must_fill_in() {
+    fn no_hint_has_a_placeholder_for_the_user_to_fill_in() {
         for (word, text, command) in HINTS {
             let words = format!("{word} 'x'");
             let shown = refused(&words, Some("101")).unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The identity of a VM on a Proxmox VE host or cluster: 100 to 999999999.
+/// The id of a VM on a Proxmox VE host or cluster: 100 to 999999999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VmId(pub u32);
@@ -15,7 +15,7 @@ impl fmt::Display for VmId {
     }
 }
 
-/// The name of a Proxmox VE node, such as `pve1`. It is called a *host* here, since a node is one of
+/// The name of a Proxmox VE node, such as `pve1`. It is called a *host* here, because a node is one of
 /// Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -34,7 +34,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// How a VM's disk is made from the template's.
+/// How a VM's disk is created from the template's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CloneMode {

@@ -1,8 +1,7 @@
 //! The Proxmox VE API: one [`Client`] per host, typed calls, tasks followed to their end.
 //!
-//! What a write did is never guessed: a write whose answer was lost is settled by reading the
-//! state back, and repeated only where nothing happened (see `calls`). Reading calls are tried
-//! again by themselves.
+//! k8sha never guesses the outcome of a write: a write whose answer was lost is settled by reading the
+//! state back, and repeated only if nothing happened (see `calls`). Reads are retried automatically.
 
 mod answer;
 mod auth;

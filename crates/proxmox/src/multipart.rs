@@ -1,4 +1,4 @@
-//! The upload form. Proxmox VE reads it by position, so it is written by hand.
+//! The upload form. Proxmox VE parses it by position, so it is written by hand.
 //!
 //! Fields come as `content`, `checksum-algorithm`, `checksum`, then the file under the name
 //! `filename`; `Content-Disposition` is the first header of each part, and the boundary is not
@@ -6,7 +6,7 @@
 
 /// The content type and body of an upload of an ISO image.
 pub(super) fn iso_upload(name: &str, image: &[u8], sha256: &str) -> (String, Vec<u8>) {
-    // The hash of the image cannot stand in the image by chance.
+    // The hash of the image cannot occur in the image by chance.
     let boundary = format!("k8sha-{sha256}");
     let mut body = Vec::with_capacity(image.len() + 1024);
     for (field, value) in

@@ -2,8 +2,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// All but RFC 3986's unreserved characters: Proxmox VE splits pairs at `;` as well as at `&`, and
-/// a `+` would turn into a blank.
+/// All but RFC 3986's unreserved characters: Proxmox VE splits pairs at `;` as well as at `&`, and a
+/// `+` would become a space.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Percent-encodes a value.
@@ -28,7 +28,7 @@ impl Params {
         self
     }
 
-    /// With one more parameter where there is a value.
+    /// With one more parameter if there is a value.
     #[must_use]
     pub fn maybe(self, key: &str, value: Option<impl ToString>) -> Self {
         match value {
@@ -37,7 +37,7 @@ impl Params {
         }
     }
 
-    /// With a boolean, which Proxmox VE takes as 0 or 1 only.
+    /// With a boolean, which Proxmox VE accepts as 0 or 1 only.
     #[must_use]
     pub fn flag(self, key: &str, value: bool) -> Self {
         self.with(key, u8::from(value))

@@ -1,16 +1,16 @@
 //! The privileges that k8sha needs, and the commands that grant them.
 //!
-//! Found by growing a role from nothing until every call passed. Source: the `permissions` of each
-//! call in pve-manager's API description; qemu-server src/PVE/API2/Qemu.pm; pve-storage
+//! Found by growing a role from nothing until every call passed. Source: the `permissions` of each call
+//! in pve-manager's API description; qemu-server src/PVE/API2/Qemu.pm; pve-storage
 //! src/PVE/API2/Storage/Status.pm.
 
 use super::error::Identity;
 
-/// The name under which the README has the role made.
+/// The name of the role in the README.
 pub const ROLE: &str = "k8sha";
 
-/// All that a cluster's life needs, from the template to its removal. The names are those of Proxmox
-/// VE 8 and 9 alike.
+/// All privileges for a cluster's whole life, from the template to its removal. Proxmox VE 8 and 9 use
+/// the same names.
 pub const PRIVILEGES: [&str; 16] = [
     "Datastore.Allocate",
     "Datastore.AllocateSpace",
@@ -30,13 +30,13 @@ pub const PRIVILEGES: [&str; 16] = [
     "VM.PowerMgmt",
 ];
 
-/// The commands that grant privileges on a path, for the host's root, where nothing tells what is
-/// granted there already.
+/// The commands for the host's root that grant privileges on a path, if the existing grants there are
+/// unknown.
 ///
 /// Most often the role is granted above the path and lacks something. A new entry on the path itself
-/// would *replace* the ones that are inherited from above, whatever roles they name, so that is for who
-/// has none. User and token are both named, since a token with privilege separation has only what both
-/// have. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
+/// would *replace* the inherited ones, whatever roles they name, so that is for accounts without any.
+/// User and token are both named, because a token with privilege separation has only what both have.
+/// Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
 pub fn grant(who: &Identity, path: &str, privileges: &[&str]) -> Vec<String> {
     vec![
         append(privileges),
@@ -48,12 +48,13 @@ pub fn grant(who: &Identity, path: &str, privileges: &[&str]) -> Vec<String> {
     ]
 }
 
-/// The command that adds privileges to our role, wherever that is granted.
+/// The command that adds privileges to k8sha's role, wherever that is granted.
 pub fn append(privileges: &[&str]) -> String {
     format!("pveum role modify {ROLE} --append 1 --privs \"{}\"", privileges.join(" "))
 }
 
-/// The command that grants our role on a path. Roles on one path add up; those above are replaced.
+/// The command that grants k8sha's role on a path. Roles on one path add up; inherited ones are
+/// replaced.
 pub fn entry(who: &Identity, path: &str) -> String {
     format!("pveum acl modify {path} {} --roles {ROLE}", who.acl_options())
 }

@@ -1,4 +1,4 @@
-//! A host for tests: a TLS server that plays a script of raw answers and keeps what it was sent.
+//! A host for tests: a TLS server that plays a script of raw answers and records the requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ pub enum Turn {
     HangUp,
 }
 
-/// A good answer.
+/// A successful answer.
 pub fn ok(data: serde_json::Value) -> Turn {
     let body = serde_json::json!({ "data": data }).to_string();
     Turn::Answer(format!(
@@ -43,7 +43,7 @@ pub fn proxy_fault(status: u16, reason: &str) -> Turn {
     Turn::Answer(format!("HTTP/1.1 {status} {reason}\r\nConnection: close\r\n\r\n"))
 }
 
-/// A task that has been begun.
+/// A started task.
 pub fn task(kind: &str, id: &str) -> Turn {
     ok(upid(kind, id).into())
 }
@@ -60,7 +60,7 @@ pub fn upid(kind: &str, id: &str) -> String {
 
 /// The scripted host.
 pub struct Script {
-    /// Where it listens.
+    /// Its address.
     pub endpoint: String,
     /// The fingerprint of its certificate.
     pub fingerprint: Fingerprint,
@@ -115,7 +115,7 @@ impl Script {
         script
     }
 
-    /// A client of it, with a token, that hardly waits.
+    /// A client of it, with a token and very short waits.
     pub fn client(&self) -> Client {
         self.client_as(Auth::Token("root@pam!t=s3cret".into()))
     }
@@ -127,7 +127,7 @@ impl Script {
         Client::new(host, &self.endpoint, &trust, auth, 1000.0).unwrap()
     }
 
-    /// Everything that it was sent, as it came.
+    /// All received requests, verbatim.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }

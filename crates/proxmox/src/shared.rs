@@ -1,8 +1,8 @@
-//! Shares one read of a list among all callers that asked before it was sent.
+//! Shares one read of a list among all callers that requested it before it was sent.
 //!
-//! Steps that go on side by side look at the same lists: which VMs a host has, what a storage holds.
-//! A look before a write has to be newer than the wish to write, so no caller gets a list that was
-//! sent for before it asked.
+//! Parallel steps look at the same lists: the VMs of a host, the contents of a storage. A look before a
+//! write has to be newer than the request for it, so no caller gets a list that was requested before it
+//! asked.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -15,19 +15,18 @@ use tokio::time::Instant;
 use super::client::{Client, Request};
 use super::error::Error;
 
-/// How long the first who asks waits for others: what steps do side by side they begin at the same
-/// look at their tasks.
+/// How long the first caller waits for others: parallel steps start at the same look at their tasks.
 const COMPANY: Duration = Duration::from_millis(40);
 
-/// The lists that are being read, by what is asked.
+/// The lists that are being read, by request.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     open: StdMutex<BTreeMap<String, Arc<Mutex<Option<Reading>>>>>,
-    /// The last readings for those who only watch.
+    /// The last reads, for pollers.
     watched: Mutex<BTreeMap<String, Reading>>,
 }
 
-/// The last reading of a list.
+/// The last read of a list.
 #[derive(Clone, Debug)]
 struct Reading {
     /// When it was sent.
@@ -38,12 +37,12 @@ struct Reading {
 impl Lists {
     fn of(&self, call: &str) -> Arc<Mutex<Option<Reading>>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // What no caller waits for is not kept: a list may have megabytes.
+        // A list that no caller waits for is not kept: it may have megabytes.
         open.retain(|other, reading| other == call || Arc::strong_count(reading) > 1);
         Arc::clone(open.entry(call.to_owned()).or_default())
     }
 
-    /// Forgets a reading that no caller waits for any more.
+    /// Removes a read that no caller waits for any more.
     fn leave(&self, call: &str, reading: Arc<Mutex<Option<Reading>>>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         drop(reading);
@@ -54,7 +53,7 @@ impl Lists {
 }
 
 impl Client {
-    /// Reads a list, trying again where that is safe; those who ask meanwhile get the same answer.
+    /// Reads a list, with retries if that is safe; callers that ask meanwhile get the same answer.
     pub(super) async fn read_list<T: DeserializeOwned>(
         &self,
         request: Request,
@@ -67,15 +66,14 @@ impl Client {
         self.decode(&request, &body?)
     }
 
-    /// Reads a list, unless one that watches has read it no longer than that ago. Not for a look before
-    /// a write.
+    /// Reads a list, unless a poller has read it at most that long ago. Not for a look before a write.
     pub(super) async fn watch_list<T: DeserializeOwned>(
         &self,
         request: Request,
         age: Duration,
     ) -> Result<T, Error> {
         let call = request.target();
-        // Who holds it asks; the others wait for that answer.
+        // The holder of the lock sends the request; the others wait for its answer.
         let mut watched = self.lists().watched.lock().await;
         if let Some(last) = watched.get(&call).filter(|last| last.sent.elapsed() < age) {
             return self.decode(&request, &last.body);
@@ -93,7 +91,7 @@ impl Client {
         asked: Instant,
         reading: &Mutex<Option<Reading>>,
     ) -> Result<Arc<Vec<u8>>, Error> {
-        // Who holds it asks; the others wait for that answer.
+        // The holder of the lock sends the request; the others wait for its answer.
         let mut last = reading.lock().await;
         if let Some(Reading { sent, body }) = &*last
             && *sent > asked

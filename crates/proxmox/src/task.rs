@@ -19,26 +19,26 @@ use super::wire::{TaskLogLine, TaskStatus, TaskSummary};
 
 /// The longest wait between two looks at a long task, besides its node's own pace.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// How often a long task's log is read, to see how far it has come.
+/// How often a long task's log is read, for its progress.
 const LOG_WAIT: Duration = Duration::from_secs(10);
 
 /// The id of a task: `UPID:node:pid:pstart:starttime:type:id:user:`.
 ///
-/// Read as Proxmox VE itself reads it (pve-common src/PVE/Tools.pm, `upid_decode`), and held to less
-/// where that takes almost anything: an id goes into the path of a request and onto a terminal.
+/// Parsed as Proxmox VE itself does (pve-common src/PVE/Tools.pm, `upid_decode`), but more strictly
+/// where that accepts almost anything: an id goes into the path of a request and onto a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upid {
-    /// The node that runs it, and the one to ask about it.
+    /// The node that runs it, which is the one to query.
     pub node: String,
     /// The worker's process id.
     pub pid: u32,
-    /// When it was begun, in seconds since 1970 by the node's clock.
+    /// When it was started, in seconds since 1970 by the node's clock.
     pub starttime: u64,
-    /// Its kind, such as `qmclone`.
+    /// Its type, such as `qmclone`.
     pub kind: String,
-    /// What it works on; of a clone the source's VMID; may be empty.
+    /// Its object; for a clone the source's VMID; may be empty.
     pub id: String,
-    /// Who began it: `user@realm`, with `!token` for a token.
+    /// Its user: `user@realm`, with `!token` for a token.
     pub user: String,
     text: String,
 }
@@ -94,17 +94,17 @@ fn is_node(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// How a task that succeeded ended.
+/// The result of a successful task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskEnd {
     /// `OK`.
     Ok,
-    /// `WARNINGS: n`: done, with something in the log to read.
+    /// `WARNINGS: n`: done, with warnings in the log.
     Warnings(u32),
 }
 
 impl TaskEnd {
-    /// Reads an exit status; `None` for a failure.
+    /// Parses an exit status; `None` for a failure.
     pub(super) fn parse(exit: &str) -> Option<Self> {
         match exit.strip_prefix("WARNINGS:") {
             Some(count) => Some(TaskEnd::Warnings(count.trim().parse().unwrap_or(1))),
@@ -114,13 +114,13 @@ impl TaskEnd {
 }
 
 impl Client {
-    /// Follows a task to its end, on the node that its id names.
+    /// Follows a task to its end, on the node in its id.
     ///
-    /// How far it has come is told as progress where its log says so. A host that does not answer
-    /// for a while is waited for: the task goes on without us.
+    /// Its progress is reported if its log shows it. A host that does not answer for a while is waited
+    /// for: the task continues meanwhile.
     ///
     /// # Errors
-    /// [`Error::Task`] with the log's tail when it fails.
+    /// [`Error::Task`] with the log's tail if it fails.
     pub async fn follow(&self, upid: &Upid) -> Result<TaskEnd, Error> {
         let limit = task::time(&upid.kind);
         let patience = self.clock().patience(limit, limits::LEAST);
@@ -128,7 +128,7 @@ impl Client {
         let began = Instant::now();
         let mut heard = began;
         let place = self.board().wait(upid);
-        // In a world that is much faster than life a log per look would be too much to ask.
+        // In a much faster world a log per look would be too many requests.
         let real = |time| self.clock().scaled(time).max(Duration::from_secs(1));
         let mut log = began + real(LOG_WAIT);
         let mut watch = Watch::new(upid, self.clock(), limit);
@@ -142,7 +142,7 @@ impl Client {
                 Err(error @ (Error::NoAnswer { .. } | Error::Unreachable { .. }))
                     if heard.elapsed() < silence =>
                 {
-                    event::progress(format!("asking again about the task {}: {error}", upid.kind));
+                    event::progress(format!("querying the task {} again: {error}", upid.kind));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -151,7 +151,7 @@ impl Client {
                 let (host, upid) = (self.host().clone(), upid.clone());
                 return Err(Error::EndlessTask(Box::new(EndlessTask { host, upid, limit })));
             }
-            // Short tasks are not worth a second question.
+            // Short tasks are not worth a second request.
             if log <= Instant::now() {
                 log = Instant::now() + real(LOG_WAIT);
                 self.turn(&place).await;
@@ -159,7 +159,7 @@ impl Client {
             } else {
                 watch.tell_wait();
             }
-            // Of a long one it does not matter to hear a moment later that it has ended.
+            // For a long one a short delay in noticing the end does not matter.
             let late = began.elapsed().div_f64(10.0).min(self.clock().scaled(LONGEST_WAIT));
             tokio::time::sleep(late.max(self.clock().scaled(least))).await;
         }
@@ -188,9 +188,9 @@ impl Client {
         }
     }
 
-    /// Tells the newest percentage in the log, or how long the task has been waited for.
+    /// Reports the newest percentage in the log, or how long the task has been waited for.
     async fn tell_progress(&self, watch: &mut Watch<'_>) {
-        // Progress is a nicety: a log that cannot be read now is read at the next turn.
+        // Progress is optional: a log that cannot be read now is read at the next turn.
         let lines = self.task_log(watch.upid, watch.lines, task::LINES).await.unwrap_or_default();
         watch.lines = lines.last().map_or(watch.lines, |line| line.n);
         match lines.iter().rev().find_map(|line| percentage(&line.t)) {
@@ -210,7 +210,7 @@ impl Client {
         self.read(request.query(Params::new().with("start", 0).with("limit", 0))).await
     }
 
-    /// Lines of a task's log, from a line on.
+    /// Lines of a task's log, starting at a line.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -225,7 +225,7 @@ impl Client {
         self.read(request.query(Params::new().with("start", start).with("limit", limit))).await
     }
 
-    /// The tasks of this host that run, of a kind. Others' need Sys.Audit.
+    /// The running tasks of this host of a type. Others' need Sys.Audit.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -259,9 +259,9 @@ impl<'a> Watch<'a> {
         event::progress(text);
     }
 
-    /// Says what is waited for, where nothing was said for a while.
+    /// Reports what is waited for, if nothing was reported for a while.
     fn tell_wait(&mut self) {
-        // In a world that is much faster than life a line per look would be too much to read.
+        // In a much faster world a line per look would be too much to read.
         let quiet = |since: Instant, time| {
             since.elapsed() > self.clock.scaled(time).max(Duration::from_secs(1))
         };
@@ -278,10 +278,10 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The wait before the first look at a task of this kind, and the least one before each further look.
+/// The wait before the first look at a task of this type, and the least one before each further look.
 ///
-/// A guess at how long such tasks take on a small host, so that most have ended at the first look; a
-/// wrong one costs a question or a moment. What copies an image takes seconds, what fetches one longer.
+/// An estimate of how long such tasks take on a small host, so that most have ended at the first look;
+/// a wrong one costs a request or a moment. Tasks that copy an image take seconds, downloads longer.
 fn waits(kind: &str) -> (Duration, Duration) {
     let (first, again) = match kind {
         "download" => (4000, 2000),
@@ -294,8 +294,7 @@ fn waits(kind: &str) -> (Duration, Duration) {
     (Duration::from_millis(first), Duration::from_millis(again))
 }
 
-/// The percentage that a log line speaks of, such as `8.33%` of
-/// `transferred 4.0 MiB of 48.0 MiB (8.33%)`.
+/// The percentage in a log line, such as `8.33%` of `transferred 4.0 MiB of 48.0 MiB (8.33%)`.
 fn percentage(line: &str) -> Option<&str> {
     let end = line.find('%')?;
     let digits = |c: char| !c.is_ascii_digit() && c != '.';
@@ -313,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn task_ids_are_taken_apart() {
+    fn task_ids_are_parsed() {
         let text = "UPID:pve1:000000E0:000395D6:6B02EB73:qmclone:9000:root@pam!full:";
         let upid: Upid = text.parse().unwrap();
         assert_eq!(upid.to_string(), text);
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_could_lead_elsewhere_is_none() {
+    fn an_id_that_could_change_the_path_is_rejected() {
         let good = "UPID:pve1:000000E0:000395D6:6B02EB73:download:a..b.img:root@pam!k8sha:";
         for (from, to) in [
             ("a..b.img", "../../access/ticket"),
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn warnings_are_a_success() {
+    fn warnings_count_as_success() {
         assert_eq!(TaskEnd::parse("OK"), Some(TaskEnd::Ok));
         assert_eq!(TaskEnd::parse("WARNINGS: 2"), Some(TaskEnd::Warnings(2)));
         assert_eq!(TaskEnd::parse("clone failed: no space"), None);

@@ -1,8 +1,9 @@
 //! Verifies a host's certificate by its fingerprint or its CA.
 //!
-//! A Proxmox VE node shows a leaf of its cluster's own CA, two years long and renewed by itself.
-//! The fingerprint is what `pvenode cert info` and the GUI print. With a pin no host name is
-//! checked, since the pin says more than a name; signatures of the handshake always are.
+//! A Proxmox VE node presents a leaf certificate of its cluster's own CA, valid for two years and
+//! renewed automatically. The fingerprint is what `pvenode cert info` and the GUI print. With a pin no
+//! host name is checked, because the pin is stronger than a name; signatures of the handshake always
+//! are.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a look at a certificate may take.
+/// The time limit for reading a certificate.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The SHA-256 of a certificate's DER, shown as Proxmox VE shows it: `AA:BB:…`.
@@ -52,7 +53,7 @@ impl fmt::Debug for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = String;
 
-    /// Reads `AA:BB:…` or 64 plain hex digits, in either case.
+    /// Parses `AA:BB:…` or 64 plain hex digits, in either case.
     fn from_str(text: &str) -> Result<Self, String> {
         let fault =
             || format!("`{text}` is not a SHA-256 fingerprint: 32 hex bytes, such as `AA:BB:…`");
@@ -70,54 +71,54 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// Why a certificate was refused; travels inside rustls' error.
+/// Why a certificate was refused; passed inside rustls' error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the certificate is not the expected one: expected {expected}, the host shows {seen}{why}")]
 pub(crate) struct CertificateRefused {
     /// The fingerprint, or the CA in words.
     pub expected: String,
-    /// What the host showed.
+    /// The certificate that the host presented.
     pub seen: Fingerprint,
-    /// What the chain's verifier said, with a leading separator; empty for a pin.
+    /// The chain verifier's error, with a leading separator; empty for a pin.
     pub why: String,
 }
 
-/// How a host's certificate is known. There is no third way: nothing is trusted unverified.
+/// How a host's certificate is verified. There is no third way: nothing unverified is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The SHA-256 of the leaf certificate.
     Fingerprint([u8; 32]),
-    /// The CA that signed it, such as what `/etc/pve/pve-root-ca.pem` holds.
+    /// The CA that signed it, such as the one in `/etc/pve/pve-root-ca.pem`.
     Authority {
-        /// Where it is from, as a person writes it: a file's path.
+        /// Its source for messages: a file's path.
         file: String,
         /// Its certificates in PEM.
         pem: Vec<u8>,
     },
 }
 
-/// Why no TLS configuration could be made.
+/// Why no TLS configuration could be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// The CA's file holds no certificate that can be used.
+    /// The CA's file has no usable certificate.
     #[error("cannot read the CA file `{file}`: {why}")]
     Authority {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// The error.
         why: String,
     },
-    /// The TLS library refused its settings.
+    /// The TLS library rejected its settings.
     #[error("cannot set up TLS: {0}")]
     Setup(#[from] rustls::Error),
 }
 
-/// Makes the TLS settings that hold a host to its [`Trust`].
+/// Creates the TLS settings that verify a host by its [`Trust`].
 ///
-/// The crypto provider is named here and no process-wide default is touched.
+/// The crypto provider is passed explicitly, so no process-wide default is changed.
 ///
 /// # Errors
-/// When the CA cannot be used.
+/// If the CA cannot be used.
 pub fn client_config(trust: &Trust) -> Result<ClientConfig, TrustError> {
     let provider = provider();
     let rule = match trust {
@@ -155,21 +156,21 @@ fn chain_verifier(
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(fault("it holds no certificate".to_owned()));
+        return Err(fault("it contains no certificate".to_owned()));
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| fault(error.to_string()))
 }
 
-/// Reads the fingerprint that a host shows, without sending it anything: for a hint to compare with
+/// Reads the fingerprint that a host presents, without sending it anything: for a hint to compare with
 /// `pvenode cert info` on the host itself.
 ///
 /// # Errors
-/// What stood in the way, as a phrase.
+/// The obstacle, as a phrase.
 pub async fn seen_fingerprint(endpoint: &str) -> Result<Fingerprint, String> {
     let url = reqwest::Url::parse(endpoint).map_err(|error| format!("`{endpoint}`: {error}"))?;
-    let host = url.host_str().ok_or_else(|| format!("`{endpoint}` names no host"))?;
+    let host = url.host_str().ok_or_else(|| format!("`{endpoint}` has no host"))?;
     let host = host.trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(8006);
     let seen = Arc::new(Mutex::new(None));
@@ -225,7 +226,8 @@ impl ServerCertVerifier for Verifier {
                 .map_err(|error| refused(name.clone(), format!(" ({error})"))),
             Rule::Look(place) => {
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-                // Seen is all that was wanted: the handshake ends here and nothing is sent.
+                // Reading the certificate is the only purpose: the handshake ends here and nothing is
+                // sent.
                 Err(rustls::Error::General("only looked".to_owned()))
             }
         }
@@ -261,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fingerprints_are_read_in_both_forms_and_shown_in_one() {
+    fn fingerprints_are_parsed_in_both_forms_and_shown_in_one() {
         let colons = (0..32).map(|n| format!("{n:02X}")).collect::<Vec<_>>().join(":");
         let plain = colons.replace(':', "").to_lowercase();
         for text in [&colons, &plain] {
@@ -277,6 +279,9 @@ mod tests {
         let pem = b"no certificate here\n".to_vec();
         let error =
             client_config(&Trust::Authority { file: "ca.pem".to_owned(), pem }).unwrap_err();
-        assert_eq!(error.to_string(), "cannot read the CA file `ca.pem`: it holds no certificate");
+        assert_eq!(
+            error.to_string(),
+            "cannot read the CA file `ca.pem`: it contains no certificate"
+        );
     }
 }

@@ -1,54 +1,55 @@
-//! Named faults that a person can inject into the simulated site.
+//! Named faults that a user can inject into the simulated site.
 //!
-//! A fault is written `NAME@TARGET`, or `NAME@TARGET#COUNT` to have it happen COUNT times. The
-//! target is a Proxmox VE host (`pve1`), a node (`k8s1master1`), a name server's or etcd member's
-//! address, or one of the operator's etcd files (`ca`, `cert`, `key`). Faults belong to one start of the simulator: the next start arms its own.
+//! A fault is written `NAME@TARGET`, or `NAME@TARGET#COUNT` to make it happen COUNT times. The target
+//! is a Proxmox VE host (`pve1`), a node (`k8s1master1`), the address of a name server or etcd member,
+//! or one of the operator's etcd files (`ca`, `cert`, `key`). Faults apply to one start of the
+//! simulator only.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What can go wrong.
+/// The kind of a fault.
 ///
-/// *One-shot* faults happen as often as their count says (once, unless told otherwise) and are
-/// then used up; *lasting* faults hold as long as the simulator runs.
+/// *One-shot* faults happen as often as their count says (default: once) and are then used up;
+/// *lasting* faults hold as long as the simulator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
-    /// One-shot, host: a clone's task ends with a timeout on the VM's lock file.
+    /// One-shot, host: a clone task fails with a timeout on the VM's lock file.
     CloneLockTimeout,
-    /// One-shot, host or VM name: a clone's task fails half-way and takes its VM with it.
+    /// One-shot, host or VM name: a clone task fails half-way and removes its VM.
     TaskFails,
-    /// One-shot, node: another client changes a VM's configuration just before a change that names
-    /// its digest.
+    /// One-shot, node: another client changes a VM's configuration just before a change that sends its
+    /// digest.
     ConfigChanged,
-    /// One-shot, host: a write that did happen is answered `596` after three seconds.
+    /// One-shot, host: a write is carried out, but answered with `596` after three seconds.
     #[serde(rename = "proxy-timeout-596")]
     ProxyTimeout596,
-    /// Lasting, node: its SSH server comes up a minute late after each boot.
+    /// Lasting, node: its SSH server starts a minute late after each boot.
     SshLate,
-    /// Lasting, node: its SSH server shows a host key that was never planted.
+    /// Lasting, node: its SSH server presents a host key that is not the one in its seed.
     WrongHostKey,
-    /// Lasting, name server: it answers with an old address.
+    /// Lasting, name server: it answers with an outdated address.
     DnsStale,
-    /// Lasting, name server: it answers for unknown names of the domain too, all with one address.
+    /// Lasting, name server: it also resolves unknown names of the domain, all to one address.
     DnsWildcard,
-    /// One-shot, node: the certificate key has expired by the time the node joins.
+    /// One-shot, node: the certificate key has expired when the node joins.
     ExpiredKey,
-    /// Lasting, node: its boots end nowhere.
+    /// Lasting, node: it never finishes booting.
     NeverBoots,
-    /// Lasting, host: no storage of that host has room for another volume.
+    /// Lasting, host: none of its storages has space for another volume.
     DiskFull,
-    /// Lasting, host: its Proxmox VE cluster has no quorum, so nothing can be written.
+    /// Lasting, host: its Proxmox VE cluster has no quorum, so all writes fail.
     NoQuorum,
-    /// One-shot, host: a downloaded image has another checksum than the one asked for.
+    /// One-shot, host: a downloaded image does not match the requested checksum.
     BadChecksum,
     /// One-shot, host: the connection breaks in the middle of an upload.
     UploadReset,
     /// One-shot, node: a kubeadm preflight check fails.
     PreflightError,
-    /// One-shot, node: cloud-init ends in an error.
+    /// One-shot, node: cloud-init fails.
     CloudInitFails,
     /// Lasting, name server: it does not answer at all.
     DnsSilent,
@@ -56,21 +57,21 @@ pub enum FaultKind {
     EtcdMemberDown,
     /// Lasting, host: its clock is a minute ahead.
     ClockAhead,
-    /// Lasting, host: it is switched off, and where that is half of a cluster the rest has no quorum.
+    /// Lasting, host: it is switched off; if it is half of a cluster, the rest has no quorum.
     HostDown,
-    /// Lasting, host: its certificate, as it lists it, has expired.
+    /// Lasting, host: the certificate that it lists has expired.
     CertificateExpired,
-    /// Lasting, name or VMID of a VM or template that is there at the start: it is locked, as a clone
-    /// that was cut off leaves it.
+    /// Lasting, name or VMID of a VM or template that exists at the start: it is locked, as after an
+    /// interrupted clone.
     VmLocked,
-    /// Lasting, `ca`, `cert` or `key`: the operator's copy of that etcd file is cut off half-way.
+    /// Lasting, `ca`, `cert` or `key`: the operator's copy of that etcd file is truncated.
     EtcdFileBroken,
     /// Lasting, `cert`: the operator's etcd client certificate has expired.
     EtcdCertExpired,
 }
 
 impl FaultKind {
-    /// All of them, in the order in which they are listed for a person.
+    /// All kinds, in the order in which they are listed to users.
     pub const ALL: [FaultKind; 24] = [
         FaultKind::CloneLockTimeout,
         FaultKind::TaskFails,
@@ -98,7 +99,7 @@ impl FaultKind {
         FaultKind::EtcdCertExpired,
     ];
 
-    /// The name that a person types.
+    /// The name that a user types.
     pub fn name(self) -> &'static str {
         match self {
             FaultKind::CloneLockTimeout => "clone-lock-timeout",
@@ -175,22 +176,22 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Why a fault's text means nothing.
+/// Why a fault cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFault {
-    /// There is no `@`, or nothing behind it.
-    #[error("`{0}` names no target: write NAME@TARGET, such as `clone-lock-timeout@pve1`")]
+    /// There is no `@`, or nothing after it.
+    #[error("`{0}` has no target: write NAME@TARGET, such as `clone-lock-timeout@pve1`")]
     NoTarget(String),
-    /// The name is not one of ours.
-    #[error("no fault is called `{name}`; the known ones are {known}")]
+    /// The name is not a known fault.
+    #[error("there is no fault `{name}`; known faults: {known}")]
     UnknownName {
-        /// What was typed.
+        /// The name that was typed.
         name: String,
-        /// The names that exist, for the person to choose from.
+        /// The names that exist.
         known: String,
     },
     /// What follows `#` is not a number above zero.
-    #[error("`{0}` is not how often a fault can happen: write a number above zero after `#`")]
+    #[error("`{0}` is not a valid count: write a number above zero after `#`")]
     BadCount(String),
 }
 
@@ -223,12 +224,12 @@ impl FromStr for Fault {
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Arms these.
+    /// Arms the given faults.
     pub fn new(faults: Vec<Fault>) -> Self {
         Self(faults)
     }
 
-    /// Lets a one-shot fault happen: true when it was armed for this target, and one fewer is left.
+    /// Triggers a one-shot fault: true if it was armed for this target; its count drops by one.
     pub fn take(&mut self, kind: FaultKind, target: &str) -> bool {
         let found = self
             .0
@@ -249,7 +250,7 @@ impl Faults {
         armed.map(|fault| fault.target.as_str()).collect()
     }
 
-    /// Whether a fault is armed for this target; asking does not use it up.
+    /// Whether a fault is armed for this target; does not use it up.
     pub fn active(&self, kind: FaultKind, target: &str) -> bool {
         self.0.iter().any(|fault| fault.kind == kind && fault.target == target && fault.count > 0)
     }
@@ -260,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_read_back_and_serialised_as_it_is_typed() {
+    fn every_fault_name_parses_and_serialises_as_typed() {
         for kind in FaultKind::ALL {
             let fault: Fault = format!("{kind}@pve1#3").parse().unwrap();
             assert_eq!(fault, Fault { kind, target: "pve1".into(), count: 3 });
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_fault_happens_as_often_as_it_says_and_only_where_it_says() {
+    fn a_one_shot_fault_happens_as_often_as_its_count_and_only_for_its_target() {
         let mut faults = Faults::new(vec!["task-fails@pve1#2".parse().unwrap()]);
         assert!(!faults.take(FaultKind::TaskFails, "pve2"));
         assert!(faults.take(FaultKind::TaskFails, "pve1"));

@@ -1,4 +1,4 @@
-//! Looking at a world that is put away in a folder, from outside: for tests and for the curious.
+//! Inspects a world stored in a folder, from outside: for tests and debugging.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +12,7 @@ pub use super::guests::{Act, ClusterLine, What};
 use super::store::Store;
 use super::world::World;
 
-/// A VM in a nutshell.
+/// A summary of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VmLine {
     /// Its node.
@@ -27,10 +27,10 @@ pub struct VmLine {
     pub template: bool,
 }
 
-/// Reads a world without changing anything, also one that is being served.
+/// Reads a world without changing anything, even while it is served.
 ///
 /// # Errors
-/// When the folder holds none.
+/// If the folder has no world.
 pub fn open(folder: &Path) -> io::Result<World> {
     let store = Store::open(Some(folder.to_owned()))?;
     store.load()?.ok_or_else(|| {
@@ -38,10 +38,10 @@ pub fn open(folder: &Path) -> io::Result<World> {
     })
 }
 
-/// Lets time pass in a world that is put away, as if no client had looked at it for so long.
+/// Lets time pass in a stored world, as if no client had looked at it for so long.
 ///
 /// # Errors
-/// When the folder holds none, is in use, or cannot be written.
+/// If the folder has no world, is in use, or cannot be written.
 pub fn pass(folder: &Path, seconds: f64) -> io::Result<()> {
     let store = Store::open(Some(folder.to_owned()))?;
     let _claim = store.claim()?;
@@ -52,11 +52,11 @@ pub fn pass(folder: &Path, seconds: f64) -> io::Result<()> {
     store.failure().map_or(Ok(()), |text| Err(io::Error::other(text)))
 }
 
-/// Deletes a Node object in a world that is put away, as a person with `kubectl` does: no machine is
-/// told. Says whether there was one.
+/// Deletes a Node object in a stored world, as a user with `kubectl` does: no machine is notified.
+/// Returns whether there was one.
 ///
 /// # Errors
-/// When the folder holds no world, is in use, or cannot be written.
+/// If the folder has no world, is in use, or cannot be written.
 pub fn delete_node(folder: &Path, name: &str) -> io::Result<bool> {
     let store = Store::open(Some(folder.to_owned()))?;
     let _claim = store.claim()?;
@@ -66,11 +66,11 @@ pub fn delete_node(folder: &Path, name: &str) -> io::Result<bool> {
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
 }
 
-/// Removes the member of an etcd on masters that is at this address, as a person with `etcdctl` does.
-/// Says whether there was one.
+/// Removes the member with this address from an etcd on masters, as a user with `etcdctl` does. Returns
+/// whether there was one.
 ///
 /// # Errors
-/// When the folder holds no world, is in use, or cannot be written.
+/// If the folder has no world, is in use, or cannot be written.
 pub fn remove_member(folder: &Path, address: Ipv4Addr) -> io::Result<bool> {
     let store = Store::open(Some(folder.to_owned()))?;
     let _claim = store.claim()?;
@@ -80,7 +80,7 @@ pub fn remove_member(folder: &Path, address: Ipv4Addr) -> io::Result<bool> {
     store.failure().map_or(Ok(was_there), |text| Err(io::Error::other(text)))
 }
 
-/// What `kubectl apply` has left in the clusters, by `kind/name` in lower case.
+/// The objects stored by `kubectl apply` in the clusters, by `kind/name` in lower case.
 pub fn applied(world: &World) -> BTreeMap<String, Value> {
     world.guests.applied()
 }
@@ -90,18 +90,18 @@ pub fn file(world: &World, name: &str, path: &str) -> Option<String> {
     world.guests.file(name, path)
 }
 
-/// What `journalctl -u` shows of a unit on the guest of a VM, by the VM's name.
+/// The output of `journalctl -u` for a unit on the guest of a VM, by the VM's name.
 pub fn journal(world: &World, name: &str, unit: &str) -> Vec<String> {
     world.guests.journal(name, unit)
 }
 
-/// What was done to clusters and cannot be undone, oldest first: each `kubeadm init` and `reset`, each
-/// cluster CA, each Node and member that was removed.
+/// The irreversible acts on clusters, oldest first: each `kubeadm init` and `reset`, each cluster CA,
+/// each removed Node and member.
 pub fn history(world: &World) -> Vec<Act> {
     world.guests.history().to_vec()
 }
 
-/// The Kubernetes clusters of which data is left.
+/// The Kubernetes clusters that still have data.
 pub fn clusters(world: &World) -> Vec<ClusterLine> {
     world.guests.clusters()
 }
@@ -149,8 +149,7 @@ pub fn volumes(world: &World) -> BTreeSet<String> {
     volumes.map(|volume| volume.volid.clone()).collect()
 }
 
-/// Everything secret that the world holds in its guests' files and its users' tokens: what no log,
-/// report or plan may show.
+/// All secrets in the world's guest files and user tokens: no log, report or plan may show them.
 pub fn secrets(world: &World) -> BTreeSet<String> {
     let tokens = world.pve.datacenters.iter().flat_map(|datacenter| datacenter.users.values());
     let tokens = tokens.flat_map(|user| user.tokens.values().map(|token| token.secret.clone()));

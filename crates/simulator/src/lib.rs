@@ -1,8 +1,8 @@
-//! The embedded Proxmox VE: a simulator at the wire.
+//! The built-in Proxmox VE simulator, at the level of the wire protocol.
 //!
-//! [`Sim::start`] makes a world out of a [`Site`], or goes on with the one that a folder holds, and
-//! serves it on loopback ports: each host's API over HTTPS, a proxy to the guests, name servers.
-//! Nothing here knows what the client sends; it only knows what Proxmox VE takes.
+//! [`Sim::start`] creates a world from a [`Site`], or loads the one in a folder, and serves it on
+//! loopback ports: each host's API over HTTPS, a proxy to the guests, name servers. The simulator does
+//! not know the client; it only knows what Proxmox VE accepts.
 
 mod blob;
 pub mod faults;
@@ -36,35 +36,36 @@ use self::site::Site;
 use self::store::{Claim, Store, Unclaimed};
 use self::world::{Clock, Shared, SimTime, World};
 
-/// How often a world with real machines goes on by itself.
+/// How often a world with real machines advances by itself.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How a simulator is started.
+/// The settings of a simulator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the world is kept; `None`: it lives as long as the simulator.
+    /// The folder of the world; `None`: the world ends with the simulator.
     pub folder: Option<PathBuf>,
-    /// How many simulated seconds pass in a real one.
+    /// Simulated seconds per real second.
     pub speed: f64,
-    /// The faults to inject; those of an earlier start are gone.
+    /// The faults to inject; those of an earlier start are discarded.
     pub faults: Vec<Fault>,
-    /// The port of the first host, by name; the next has the next. `None`: any free ones.
+    /// The port of the first host in name order; each further host gets the next port. `None`: free
+    /// ports.
     pub port: Option<u16>,
-    /// What boots when a VM is switched on.
+    /// The kind of guest that a VM boots.
     pub guests: GuestKind,
-    /// Is told what takes a while.
+    /// Called with a message when something takes a while.
     pub say: fn(&str),
-    /// A file with Proxmox's own API schema: a request that it does not allow is refused and counted.
+    /// A file with Proxmox's own API schema: requests that violate it are refused and counted.
     pub schema: Option<PathBuf>,
 }
 
-/// What boots when a VM is switched on.
+/// The kind of guest that a VM boots.
 #[derive(Clone, Debug, Default)]
 pub enum GuestKind {
     /// A state machine that answers the commands it knows.
     #[default]
     Scripted,
-    /// A machine that the caller of the simulator brings.
+    /// A machine supplied by the simulator's caller.
     Machines(Arc<dyn Maker>),
 }
 
@@ -90,16 +91,16 @@ pub enum Error {
     Folder {
         /// The folder.
         folder: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process serves the folder's world.
     #[error("{0}")]
     InUse(String),
-    /// The folder holds a world of another site.
+    /// The folder holds the world of another site.
     #[error(
-        "the simulated world in `{folder}` was made for other hosts: it has {known}; name another \
-         folder, or remove it"
+        "the simulated world in `{folder}` has other hosts: {known}; use another folder, or delete \
+         this one"
     )]
     OtherSite {
         /// The folder.
@@ -107,20 +108,20 @@ pub enum Error {
         /// Its hosts.
         known: String,
     },
-    /// A certificate could not be made.
-    #[error("cannot make the simulated hosts' certificates: {0}")]
+    /// A certificate could not be created.
+    #[error("cannot create the simulated hosts' certificates: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// The folder holds a world of the other kind of guests.
+    /// The folder holds a world with the other kind of guests.
     #[error(
-        "the simulated world in `{folder}` has {known} guests; name another folder, or remove it"
+        "the simulated world in `{folder}` has {known} guests; use another folder, or delete this one"
     )]
     OtherGuests {
         /// The folder.
         folder: String,
-        /// What they are.
+        /// Their kind.
         known: &'static str,
     },
-    /// There can be no machines of the kind that the caller brings.
+    /// The caller's machines cannot be created.
     #[error(transparent)]
     Machines(#[from] MachineError),
     /// The schema cannot be used.
@@ -128,18 +129,18 @@ pub enum Error {
     Schema {
         /// The file.
         file: String,
-        /// What the system or the reader said.
+        /// The error of the system or the parser.
         source: io::Error,
     },
-    /// What is beyond Proxmox could not be made.
-    #[error("cannot make the simulated network: {0}")]
+    /// The network outside Proxmox could not be created.
+    #[error("cannot create the simulated network: {0}")]
     Guests(io::Error),
     /// A port could not be served.
     #[error("cannot serve the simulated host `{host}`: {source}")]
     Serve {
         /// The host.
         host: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -149,28 +150,28 @@ pub enum Error {
 pub struct Endpoints {
     /// The Proxmox VE hosts, by node name.
     pub hosts: BTreeMap<String, HostEndpoint>,
-    /// How many simulated seconds pass in a real one.
+    /// Simulated seconds per real second.
     pub speed: f64,
-    /// An HTTP CONNECT proxy that leads to the guests.
+    /// An HTTP CONNECT proxy to the guests.
     pub proxy: SocketAddr,
-    /// Where each name server of the site is asked.
+    /// The loopback address of each name server of the site.
     pub name_servers: BTreeMap<Ipv4Addr, SocketAddr>,
-    /// The files with which the site's etcd is reached, when it has one.
+    /// The client files for the site's etcd, if it has one.
     pub etcd: Option<EtcdPems>,
-    /// What to know of the machines where they are not scripted.
+    /// Facts about the machines, if they are not scripted.
     #[serde(default, rename = "containers")]
     pub machines: Option<MachineFacts>,
-    /// What a client's limits of time on connections, answers and commands are divided by: for peers
-    /// that are slow on purpose. The simulator never sets it.
+    /// The divisor of a client's time limits for connections, answers and commands: for peers that are
+    /// slow on purpose. The simulator never sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub haste: Option<f64>,
 }
 
-/// What to know of machines that are not scripted.
+/// Facts about machines that are not scripted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MachineFacts {
-    /// The network namespace of the site's router, which every machine is reached from; a machine's
-    /// own has its VMID and its datacenter's name behind that: `k8sha-0a1b2c3d-1101-site`.
+    /// The network namespace of the site's router, from which every machine is reached; the name of a
+    /// machine's namespace appends its VMID and its datacenter's name: `k8sha-0a1b2c3d-1101-site`.
     pub network: String,
     /// Whether kubeadm, kubelet and kubectl on them are scripted stand-ins.
     pub standin: bool,
@@ -183,7 +184,7 @@ pub struct HostEndpoint {
     pub url: String,
     /// SHA-256 of its certificate: upper-case hex with colons.
     pub fingerprint: String,
-    /// An API token that may do everything: `USER@REALM!NAME=SECRET`.
+    /// An API token with all privileges: `USER@REALM!NAME=SECRET`.
     pub token: String,
     /// The password of `root@pam`.
     pub root_password: String,
@@ -202,22 +203,22 @@ pub struct EtcdPems {
     pub key: String,
 }
 
-/// A simulator that runs.
+/// A running simulator.
 pub struct Sim {
     shared: Shared,
     log: Arc<RequestLog>,
     endpoints: Endpoints,
     servers: JoinSet<()>,
-    /// No other process serves the world; let go of after its last state was written down.
+    /// Prevents another process from serving the world; released after the last state is saved.
     _claim: Claim,
 }
 
 impl Sim {
-    /// Starts a simulator: loads the folder's world if there is one, else makes one of the site.
+    /// Starts a simulator: loads the folder's world if there is one, else creates one from the site.
     ///
     /// # Errors
-    /// When the folder, the certificates or the ports cannot be had, or when the folder's world is
-    /// of another site or in use.
+    /// If the folder, the certificates or the ports cannot be used, or if the folder's world is of
+    /// another site or in use.
     pub async fn start(site: Site, options: Options) -> Result<Sim, Error> {
         let shown = options.folder.as_ref().map(|folder| folder.display().to_string());
         let shown = shown.unwrap_or_default();
@@ -238,7 +239,7 @@ impl Sim {
                 return Err(Error::OtherGuests { folder: shown, known });
             }
             Some(mut world) if world.site.has_hosts_of(&site) => {
-                // Hosts and etcd stay as they were made; names and addresses are today's.
+                // Hosts and etcd are kept; names and addresses are taken from the given site.
                 let Site { topology, cluster, hosts, etcd, .. } = world.site;
                 world.site = Site { topology, cluster, hosts, etcd, ..site };
                 world.guests.survey(&world.site);
@@ -354,23 +355,23 @@ impl Sim {
         self.log.all()
     }
 
-    /// The requests since the start that Proxmox's own schema does not allow.
+    /// The requests since the start that violate Proxmox's own schema.
     pub fn violations(&self) -> Vec<Request> {
         self.log.all().into_iter().filter(|request| request.violation.is_some()).collect()
     }
 
-    /// SHA-256, in hex, over everything that users can see: VMs, volumes, pools, rights, the keys
-    /// in the site's etcd. The history of tasks, the clock and counters are not in it.
+    /// SHA-256, in hex, over everything visible to users: VMs, volumes, pools, rights, the keys in the
+    /// site's etcd. It excludes the history of tasks, the clock and counters.
     pub fn digest(&self) -> String {
         self.shared.look(inspect::digest)
     }
 
-    /// The door to its world.
+    /// Access to its world.
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// Ends it: the ports are let go of, and the world is written down as it is.
+    /// Stops it: closes the ports and saves the world.
     pub async fn stop(mut self) {
         self.servers.shutdown().await;
     }
@@ -389,11 +390,11 @@ fn new_world(site: Site) -> Result<World, Error> {
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        // What has become of the world since the last change was seen by a client: keep it.
+        // Saves changes in the world since a client last saw it.
         self.shared.act(|_, _| ());
-        // Real machines end with it; their keepers are waited for.
+        // Real machines end with it; this waits for their keepers.
         let vacate = || self.shared.act(|world, _| world.guests.vacate());
-        // A runtime of one thread cannot be told that one of its threads waits.
+        // `block_in_place` panics on a single-threaded runtime.
         let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
         match flavor {
             Ok(RuntimeFlavor::CurrentThread) | Err(_) => vacate(),

@@ -1,8 +1,8 @@
-//! Machines that stand in the places of the scripted guests.
+//! Machines in place of the scripted guests.
 //!
-//! The Proxmox side asks its guests for little: switch on, switch off, forget, tell your addresses.
-//! [`Guests`] answers that with state machines of its own, or hands it to
-//! [`Machines`] where the caller of the simulator brings some. What they are made of is theirs.
+//! The Proxmox side needs few operations of its guests: switch on, switch off, delete, list addresses.
+//! [`Guests`] implements them with its own state machines, or delegates them to [`Machines`] that the
+//! simulator's caller supplies.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -24,20 +24,20 @@ pub type Seed = BTreeMap<String, Vec<u8>>;
 /// What [`Machines::serve`] returns.
 pub type Serving<'a> = Pin<Box<dyn Future<Output = io::Result<GuestEndpoints>> + Send + 'a>>;
 
-/// Makes the machines of a site when the simulator starts.
+/// Creates the machines of a site when the simulator starts.
 pub trait Maker: Debug + Send + Sync {
-    /// Refuses faults that such machines do not have on demand.
+    /// Refuses faults that such machines cannot simulate.
     ///
     /// # Errors
     /// For the first of them.
     fn check(&self, faults: &[Fault]) -> Result<(), MachineError>;
 
-    /// Makes the site's network, its name servers and its etcd; no machine is switched on yet.
-    /// `folder` keeps the machines' disks; `None`: they go with the machines. `guests` knows the
-    /// names, the authorities and the faults of the site. May block.
+    /// Creates the site's network, its name servers and its etcd; no machine is switched on yet.
+    /// `folder` stores the machines' disks; `None`: they are deleted with the machines. `guests` knows
+    /// the names, the CAs and the faults of the site. May block.
     ///
     /// # Errors
-    /// When this machine lacks something that they need, or refuses something.
+    /// If this machine lacks something that they need, or refuses something.
     fn make(
         &self,
         site: &Site,
@@ -47,13 +47,13 @@ pub trait Maker: Debug + Send + Sync {
     ) -> Result<Arc<dyn Machines>, MachineError>;
 }
 
-/// The machines of a site. They live in real time; no call but [`Machines::serve`] waits for one.
-/// A VM is named by its [`Machine::key`]. They end when this is dropped.
+/// The machines of a site. They run in real time; only [`Machines::serve`] waits for one. A VM is
+/// identified by its [`Machine::key`]. They end when this is dropped.
 pub trait Machines: Debug + Send + Sync {
     /// A VM was switched on, with this seed in its CD-ROM drive.
     fn power_on(&self, machine: &Machine, seed: Seed);
 
-    /// A VM was switched off. `hard`: without telling the machine.
+    /// A VM was switched off. `hard`: without notifying the machine.
     fn power_off(&self, key: &str, hard: bool);
 
     /// A VM's disks were deleted.
@@ -65,17 +65,17 @@ pub trait Machines: Debug + Send + Sync {
     /// The machine's IPv4 addresses with prefix lengths, per interface; none while it does not run.
     fn addresses(&self, key: &str) -> Vec<(String, Ipv4Addr, u8)>;
 
-    /// The machines that have switched themselves off since the last call.
+    /// The machines that have powered themselves off since the last call.
     fn take_stopped(&self) -> Vec<String>;
 
-    /// Opens the ways to them on loopback: the proxy, and a port for each name server.
+    /// Opens their access on loopback: the proxy, and a port for each name server.
     fn serve<'a>(&'a self, guests: &'a Guests) -> Serving<'a>;
 
-    /// What a client has to know of them.
+    /// The facts that a client needs.
     fn facts(&self) -> MachineFacts;
 }
 
-/// Why there can be no such machines.
+/// Why such machines cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct MachineError {
@@ -86,7 +86,7 @@ pub struct MachineError {
 }
 
 impl MachineError {
-    /// An error of the machines' own, and what to do about it.
+    /// An error of the machines, with a hint how to fix it.
     pub fn new(
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
         hint: impl Into<String>,

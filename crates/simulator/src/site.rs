@@ -1,4 +1,4 @@
-//! What a simulated site looks like before anybody acts on it, as data.
+//! The initial state of a simulated site, as data.
 //!
 //! The caller that starts the simulator describes the site; the simulator knows nothing of profiles.
 
@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-/// The physical world: Proxmox hosts, a network with name servers, perhaps an etcd.
+/// The hardware: Proxmox hosts, a network with name servers, optionally an etcd.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Site {
     /// Whether the hosts form one Proxmox VE cluster.
@@ -23,28 +23,28 @@ pub struct Site {
     pub nameservers: Vec<Ipv4Addr>,
     /// Names (fully qualified, no trailing dot) and their addresses; PTR records follow from them.
     pub records: Vec<(String, Ipv4Addr)>,
-    /// The name in `records` that is the Kubernetes API's: what the fault `dns-stale` is about.
+    /// The name of the Kubernetes API in `records`: the target of the fault `dns-stale`.
     pub api: String,
-    /// The pools that are there.
+    /// The existing pools.
     #[serde(default)]
     pub pools: Vec<String>,
     /// The router of the nodes' subnet.
     pub gateway: Ipv4Addr,
-    /// `ADDRESS:PORT` of each member of an etcd that is there already.
+    /// `ADDRESS:PORT` of each member of an existing etcd.
     pub etcd: Vec<std::net::SocketAddrV4>,
-    /// The packages that the site's cloud images hold beside Ubuntu's own, and their versions; an
-    /// empty version is the one that apt would install.
+    /// The packages in the site's cloud images besides Ubuntu's own, and their versions; an empty
+    /// version is the one that apt would install.
     #[serde(default)]
     pub packages: BTreeMap<String, String>,
 }
 
-/// What a cluster is called unless its site says otherwise.
+/// The default name of a cluster.
 pub fn usual_name() -> String {
     "site".to_owned()
 }
 
 impl Site {
-    /// Whether another site has hosts of the same names.
+    /// Whether another site has hosts with the same names.
     pub fn has_hosts_of(&self, other: &Site) -> bool {
         let names = |site: &Site| -> BTreeSet<String> {
             site.hosts.iter().map(|host| host.name.clone()).collect()
@@ -53,13 +53,13 @@ impl Site {
     }
 }
 
-/// How the Proxmox VE hosts belong together.
+/// Whether the Proxmox VE hosts form one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topology {
     /// One Proxmox VE cluster: one VMID space, one set of users, calls are proxied between nodes.
     Cluster,
-    /// Standalone hosts, each with VMIDs, users, tokens and certificates of its own.
+    /// Standalone hosts, each with its own VMIDs, users, tokens and certificates.
     Standalone,
 }
 
@@ -72,8 +72,7 @@ pub struct SiteHost {
     pub storages: Vec<SiteStorage>,
     /// Its bridges, such as `vmbr0`.
     pub bridges: Vec<String>,
-    /// The network cards that the bridges are on, such as `eno1`; `eth0` and so on where none are
-    /// named.
+    /// The network cards of the bridges, such as `eno1`; `eth0` and so on by default.
     #[serde(default)]
     pub ports: Vec<String>,
     /// Physical memory in MiB.

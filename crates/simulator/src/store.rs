@@ -1,4 +1,4 @@
-//! Where a world is kept: in a folder, written whole and atomically at each change, or in memory.
+//! The storage of a world: a folder, written completely and atomically at each change, or memory.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
@@ -16,7 +16,7 @@ const WORLD: &str = "world.json";
 const BLOBS: &str = "blobs";
 const LOCK: &str = "lock";
 
-/// Keeps a world and its large objects (uploaded ISO images).
+/// Stores a world and its large objects (uploaded ISO images).
 #[derive(Debug)]
 pub struct Store {
     folder: Folder,
@@ -26,15 +26,14 @@ pub struct Store {
     failed: Mutex<Option<String>>,
 }
 
-/// The right to change the world in a folder, which one process has at a time: while this lives,
-/// and no longer than the process, for the system drops a dead one's locks (flock(2)).
+/// The right to change the world in a folder, which only one process has at a time. It ends when this
+/// is dropped or the process ends, because the system releases a dead process's locks (flock(2)).
 #[derive(Debug)]
 pub struct Claim(Option<File>);
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Said aloud: a child that is just being started holds the file too, until it is another
-        // program.
+        // Explicit: a child process that is being started also holds the file until its exec.
         let _ = self.0.as_ref().map(File::unlock);
     }
 }
@@ -42,7 +41,7 @@ impl Drop for Claim {
 /// Why a world cannot be claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum Unclaimed {
-    /// Another has it.
+    /// Another process has claimed it.
     #[error("{0}")]
     InUse(String),
     /// The lock cannot be used.
@@ -60,10 +59,10 @@ impl From<Unclaimed> for io::Error {
 }
 
 impl Store {
-    /// A store in a folder (made if absent, mode 0700), or in memory.
+    /// A store in a folder (created if missing, mode 0700), or in memory.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// If the folder cannot be created.
     pub fn open(folder: Folder) -> io::Result<Self> {
         if let Some(folder) = &folder {
             use std::os::unix::fs::DirBuilderExt;
@@ -77,11 +76,11 @@ impl Store {
         })
     }
 
-    /// Takes the right to change the world, which is needed before it is loaded to be served. Who
-    /// only looks needs none.
+    /// Claims the right to change the world, which is required before loading it to serve it. Read-only
+    /// access needs no claim.
     ///
     /// # Errors
-    /// When another has it, or when the lock cannot be used.
+    /// If another process has it, or the lock cannot be used.
     pub fn claim(&self) -> Result<Claim, Unclaimed> {
         use std::os::unix::fs::OpenOptionsExt;
         let Some(folder) = &self.folder else { return Ok(Claim(None)) };
@@ -104,12 +103,12 @@ impl Store {
                 let holder = io::read_to_string(&file).unwrap_or_default();
                 let holder = match holder.parse::<u32>() {
                     Ok(process) => format!("process {process}"),
-                    // It has the lock and has not written its name yet.
+                    // It has the lock and has not written its process id yet.
                     Err(_) => "another process".to_owned(),
                 };
                 Err(Unclaimed::InUse(format!(
-                    "{holder} has the simulated world in `{}` open; wait until it ends, or name \
-                     another folder",
+                    "{holder} uses the simulated world in `{}`; wait until it ends, or use another \
+                     folder",
                     folder.display()
                 )))
             }
@@ -117,10 +116,10 @@ impl Store {
         }
     }
 
-    /// The world that the folder holds, if it holds one.
+    /// The world in the folder, if there is one.
     ///
     /// # Errors
-    /// When it cannot be read or is not a world.
+    /// If it cannot be read or is not a world.
     pub fn load(&self) -> io::Result<Option<World>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let mut left = 100;
@@ -148,10 +147,10 @@ impl Store {
         self.disks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the world down. A failure is kept for [`Store::failure`]: the servers must not panic.
+    /// Saves the world. An error is kept for [`Store::failure`]: the servers must not panic.
     pub fn save(&self, world: &World) {
         let Some(folder) = &self.folder else { return };
-        // By way of a value, most of the work is code of serde_json, which development builds optimise;
+        // Through a `Value` most of the work is done in serde_json, which development builds optimise;
         // written directly it would be code of this crate.
         let write = || -> io::Result<()> {
             let ids = world.guests.disks().map(|disk| disk.write(self).map(str::to_owned));
@@ -169,15 +168,15 @@ impl Store {
         }
     }
 
-    /// Why the world could not be written down, if it could not.
+    /// Why the world could not be saved, if it could not.
     pub fn failure(&self) -> Option<String> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps a large object and gives its id (its SHA-256 in hex).
+    /// Stores a large object and returns its id (its SHA-256 in hex).
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn keep(&self, bytes: &[u8]) -> io::Result<String> {
         let id: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
         match &self.folder {
@@ -198,7 +197,7 @@ impl Store {
         }
     }
 
-    /// Drops a large object.
+    /// Deletes a large object.
     pub fn forget(&self, id: &str) {
         match &self.folder {
             Some(folder) => drop(fs::remove_file(folder.join(BLOBS).join(id))),
@@ -214,7 +213,7 @@ impl Store {
     }
 }
 
-/// Writes beside the target and renames, so that a crash leaves the old file or the new one.
+/// Writes a temporary file and renames it, so that a crash leaves the old file or the new one.
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let beside = path.with_extension("new");

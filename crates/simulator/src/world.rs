@@ -1,9 +1,9 @@
-//! The simulated world's state, its clock, and the one door to both.
+//! The simulated world's state, its clock, and the shared access to both.
 //!
-//! The state is plain data. Whatever takes time (a task, a boot, a `kubeadm init`) is stored with
-//! the instant at which it ends and takes effect when a client looks after that instant
-//! ([`World::advance`]). So a world that was put away in the middle of something goes on where it
-//! was, and the same requests at the same instants give the same world.
+//! The state is plain data. Anything that takes time (a task, a boot, a `kubeadm init`) is stored with
+//! its end time and takes effect when a client looks after that time ([`World::advance`]). So a world
+//! saved in the middle of something resumes where it stopped, and the same requests at the same times
+//! give the same world.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,10 +19,10 @@ use super::pve::Pve;
 use super::site::Site;
 use super::store::Store;
 
-/// After how much real time a world that is only looked at is written down again.
+/// The real time after which a world that is only read is saved again.
 const KEEP_AFTER: Duration = Duration::from_millis(250);
 
-/// Milliseconds of simulated time since the world was made.
+/// Milliseconds of simulated time since the world was created.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -35,42 +35,43 @@ impl SimTime {
         SimTime(self.0 + (seconds * 1000.0).round() as u64)
     }
 
-    /// Seconds since the world was made.
+    /// Seconds since the world was created.
     pub fn seconds(self) -> f64 {
         self.0 as f64 / 1000.0
     }
 }
 
-/// Everything that is simulated.
+/// The whole simulated state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct World {
-    /// What the site was described as.
+    /// The description of the site.
     pub site: Site,
-    /// The Unix time, in seconds, at which the world was made: what its machines' clocks start at.
+    /// The Unix time, in seconds, at which the world was created: the initial time of its machines'
+    /// clocks.
     pub epoch: i64,
-    /// The latest instant at which a client looked.
+    /// The latest time at which a client looked.
     pub now: SimTime,
-    /// When it was last written down.
+    /// When it was last saved.
     #[serde(skip)]
     pub kept: SimTime,
     /// The Proxmox VE side: hosts, VMs, storages, users, tasks.
     pub pve: Pve,
-    /// Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
+    /// Everything outside Proxmox: guests, name servers, etcd, Kubernetes.
     #[serde(rename = "lab")]
     pub guests: Guests,
-    /// The faults that are armed. They belong to one start of the simulator.
+    /// The armed faults. They belong to one start of the simulator.
     #[serde(default)]
     pub faults: Faults,
-    /// Whether its machines are others than the scripted guests ([`super::machines`]).
+    /// Whether its machines are not the scripted guests ([`super::machines`]).
     #[serde(default, rename = "containers")]
     pub machines: bool,
 }
 
-/// Real time turned into simulated time.
+/// Converts real time to simulated time.
 ///
-/// With an infinite speed no real time counts: simulated time stands still until a task sleeps,
-/// which takes it forward at once, or [`Clock::skip_to`] is called. Then what happens depends on
-/// nothing but what is asked.
+/// With an infinite speed real time does not count: simulated time stands still until a task sleeps,
+/// which advances it at once, or [`Clock::skip_to`] is called. Then everything depends only on the
+/// requests.
 #[derive(Clone, Debug)]
 pub struct Clock {
     started: Instant,
@@ -85,7 +86,7 @@ impl Clock {
         Self { started: Instant::now(), from, speed, skipped: Arc::default() }
     }
 
-    /// The simulated instant.
+    /// The simulated time.
     pub fn now(&self) -> SimTime {
         let skipped = SimTime(self.from.0 + self.skipped.load(Ordering::Relaxed));
         if self.speed.is_infinite() {
@@ -94,13 +95,13 @@ impl Clock {
         skipped.after(self.started.elapsed().as_secs_f64() * self.speed)
     }
 
-    /// Takes the clock forward to an instant, unless it is past it.
+    /// Advances the clock to a time, unless that is past.
     pub fn skip_to(&self, at: SimTime) {
         let missing = at.0.saturating_sub(self.now().0);
         self.skipped.fetch_add(missing, Ordering::Relaxed);
     }
 
-    /// Waits until a simulated instant.
+    /// Waits until a simulated time.
     pub async fn sleep_until(&self, at: SimTime) {
         tokio::time::sleep(self.until(at)).await;
         if self.speed.is_infinite() {
@@ -113,45 +114,45 @@ impl Clock {
         self.sleep_until(self.now().after(seconds)).await;
     }
 
-    /// How long to wait, in real time, until a simulated instant.
+    /// The real time to wait until a simulated time.
     pub fn until(&self, at: SimTime) -> Duration {
         let left = at.seconds() - self.now().seconds();
         Duration::from_secs_f64((left / self.speed).max(0.0))
     }
 
-    /// How long a simulated duration lasts in real time.
+    /// The real duration of a simulated one.
     pub fn real(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64((seconds / self.speed).max(0.0))
     }
 }
 
-/// The one door to a world: every server of the simulator holds a copy of it.
+/// Shared access to a world: every server of the simulator holds a copy of it.
 #[derive(Clone)]
 pub struct Shared {
     world: Arc<Mutex<World>>,
     /// The world's clock.
     pub clock: Clock,
-    /// Where the world and its large objects are kept.
+    /// The store of the world and its large objects.
     pub store: Arc<Store>,
 }
 
 impl Shared {
-    /// Opens the door to a world.
+    /// Creates shared access to a world.
     pub fn new(world: World, clock: Clock, store: Store) -> Self {
         Self { world: Arc::new(Mutex::new(world)), clock, store: Arc::new(store) }
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
-        // A panic in one request must not take the world from the others.
+        // A panic in one request must not block the others.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the world as it is now.
+    /// Reads the current world.
     pub fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
         let mut world = self.lock();
         let now = self.clock.now();
         world.advance(now, &self.store);
-        // Who is killed must not find the world much younger than they have seen it.
+        // After a kill the saved world must not be much older than what clients have seen.
         let unkept = now.seconds() - world.kept.seconds();
         if self.clock.real(unkept) > KEEP_AFTER {
             world.kept = now;
@@ -160,19 +161,19 @@ impl Shared {
         look(&world)
     }
 
-    /// Lets what is due take effect. It is not written down: no client has seen it yet.
+    /// Applies everything that is due. It is not saved: no client has seen it yet.
     pub fn pass(&self) {
         self.lock().advance(self.clock.now(), &self.store);
     }
 
-    /// Lets a one-shot fault happen, if it is armed for this target ([`Faults::take`]).
+    /// Triggers a one-shot fault, if it is armed for this target ([`Faults::take`]).
     pub fn takes(&self, kind: FaultKind, target: &str) -> bool {
-        // A world without the fault is not written to disk for the question.
+        // A world without the fault is not saved for this check.
         self.look(|world| world.faults.active(kind, target))
             && self.act(|world, _| world.faults.take(kind, target))
     }
 
-    /// Changes the world and writes it down before anybody is told.
+    /// Changes the world and saves it before the caller gets an answer.
     pub fn act<R>(&self, act: impl FnOnce(&mut World, &Store) -> R) -> R {
         let mut world = self.lock();
         let now = self.clock.now();
@@ -202,24 +203,25 @@ impl World {
         !dc.clustered || down.count() * 2 < dc.hosts.len()
     }
 
-    /// Lets everything take effect that ends by `now`.
+    /// Applies everything that is due by `now`.
     pub fn advance(&mut self, now: SimTime, store: &Store) {
         if now > self.now {
             self.now = now;
         }
         let now = self.now;
-        // Tasks first: a VM that a task starts boots from that task's end on.
+        // Tasks first: a VM that a task starts boots from the end of that task.
         Pve::advance(self, now, store);
         self.guests.advance(now);
     }
 
-    /// The Unix time, in seconds, that the world's machines show.
+    /// The Unix time, in seconds, on the clocks of the world's machines.
     pub fn unix(&self) -> i64 {
         self.epoch + (self.now.0 / 1000) as i64
     }
 }
 
-/// What a VM shows a guest when it is switched on. Made by the Proxmox side, used by the guests.
+/// The hardware that a VM presents to a guest when it is switched on. Created by the Proxmox side, used
+/// by the guests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Identifies the VM in the whole site: `vmid@datacenter`.
@@ -234,27 +236,27 @@ pub struct Machine {
     pub vcpu: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// The boot disk's size in GiB; `None` when there is no disk to boot from.
+    /// The boot disk's size in GiB; `None` if there is no disk to boot from.
     pub disk_gib: Option<f64>,
     /// Whether the boot disk holds an operating system (it comes from an imported image).
     pub bootable: bool,
     /// Network cards: (MAC address, bridge, VLAN tag).
     pub nics: Vec<(String, String, Option<u16>)>,
-    /// The blob ids ([`Store::blob`]) of the ISO images in its CD-ROM drives, in the order in which
-    /// the guest finds them.
+    /// The blob ids ([`Store::blob`]) of the ISO images in its CD-ROM drives, in the order in which the
+    /// guest finds them.
     pub cdroms: Vec<String>,
-    /// The documents of the drive that Proxmox VE makes for cloud-init, if there is one, and how many
-    /// of `cdroms` the guest finds before it.
+    /// The documents of the drive that Proxmox VE generates for cloud-init, if there is one, and how
+    /// many of `cdroms` the guest finds before it.
     #[serde(default)]
     pub cloudinit: Option<(usize, BTreeMap<String, String>)>,
     /// The UUID in its firmware (`smbios1`).
     #[serde(default)]
     pub uuid: String,
-    /// Whether the guest agent's device is there.
+    /// Whether the guest agent's device is present.
     pub agent: bool,
 }
 
-/// A folder for a world, or `None` for a world that lives in memory.
+/// A folder for a world, or `None` for a world in memory.
 pub type Folder = Option<PathBuf>;
 
 #[cfg(test)]
@@ -262,7 +264,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_clock_of_infinite_speed_is_moved_by_nothing_but_sleeping_and_skipping() {
+    async fn a_clock_of_infinite_speed_advances_only_by_sleeping_and_skipping() {
         let clock = Clock::new(SimTime(500), f64::INFINITY);
         tokio::task::yield_now().await;
         assert_eq!(clock.now(), SimTime(500));

@@ -21,7 +21,7 @@ var cases = []struct {
 	{"nodes_and_storages_are_listed", nodesAndStoragesAreListed},
 	{"a_ticket_logs_in_writes_and_is_renewed", aTicketLogsInWritesAndIsRenewed},
 	{"a_wrong_login_is_refused", aWrongLoginIsRefused},
-	{"a_vm_with_a_disk_is_made_and_its_task_followed", aVMIsMade},
+	{"a_vm_with_a_disk_is_created_and_its_task_followed", aVMIsCreated},
 	{"files_are_uploaded", filesAreUploaded},
 	{"an_image_is_imported_and_made_a_template", anImageIsImported},
 	{"a_template_is_cloned_linked_and_full", aTemplateIsCloned},
@@ -33,13 +33,13 @@ var cases = []struct {
 	{"a_vm_moves_to_the_other_node_and_back", aVMMoves},
 	{"a_user_s_token_may_what_its_user_may", aUsersToken},
 	{"pools_hold_vms", poolsHoldVMs},
-	{"errors_have_proxmox_s_words", errorsHaveProxmoxsWords},
-	{"all_is_removed", allIsRemoved},
+	{"errors_have_proxmoxs_messages", errorsHaveProxmoxsMessages},
+	{"everything_is_removed", everythingIsRemoved},
 }
 
 func tlsIsVerified(s *site) {
 	id, secret := s.token()
-	// Against the world's CAs, which do not know the simulator's.
+	// With the public CAs, which do not include the simulator's.
 	_, err := s.byToken(id, secret).Version(s.ctx)
 	refused(err, "certificate signed by unknown authority")
 }
@@ -100,7 +100,7 @@ func aWrongLoginIsRefused(s *site) {
 	refused(err, "not authorized")
 }
 
-func aVMIsMade(s *site) {
+func aVMIsCreated(s *site) {
 	options := []proxmox.VirtualMachineOption{
 		with("name", "foreign"), with("memory", 512), with("cores", 1), with("ostype", "l26"),
 		with("agent", "enabled=1"), with("onboot", false), with("scsihw", "virtio-scsi-single"),
@@ -156,9 +156,9 @@ func filesAreUploaded(s *site) {
 	iso := got(local.ISO(s.ctx, "foreign-named.iso"))
 	same(int(iso.Size), len(body), "the size of the ISO image")
 	check(strings.HasSuffix(iso.Path, "/template/iso/foreign-named.iso"), "its path is %s", iso.Path)
-	// Proxmox VE takes the fields of an upload in one order, and answers another with a 400 without a
-	// body. The client writes them in the order of a Go map, which is drawn each time: it is wrong
-	// against a real Proxmox VE too, until the order happens to be right.
+	// Proxmox VE accepts the fields of an upload in one order only, and answers any other with a 400
+	// without a body. The client writes them in the order of a Go map, which is random: it fails with a
+	// real Proxmox VE too, until the order happens to be right.
 	for tries := 1; ; tries++ {
 		task, err := local.UploadWithHash("iso", path, nil, strings.Repeat("0", 64), "sha256")
 		if err == nil {
@@ -170,7 +170,7 @@ func filesAreUploaded(s *site) {
 	}
 	_, err := local.UploadString("iso", "foreign.txt", "text")
 	refused(err, "400", "wrong file extension")
-	// The client itself knows that Proxmox VE has no upload of snippets.
+	// The client itself knows that Proxmox VE does not support uploads of snippets.
 	_, err = local.UploadString("snippets", "foreign.yaml", "text")
 	refused(err, "invalid content type")
 	for _, name := range []string{"foreign.iso", "foreign-named.iso", "foreign-text.iso"} {
@@ -220,8 +220,8 @@ func aTemplateIsCloned(s *site) {
 	same(len(got(s.node.VirtualMachines(s.ctx))), 5, "the number of VMs")
 	_, _, err := template.Clone(s.ctx, &proxmox.VirtualMachineCloneOptions{NewID: linked})
 	refused(err, "already exists")
-	// The API answers 0 and 1, and the client's struct asks for JSON's booleans: it is wrong against
-	// a real Proxmox VE too, whose answer was {"running":0,...}.
+	// The API answers 0 and 1, and the client's struct expects JSON booleans: it fails with a real Proxmox
+	// VE too, whose answer was {"running":0,...}.
 	_, err = s.vm(full).MigratePreconditions(s.ctx, "pve2")
 	refused(err, "cannot unmarshal number into Go struct field", "bool")
 }
@@ -259,8 +259,8 @@ func aVMIsConfigured(s *site) {
 }
 
 func aDiskMoves(s *site) {
-	// Proxmox VE answers with what it made, and the client waits for a task's name: it is wrong
-	// against a real one too, and the storage is there all the same.
+	// Proxmox VE answers with the created object, and the client expects a task's name: it fails with a
+	// real one too, but the storage is created all the same.
 	_, err := s.client.NewClusterStorage(s.ctx, storageOptions(map[string]string{
 		"storage": "foreign", "type": "dir", "path": "/srv/foreign", "content": "images"})...)
 	refused(err, "cannot unmarshal object into Go value of type proxmox.UPID")
@@ -307,7 +307,7 @@ func aSnapshotIsTaken(s *site) {
 	ok(vm.ConfigSync(s.ctx, with("memory", 2048), with("description", "after")))
 	s.follow(vm.Snapshot("before").Rollback(s.ctx))
 	same(s.vm(linked).VirtualMachineConfig.Memory, 1024, "the memory after the rollback")
-	// The description is no part of what is rolled back.
+	// The description is not part of a rollback.
 	same(strings.TrimSpace(s.vm(linked).VirtualMachineConfig.Description), "after", "the description")
 	ok(vm.Snapshot("before").UpdateConfig(s.ctx,
 		&proxmox.VirtualMachineSnapshotUpdateOptions{Description: "told later"}))
@@ -367,7 +367,7 @@ func aGuestHasAnAgent(s *site) {
 	check(vm.IsPaused(), "it is %s, %s", vm.Status, vm.QMPStatus)
 	s.follow(vm.Resume(s.ctx))
 	_, err := vm.Delete(s.ctx, nil)
-	// It deletes its seed before the VM, and was refused for the VM: the seed is gone all the same.
+	// It deletes its seed before the VM, and the VM's deletion was refused: the seed is gone all the same.
 	refused(err, "VM 904 is running - destroy failed")
 	same(len(s.volumes("user-data-904")), 0, "the number of seeds")
 	s.follow(vm.Shutdown(s.ctx))
@@ -433,7 +433,7 @@ func poolsHoldVMs(s *site) {
 	ok(pool.Delete(s.ctx))
 }
 
-func errorsHaveProxmoxsWords(s *site) {
+func errorsHaveProxmoxsMessages(s *site) {
 	_, err := s.node.VirtualMachine(s.ctx, 999)
 	refused(err, "500 Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist")
 	_, err = s.make(910, with("colour", "blue"))
@@ -444,7 +444,7 @@ func errorsHaveProxmoxsWords(s *site) {
 	refused(err, "500 hostname lookup 'pve9' failed")
 }
 
-func allIsRemoved(s *site) {
+func everythingIsRemoved(s *site) {
 	options := &proxmox.VirtualMachineDeleteOptions{Purge: true, DestroyUnreferencedDisks: true}
 	for _, vmid := range []int{seeded, linked, full, system, made} {
 		s.follow(s.vm(vmid).Delete(s.ctx, options))

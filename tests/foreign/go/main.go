@@ -3,8 +3,8 @@
 //
 //	client ENDPOINTS.json CA.pem
 //
-// The first file is what `k8sha sim` printed, the second its CA. Each function in `cases` is one
-// case; they build on each other, run in their order, and the first that fails ends the run.
+// The first file is the output of `k8sha sim`, the second its CA. Each function in `cases` is one case;
+// they build on each other, run in order, and the first failure ends the run.
 package main
 
 import (
@@ -34,7 +34,7 @@ type host struct {
 	RootPassword string `json:"root_password"`
 }
 
-// How the simulated host is reached.
+// The endpoint of the simulated host.
 type site struct {
 	ctx     context.Context
 	url, ca string
@@ -43,7 +43,7 @@ type site struct {
 	node    *proxmox.Node
 }
 
-// What a failed check throws, so that a case reads as a list of what must be.
+// The panic value of a failed check, so that a case reads as a list of expectations.
 type failure string
 
 func failed(format string, values ...any) {
@@ -72,7 +72,7 @@ func got[T any](answer T, err error) T {
 	return answer
 }
 
-// Checks that a call was refused, in which words.
+// Checks that a call was refused, and the error text.
 func refused(err error, words ...string) {
 	check(err != nil, "this was not refused: %v", words)
 	for _, word := range words {
@@ -97,7 +97,7 @@ func (s *site) token() (id, secret string) {
 	return id, secret
 }
 
-// Waits until a task ends, and checks how.
+// Waits until a task ends, and checks its result.
 func (s *site) follow(task *proxmox.Task, err error) {
 	s.ends(task, err, "OK")
 }
@@ -123,7 +123,7 @@ func with(name string, value any) proxmox.VirtualMachineOption {
 	return proxmox.VirtualMachineOption{Name: name, Value: value}
 }
 
-// The volumes of `local` that have this in their names.
+// The volumes of `local` with this in their names.
 func (s *site) volumes(part string) (found []string) {
 	for _, volume := range got(got(s.node.Storage(s.ctx, "local")).GetContent(s.ctx)) {
 		if strings.Contains(volume.Volid, part) {

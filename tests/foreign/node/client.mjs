@@ -2,12 +2,12 @@
 //
 //   NODE_EXTRA_CA_CERTS=CA.pem node client.mjs ENDPOINTS.json SEED.iso
 //
-// The first file is the simulator's CA, the second what `k8sha sim` printed, the third a NoCloud seed.
-// Each function of CASES is one case; they build on each other, run in their order, and the first that
-// fails ends the run.
+// The first file is the simulator's CA, the second the output of `k8sha sim`, the third a NoCloud seed.
+// Each function of CASES is one case; they build on each other, run in order, and the first failure
+// ends the run.
 //
-// The client has no multipart form and cannot upload: its files come by download-url, and the seed by
-// the form of the HTTP library that it uses.
+// The client has no multipart form and cannot upload: its files are downloaded with download-url, and
+// the seed is uploaded with the form of its HTTP library.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -65,9 +65,9 @@ const volumes = async (content) =>
 
 const CASES = {
   async tls_is_verified() {
-    // Against the CAs that Node.js brings, which do not know the simulator's.
+    // With the CAs of Node.js, which do not include the simulator's.
     const world = new Agent({ connect: { ca: rootCertificates } });
-    // The client leaves the timer of a request that failed, and the program waits for its end.
+    // The client keeps the timer of a failed request running, and the program waits for its end.
     const stranger = byToken({
       queryTimeout: 2000,
       fetch: (url, init) => fetch(url, { ...init, dispatcher: world }),
@@ -107,7 +107,7 @@ const CASES = {
     ]);
     engine.CSRFPreventionToken = 'no such token';
     await refused(session.pools.$post({ poolid: 'forged' }), '401', 'invalid csrf token');
-    // A ticket that is good no longer makes it log in once more.
+    // An expired ticket makes it log in once more.
     engine.ticket = 'PVE:root@pam:00000000::AAAA';
     engine.CSRFPreventionToken = CSRFPreventionToken;
     assert.equal((await session.pools.$get()).length, 1);
@@ -122,7 +122,7 @@ const CASES = {
     await refused(stranger.version.$get(), '401 Authentication failed!');
   },
 
-  async a_vm_with_a_disk_is_made_and_its_task_followed() {
+  async a_vm_with_a_disk_is_created_and_its_task_followed() {
     const upid = await node.qemu.$post({
       vmid: MADE,
       name: 'foreign',
@@ -215,7 +215,7 @@ const CASES = {
       cipassword: 'not to be shown',
       ipconfig0: 'ip=10.101.1.99/24,gw=10.101.1.1',
       nameserver: '10.101.1.2',
-      // Proxmox wants the keys percent-encoded inside the form, which encodes them once more.
+      // Proxmox requires the keys percent-encoded inside the form, which encodes them once more.
       sshkeys: encodeURIComponent(KEYS),
     }));
     const config = await vm.config.$get();
@@ -243,7 +243,7 @@ const CASES = {
     assert.deepEqual((await snapshot.$get()).map(({ name }) => name), ['current']);
   },
 
-  async a_vm_is_started_asked_and_stopped() {
+  async a_vm_is_started_queried_and_stopped() {
     const vm = root.nodes.$(NODE).qemu.$(MADE);
     await refused(vm.agent.ping.$post(), '500', `VM ${MADE} is not running`);
     await follow(await vm.status.start.$post());
@@ -251,7 +251,7 @@ const CASES = {
     assert.equal(current.status, 'running');
     assert.equal(current.qmpstatus, 'running');
     assert.ok(current.pid > 0);
-    // Nothing is installed on its disk.
+    // Its disk has no operating system.
     await refused(vm.agent.ping.$post(), '500', 'QEMU guest agent is not running');
     await refused(vm.agent.exec.$post({ command: ['/bin/echo', 'hello'] }), 'QEMU guest agent is not running');
     await refused(vm.$delete(), '500', `VM ${MADE} is running - destroy failed`);
@@ -291,7 +291,7 @@ const CASES = {
     const cards = (await vm.agent['network-get-interfaces'].$get()).result;
     const addresses = cards.flatMap((card) => card['ip-addresses'].map((one) => one['ip-address']));
     assert.ok(addresses.includes('10.101.1.88'), addresses.join(' '));
-    // A list is a parameter that is repeated.
+    // A list is a repeated parameter.
     const { pid } = await vm.agent.exec.$post({ command: ['/bin/echo', 'from', 'Node.js'] });
     assert.deepEqual(await vm.agent['exec-status'].$get({ pid }), {
       exited: 1,
@@ -304,7 +304,7 @@ const CASES = {
     assert.equal((await vm.status.current.$get()).status, 'stopped');
   },
 
-  async errors_have_proxmox_s_words() {
+  async errors_have_proxmoxs_messages() {
     await refused(
       node.qemu.$(999).config.$get(),
       `500 Configuration file 'nodes/${NODE}/qemu-server/999.conf' does not exist`,
@@ -318,7 +318,7 @@ const CASES = {
     await refused(node.nothing.$get(), '501', 'not implemented');
   },
 
-  async all_is_removed() {
+  async everything_is_removed() {
     for (const vmid of [SEEDED, LINKED, FULL, SYSTEM, MADE]) {
       const vm = node.qemu.$(vmid);
       await follow(await vm.$delete({ purge: true, 'destroy-unreferenced-disks': true }));

@@ -5,7 +5,7 @@ set -euo pipefail
 folder=$1 site=$2
 cd "$(dirname "$0")"
 
-# What the modules and the playbook read from the environment: secrets stand in no argument.
+# The environment variables of the modules and the playbook: no argument contains a secret.
 "$folder/venv/bin/python" - "$site" <<'PYTHON'
 import json, pathlib, shlex, sys, urllib.parse
 site = pathlib.Path(sys.argv[1])

@@ -29,13 +29,13 @@ CASES = []
 
 
 def case(function):
-    """Marks a case; its name says what must be so."""
+    """Marks a case; its name states the expected behaviour."""
     CASES.append(function)
     return function
 
 
 class Site:
-    """The simulated host, with a VM that runs and a template, and the exporter beside it."""
+    """The simulated host, with a running VM and a template, and the exporter beside it."""
 
     def __init__(self, endpoints, ca, folder):
         host = endpoints["hosts"][NODE]
@@ -45,7 +45,7 @@ class Site:
         login = {"user": user, "token_name": name, "token_value": value}
         modules = {
             "default": {**login, "verify_ssl": ca},
-            # With the CAs of the world, which do not know the simulator's.
+            # With the public CAs, which do not include the simulator's.
             "stranger": {**login, "verify_ssl": True},
             "wrong": {**login, "token_value": "0" * 36, "verify_ssl": ca},
         }
@@ -78,7 +78,7 @@ class Site:
         raise AssertionError("the exporter does not listen")
 
     def scrape(self, **query):
-        """What a scrape gives: the samples by name, each with its labels."""
+        """The result of a scrape: the samples by name, each with its labels."""
         samples = {}
         text = self.get("/pve", target=self.target, **query)
         for family in text_string_to_metric_families(text):
@@ -96,7 +96,7 @@ def by_id(samples, name):
 
 
 @case
-def the_exporter_starts_and_vms_are_made(site):
+def the_exporter_starts_and_vms_are_created(site):
     assert "Proxmox VE Exporter" in site.wait()
     options = {
         "memory": 768,
@@ -113,7 +113,7 @@ def the_exporter_starts_and_vms_are_made(site):
 
 @case
 def nodes_the_cluster_and_storages_are_up(site):
-    # A VM's state is told once a round of pvestatd, every ten seconds.
+    # A VM's state is reported once per round of pvestatd, every ten seconds.
     for _ in range(30):
         up = by_id(site.scrape(node=0), "pve_up")
         if up[f"qemu/{RUNS}"] == 1:
@@ -127,7 +127,7 @@ def nodes_the_cluster_and_storages_are_up(site):
 
 
 @case
-def what_the_site_is_can_be_read(site):
+def site_information_can_be_read(site):
     samples = site.scrape(node=0)
     ((version, _),) = samples["pve_version_info"]
     assert version["release"].startswith("9.") and version["version"].startswith("9."), version
@@ -166,7 +166,7 @@ def sizes_and_uses_are_figures(site):
     assert by_id(samples, "pve_storage_shared")[storage] == 0
     for name in ["network_transmit", "network_receive", "disk_written", "disk_read"]:
         assert by_id(samples, f"pve_{name}_bytes_total")[vm] >= 0, name
-    # Nothing is managed by HA, and nothing is locked.
+    # HA manages nothing, and nothing is locked.
     for name in ["pve_ha_state", "pve_lock_state"]:
         states = [labels["state"] for labels, _ in samples[name] if labels["id"] == vm]
         assert len(states) >= 9, states
@@ -181,7 +181,7 @@ def vms_without_a_backup_are_counted(site):
 
 
 @case
-def a_node_tells_its_vms_options_and_its_subscription(site):
+def a_node_reports_its_vms_options_and_its_subscription(site):
     samples = site.scrape(cluster=0)
     assert "pve_up" not in samples
     ((labels, value),) = samples["pve_onboot_status"]
@@ -212,7 +212,7 @@ def an_unknown_ca_and_a_wrong_token_are_errors(site):
 
 
 @case
-def all_is_removed_and_no_longer_measured(site):
+def everything_is_removed_and_no_longer_measured(site):
     site.follow(site.node.qemu(RUNS).status.stop.post())
     for vmid in [RUNS, TEMPLATE]:
         site.follow(site.node.qemu(vmid).delete())

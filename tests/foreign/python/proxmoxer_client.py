@@ -27,13 +27,13 @@ CASES = []
 
 
 def case(function):
-    """Marks a case; its name says what must be so."""
+    """Marks a case; its name states the expected behaviour."""
     CASES.append(function)
     return function
 
 
 class Site:
-    """How the simulated host is reached."""
+    """The endpoint of the simulated host."""
 
     def __init__(self, endpoints, folder):
         host = endpoints["hosts"][NODE]
@@ -58,7 +58,7 @@ class Site:
         return ProxmoxAPI(**self.address, **login)
 
     def follow(self, upid, ends="OK"):
-        """Waits until a task ends, and checks how."""
+        """Waits until a task ends, and checks its result."""
         assert Tasks.decode_upid(upid)["node"] == NODE
         status = Tasks.blocking_status(self.api, upid, timeout=60, polling_interval=0.1)
         assert status is not None, f"{upid} did not end"
@@ -89,7 +89,7 @@ def refused(call, status, text="", field=None):
 @case
 def tls_is_verified(site):
     try:
-        # Against the world's CAs, which do not know the simulator's.
+        # With the public CAs, which do not include the simulator's.
         site.by_token(verify_ssl=True).version.get()
     except requests.exceptions.SSLError:
         return
@@ -151,7 +151,7 @@ def a_wrong_login_is_refused(site):
 
 
 @case
-def a_vm_with_a_disk_is_made_and_its_task_followed(site):
+def a_vm_with_a_disk_is_created_and_its_task_followed(site):
     assert site.api.cluster.nextid.get() == "100"
     upid = site.node.qemu.create(
         vmid=MADE,
@@ -205,7 +205,7 @@ def files_are_uploaded_whole_and_streamed(site):
     bad.name = "foreign.txt"
     upload = site.node.storage("local").upload
     refused(lambda: upload.post(content="iso", filename=bad), 400, "wrong file extension", "filename")
-    # Proxmox VE has no upload of snippets.
+    # Proxmox VE does not support uploads of snippets.
     bad = io.BytesIO(b"#cloud-config\n")
     bad.name = "foreign.yaml"
     refused(lambda: upload.post(content="snippets", filename=bad), 400, "enumeration", "content")
@@ -272,7 +272,7 @@ def a_vm_is_configured(site):
         ipconfig0="ip=10.101.1.99/24,gw=10.101.1.1",
         nameserver="10.101.1.2",
         searchdomain="kloud.lan",
-        # Proxmox wants the keys percent-encoded inside the form, which encodes them once more.
+        # Proxmox requires the keys percent-encoded inside the form, which encodes them once more.
         sshkeys=urllib.parse.quote(KEYS, safe=""),
     )
     assert Tasks.decode_upid(upid)["type"] == "qmconfig"
@@ -302,7 +302,7 @@ def a_disk_grows_and_never_shrinks(site):
 
 
 @case
-def a_vm_is_started_stopped_and_asked(site):
+def a_vm_is_started_stopped_and_queried(site):
     vm = site.node_by_ticket.qemu(MADE)
     refused(vm.agent.ping.post, 500, f"VM {MADE} is not running")
     site.follow(vm.status.start.post())
@@ -318,7 +318,7 @@ def a_vm_is_started_stopped_and_asked(site):
 
 
 @case
-def errors_have_proxmox_s_words(site):
+def errors_have_proxmoxs_messages(site):
     missing = f"Configuration file 'nodes/{NODE}/qemu-server/999.conf' does not exist"
     refused(site.node.qemu(999).config.get, 500, missing)
     schema = "property is not defined in schema"
@@ -335,7 +335,7 @@ def errors_have_proxmox_s_words(site):
 
 
 @case
-def all_is_removed(site):
+def everything_is_removed(site):
     refused(lambda: site.node.qemu(999).delete(), 500, "does not exist")
     for vmid in [LINKED, FULL, SYSTEM, MADE]:
         vm = site.node.qemu(vmid)

@@ -1,6 +1,6 @@
-// Starts kube-proxy where the size of the connection table belongs to the host: in any network
-// namespace but the first one it cannot be written, and kube-proxy ends when it cannot write it.
-// There it gets a file of its own in that place.
+// Starts kube-proxy on machines where the size of the connection table belongs to the host: it is
+// writable only in the first network namespace, and kube-proxy exits if it cannot write it. There it
+// gets its own file instead.
 package main
 
 import (

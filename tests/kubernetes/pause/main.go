@@ -1,4 +1,4 @@
-// A pod's first process: it keeps the pod's namespaces, reaps its orphans and ends when told to.
+// A pod's first process: it keeps the pod's namespaces, reaps its orphans and exits when told to.
 package main
 
 import (

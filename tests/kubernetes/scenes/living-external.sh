@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Edits and losses of a cluster that lives: an external etcd of three.
+# Edits and losses of a running cluster: an external etcd of three.
 begin_site living-external
 # shellcheck source-path=SCRIPTDIR/..
 . tests/kubernetes/living.sh
 
-say '### A cluster that lives, external etcd'
+say '### Changes to a running cluster, external etcd'
 say
 living no

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Edits and losses of a cluster that lives: each master has its own etcd member.
+# Edits and losses of a running cluster: each master has its own etcd member.
 begin_site living-stacked
 # shellcheck source-path=SCRIPTDIR/..
 . tests/kubernetes/living.sh
 
-say '### A cluster that lives, stacked etcd'
+say '### Changes to a running cluster, stacked etcd'
 say
 living yes

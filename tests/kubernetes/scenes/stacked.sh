@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2016 # run.sh and site.sh set what is used; backquotes are Markdown's
+# shellcheck disable=SC2154,SC2016 # run.sh and site.sh set the variables; backquotes are Markdown's
 # Stacked etcd: each master has a member, so masters join one after the other.
 begin_site stacked
 
@@ -7,7 +7,7 @@ say '### Stacked etcd'
 say
 say 'Two balancers, three masters, a worker:'
 say
-must 'k8sha up makes the cluster' on_site up up
+must 'k8sha up creates the cluster' on_site up up
 table up
 must 'all four nodes are Ready' ready 4
 members() {

@@ -1,8 +1,8 @@
-//! Numbers from a seed (SplitMix64), and the edits and losses that they choose.
+//! Numbers from a seed (SplitMix64), and the edits and losses that they select.
 
 use super::model::{Asked, CPUS, POOLS, Row, pool};
 
-/// A source of numbers that a seed fixes.
+/// A source of numbers determined by a seed.
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -21,7 +21,7 @@ impl Dice {
     }
 }
 
-/// Changes the profile somehow, and says how.
+/// Changes the profile randomly, and returns a description.
 pub fn edit(asked: &mut Asked, dice: &mut Dice) -> String {
     match dice.roll(20) {
         0..=4 => add(asked, dice),

@@ -1,4 +1,4 @@
-//! What is lost, and what people do in Proxmox VE beside the program.
+//! Losses, and manual changes in Proxmox VE.
 
 use k8sha::cluster::{NodeName, VmId};
 use k8sha::mark::Mark;
@@ -25,7 +25,7 @@ impl Walk {
                 after.made.remove(&vmid);
                 after.lost.insert(name.clone());
                 let quorum = |known: &Known| model::quorum(&self.asked, known, &seen).is_none();
-                // The end of a cluster comes once in a while.
+                // The loss of a whole cluster happens only occasionally.
                 if quorum(&self.known) && !quorum(&after) && self.dice.roll(6) != 0 {
                     return;
                 }
@@ -62,7 +62,7 @@ impl Walk {
         }
     }
 
-    /// A person changes a machine's hardware in Proxmox VE.
+    /// A user changes a machine's hardware in Proxmox VE.
     fn by_hand(&mut self, vmid: u32, host: &str, seen: &Seen) {
         let vm = &seen.vms[&vmid];
         let Some(card) = vm.config.get("net0") else { return };
@@ -84,7 +84,7 @@ impl Walk {
         });
     }
 
-    /// Another person's VM is made on the VMID of a row.
+    /// Another user's VM is created on the VMID of a row.
     pub(super) fn stranger(&mut self, seen: &Seen) {
         if let Some(vmid) = self.foreign.keys().next().copied() {
             self.note(format!("the foreign VM {vmid} goes"));

@@ -1,5 +1,5 @@
-//! The walk's own idea of a profile and of what a world must hold for it, written without the
-//! program's comparison.
+//! The walk's own model of a profile and of the matching world, written without the program's
+//! comparison.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     pub external: bool,
-    /// What is fixed for the whole cluster, by the name of the setting.
+    /// The settings that are fixed for the whole cluster, by name.
     pub settings: BTreeMap<&'static str, String>,
     pub user: String,
     /// The type of every VM's CPU.
@@ -37,23 +37,23 @@ pub struct Asked {
     pub rows: Vec<Row>,
 }
 
-/// What a VM was made as.
+/// The state of a VM at its creation.
 #[derive(Clone, Debug)]
 pub struct Made {
     pub row: Row,
     pub user: String,
     pub domain: String,
     pub vlan: Option<u16>,
-    /// The address of its card, by which its guest knows it; known once its making has ended well.
+    /// The address of its card, by which its guest matches it; known once its creation has succeeded.
     pub mac: Option<String>,
 }
 
-/// What the walk knows of a world beside the profile.
+/// The walk's knowledge of a world besides the profile.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// What the settings were when the cluster was initialised.
+    /// The settings when the cluster was initialised.
     pub init: BTreeMap<&'static str, String>,
-    /// The VMs that the program made, by VMID.
+    /// The VMs that the program created, by VMID.
     pub made: BTreeMap<u32, Made>,
     /// The nodes whose machines were destroyed and that have not joined again.
     pub lost: BTreeSet<String>,
@@ -61,9 +61,9 @@ pub struct Known {
     pub deleted: BTreeSet<String>,
 }
 
-/// A world as the walk looks at it.
+/// A world as the walk sees it.
 pub struct Seen {
-    /// All VMs but templates and those of others.
+    /// All VMs except templates and foreign ones.
     pub vms: BTreeMap<u32, Vm>,
     /// The disks' sizes in GiB.
     pub disks: BTreeMap<u32, u64>,
@@ -78,10 +78,10 @@ pub struct Seen {
 /// The pools that the walk's worlds have.
 pub const POOLS: [&str; 2] = ["k8s", "other"];
 
-/// The types of CPU that the walk asks for.
+/// The types of CPU that the walk sets.
 pub const CPUS: [&str; 2] = ["x86-64-v2-AES", "host"];
 
-/// What counts of a network card.
+/// The relevant settings of a network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     pub mac: String,
@@ -112,7 +112,7 @@ fn row(role: &'static str, name: &str, ip: u32, pve: &'static str) -> Row {
     Row { role, name: name.to_owned(), ip, ram, vcpu, disk, pve, vmid: 3000 + ip }
 }
 
-/// Every row that a walk writes; the first six make the first cluster.
+/// Every row that a walk writes; the first six form the first cluster.
 pub fn pool() -> Vec<Row> {
     vec![
         row("load-balancer", "lb1", 31, "pve1"),
@@ -229,10 +229,10 @@ nodes:
     }
 }
 
-/// A difference, and whether `up` cannot follow it though it may do the rest.
+/// A difference, and whether `up` cannot apply it although it may do the rest.
 pub type Differs = BTreeMap<String, bool>;
 
-/// Everything in the world that is not as the profile asks.
+/// Everything in the world that does not match the profile.
 pub fn differs(asked: &Asked, known: &Known, seen: &Seen) -> Differs {
     let mut found = Differs::new();
     let mut say = |text: String, lasting: bool| {
@@ -367,7 +367,7 @@ fn address(peer: &str) -> &str {
     peer.split(':').next().unwrap_or(peer)
 }
 
-/// Why `up` cannot make all of it so, whatever it does.
+/// Why `up` cannot apply all of it.
 pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
     let mut found = Vec::new();
     for (name, have) in &known.init {
@@ -408,7 +408,7 @@ pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
     found
 }
 
-/// Why the cluster's data cannot be reached, or etcd takes no new member.
+/// Why the cluster's data cannot be reached, or etcd accepts no new member.
 pub fn quorum(asked: &Asked, known: &Known, seen: &Seen) -> Option<String> {
     let line = match &seen.cluster {
         Some(line) => line,

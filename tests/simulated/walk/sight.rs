@@ -1,10 +1,10 @@
-//! The walk's comparison is only worth something if it sees.
+//! Checks that the walk's comparison detects differences.
 
 use super::Walk;
 use super::model::{self, Asked, Seen, blocked, differs, pool};
 
 #[test]
-fn the_walks_own_comparison_is_not_blind() {
+fn the_walks_comparison_detects_differences() {
     let walk = Walk::start(0);
     let (asked, known) = (&walk.asked, &walk.known);
     assert_eq!(differs(asked, known, &walk.look()), model::Differs::new());

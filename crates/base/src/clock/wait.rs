@@ -1,4 +1,4 @@
-//! The one way to wait for what another machine does: look, wait, look again, until it is there or a
+//! The only way to wait for what another machine does: look, wait, look again, until it is done or a
 //! limit has passed.
 //!
 //! ```text
@@ -21,20 +21,21 @@ use tokio::time::Instant;
 use super::{Clock, LEAST};
 use crate::limits::{TOLD_AGAIN, UNTOLD};
 
-/// That a limit passed before it was as wanted.
+/// A limit passed before the wanted state was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired<S> {
-    /// What was seen last.
+    /// The last state that was seen.
     pub seen: S,
     /// The limit that passed, in the world's time.
     pub limit: Duration,
 }
 
-/// Says what is waited for, given what was seen.
+/// Describes what is waited for, given the last state.
 type Tell<'a, S> = Box<dyn FnMut(&S) + Send + 'a>;
 
-/// A wait with a limit. It begins when it is made; every look that has not found what is wanted ends
-/// in [`Wait::not_yet`] or [`Wait::away`], which pause. `S` is what such a look has seen.
+/// A wait with a limit, which starts when it is created. Every look that has not found the wanted state
+/// ends in [`Wait::not_yet`] or [`Wait::away`], which pause. `S` is the state that such a look has
+/// seen.
 pub struct Wait<'a, S> {
     clock: Clock,
     pause: Duration,
@@ -49,7 +50,7 @@ pub struct Wait<'a, S> {
 impl<'a, S> Wait<'a, S> {
     /// A wait of at most `limit`, with a pause between two looks; both are in the world's time. A
     /// simulated world gets ten seconds of real time, or as long as real hosts if that is shorter: a
-    /// busy machine that simulates may stand still for seconds, which are minutes there.
+    /// busy machine that simulates may stall for seconds, which are minutes there.
     pub fn new(clock: Clock, limit: Duration, pause: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -64,39 +65,38 @@ impl<'a, S> Wait<'a, S> {
         }
     }
 
-    /// Waits for at least so long in real time, whatever the world's speed.
+    /// Waits for at least this long in real time, whatever the world's speed.
     #[must_use]
     pub fn at_least(self, least: Duration) -> Self {
         Self { end: Instant::now() + self.clock.patience(self.limit, least), ..self }
     }
 
-    /// Gives up after so many looks in a row that ended in [`Wait::away`] as happen within `limit`, in
+    /// Gives up after as many consecutive looks that ended in [`Wait::away`] as fit into `limit`, in
     /// the world's time.
     #[must_use]
     pub fn away_at_most(self, limit: Duration) -> Self {
         Self { away: Some(limit), ..self }
     }
 
-    /// Says what is waited for when that takes longer than [`UNTOLD`], and again every
-    /// [`TOLD_AGAIN`].
+    /// Reports what is waited for if that takes longer than [`UNTOLD`], and again every [`TOLD_AGAIN`].
     #[must_use]
     pub fn telling(self, tell: impl FnMut(&S) + Send + 'a) -> Self {
         Self { tell: Some(Box::new(tell)), ..self }
     }
 
-    /// Pauses after a look that has seen something else than what is wanted.
+    /// Pauses after a look that has seen a state other than the wanted one.
     ///
     /// # Errors
-    /// The limit has passed. Nothing was paused then.
+    /// If the limit has passed; it does not pause then.
     pub async fn not_yet(&mut self, seen: S) -> Result<(), Expired<S>> {
         self.away_until = None;
         self.again(seen).await
     }
 
-    /// Pauses after a look that got no answer, or was turned away: see [`Wait::away_at_most`].
+    /// Pauses after a look that got no answer, or was refused: see [`Wait::away_at_most`].
     ///
     /// # Errors
-    /// One of the two limits has passed. Nothing was paused then.
+    /// If one of the two limits has passed; it does not pause then.
     pub async fn away(&mut self, seen: S) -> Result<(), Expired<S>> {
         if let Some(limit) = self.away {
             let (now, patience) = (Instant::now(), self.clock.patience(limit, limit.min(LEAST)));
@@ -139,7 +139,8 @@ mod tests {
         Away,
     }
 
-    /// Looks every second at what `say` says of that second; when it ended, and how.
+    /// Looks every second at the state that `say` returns for that second; returns when it ended, and
+    /// how.
     async fn poll(
         mut wait: Wait<'_, u64>,
         say: impl Fn(u64) -> Look,
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_in_time_is_seen_and_what_does_not_is_given_up_at_the_limit() {
+    async fn a_wait_succeeds_in_time_and_gives_up_at_its_limit() {
         let comes = |at| if at < 4 { Look::NotYet } else { Look::Done };
         assert_eq!(poll(up_to(9), comes).await, (Ok(()), 4));
         let expired = Expired { seen: 9, limit: seconds(9) };
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_has_a_limit_of_its_own_which_an_answer_sets_back() {
+    async fn silence_has_its_own_limit_which_an_answer_resets() {
         let wait = || up_to(60).away_at_most(seconds(10));
         let mute = |at| if at < 5 { Look::NotYet } else { Look::Away };
         assert_eq!(poll(wait(), mute).await, (Err(Expired { seen: 15, limit: seconds(10) }), 15));
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_wait_says_what_it_waits_for_and_says_it_again() {
+    async fn a_long_wait_reports_repeatedly_what_it_waits_for() {
         let mut told = Vec::new();
         let wait = up_to(70).telling(|seen| told.push(*seen));
         assert_eq!(poll(wait, |_| Look::NotYet).await.1, 70);
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_machine_that_simulates_fast_has_ten_seconds_and_real_hosts_no_second_more() {
+    async fn a_fast_simulation_waits_ten_real_seconds_and_real_hosts_get_no_extra_time() {
         let lasts = |clock, limit| Wait::<()>::new(clock, limit, seconds(1)).end - Instant::now();
         let (short, long) = (seconds(3), seconds(3000));
         for (clock, of_short, of_long) in [

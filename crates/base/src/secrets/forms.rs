@@ -1,14 +1,13 @@
-//! Masks secrets that are recognised by their format, wherever they come from.
+//! Masks secrets that are recognised by their format, whatever their source.
 
 use super::MASKED;
 
-/// Masks whatever has the form of a bootstrap token's secret (`abcdef.0123456789abcdef`), of a
-/// certificate key (64 hex digits, unless they are a public `sha256:` hash), or of a PEM private
-/// key.
+/// Masks everything in the format of a bootstrap token's secret (`abcdef.0123456789abcdef`), of a
+/// certificate key (64 hex digits, unless they are a public `sha256:` hash), or of a PEM private key.
 ///
-/// This run's own secrets are masked too, whatever their form.
+/// This run's own secrets are masked too, whatever their format.
 ///
-/// Forms: kubeadm's `BootstrapTokenRegexpString` in
+/// Formats: kubeadm's `BootstrapTokenRegexpString` in
 /// `staging/src/k8s.io/cluster-bootstrap/token/api/types.go` and `copycerts.go`.
 pub fn mask(text: &str) -> String {
     let text = &super::mask(text);
@@ -30,7 +29,7 @@ pub fn mask(text: &str) -> String {
     out
 }
 
-/// Whether a byte can belong to a word that is looked at as a whole.
+/// Whether a byte can be part of a word that is checked as a whole.
 fn of_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'.' || b == b'_'
 }
@@ -58,7 +57,7 @@ fn mask_line(line: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Whether a word has the form of a whole bootstrap token: 6 and 16 lower-case letters or digits.
+/// Whether a word has the format of a complete bootstrap token: 6 and 16 lower-case letters or digits.
 pub fn is_token(word: &str) -> bool {
     let base36 = |part: &str, len: usize| {
         part.len() == len && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
@@ -66,7 +65,7 @@ pub fn is_token(word: &str) -> bool {
     word.split_once('.').is_some_and(|(id, secret)| base36(id, 6) && base36(secret, 16))
 }
 
-/// Whether a word has the form of a certificate key: 32 bytes as hex digits.
+/// Whether a word has the format of a certificate key: 32 bytes as hex digits.
 pub fn is_certificate_key(word: &str) -> bool {
     word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit())
 }
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_kubeadm_prints_after_init_is_masked_but_for_the_public_hash() {
+    fn the_output_of_kubeadm_init_is_masked_except_for_the_public_hash() {
         let key = "a".repeat(64);
         let text = format!(
             "  kubeadm join k8s1api.kloud.lan:6443 --token abcdef.0123456789abcdef \\\n\
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_is_masked_whole() {
+    fn a_private_key_is_masked_completely() {
         let text =
             "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nxyz\n-----END RSA PRIVATE KEY-----\nb";
         assert_eq!(mask(text), "a\n[masked]\nb");

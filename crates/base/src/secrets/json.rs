@@ -2,9 +2,8 @@
 
 use super::mask;
 
-/// JSON as `serde_json` writes it, with this run's secrets masked in its strings. Keys stay as they
-/// are: they are ours, and a password that happens to be the word of a key must not change the
-/// document's shape.
+/// JSON as `serde_json` writes it, with this run's secrets masked in its strings. Keys are not masked:
+/// they are k8sha's, and a password that equals a key must not change the document's structure.
 pub fn mask_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -24,7 +23,7 @@ pub fn mask_json(text: &str) -> String {
     out
 }
 
-/// Where the string that begins here ends, its quotes included.
+/// The end of the string that starts here, including its quotes.
 fn end(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {

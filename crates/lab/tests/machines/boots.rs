@@ -1,11 +1,11 @@
-//! First boots that fail: what a person is told of them.
+//! First boots that fail, and their error messages.
 
 use std::fs;
 use std::path::Path;
 
 use crate::site::{Site, asked};
 
-/// Our template of a balancer with more in it, in a folder for `--templates`.
+/// k8sha's template of a balancer with an addition, in a folder for `--templates`.
 fn templates(site: &Site, changes: &[(&str, &str)]) -> String {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloudinit/load-balancer.yaml");
     let mut text = fs::read_to_string(ours).unwrap();
@@ -21,7 +21,7 @@ fn templates(site: &Site, changes: &[(&str, &str)]) -> String {
 
 #[test]
 #[ignore = "real tier"]
-fn a_command_that_fails_and_a_package_that_does_not_exist_are_told_with_the_lines_that_matter() {
+fn a_failed_command_and_a_missing_package_are_reported_with_the_relevant_lines() {
     if !asked("a_command_that_fails_and_a_package_that_does_not_exist") {
         return;
     }
@@ -49,15 +49,15 @@ fn a_command_that_fails_and_a_package_that_does_not_exist_are_told_with_the_line
     let (command, package) = (part("lb1"), part("lb2"));
     assert!(command.contains("ls: cannot access '/no/such/folder'"), "{command}");
     assert!(package.contains("E: Unable to locate package no-such-package"), "{package}");
-    // Keys and routes that cloud-init shows at its end are no reason for anything.
+    // Keys and routes that cloud-init prints at its end explain nothing.
     assert!(!command.contains("ci-info:") && !command.contains("SSH HOST KEY"), "{command}");
     assert!(ran.stdout.contains("master1") && !ran.stdout.contains("node (master1)"), "{ran:#?}");
 }
 
 #[test]
 #[ignore = "real tier"]
-fn packages_really_install_and_a_mirror_that_does_not_answer_is_told() {
-    if !asked("packages_really_install_and_a_mirror_that_does_not_answer_is_told") {
+fn packages_are_really_installed_and_an_unreachable_mirror_is_reported() {
+    if !asked("packages_are_really_installed_and_an_unreachable_mirror_is_reported") {
         return;
     }
     let site = Site::start();

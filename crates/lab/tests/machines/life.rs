@@ -1,4 +1,4 @@
-//! A cluster of real machines from its making to what a killed run leaves.
+//! A cluster of real machines from its creation to the clean-up after a killed run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::site::{Site, asked, k8sha, labs, until};
 const MACHINES: [&str; 4] = ["1011", "1012", "1101", "1201"];
 const VIP: &str = "10.101.1.10";
 
-/// What must stay the same over a restart: the machine's identity, its host keys, and when each of
+/// What must not change over a restart: the machine's identity, its host keys, and when each of
 /// cloud-init's modules ran.
 fn lasting(site: &Site, machine: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -29,8 +29,8 @@ fn lasting(site: &Site, machine: &str) -> BTreeMap<String, String> {
 
 #[test]
 #[ignore = "real tier"]
-fn real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind() {
-    if !asked("real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind") {
+fn real_machines_form_a_cluster_behave_as_vms_and_leave_nothing_behind() {
+    if !asked("real_machines_form_a_cluster_behave_as_vms_and_leave_nothing_behind") {
         return;
     }
     let site = Site::start();
@@ -44,7 +44,7 @@ fn real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind() {
     assert_eq!(site.holders(&MACHINES, VIP).len(), 1);
     assert!(site.api_answers());
 
-    // A second run finds all as it is to be.
+    // A second run finds everything as wanted.
     let again = site.run(&["up", "--json"]).ok().json();
     let changed = |report: &serde_json::Value| {
         let steps = report["steps"].as_array().unwrap().clone();
@@ -52,44 +52,45 @@ fn real_machines_become_a_cluster_live_as_vms_do_and_leave_nothing_behind() {
     };
     assert!(!changed(&again), "{again:#}");
 
-    // What the guest agent says is what the machine's kernel says.
+    // The guest agent's answer is that of the machine's kernel.
     let agent = site.api("GET", "/nodes/pve1/qemu/1101/agent/network-get-interfaces");
     assert!(agent.to_string().contains("10.101.1.101"), "{agent:#}");
 
-    // The API stays while a master and the balancer that holds the VIP are gone, without warning.
+    // The API keeps answering while a master and the balancer that holds the VIP are gone without
+    // warning.
     let holder = site.holders(&MACHINES, VIP).remove(0);
     let host = |machine: &str| if ["1011", "1101"].contains(&machine) { "pve1" } else { "pve2" };
     let before = lasting(&site, "1201");
     for machine in ["1201", holder.as_str()] {
         site.order("POST", &format!("/nodes/{}/qemu/{machine}/status/stop", host(machine)));
     }
-    // Proxmox VE is not asked what became of it: it happens all the same, and a machine without power
-    // has no address.
+    // Proxmox VE is not asked about it: it happens all the same, and a machine without power has no
+    // address.
     until("both are off", || !site.is_plugged("1201") && !site.is_plugged(&holder));
     until("the other balancer takes the VIP over", || site.api_answers());
     let now = site.holders(&MACHINES, VIP);
     assert!(now.len() == 1 && now[0] != holder, "{now:?}");
 
-    // They come back as they were: a second boot does nothing twice.
+    // They come back unchanged: a second boot does nothing twice.
     for machine in ["1201", holder.as_str()] {
         site.api("POST", &format!("/nodes/{}/qemu/{machine}/status/start", host(machine)));
     }
-    // While they boot they are waited for; after that nothing is left to do.
+    // The run waits while they boot; after that nothing is left to do.
     site.run(&["up", "--json"]).ok();
     let back = site.run(&["up", "--json"]).ok().json();
     assert_eq!(back["verdict"], "settled", "{back:#}");
     assert_eq!(lasting(&site, "1201"), before);
     assert_eq!(site.holders(&MACHINES, VIP).len(), 1);
 
-    // A machine that is asked to shut down does.
+    // A machine that is asked to shut down does so.
     site.api("POST", "/nodes/pve2/qemu/1201/status/shutdown");
     let current = site.api("GET", "/nodes/pve2/qemu/1201/status/current");
     assert_eq!(current["status"], "stopped");
-    // And one that is destroyed leaves no disk.
+    // And a destroyed one leaves no disk.
     site.api("DELETE", "/nodes/pve2/qemu/1201");
     until("its disk is gone", || !site.disk("1201", "").exists());
 
-    // Killed, the simulator can tidy up nothing; the next one can.
+    // A killed simulator cannot clean up; the next one can.
     let id = site.kill();
     assert!(labs().contains(&id));
     let cleaned = k8sha(&["clean"]).ok();

@@ -1,4 +1,4 @@
-//! A standing simulator whose machines are containers, and the program run against it.
+//! A running simulator whose machines are containers, and the program run against it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -50,7 +50,7 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Whether this tier was asked for; says so loudly where not.
+/// Whether this tier is enabled; prints a prominent line if not.
 pub fn asked(test: &str) -> bool {
     let asked = std::env::var_os("K8SHA_REAL").is_some();
     if !asked {
@@ -59,7 +59,7 @@ pub fn asked(test: &str) -> bool {
     asked
 }
 
-/// What a run of the program left.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -84,7 +84,7 @@ impl Ran {
     }
 }
 
-/// The program without a world.
+/// The program without a simulated world.
 pub fn k8sha(args: &[&str]) -> Ran {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha-lab"));
@@ -134,13 +134,13 @@ impl Site {
         k8sha(&[args, &more].concat())
     }
 
-    /// A path on a machine's disk, as its own layer has it.
+    /// A path on a machine's disk, in its own layer.
     pub fn disk(&self, machine: &str, path: &str) -> PathBuf {
         let folder = PathBuf::from(format!("/var/tmp/k8sha-lab-{}", self.id));
         folder.join("machines").join(format!("{machine}-site/upper")).join(path)
     }
 
-    /// Runs a program in a machine's network; an empty name stands for the lab's router.
+    /// Runs a program in a machine's network; an empty name means the lab's router.
     pub fn on(&self, machine: &str, words: &[&str]) -> Ran {
         let name = match machine {
             "" => format!("k8sha-{}", self.id),
@@ -151,7 +151,7 @@ impl Site {
         Ran::of(command.output().unwrap())
     }
 
-    /// A call of the simulated Proxmox VE; a task is waited for.
+    /// A call of the simulated Proxmox VE; waits for its task.
     pub fn api(&self, method: &str, path: &str) -> Value {
         let data = self.order(method, path);
         if let Some(upid) = data.as_str().filter(|text| text.starts_with("UPID:")) {
@@ -163,7 +163,7 @@ impl Site {
         data
     }
 
-    /// A call of the simulated Proxmox VE; the task is not followed.
+    /// A call of the simulated Proxmox VE; its task is not followed.
     pub fn order(&self, method: &str, path: &str) -> Value {
         let host = &self.endpoints()["hosts"]["pve1"];
         let ca = self.folder.path().join("ca.pem");
@@ -186,7 +186,7 @@ impl Site {
         self.on(machine, &["ip", "link", "show", "eth0"]).code == 0
     }
 
-    /// Which of the machines has an address now.
+    /// The machines that have an address now.
     pub fn holders(&self, machines: &[&str], address: &str) -> Vec<String> {
         let has = |machine: &&&str| {
             let to = format!("{address}/32");
@@ -196,13 +196,13 @@ impl Site {
         machines.iter().filter(has).map(|machine| (*machine).to_owned()).collect()
     }
 
-    /// Whether the API answers at the VIP, as a client in the nodes' subnet sees it.
+    /// Whether the API answers at the VIP, for a client in the nodes' subnet.
     pub fn api_answers(&self) -> bool {
         let url = "https://10.101.1.10:6443/readyz";
         self.on("", &["curl", "-sk", "--max-time", "2", url]).stdout == "ok"
     }
 
-    /// Kills the simulator as the kernel would.
+    /// Kills the simulator with SIGKILL.
     pub fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -220,7 +220,7 @@ impl Drop for Site {
     }
 }
 
-/// The labs that are written down on this machine, the newest last.
+/// The recorded labs on this machine, the newest last.
 pub fn labs() -> Vec<String> {
     let Ok(entries) = fs::read_dir("/run/k8sha/labs") else { return Vec::new() };
     let mut found: Vec<_> = entries
@@ -231,12 +231,12 @@ pub fn labs() -> Vec<String> {
     found.into_iter().map(|(_, name)| name.into_string().unwrap()).collect()
 }
 
-/// Waits until something is so; machines boot in real time.
+/// Waits for a condition; machines boot in real time.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(180);
     while !is_so() {
         assert!(Instant::now() < end, "in three minutes {what} has not happened");
-        // Nothing tells: machines are looked at.
+        // There is no notification: machines are polled.
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -9,7 +9,8 @@ use crate::wire::{
 };
 
 impl Client {
-    /// The version of Proxmox VE, asked once: the first thing to ask a host that may not be well.
+    /// The version of Proxmox VE, requested once without retries: the first request to a host that may
+    /// be unhealthy.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -42,8 +43,8 @@ impl Client {
         self.read(Request::get(&["cluster", "status"])).await
     }
 
-    /// The VMs and containers of the whole Proxmox cluster that we may see: a cache, good for
-    /// finding a VMID taken on another host, not for what has just changed.
+    /// The VMs and containers of the whole Proxmox cluster that the account may see: a cache, good for
+    /// finding a VMID in use on another host, not for recent changes.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -52,7 +53,7 @@ impl Client {
         self.read(request.query(Params::new().with("type", "vm"))).await
     }
 
-    /// Our rights: on all paths that have entries, or on one path.
+    /// The account's privileges: on all paths that have entries, or on one path.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -85,8 +86,8 @@ impl Client {
         self.read(Request::get(&["nodes", self.host().as_str(), "status"])).await
     }
 
-    /// The CPU types that the host knows. Any user may read them; custom ones are left out for who
-    /// lacks Sys.Audit on `/nodes`.
+    /// The CPU types that the host knows. Any user may read them; custom ones are omitted without
+    /// Sys.Audit on `/nodes`.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -95,7 +96,7 @@ impl Client {
         self.read(Request::get(&path)).await
     }
 
-    /// The host's network interfaces that we may see.
+    /// The host's network interfaces that the account may see.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -103,7 +104,7 @@ impl Client {
         self.read(Request::get(&["nodes", self.host().as_str(), "network"])).await
     }
 
-    /// The pools that we may see.
+    /// The pools that the account may see.
     ///
     /// # Errors
     /// Those of a reading call.

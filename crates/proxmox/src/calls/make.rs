@@ -10,7 +10,7 @@ use crate::{Claim, CloneMode, Params, VmId};
 use super::making::is_making;
 use super::settle::Look;
 
-/// A VM to be made from a template.
+/// A VM to clone from a template.
 #[derive(Clone, Debug)]
 pub struct CloneRequest {
     /// The template.
@@ -19,9 +19,9 @@ pub struct CloneRequest {
     pub newid: VmId,
     /// Its name: a DNS label or a dotted name.
     pub name: String,
-    /// How its disk is made.
+    /// How its disk is created.
     pub mode: CloneMode,
-    /// The storage of a full clone's disks; a linked one stays on the template's.
+    /// The storage of a full clone's disks; a linked one stays on the template's storage.
     pub storage: Option<String>,
     /// The pool that it joins.
     pub pool: Option<String>,
@@ -29,7 +29,7 @@ pub struct CloneRequest {
     pub claim: Arc<dyn Claim>,
 }
 
-/// A VM to be made from nothing.
+/// A VM to create from scratch.
 #[derive(Clone, Debug)]
 pub struct CreateRequest {
     /// The new VM.
@@ -40,22 +40,22 @@ pub struct CreateRequest {
     pub pool: Option<String>,
     /// Its description, and how to distinguish it from any other VM.
     pub claim: Arc<dyn Claim>,
-    /// All else, such as `scsi0` with `import-from`.
+    /// All other options, such as `scsi0` with `import-from`.
     pub settings: Params,
 }
 
 impl Client {
-    /// Clones a VM, waits until it is whole and unlocked, and answers its configuration.
+    /// Clones a VM, waits until it is complete and unlocked, and returns its configuration.
     ///
-    /// `landing` is the host that the clone is for: this one, or another of the same Proxmox VE
-    /// cluster where the template lies on shared storage.
+    /// `landing` is the target host of the clone: this one, or another of the same Proxmox VE cluster
+    /// if the template is on shared storage.
     ///
-    /// A clone that fails over a lock was taken away again by Proxmox VE and is tried again. Needs
-    /// VM.Clone on the template, VM.Allocate on the VMID or pool, Datastore.AllocateSpace, SDN.Use.
-    /// Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
+    /// Proxmox VE removes a clone that fails because of a lock, so it is tried again. Needs VM.Clone on
+    /// the template, VM.Allocate on the VMID or pool, Datastore.AllocateSpace, SDN.Use. Source:
+    /// qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] when the VMID turns out to hold another VM; else the call's or the task's.
+    /// [`Error::NotOurs`] if the VMID turns out to be another VM; else the call's or the task's.
     pub async fn clone_vm(
         &self,
         wanted: &CloneRequest,
@@ -83,7 +83,7 @@ impl Client {
         landing.wait_made(*newid, self).await
     }
 
-    /// Creates a VM, waits until it is whole and unlocked, and answers its configuration.
+    /// Creates a VM, waits until it is complete and unlocked, and returns its configuration.
     ///
     /// Source: qemu-server src/PVE/API2/Qemu.pm, `create_vm`.
     ///
@@ -111,7 +111,7 @@ impl Client {
         self.wait_made(*vmid, self).await
     }
 
-    /// Whether the VM that is claimed stands on the VMID; `home` is where its template lives.
+    /// Whether the claimed VM exists at the VMID; `home` is the host of its template.
     async fn look_for_vm(
         &self,
         vmid: VmId,
@@ -121,7 +121,7 @@ impl Client {
         let Some(config) = self.find_vm(vmid).await? else { return Ok(Look::Nothing) };
         let ours = claim.holds(config.description());
         let making = config.lock().is_some_and(is_making);
-        // A VM that is just being begun has no description yet, or the placeholder's.
+        // A VM whose creation has just started has no description yet, or the placeholder's.
         let unborn = config.is_clone_placeholder()
             || (config.lock().is_some() && config.get("description").is_none());
         if ours && !making {
@@ -142,8 +142,8 @@ impl Client {
         Error::NotOurs { host: self.host().clone(), vmid, found }
     }
 
-    /// Whether a clone task of ours makes this VM. The task's id names only the source, its log
-    /// names both. Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
+    /// Whether one of k8sha's clone tasks creates this VM. The task's id has only the source, its log
+    /// has both. Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
     async fn look_for_clone(&self, source: VmId, newid: VmId) -> Result<Look, Error> {
         let source = source.to_string();
         let ours = self.identity().user();
@@ -152,7 +152,7 @@ impl Client {
                 continue;
             }
             let told = self.cloned_by(&task).await?;
-            // A task that has not told yet may be ours.
+            // A task that has not logged it yet may be the one.
             if told.is_none_or(|id| id == newid.to_string()) {
                 return Ok(Look::Underway);
             }

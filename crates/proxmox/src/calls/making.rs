@@ -1,5 +1,5 @@
-//! Whether a VM that carries the lock of one in the making is being made: only a task makes one. A
-//! host that was interrupted keeps the lock and Proxmox VE's placeholder forever.
+//! Whether a VM with a creation lock is really being created: only a task creates one. An interrupted
+//! host keeps the lock and Proxmox VE's placeholder forever.
 
 use super::settle::LOOKS;
 use crate::VmId;
@@ -17,13 +17,13 @@ const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// More active tasks than a node runs.
 const TASKS: u32 = 500;
 
-/// Whether a lock is that of a VM which is being made.
+/// Whether a lock is that of a VM being created.
 pub fn is_making(lock: &str) -> bool {
     matches!(lock, "clone" | "create")
 }
 
 impl Client {
-    /// The running task on this host that makes a VM, of those that we may see: others' need
+    /// The running task on this host that creates a VM, of those that the account may see: others' need
     /// Sys.Audit.
     ///
     /// The id of a clone's task is the *source*; its log names the new VM. Source: qemu-server
@@ -38,7 +38,7 @@ impl Client {
         for task in tasks.into_iter().filter(TaskSummary::is_running) {
             let makes = match task.kind.as_str() {
                 "qmcreate" | "qmrestore" => task.id == vmid.to_string(),
-                // One that has not told yet may be it.
+                // A task that has not logged it yet may be the one.
                 "qmclone" => self.cloned_by(&task).await?.is_none_or(|id| id == vmid.to_string()),
                 _ => false,
             };
@@ -49,7 +49,7 @@ impl Client {
         Ok(None)
     }
 
-    /// The VMID that a clone's task makes, once its log tells.
+    /// The VMID that a clone task creates, once its log shows it.
     pub(super) async fn cloned_by(&self, task: &TaskSummary) -> Result<Option<String>, Error> {
         let Ok(upid) = task.upid.parse::<Upid>() else { return Ok(None) };
         let log = self.task_log(&upid, 0, 5).await?;
@@ -59,7 +59,7 @@ impl Client {
         }))
     }
 
-    /// Whether a task makes the VM on this host, or on the one that its template lives on.
+    /// Whether a task creates the VM on this host, or on its template's host.
     pub(super) async fn is_made(&self, vmid: VmId, home: &Client) -> Result<bool, Error> {
         if home.maker(vmid).await?.is_some() {
             return Ok(true);
@@ -67,11 +67,11 @@ impl Client {
         Ok(home.host() != self.host() && self.maker(vmid).await?.is_some())
     }
 
-    /// Waits until a VM that was just made has no lock.
+    /// Waits until a newly created VM has no lock.
     ///
     /// # Errors
-    /// [`Error::CutOff`] when no task makes it any more; [`Error::StillLocked`] after
-    /// [`task::LOCKED`]; those of a reading call.
+    /// [`Error::CutOff`] if no task creates it any more; [`Error::StillLocked`] after [`task::LOCKED`];
+    /// those of a reading call.
     pub(super) async fn wait_made(&self, vmid: VmId, home: &Client) -> Result<VmConfig, Error> {
         let mut wait = Wait::new(self.clock(), task::LOCKED, LOCK_WAIT)
             .at_least(limits::LEAST)
@@ -83,7 +83,7 @@ impl Client {
             let config = self.vm_config(vmid).await?;
             let Some(lock) = config.lock() else { return Ok(config) };
             if is_making(lock) {
-                // A task that ends takes the lock away last, and another node hears of it late.
+                // A task removes the lock last, and another node sees that late.
                 alone = if self.is_made(vmid, home).await? { 0 } else { alone + 1 };
                 if alone == LOOKS {
                     return Err(self.cut_off(vmid, &config));
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// That a VM was left half made.
+    /// The error for a VM that was left incomplete.
     pub(super) fn cut_off(&self, vmid: VmId, config: &VmConfig) -> Error {
         Error::CutOff(Box::new(CutOff {
             host: self.host().clone(),

@@ -1,13 +1,13 @@
-//! The typed calls, and how a write whose answer was lost is settled.
+//! The typed calls, and how a write with a lost answer is settled.
 //!
-//! | call | after a lost answer it is done when |
+//! | call | state that proves it done after a lost answer |
 //! |---|---|
-//! | clone, create | the VMID has our mark and no lock |
-//! | config | every value is as asked |
+//! | clone, create | the VMID has k8sha's mark and no lock |
+//! | config | every value is as requested |
 //! | resize | the disk is at least as large |
-//! | template, start, stop | the VM is one, runs, does not run |
-//! | delete of a VM or volume | it is not there |
-//! | upload, download | the file is listed, an upload with its size |
+//! | template, start, stop | the VM is a template, is running, is stopped |
+//! | delete of a VM or volume | it does not exist |
+//! | upload, download | the file is listed; for an upload, with its size |
 
 mod host;
 mod make;

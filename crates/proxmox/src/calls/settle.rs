@@ -12,28 +12,28 @@ use k8sha_base::event;
 use k8sha_base::limits::{self, excerpt, span, task};
 use k8sha_base::retry::{Policy, Retry, retry};
 
-/// What a look at the state says about a write whose answer was lost.
+/// The state found after a write whose answer was lost.
 #[derive(Debug)]
 pub(super) enum Look {
     /// It is done.
     Done,
-    /// It is being done.
+    /// It is in progress.
     Underway,
-    /// Nothing of it is to be seen.
+    /// There is no trace of it.
     Nothing,
-    /// It is half done, and no task is at work on it.
+    /// It is incomplete, and no task works on it.
     Left(Box<Error>),
 }
 
 /// The wait between two looks.
 const LOOK_WAIT: Duration = Duration::from_secs(1);
-/// How often in a row nothing must be seen before it counts as proved: a call may have waited in
-/// the host's queue when its answer was given up.
+/// How many consecutive looks must find nothing before it counts as proof: a call may still be in the
+/// host's queue after the client stopped waiting for the answer.
 pub(super) const LOOKS: u32 = 3;
-/// How often a write is repeated after it was proved that nothing happened, or nothing was sent.
+/// How often a write is repeated after proof that nothing happened, or nothing was sent.
 const REPEATS: u32 = 3;
 
-/// A failed try, and whether another is safe.
+/// A failed attempt, and whether another one is safe.
 struct Try {
     error: Error,
     again: Retry,
@@ -41,7 +41,7 @@ struct Try {
 
 impl fmt::Display for Try {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Told while a step goes on: a failed task's log would drown it.
+        // Shown while a step continues: a failed task's log would hide it.
         let line = self.error.to_string();
         f.write_str(&excerpt(line.lines().next().unwrap_or_default(), task::LINE))
     }
@@ -56,10 +56,10 @@ impl From<Error> for Try {
 impl Client {
     /// Sends a write and follows its task, until it is known to be done.
     ///
-    /// A lock that was not got in time means that nothing was done, and the write is tried again.
-    /// Where the outcome is unknown, `look` decides; only when it has seen nothing several times
-    /// is the write repeated. A refusal after a repeat (`already exists`, `already running`) may be
-    /// the first try's own work, so it is looked at as well.
+    /// A lock timeout means that nothing was done, and the write is tried again. If the outcome is
+    /// unknown, `look` decides; only if it has found nothing several times is the write repeated. A
+    /// refusal after a repeat (`already exists`, `already running`) may be the result of the first
+    /// attempt, so the state is checked as well.
     ///
     /// # Errors
     /// The write's, or the look's.
@@ -85,8 +85,8 @@ impl Client {
                 return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
             if matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. }) {
-                // The write was never sent: no connection came about, or the login before it broke
-                // off. Another try is safe.
+                // The write was never sent: the connection or the login before it failed. Another
+                // attempt is safe.
                 return Err(Try { error, again: Retry::when(count(&repeats) <= REPEATS) });
             }
             if error.is_lock_timeout() {
@@ -111,7 +111,7 @@ impl Client {
         let Some(upid) = self.write(request).await? else { return Ok(()) };
         match self.follow(&upid).await {
             Ok(_) => Ok(()),
-            // The task was begun, and goes on whether we hear of it or not.
+            // The task was started, and continues whether or not k8sha can follow it.
             Err(error @ (Error::Unreachable { .. } | Error::NoAnswer { .. })) => {
                 let (host, call) = (self.host().clone(), request.label.clone());
                 Err(Error::UnknownOutcome { host, call, why: error.to_string() })
@@ -130,7 +130,9 @@ impl Client {
         let mut wait = Wait::new(self.clock(), task::UNDERWAY, LOOK_WAIT)
             .at_least(limits::LEAST)
             .telling(|()| {
-                event::progress(format!("its answer was lost; waiting for what {label} has begun"));
+                event::progress(format!(
+                    "its answer was lost; waiting for the work that {label} started"
+                ));
             });
         let mut nothing = 0;
         loop {
@@ -141,7 +143,7 @@ impl Client {
                     wait.not_yet(()).await.map_err(|expired| Error::UnknownOutcome {
                         host: self.host().clone(),
                         call: label.clone(),
-                        why: format!("it has been under way for {}", span(expired.limit)),
+                        why: format!("it has been in progress for {}", span(expired.limit)),
                     })?;
                     continue;
                 }
@@ -156,7 +158,7 @@ impl Client {
         }
     }
 
-    /// [`Look::Underway`] when a task of ours of that kind works on `id`, else nothing.
+    /// [`Look::Underway`] if one of k8sha's tasks of that type works on `id`, else nothing.
     pub(super) async fn look_for_task(&self, kind: &str, id: &str) -> Result<Look, Error> {
         let ours = self.identity().user();
         let running = self.running_tasks(kind).await?;

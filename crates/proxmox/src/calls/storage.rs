@@ -11,7 +11,7 @@ use crate::{Params, wire};
 use super::settle::Look;
 
 impl Client {
-    /// The storages of this host that we may see.
+    /// The storages of this host that the account may see.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -28,8 +28,8 @@ impl Client {
         self.read(Request::get(&path)).await
     }
 
-    /// The volumes of a storage of one content type, such as `iso` or `import`. Those who ask at the
-    /// same time share a reading.
+    /// The volumes of a storage of one content type, such as `iso` or `import`. Concurrent callers
+    /// share a read.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -43,7 +43,7 @@ impl Client {
         self.read_list(Request::list(&path).query(query)).await
     }
 
-    /// The volume of that file name, if it is there.
+    /// The volume with that file name, if it exists.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -57,10 +57,10 @@ impl Client {
         Ok(volumes.into_iter().find(|volume| volume.file_name() == name))
     }
 
-    /// Has the host download a file, held to its SHA-256, and answers the volume's id.
+    /// Makes the host download a file, verified by its SHA-256, and returns the volume's id.
     ///
-    /// A file of that name is kept when its contents are the wanted ones, and refused otherwise.
-    /// Needs Datastore.AllocateTemplate and Sys.AccessNetwork on the node. Source: pve-storage
+    /// An existing file of that name is kept if its contents match, and refused otherwise. Needs
+    /// Datastore.AllocateTemplate and Sys.AccessNetwork on the node. Source: pve-storage
     /// src/PVE/API2/Storage/Status.pm, `download_url`.
     ///
     /// # Errors
@@ -90,10 +90,10 @@ impl Client {
         Ok(format!("{storage}:{content}/{name}"))
     }
 
-    /// Uploads an ISO image and answers the volume's id. A file of that name is overwritten.
+    /// Uploads an ISO image and returns the volume's id. A file of that name is overwritten.
     ///
-    /// The host is the one that it shall lie on, since another would have to copy it there. Needs
-    /// Datastore.AllocateTemplate.
+    /// The request goes to the host of the storage, because any other would have to copy the file
+    /// there. Needs Datastore.AllocateTemplate.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -110,7 +110,7 @@ impl Client {
             let found = self.find_file(storage, "iso", name).await?;
             match found {
                 Some(file) if file.size == image.len() as u64 => Ok(Look::Done),
-                // An upload's task names no file.
+                // An upload's task does not name the file.
                 _ => self.look_for_task("imgcopy", "").await,
             }
         })

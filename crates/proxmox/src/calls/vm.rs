@@ -11,8 +11,8 @@ use crate::{Params, print_size};
 use super::settle::Look;
 
 impl Client {
-    /// The VMs of this host that we may see; live, not the cluster's cache. Those who ask at the same
-    /// time share a reading.
+    /// The VMs of this host that the account may see; live, not the cluster's cache. Concurrent callers
+    /// share a read.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -20,8 +20,8 @@ impl Client {
         self.read_list(Request::list(&["nodes", self.host().as_str(), "qemu"])).await
     }
 
-    /// The VMs of this host, as they were no longer than that ago: for those who watch, and share a
-    /// list a turn.
+    /// The VMs of this host from a read of at most that age: for pollers, which share one list per
+    /// turn.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -37,7 +37,7 @@ impl Client {
         self.read(Request::get(&self.vm_path(&vmid.to_string(), &["config"]))).await
     }
 
-    /// The configuration of a VM, or `None` where this host has none of that VMID.
+    /// The configuration of a VM, or `None` if this host has none with that VMID.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -49,8 +49,8 @@ impl Client {
         }
     }
 
-    /// The configuration of a VM on any node of the host's Proxmox VE cluster, asked through this
-    /// host; `None` where that node has none of that VMID.
+    /// The configuration of a VM on any node of the host's Proxmox VE cluster, requested through this
+    /// host; `None` if that node has none with that VMID.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Whether a VM runs, live.
+    /// Whether a VM is running, live.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -71,7 +71,7 @@ impl Client {
         self.read(Request::get(&self.vm_path(&vmid.to_string(), &["status", "current"]))).await
     }
 
-    /// What a VM uses of its configuration, and what is to be at its next start.
+    /// The effective options of a VM, and those pending until its next start.
     ///
     /// # Errors
     /// Those of a reading call.
@@ -79,22 +79,22 @@ impl Client {
         self.read(Request::list(&self.vm_path(&vmid.to_string(), &["pending"]))).await
     }
 
-    /// Whether a VM is switched on, by the list that all who ask at the same time share.
+    /// Whether a VM is switched on, by the list that concurrent callers share.
     ///
     /// # Errors
     /// Those of a reading call.
     pub async fn runs(&self, vmid: VmId) -> Result<bool, Error> {
         match self.vms().await?.iter().find(|vm| vm.vmid == vmid) {
             Some(vm) => Ok(vm.status == "running"),
-            // The list leaves out what we may not see, instead of saying so.
+            // The list omits what the account may not see, without an error.
             None => Ok(self.vm_status(vmid).await?.is_running()),
         }
     }
 
-    /// Sets options of a VM, and unsets those that are named in `delete`.
+    /// Sets options of a VM, and unsets those named in `delete`.
     ///
-    /// With a digest the host refuses when the VM was changed since it was read; after a lost
-    /// answer only the values decide.
+    /// With a digest the host refuses if the VM was changed since it was read; after a lost answer only
+    /// the values decide.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -123,9 +123,9 @@ impl Client {
         .await
     }
 
-    /// Grows a disk, which the caller has seen to be smaller, to a size in bytes.
+    /// Grows a disk, which the caller has checked to be smaller, to a size in bytes.
     ///
-    /// Source: qemu-server src/PVE/API2/Qemu.pm, `resize_vm`: PUT, and a task all the same.
+    /// Source: qemu-server src/PVE/API2/Qemu.pm, `resize_vm`: a PUT that nevertheless starts a task.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -145,7 +145,7 @@ impl Client {
         .await
     }
 
-    /// Makes a stopped VM a template; one that is a template is left alone.
+    /// Converts a stopped VM to a template; an existing template is left alone.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -163,7 +163,7 @@ impl Client {
         .await
     }
 
-    /// Starts a VM; one that runs is left alone.
+    /// Starts a VM; a running one is left alone.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    /// Stops a VM at once, as if its plug were pulled; one that is stopped is left alone.
+    /// Stops a VM at once, like pulling its plug; a stopped one is left alone.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -190,7 +190,7 @@ impl Client {
         self.settle(request, || self.look_for_power(vmid, false, "qmstop")).await
     }
 
-    /// Asks a guest to shut down, and pulls the plug after `patience`.
+    /// Asks a guest to shut down, and stops it after `patience`.
     ///
     /// # Errors
     /// The call's or the task's.
@@ -208,7 +208,7 @@ impl Client {
         self.look_for_task(kind, &vmid.to_string()).await
     }
 
-    /// Destroys a stopped VM or a template with all its disks, and takes it out of backup jobs,
+    /// Destroys a stopped VM or a template with all its disks, and removes it from backup jobs,
     /// replication and HA. A missing VM is not an error.
     ///
     /// # Errors
@@ -231,11 +231,11 @@ impl Client {
         }
     }
 
-    /// Whether the guest agent answers. Costs the host three seconds of a worker where it does not,
-    /// so never ask it of many VMs at once.
+    /// Whether the guest agent answers. If it does not, this blocks a worker of the host for three
+    /// seconds, so never query many VMs at once.
     ///
     /// # Errors
-    /// The call's, but not that the VM or the agent does not run.
+    /// The call's, except that the VM or the agent does not run.
     pub async fn agent_answers(&self, vmid: VmId) -> Result<bool, Error> {
         let id = vmid.to_string();
         let request = Request::post(&self.vm_path(&id, &["agent", "ping"])).harmless();
@@ -255,11 +255,11 @@ impl Client {
     /// The guest's interfaces, as its agent sees them.
     ///
     /// # Errors
-    /// Those of a reading call; refused where no agent runs.
+    /// Those of a reading call; refused if no agent runs.
     pub async fn agent_interfaces(&self, vmid: VmId) -> Result<AgentInterfaces, Error> {
         let id = vmid.to_string();
         let path = self.vm_path(&id, &["agent", "network-get-interfaces"]);
-        // A node of Kubernetes has an interface per pod.
+        // A Kubernetes node has an interface per pod.
         self.read(Request::list(&path)).await
     }
 

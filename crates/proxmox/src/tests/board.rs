@@ -1,4 +1,4 @@
-//! Tasks that are waited for: how often a node is asked about them.
+//! Awaited tasks: how often a node is queried about them.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn listed(status: [&str; 2]) -> Value {
 }
 
 #[tokio::test]
-async fn one_list_tells_the_ends_of_all_tasks_of_a_node() {
+async fn one_list_shows_the_ends_of_all_tasks_of_a_node() {
     let script = Script::play([ok(listed(["OK", "WARNINGS: 1"]))]).await;
     let (client, [one, two]) = (script.client(), tasks());
     let ends = tokio::join!(client.follow(&one), client.follow(&two));
@@ -32,7 +32,7 @@ async fn one_list_tells_the_ends_of_all_tasks_of_a_node() {
 }
 
 #[tokio::test]
-async fn a_task_that_the_list_tells_no_good_end_of_is_asked_for_itself() {
+async fn a_task_without_a_success_in_the_list_is_queried_itself() {
     let script = Script::play([ok(listed(["OK", "it we"])), ended("OK")]).await;
     let (client, [one, two]) = (script.client(), tasks());
     let ends = tokio::join!(client.follow(&two), client.follow(&one));
@@ -42,7 +42,7 @@ async fn a_task_that_the_list_tells_no_good_end_of_is_asked_for_itself() {
 }
 
 #[tokio::test]
-async fn a_node_is_asked_less_than_twice_a_second() {
+async fn a_node_is_queried_less_than_twice_a_second() {
     let running = || ok(json!({ "status": "running" }));
     let script = Script::play([running(), running(), running(), ended("OK")]).await;
     let (host, trust) = (HostName("pve1".into()), Trust::Fingerprint(script.fingerprint.0));

@@ -1,4 +1,4 @@
-//! Which hosts are one Proxmox cluster.
+//! The hosts that form one Proxmox cluster.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ async fn fleet(answers: [serde_json::Value; 2]) -> (Fleet, [Script; 2]) {
 }
 
 #[tokio::test]
-async fn hosts_of_one_proxmox_cluster_are_told_from_standalone_ones() {
+async fn hosts_of_one_proxmox_cluster_are_distinguished_from_standalone_ones() {
     let [pve1, pve2] = ["pve1", "pve2"].map(|name| HostName(name.into()));
     let both = json!([entry("cluster", "lab"), entry("node", "pve1"), entry("node", "pve2")]);
     let (together, _scripts) = fleet([both.clone(), both.clone()]).await;
@@ -47,7 +47,7 @@ async fn hosts_of_one_proxmox_cluster_are_told_from_standalone_ones() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_read_the_cluster_its_nodes_tell_it() {
+async fn without_the_right_to_read_the_cluster_it_is_derived_from_its_nodes() {
     let refuse = || no(403, "Permission check failed (/, Sys.Audit)", "");
     let nodes = || ok(json!([{ "node": "pve1" }, { "node": "pve2" }]));
     let scripts =

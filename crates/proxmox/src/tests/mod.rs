@@ -1,4 +1,4 @@
-//! The client against a scripted host: what goes over the wire, and what comes of each answer.
+//! The client against a scripted host: the requests on the wire, and the result of each answer.
 
 mod board;
 mod fleet;

@@ -1,4 +1,4 @@
-//! Answers that no Proxmox VE gives.
+//! Answers that Proxmox VE never gives.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn odd(turn: Turn) -> (Odd, Error) {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_whole_limit_is_read_and_one_byte_more_is_not() {
+async fn an_answer_at_the_limit_is_read_and_one_byte_more_is_not() {
     let (start, end) = (r#"{"data":{"version":"9.2"}"#, "}");
     let body =
         |length: usize| format!("{start}{}{end}", " ".repeat(length - start.len() - end.len()));
@@ -36,7 +36,7 @@ async fn an_answer_of_the_whole_limit_is_read_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn a_redirect_a_page_and_a_coding_are_told_apart() {
+async fn a_redirect_a_page_and_a_coding_are_distinguished() {
     let (what, _) = odd(raw("307 Temporary\r\nLocation: https://x.test/a", "")).await;
     assert_eq!(what, Odd::Redirect { status: 307, to: "https://x.test/a".into() });
     let (what, error) = odd(raw("200 OK\r\nContent-Type: text/html", "<title>Hi</title>")).await;

@@ -1,4 +1,4 @@
-//! Answers that a real Proxmox VE gave, where they lie beside the checkout.
+//! Recorded answers of a real Proxmox VE, if they are present beside the checkout.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn decode<T: DeserializeOwned>(body: &str) -> Result<(), String> {
     serde_json::from_str::<Envelope<T>>(body).map(drop).map_err(|error| error.to_string())
 }
 
-/// Decodes the answer to a call of ours; `None` for a call that we do not make.
+/// Decodes the answer to one of the client's calls; `None` for other calls.
 fn check(method: &str, path: &str, body: &str) -> Option<Result<(), String>> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let parts: Vec<&str> = path.strip_prefix("/api2/json/")?.split('/').collect();
@@ -53,14 +53,14 @@ fn check(method: &str, path: &str, body: &str) -> Option<Result<(), String>> {
     Some(outcome)
 }
 
-/// Says something that is seen also when the test passes.
+/// Prints a line that is shown even if the test passes.
 fn tell(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[test]
-fn recorded_answers_of_a_real_host_are_understood() {
+fn recorded_answers_of_a_real_host_are_parsed() {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference/pve-recordings");
     let Ok(text) = std::fs::read_to_string(folder.join("exchanges.jsonl")) else {

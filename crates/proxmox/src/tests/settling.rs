@@ -13,7 +13,7 @@ const TASKS: &str = "GET /nodes/pve1/tasks?source=active&limit=500";
 const LOG: &str = "task log?start=0&limit=5";
 const CLONES: &str = "GET /nodes/pve1/tasks?source=active&typefilter=qmclone";
 
-/// A VM is ours if its description begins with our line, whatever follows it.
+/// A VM is k8sha's if its description starts with k8sha's line, whatever follows it.
 #[derive(Debug)]
 struct Line;
 
@@ -60,12 +60,12 @@ fn absent() -> Turn {
     no(500, "Configuration file 'nodes/pve1/qemu-server/101.conf' does not exist", "")
 }
 
-/// The placeholder with which Proxmox VE begins a clone.
+/// The placeholder with which Proxmox VE starts a clone.
 fn placeholder() -> Turn {
     ok(json!({ "lock": "clone", "description": " qmclone temporary file" }))
 }
 
-/// What tells that a task of ours makes VM 101: the list of the active ones, and its log.
+/// The evidence that one of k8sha's tasks creates VM 101: the list of the active ones, and its log.
 fn making() -> [Turn; 2] {
     let running = json!([{
         "upid": upid("qmclone", "9000"), "type": "qmclone", "id": "9000",
@@ -74,7 +74,7 @@ fn making() -> [Turn; 2] {
     [ok(running), ok(json!([{ "n": 1, "t": "creating a clone of VM 9000 with ID 101" }]))]
 }
 
-/// The calls, with what follows a known start cut off.
+/// The calls, truncated after a known prefix.
 fn calls(script: &Script) -> Vec<String> {
     let cut = |call: String| match call {
         call if call.starts_with(POST) => POST.to_owned(),
@@ -87,7 +87,7 @@ fn calls(script: &Script) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_clone_bears_its_description_from_birth() {
+async fn a_clone_has_its_description_from_the_start() {
     for (mode, storage) in [(CloneMode::Linked, ""), (CloneMode::Full, "&storage=local-lvm")] {
         let script = Script::play([
             task("qmclone", "9000"),
@@ -122,11 +122,11 @@ async fn a_clone_that_happened_behind_a_596_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_clone_that_a_host_left_half_made_is_told_at_once() {
+async fn a_clone_that_a_host_left_incomplete_is_reported_at_once() {
     let left = || [placeholder(), ok(json!([]))];
     let told = "VM 101 on `pve1` is incomplete: it still has the lock `clone` and Proxmox VE's \
                 placeholder (`qmclone temporary file`), and no task is creating it";
-    // The task says that all is well, or its answer is lost: either way only its end is believed.
+    // Whether the task succeeds or its answer is lost: only its end counts.
     for begun in [vec![task("qmclone", "9000"), ended("OK")], vec![Turn::HangUp]] {
         let script = Script::play(begun.into_iter().chain((0..3).flat_map(|_| left()))).await;
         let wanted = wanted(CloneMode::Linked);
@@ -140,7 +140,7 @@ async fn a_clone_that_a_host_left_half_made_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_clone_that_waits_in_a_task_of_ours_is_waited_for() {
+async fn a_clone_in_a_task_of_k8shas_is_waited_for() {
     let running = ok(json!([{
         "upid": upid("qmclone", "9000"), "type": "qmclone", "id": "9000",
         "user": "root@pam!t", "status": "RUNNING", "starttime": 1
@@ -155,7 +155,7 @@ async fn a_clone_that_waits_in_a_task_of_ours_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_clone_is_repeated_once_it_is_proved_that_nothing_happened() {
+async fn a_clone_is_repeated_after_proof_that_nothing_happened() {
     let nothing = || [absent(), ok(json!([]))];
     let mut turns = vec![Turn::HangUp];
     turns.extend((0..3).flat_map(|_| nothing()));
@@ -170,7 +170,7 @@ async fn a_clone_is_repeated_once_it_is_proved_that_nothing_happened() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
+async fn a_repeat_that_finds_the_first_attempts_vm_is_done() {
     let nothing = || [absent(), ok(json!([]))];
     let mut turns = vec![proxy_fault(596, "Connection timed out")];
     turns.extend((0..3).flat_map(|_| nothing()));
@@ -184,7 +184,7 @@ async fn a_repeat_that_meets_the_first_trys_vm_is_done() {
 }
 
 #[tokio::test]
-async fn a_vmid_that_holds_another_persons_vm_is_not_taken_for_ours() {
+async fn a_vm_of_another_user_at_the_vmid_is_not_taken_for_k8shas() {
     let taken = || no(500, "unable to create VM 101: config file already exists", "");
     let script = Script::play([taken(), ok(json!({ "name": "mail" }))]).await;
     let error =
@@ -200,7 +200,7 @@ async fn a_vmid_that_holds_another_persons_vm_is_not_taken_for_ours() {
 }
 
 #[tokio::test]
-async fn lock_timeouts_are_tried_again_whether_refused_or_failed() {
+async fn lock_timeouts_are_retried_whether_refused_or_failed() {
     let lock = "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout";
     let storage = "clone failed: cfs-lock 'storage-x' error: got lock request timeout";
     let script = Script::play([
@@ -218,7 +218,7 @@ async fn lock_timeouts_are_tried_again_whether_refused_or_failed() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_tried_again() {
+async fn a_refusal_is_not_retried() {
     let words = "Linked clone feature is not supported for 'local:9000/a.raw' (scsi0)";
     let script = Script::play([no(500, words, "")]).await;
     let error =
@@ -316,7 +316,7 @@ async fn every_other_write_is_settled_by_its_state() {
 }
 
 #[tokio::test]
-async fn starting_what_runs_and_destroying_what_is_gone_are_done() {
+async fn starting_a_running_vm_and_destroying_a_missing_one_succeed() {
     let script = Script::play([
         task("qmstart", "101"),
         ended("VM 101 already running"),
@@ -330,7 +330,7 @@ async fn starting_what_runs_and_destroying_what_is_gone_are_done() {
 }
 
 #[tokio::test]
-async fn a_host_that_always_hangs_up_is_given_up_after_three_repeats() {
+async fn a_host_that_always_closes_the_connection_is_given_up_after_three_repeats() {
     let round = || {
         [Turn::HangUp, absent(), ok(json!([])), absent(), ok(json!([])), absent(), ok(json!([]))]
     };
@@ -342,7 +342,7 @@ async fn a_host_that_always_hangs_up_is_given_up_after_three_repeats() {
 }
 
 #[tokio::test]
-async fn a_guest_that_does_not_shut_down_is_no_lock() {
+async fn a_guest_that_does_not_shut_down_is_not_a_lock_timeout() {
     let words = "VM quit/powerdown failed - got timeout";
     let script = Script::play([task("qmshutdown", "101"), ended(words), ok(json!([]))]).await;
     let patience = std::time::Duration::from_secs(60);
@@ -356,7 +356,7 @@ async fn a_guest_that_does_not_shut_down_is_no_lock() {
 }
 
 #[test]
-fn every_call_can_be_made_from_a_task_of_its_own() {
+fn every_call_can_be_made_from_a_spawned_task() {
     fn movable<T: Send>(_: impl FnOnce(crate::Client) -> T) {}
     let wanted = wanted(CloneMode::Linked);
     movable(|client| async move { client.clone_vm(&wanted, &client).await });
@@ -371,7 +371,7 @@ fn every_call_can_be_made_from_a_task_of_its_own() {
 }
 
 #[tokio::test]
-async fn tasks_that_are_waited_for_together_are_asked_for_together() {
+async fn tasks_that_are_awaited_together_are_queried_together() {
     let [one, two] = ["101", "102"].map(|id| upid("qmstart", id));
     let line = |upid: &str, status: &str, ended: bool| {
         let mut line = json!({ "upid": upid, "type": "qmstart", "status": status, "starttime": 1 });
@@ -383,7 +383,7 @@ async fn tasks_that_are_waited_for_together_are_asked_for_together() {
     let failed = "start failed: QEMU exited with code 1";
     let script = Script::play([
         ok(json!([line(&one, "RUNNING", false), line(&two, "RUNNING", false)])),
-        // Of a failure the list may cut the words.
+        // The list may truncate the error text of a failure.
         ok(json!([line(&one, "OK", true), line(&two, "start fai", true)])),
         ended(failed),
         ok(json!([{ "n": 1, "t": failed }])),

@@ -1,5 +1,5 @@
-//! The answers of Proxmox VE 8.4 beside those of 9.x, written by hand from what their schemas and
-//! sources say; and answers with more in them than any release has.
+//! The answers of Proxmox VE 8.4 beside those of 9.x, written by hand from their schemas and sources;
+//! and answers with more fields than any release has.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -9,8 +9,7 @@ use crate::scripted::{Script, no};
 use crate::wire::*;
 use crate::{Error, Params};
 
-/// An answer with fields strewn into each of its objects that no one knows, one kind of value after
-/// the other.
+/// An answer with unknown fields added to each of its objects, one kind of value after the other.
 pub(super) fn strewn(answer: &Value) -> Vec<Value> {
     fn strew(value: &mut Value, more: &Value) {
         match value {
@@ -44,7 +43,7 @@ fn read<T: DeserializeOwned>(data: &Value) -> T {
     read.unwrap_or_else(|error| panic!("{error}: {body}")).data
 }
 
-/// Reads the answer of each release, and each with unknown fields: `seen` must come out of all.
+/// Parses the answer of each release, and each with unknown fields: all must give `seen`.
 fn both<T: DeserializeOwned, S: PartialEq + std::fmt::Debug>(
     old: Value,
     new: Value,
@@ -59,7 +58,7 @@ fn both<T: DeserializeOwned, S: PartialEq + std::fmt::Debug>(
 }
 
 #[test]
-fn each_release_says_which_it_is() {
+fn each_release_reports_its_version() {
     let version =
         |data: Value| strewn(&data).iter().map(|data| read::<Version>(data).major()).max();
     let old = json!({"release": "8.4", "version": "8.4.14", "repoid": "b502d23c55afcba1"});
@@ -68,7 +67,7 @@ fn each_release_says_which_it_is() {
 }
 
 #[test]
-fn clusters_and_nodes_are_read_alike() {
+fn clusters_and_nodes_are_parsed_alike() {
     let status = json!([
         {"type": "cluster", "id": "cluster", "name": "lab", "nodes": 2, "quorate": 1, "version": 4},
         {"type": "node", "id": "node/pve1", "name": "pve1", "online": 1, "local": 1, "nodeid": 1,
@@ -78,7 +77,7 @@ fn clusters_and_nodes_are_read_alike() {
         (status.is_quorate(), status.nodes().count(), status.cluster().map(|c| c.name.clone()))
     });
     assert_eq!(quorate, (true, 1, Some("lab".to_owned())));
-    // 9 tells what is available of the memory, and the kernel apart.
+    // 9 also has the available memory, and the kernel separately.
     let old = json!({"cpuinfo": {"cpus": 16, "mhz": "2994.4"}, "uptime": 100,
         "memory": {"total": 64, "used": 16, "free": 48}, "kversion": "Linux 6.8.12-9-pve",
         "pveversion": "pve-manager/8.4.14/b502d23c55afcba1"});
@@ -93,7 +92,7 @@ fn clusters_and_nodes_are_read_alike() {
 }
 
 #[test]
-fn vms_are_read_alike() {
+fn vms_are_parsed_alike() {
     // 9 has the host's side of the memory and pressure figures; 8 an empty `template`.
     let old = json!([{"vmid": 101, "name": "m1", "status": "running", "template": "", "cpus": 2,
         "maxmem": 4294967296u64, "mem": 1073741824, "pid": "1234", "netin": 0}]);
@@ -101,7 +100,7 @@ fn vms_are_read_alike() {
         "mem": 1073741824, "memhost": 1288490188, "pid": 1234, "pressurecpusome": 0.0}]);
     let seen = |vms: Vec<VmSummary>| (vms[0].vmid, vms[0].maxmem, vms[0].template, vms.len());
     assert_eq!(both(old, new, seen), (VmId(101), 4 << 30, false, 1));
-    // Since 8.1 the memory is a property string; what it says is a text or a number.
+    // Since 8.1 the memory is a property string; its value is a text or a number.
     let old = json!({"memory": 4096, "cores": 2, "scsi0": "local-lvm:vm-101-disk-0,size=20G",
         "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0", "tags": "k8sha;lab", "digest": "ab",
         "smbios1": "uuid=1", "vmgenid": "2", "meta": "creation-qemu=9.2.0,ctime=1"});
@@ -129,8 +128,8 @@ fn vms_are_read_alike() {
 }
 
 #[test]
-fn storages_networks_and_tasks_are_read_alike() {
-    // 8 has no `formats`; both know `import` as a content type, if an administrator has set it.
+fn storages_networks_and_tasks_are_parsed_alike() {
+    // 8 has no `formats`; both have `import` as a content type, if an administrator has set it.
     let old = json!([{"storage": "local", "type": "dir", "content": "iso,vztmpl,import", "active": 1,
         "enabled": 1, "shared": 0, "total": 100, "used": 40, "avail": 60, "used_fraction": 0.4}]);
     let new = json!([{"storage": "local", "type": "dir", "content": "import,iso,vztmpl", "active": 1,
@@ -177,7 +176,7 @@ fn the_agents_privileges_have_other_names() {
 }
 
 #[tokio::test]
-async fn errors_are_read_from_the_reason_where_the_body_has_no_message() {
+async fn errors_are_read_from_the_reason_if_the_body_has_no_message() {
     let words = async |status: u16, reason: &str, body: &str| {
         let script = Script::play([no(status, reason, body)]).await;
         let wanted = Params::new().with("cores", 0);
@@ -198,7 +197,7 @@ async fn errors_are_read_from_the_reason_where_the_body_has_no_message() {
     let new = words(400, reason, &format!(r#"{{"data":null,{message},{errors}}}"#)).await;
     assert_eq!(old.to_string(), new.to_string());
     assert!(old.to_string().contains("`cores`: value must have"), "{old}");
-    // Whatever else an error may carry.
+    // Anything else that an error may contain.
     let more = r#"{"data":null,"errors":{"cores":{"at":[1]}},"success":0,"trace":["a"]}"#;
     assert!(words(400, reason, more).await.to_string().contains(reason));
 

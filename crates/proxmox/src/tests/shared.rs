@@ -1,4 +1,4 @@
-//! Lists that are read once for all who ask at the same time.
+//! Lists that are read once for all concurrent callers.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn vm(vmid: u32) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn those_who_ask_at_the_same_time_share_one_reading() {
+async fn concurrent_callers_share_one_read() {
     let script = Script::play([ok(vm(101))]).await;
     let client = script.client();
     let seen = tokio::join!(client.runs(VmId(101)), client.vms(), client.vms());
@@ -25,7 +25,7 @@ async fn those_who_ask_at_the_same_time_share_one_reading() {
 }
 
 #[tokio::test]
-async fn who_asks_after_a_list_was_sent_gets_a_newer_one() {
+async fn a_caller_after_the_request_was_sent_gets_a_newer_list() {
     let script = Script::play([ok(vm(101)), ok(vm(102))]).await;
     let client = script.client();
     let late = async {
@@ -41,7 +41,7 @@ async fn who_asks_after_a_list_was_sent_gets_a_newer_one() {
 }
 
 #[tokio::test]
-async fn a_reading_that_failed_is_no_answer_for_another_caller() {
+async fn a_failed_read_is_not_shared() {
     let script = Script::play([no(500, "it went wrong", ""), ok(vm(101))]).await;
     let client = script.client();
     let (first, second) = tokio::join!(client.vms(), client.vms());
@@ -51,7 +51,7 @@ async fn a_reading_that_failed_is_no_answer_for_another_caller() {
 }
 
 #[tokio::test]
-async fn lists_of_other_things_are_read_for_themselves() {
+async fn different_lists_are_read_separately() {
     let list = json!([{ "volid": "local:iso/a.iso", "content": "iso", "size": 1 }]);
     let script = Script::play([ok(list), ok(json!([]))]).await;
     let client = script.client();
@@ -62,7 +62,7 @@ async fn lists_of_other_things_are_read_for_themselves() {
 }
 
 #[tokio::test]
-async fn a_vm_that_the_list_leaves_out_is_asked_for_itself() {
+async fn a_vm_missing_from_the_list_is_queried_itself() {
     let stopped = json!({ "status": "stopped", "vmid": 101 });
     let script = Script::play([ok(json!([])), ok(stopped)]).await;
     assert!(!script.client().runs(VmId(101)).await.unwrap());
@@ -70,7 +70,7 @@ async fn a_vm_that_the_list_leaves_out_is_asked_for_itself() {
 }
 
 #[tokio::test]
-async fn those_who_watch_share_a_list_for_a_while_and_a_look_is_never_that_old() {
+async fn pollers_share_a_list_for_a_while_and_a_look_is_never_that_old() {
     let script = Script::play([ok(vm(101)), ok(vm(102)), ok(vm(103))]).await;
     let client = script.client();
     let first = async |age| client.watched_vms(age).await.unwrap()[0].vmid;

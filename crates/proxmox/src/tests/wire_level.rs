@@ -56,7 +56,7 @@ async fn a_ticket_carries_its_csrf_token_on_writes_and_is_renewed_once_on_401() 
 }
 
 #[tokio::test]
-async fn a_wrong_password_or_token_is_told_without_another_try() {
+async fn a_wrong_password_or_token_is_reported_without_a_retry() {
     let script = Script::play([no(401, "authentication failure", "")]).await;
     let client = script.client_as(Auth::Ticket { user: "a@pve".into(), password: "wrong".into() });
     let error = client.version().await.unwrap_err();
@@ -92,7 +92,7 @@ async fn a_wrong_pin_shows_both_fingerprints_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_ca_file_admits_what_it_signed_and_nothing_else() {
+async fn a_ca_file_accepts_only_certificates_that_it_signed() {
     let script = Script::play([version()]).await;
     let other = Script::play([version()]).await;
     let trust = Trust::Authority {
@@ -115,7 +115,7 @@ async fn a_ca_file_admits_what_it_signed_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_words_of_a_refusal_are_the_reason_phrase_and_the_errors() {
+async fn a_refusals_text_is_the_reason_phrase_and_the_errors() {
     let body = r#"{"data":null,"message":"Parameter verification failed.\n","errors":{"cores":"value must have a minimum value of 1"}}"#;
     let script = Script::play([
         no(400, "Parameter verification failed.", body),
@@ -162,7 +162,7 @@ async fn a_missing_privilege_names_the_command_that_grants_it() {
 }
 
 #[tokio::test]
-async fn a_reading_call_is_tried_again_after_596_or_a_closed_connection() {
+async fn a_read_is_retried_after_596_or_a_closed_connection() {
     let script =
         Script::play([proxy_fault(596, "Connection timed out"), Turn::HangUp, version()]).await;
     let (events, mut told) = unbounded_channel();
@@ -201,7 +201,7 @@ async fn an_address_where_nothing_listens_is_unreachable() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_https_address_is_refused() {
+fn an_endpoint_that_is_not_an_https_url_is_refused() {
     for endpoint in ["pve1:8006", "http://pve1:8006", "https://", "pve1"] {
         let auth = Auth::Token("root@pam!t=s3cret".into());
         let trust = Trust::Fingerprint([0; 32]);
@@ -244,7 +244,7 @@ async fn a_failed_task_shows_the_end_of_its_log() {
 }
 
 #[tokio::test]
-async fn an_upload_is_written_in_the_order_that_the_host_reads() {
+async fn an_upload_is_written_in_the_order_that_the_host_requires() {
     let script = Script::play([task("imgcopy", ""), ended("OK")]).await;
     let volume = script.client().upload_iso("local", "seed.iso", b"data").await.unwrap();
     assert_eq!(volume, "local:iso/seed.iso");
@@ -269,7 +269,7 @@ async fn an_upload_is_written_in_the_order_that_the_host_reads() {
 }
 
 #[tokio::test]
-async fn paths_queries_and_forms_are_as_the_host_wants_them() {
+async fn paths_queries_and_forms_are_encoded_as_the_host_requires() {
     let script = Script::play([
         ok(json!(null)),
         ok(json!([])),
@@ -303,7 +303,7 @@ async fn paths_queries_and_forms_are_as_the_host_wants_them() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_large_enough_by_now_is_not_resized_again() {
+async fn a_disk_that_is_already_large_enough_is_not_resized_again() {
     let script = Script::play([Turn::HangUp, ok(json!({"scsi0": "a:b,size=20G"}))]).await;
     script.client().resize_disk(VmId(101), "scsi0", 20 << 30).await.unwrap();
     let put = "PUT /nodes/pve1/qemu/101/resize disk=scsi0&size=20G";
@@ -311,7 +311,7 @@ async fn a_disk_that_is_large_enough_by_now_is_not_resized_again() {
 }
 
 #[tokio::test]
-async fn a_silent_agent_is_no_fault() {
+async fn a_silent_agent_is_not_an_error() {
     let script = Script::play([
         no(500, "QEMU guest agent is not running", ""),
         ok(json!({ "result": {} })),
@@ -334,7 +334,7 @@ async fn a_look_at_a_fingerprint_fails_where_nothing_listens() {
 }
 
 #[tokio::test]
-async fn a_host_without_a_trusted_certificate_tells_which_one_it_shows() {
+async fn a_host_without_a_trusted_certificate_is_reported_with_the_one_it_presents() {
     let script = Script::play([version()]).await;
     let auth = Auth::Token("a@pve!t=s3cret".into());
     let error = Client::open(&HostName("pve1".into()), &script.endpoint, None, auth, 1.0)
@@ -347,7 +347,7 @@ async fn a_host_without_a_trusted_certificate_tells_which_one_it_shows() {
 }
 
 #[tokio::test]
-async fn a_login_whose_answer_is_lost_is_made_again() {
+async fn a_login_whose_answer_is_lost_is_repeated() {
     let login = ok(json!({ "ticket": "PVE:a", "CSRFPreventionToken": "c" }));
     let script = Script::play([Turn::HangUp, login, version()]).await;
     let client = script.client_as(Auth::Ticket { user: "a@pve".into(), password: "p".into() });

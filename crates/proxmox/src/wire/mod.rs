@@ -1,8 +1,8 @@
 //! Response types of Proxmox VE 8.4 and 9.x: the fields that the client uses.
 //!
-//! Unknown fields are ignored, since every release adds some; numbers, strings and 0/1 booleans are
-//! taken as they come. Lists are silently filtered by permission, so empty does not mean absent.
-//! Source: the API viewer's schema and answers of pve-manager 9.2.
+//! Unknown fields are ignored, because every release adds some; numbers, strings and 0/1 booleans are
+//! all accepted. Lists are silently filtered by permission, so empty does not mean absent. Source: the
+//! API viewer's schema and answers of pve-manager 9.2.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,16 +73,16 @@ pub struct ClusterEntry {
     pub kind: String,
     /// The name of the cluster or node.
     pub name: String,
-    /// Of a node: whether it is the one that answered.
+    /// For a node: whether it is the one that answered.
     #[serde(default, deserialize_with = "de::flag")]
     pub local: bool,
-    /// Of a node: whether it is in the membership.
+    /// For a node: whether it is online.
     #[serde(default, deserialize_with = "de::flag")]
     pub online: bool,
-    /// Of a cluster: whether it may write.
+    /// For a cluster: whether it has quorum.
     #[serde(default, deserialize_with = "de::flag")]
     pub quorate: bool,
-    /// Of a node: its address.
+    /// For a node: its address.
     #[serde(default)]
     pub ip: Option<String>,
 }
@@ -93,12 +93,12 @@ impl ClusterStatus {
         self.0.iter().find(|entry| entry.kind == "cluster")
     }
 
-    /// The nodes, the answering one among them.
+    /// The nodes, including the answering one.
     pub fn nodes(&self) -> impl Iterator<Item = &ClusterEntry> {
         self.0.iter().filter(|entry| entry.kind == "node")
     }
 
-    /// Whether configuration may be written: a standalone host always may.
+    /// Whether configuration is writable: on a standalone host always.
     pub fn is_quorate(&self) -> bool {
         self.cluster().is_none_or(|cluster| cluster.quorate)
     }
@@ -146,7 +146,7 @@ pub struct CpuInfo {
     /// Logical CPUs.
     #[serde(default, deserialize_with = "de::number")]
     pub cpus: u64,
-    /// What they can do, as `/proc/cpuinfo` has it, such as `sse4_2 aes`.
+    /// Their features, as in `/proc/cpuinfo`, such as `sse4_2 aes`.
     #[serde(default)]
     pub flags: String,
 }
@@ -154,7 +154,7 @@ pub struct CpuInfo {
 /// The memory of a node, in bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct MemoryInfo {
-    /// All of it.
+    /// The total.
     #[serde(default, deserialize_with = "de::number")]
     pub total: u64,
     /// In use.
@@ -171,28 +171,28 @@ pub struct StorageStatus {
     /// Its name; absent from the status of a single one.
     #[serde(default)]
     pub storage: Option<String>,
-    /// The kind, such as `dir` or `lvmthin`.
+    /// The type, such as `dir` or `lvmthin`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What it may hold: `images`, `iso`, `import` …
+    /// Its content types: `images`, `iso`, `import` …
     #[serde(default, deserialize_with = "de::words")]
     pub content: BTreeSet<String>,
     /// Whether it is usable right now.
     #[serde(default, deserialize_with = "de::flag")]
     pub active: bool,
-    /// Whether the operator has it switched on.
+    /// Whether the operator has enabled it.
     #[serde(default, deserialize_with = "de::flag")]
     pub enabled: bool,
     /// Whether all nodes see the same contents.
     #[serde(default, deserialize_with = "de::flag")]
     pub shared: bool,
-    /// Bytes in all.
+    /// Bytes in total.
     #[serde(default, deserialize_with = "de::number")]
     pub total: u64,
     /// Bytes in use.
     #[serde(default, deserialize_with = "de::number")]
     pub used: u64,
-    /// Bytes that may still be written.
+    /// Bytes available.
     #[serde(default, deserialize_with = "de::number")]
     pub avail: u64,
 }
@@ -202,20 +202,20 @@ pub struct StorageStatus {
 pub struct StorageContent {
     /// The volume's id, such as `local:iso/seed.iso`.
     pub volid: String,
-    /// Such as `qcow2` or `iso`.
+    /// The format, such as `qcow2` or `iso`.
     #[serde(default)]
     pub format: String,
     /// The content type.
     #[serde(default)]
     pub content: String,
-    /// Its size in bytes; for a disk, what the guest sees.
+    /// Its size in bytes; for a disk, as the guest sees it.
     #[serde(default, deserialize_with = "de::number")]
     pub size: u64,
     /// The VM that it belongs to.
     #[serde(default, deserialize_with = "de::maybe_number")]
     pub vmid: Option<u64>,
     /// The volume that it is a linked clone of: `../9000/base-9000-disk-0.qcow2` on a directory,
-    /// `base-9000-disk-0` or with a snapshot's name behind it elsewhere.
+    /// `base-9000-disk-0` or with a snapshot's name appended elsewhere.
     #[serde(default)]
     pub parent: Option<String>,
 }
@@ -226,13 +226,13 @@ impl StorageContent {
         let base = format!("base-{template}-disk-");
         let begins =
             |text: &str| text.rsplit('/').next().is_some_and(|name| name.starts_with(&base));
-        // The volume's own id names its base too, where the storage keeps files.
+        // The volume's own id also has its base, on a file-based storage.
         let (_, path) = self.volid.split_once(':').unwrap_or(("", &self.volid));
         self.parent.as_deref().is_some_and(begins)
             || path.split('/').rev().skip(1).any(|part| part.starts_with(&base))
     }
 
-    /// The file's name: what follows the last slash of the volume's id.
+    /// The file name: the part after the last slash of the volume's id.
     pub fn file_name(&self) -> &str {
         self.volid.rsplit('/').next().unwrap_or(&self.volid)
     }
@@ -264,19 +264,19 @@ pub struct TaskLogLine {
 pub struct TaskSummary {
     /// The task's id, as text.
     pub upid: String,
-    /// Its kind, such as `qmclone`.
+    /// Its type, such as `qmclone`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What it works on: of a clone the *source* VMID.
+    /// Its object: for a clone the *source* VMID.
     #[serde(default, deserialize_with = "de::text")]
     pub id: String,
-    /// Who began it; with `!token` while it is active.
+    /// Its user; with `!token` while it is active.
     #[serde(default)]
     pub user: String,
-    /// When, in seconds since 1970.
+    /// Its start, in seconds since 1970.
     #[serde(default, deserialize_with = "de::number")]
     pub starttime: u64,
-    /// When it ended.
+    /// Its end.
     #[serde(default, deserialize_with = "de::maybe_number")]
     pub endtime: Option<u64>,
     /// `RUNNING`, `OK`, `WARNINGS: n` or the error's text.
@@ -285,7 +285,7 @@ pub struct TaskSummary {
 }
 
 impl TaskSummary {
-    /// Whether it has not ended.
+    /// Whether it is still running.
     pub fn is_running(&self) -> bool {
         self.endtime.is_none() && self.status.as_deref().is_none_or(|status| status == "RUNNING")
     }
@@ -296,7 +296,7 @@ impl TaskSummary {
 pub struct NetworkIface {
     /// Its name, such as `vmbr0`.
     pub iface: String,
-    /// Such as `bridge`, `OVSBridge`, `eth` or `bond`.
+    /// The type, such as `bridge`, `OVSBridge`, `eth` or `bond`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether it is up.
@@ -305,7 +305,7 @@ pub struct NetworkIface {
     /// Its address with prefix length.
     #[serde(default)]
     pub cidr: Option<String>,
-    /// Of a Linux bridge: whether it passes VLAN tags on.
+    /// For a Linux bridge: whether it is VLAN-aware.
     #[serde(default, rename = "bridge_vlan_aware", deserialize_with = "de::flag")]
     pub vlan_aware: bool,
 }
@@ -313,19 +313,20 @@ pub struct NetworkIface {
 /// One entry of `GET /nodes/N/certificates/info`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Certificate {
-    /// The file, such as `pve-ssl.pem`, or `pveproxy-ssl.pem` where the operator has put an own one.
+    /// The file, such as `pve-ssl.pem`, or `pveproxy-ssl.pem` if the operator has installed a custom
+    /// one.
     #[serde(default)]
     pub filename: String,
     /// The SHA-256 fingerprint, `AA:BB:…`.
     #[serde(default)]
     pub fingerprint: Option<String>,
-    /// When it ends, in seconds since 1970.
+    /// Its expiry, in seconds since 1970.
     #[serde(default, deserialize_with = "de::maybe_number")]
     pub notafter: Option<u64>,
 }
 
 impl NetworkIface {
-    /// Whether a NIC can be put on it.
+    /// Whether a NIC can be attached to it.
     pub fn is_bridge(&self) -> bool {
         matches!(self.kind.as_str(), "bridge" | "OVSBridge" | "vnet")
     }
@@ -345,18 +346,18 @@ pub struct Pool {
     pub poolid: String,
 }
 
-/// `GET /access/permissions`: per path, each privilege held and whether it passes on to below.
+/// `GET /access/permissions`: per path, each privilege held and whether it propagates.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "BTreeMap<String, serde_json::Value>")]
 pub struct Permissions(pub BTreeMap<String, BTreeMap<String, Propagates>>);
 
-/// Whether a privilege passes on to the paths below.
+/// Whether a privilege propagates to the paths below.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
 pub struct Propagates(#[serde(deserialize_with = "de::flag")] pub bool);
 
 impl From<BTreeMap<String, serde_json::Value>> for Permissions {
-    /// What is no list of privileges, or no flag in one, grants nothing.
+    /// A value that is not a list of privileges, or not a flag in one, grants nothing.
     fn from(answer: BTreeMap<String, serde_json::Value>) -> Self {
         let held = |value: serde_json::Value| -> Option<BTreeMap<String, Propagates>> {
             let serde_json::Value::Object(privileges) = value else { return None };
@@ -370,7 +371,7 @@ impl From<BTreeMap<String, serde_json::Value>> for Permissions {
     }
 }
 
-/// The paths that are listed whenever anything is held there. Source: pve-access-control
+/// The paths that are listed whenever any privilege is held there. Source: pve-access-control
 /// src/PVE/RPCEnvironment.pm, `get_effective_permissions`.
 const TOP: [&str; 8] =
     ["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
@@ -383,9 +384,9 @@ impl Permissions {
 
     /// The privileges held on a path.
     ///
-    /// The answer lists the effective privileges of certain paths; a path that is not listed has
-    /// what its nearest listed ancestor passes on, since an entry further down replaces the ones
-    /// above it. Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
+    /// The answer lists the effective privileges of certain paths; an unlisted path has what its
+    /// nearest listed ancestor propagates, because an entry further down replaces the ones above it.
+    /// Source: pve-access-control src/PVE/AccessControl.pm, `roles`.
     pub fn on(&self, path: &str) -> BTreeSet<String> {
         if let Some(held) = self.0.get(path) {
             return held.keys().cloned().collect();
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_flags_come_in_perls_clothes() {
+    fn numbers_and_flags_are_accepted_in_perls_types() {
         let storage: StorageStatus = read(json!({
             "type": "dir", "content": "iso,import", "active": "1", "shared": 0, "avail": "12",
             "total": 270553174016u64, "used": 1.5,
@@ -438,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_privilege_counts_where_the_nearest_listed_path_passes_it_on() {
+    fn a_privilege_propagates_from_the_nearest_listed_path() {
         let permissions: Permissions = read(json!({
             "/": {"Sys.Audit": 0}, "/vms": {"VM.Clone": 1, "VM.Audit": 0}, "/vms/200": {},
         }));

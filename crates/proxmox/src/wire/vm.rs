@@ -17,7 +17,7 @@ pub struct VmSummary {
     /// The VMID.
     #[serde(deserialize_with = "de::vmid")]
     pub vmid: VmId,
-    /// Its name; `VM 101` while a clone is being made.
+    /// Its name; `VM 101` while a clone is being created.
     #[serde(default)]
     pub name: String,
     /// `running` or `stopped`.
@@ -32,10 +32,10 @@ pub struct VmSummary {
     /// Its tags.
     #[serde(default, deserialize_with = "de::words")]
     pub tags: BTreeSet<String>,
-    /// Memory in bytes: what a running VM has, whatever is pending in its configuration.
+    /// Memory in bytes: of the running VM, without pending changes.
     #[serde(default, deserialize_with = "de::number")]
     pub maxmem: u64,
-    /// Virtual CPUs: what a running VM has.
+    /// Virtual CPUs of the running VM.
     #[serde(default, deserialize_with = "de::maybe_number")]
     pub cpus: Option<u64>,
 }
@@ -50,7 +50,7 @@ pub struct VmResource {
     /// `qemu` or `lxc`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The node that it lives on.
+    /// Its node.
     pub node: String,
     /// Its name.
     #[serde(default)]
@@ -69,7 +69,7 @@ pub struct VmResource {
     pub pool: Option<String>,
 }
 
-/// `GET /nodes/N/qemu/ID/config`: every key as text, and readers for the ones that we use.
+/// `GET /nodes/N/qemu/ID/config`: every key as text, and accessors for the used ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmConfig(pub BTreeMap<String, String>);
 
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for VmConfig {
                         Value::Null => continue,
                         Value::String(text) => text,
                         Value::Bool(flag) => u8::from(flag).to_string(),
-                        // What a later release may nest stays readable, and does no harm.
+                        // Values that a later release may nest remain readable, and do no harm.
                         other => other.to_string(),
                     };
                     values.insert(key, text);
@@ -113,7 +113,7 @@ impl VmConfig {
         self.get("name")
     }
 
-    /// Its description, without the blanks at the end that Proxmox VE cuts too.
+    /// Its description, without trailing spaces, which Proxmox VE cuts too.
     pub fn description(&self) -> &str {
         self.get("description").unwrap_or_default().trim_end()
     }
@@ -133,19 +133,19 @@ impl VmConfig {
         self.get("template").is_some_and(|value| value == "1")
     }
 
-    /// Cores per socket; 1 where not set.
+    /// Cores per socket; 1 if not set.
     pub fn cores(&self) -> u32 {
         self.get("cores").and_then(|text| text.parse().ok()).unwrap_or(1)
     }
 
-    /// Memory in MiB; 512 where not set.
+    /// Memory in MiB; 512 if not set.
     pub fn memory_mib(&self) -> u32 {
         let text = self.get("memory").unwrap_or("512");
         // A property string since 8.1: `current=2048`.
         text.strip_prefix("current=").unwrap_or(text).parse().unwrap_or(512)
     }
 
-    /// The digest that a later write can be held to.
+    /// The digest that a later write can require.
     pub fn digest(&self) -> Option<&str> {
         self.get("digest")
     }
@@ -167,15 +167,15 @@ impl VmConfig {
         (volume != "none").then(|| volume.to_owned())
     }
 
-    /// Whether it is the placeholder that stands while a clone is being begun.
+    /// Whether it is the placeholder at the start of a clone.
     ///
     /// Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
     pub fn is_clone_placeholder(&self) -> bool {
         self.get("description").is_some_and(|text| text.trim() == "qmclone temporary file")
     }
 
-    /// Whether an option has a wanted value, read as Proxmox VE reads it: tags as a set, and of a
-    /// property string only the parts that were asked for, since the host adds a MAC or a size.
+    /// Whether an option has a wanted value, parsed as Proxmox VE parses it: tags as a set, and of a
+    /// property string only the requested parts, because the host adds a MAC or a size.
     pub fn holds(&self, key: &str, wanted: &str) -> bool {
         let Some(found) = self.get(key) else { return wanted.is_empty() };
         match key {
@@ -204,7 +204,7 @@ fn enabled(agent: &str) -> Option<&str> {
     agent.split(',').next().map(|first| first.strip_prefix("enabled=").unwrap_or(first))
 }
 
-/// `GET /nodes/N/qemu/ID/pending`: every option with the value in use and the one that waits.
+/// `GET /nodes/N/qemu/ID/pending`: every option with its current and its pending value.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub struct VmPending(pub Vec<PendingOption>);
@@ -214,20 +214,19 @@ pub struct VmPending(pub Vec<PendingOption>);
 pub struct PendingOption {
     /// Its name.
     pub key: String,
-    /// The value in use; absent where it is unset.
+    /// The current value; absent if it is unset.
     #[serde(default)]
     pub value: Option<Value>,
-    /// The value from the next start on.
+    /// The pending value.
     #[serde(default)]
     pub pending: Option<Value>,
-    /// 1 where it is to be unset at the next start, 2 where that is forced.
+    /// 1 if it is to be unset at the next start, 2 if that is forced.
     #[serde(default, deserialize_with = "de::number")]
     pub delete: u64,
 }
 
 impl VmPending {
-    /// The options with a change that waits for the next start, with the value that is in use until
-    /// then; empty where it is unset.
+    /// The options with a pending change, with the current value; empty if it is unset.
     pub fn unapplied(&self) -> BTreeMap<String, String> {
         let waits = |option: &&PendingOption| option.pending.is_some() || option.delete > 0;
         let in_use = |one: &PendingOption| {
@@ -247,7 +246,7 @@ impl VmPending {
 pub struct VmStatus {
     /// `running` or `stopped`.
     pub status: String,
-    /// What QEMU says: `running`, `paused`, `stopped` …
+    /// QEMU's state: `running`, `paused`, `stopped` …
     #[serde(default)]
     pub qmpstatus: String,
     /// Its name.
@@ -267,7 +266,7 @@ impl VmStatus {
         self.status == "running"
     }
 
-    /// What a VM that is switched on does instead of running, such as `paused`.
+    /// The state of a VM that is switched on but not running, such as `paused`.
     pub fn halted(&self) -> Option<&str> {
         let state = self.qmpstatus.as_str();
         let halted = self.is_running() && !state.is_empty() && state != "running";
@@ -314,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_is_read_whatever_type_its_values_have() {
+    fn a_configuration_is_parsed_whatever_type_its_values_have() {
         let config: VmConfig = serde_json::from_value(json!({
             "memory": "4096", "cores": 2, "template": 1, "lock": "clone", "clipboard": null,
             "tags": "K8sha;b", "scsi0": "local-lvm:vm-101-disk-0,size=2252M",
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_the_next_start_is_told_with_the_value_in_use() {
+    fn pending_changes_are_reported_with_the_current_value() {
         let pending: VmPending = serde_json::from_value(json!([
             {"key": "memory", "value": "2048", "pending": "4096"},
             {"key": "cores", "value": 2},
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_compared_as_proxmox_reads_them() {
+    fn values_are_compared_as_proxmox_parses_them() {
         let config: VmConfig = serde_json::from_str(
             r#"{"tags":"b;k8sha","description":"a\n\n","cores":2,"agent":"enabled=1",
             "net0":"virtio=BC:24:11:83:A1:F2,bridge=vmbr0","ide2":"local:iso/a.iso,media=cdrom,size=368K"}"#,

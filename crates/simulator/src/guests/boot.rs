@@ -1,4 +1,4 @@
-//! From power-on to a machine that can be used, and down again.
+//! Power-on, boot and shutdown of a guest.
 
 use super::guest::{Due, Guest, KERNEL_STOCK, Run};
 use super::kube::uuid;
@@ -30,15 +30,15 @@ impl Guests {
         self.release();
     }
 
-    /// A medium was put into a drive of a machine that runs, or taken out: it counts from the next
-    /// boot on.
+    /// A medium was inserted into a drive of a running machine, or ejected: it takes effect at the next
+    /// boot.
     pub(super) fn exchange(&mut self, machine: Machine, store: &Store) {
         let mac = machine.nics.first().map(|(mac, ..)| mac.clone()).unwrap_or_default();
         let seed = seed::taken(&machine, |id| store.blob(id), &mac);
         self.with_run(&machine.key, |run| run.seed = seed);
     }
 
-    /// Lets machines boot that nothing holds: at power-on all but those with the fault
+    /// Boots the machines that no fault holds: at power-on all except those with the fault
     /// `never-boots`, and those when the fault is gone.
     pub(super) fn release(&mut self) {
         let held: Vec<String> = self
@@ -58,7 +58,7 @@ impl Guests {
         }
     }
 
-    /// Lets an event of a guest take effect.
+    /// Applies an event of a guest.
     pub(super) fn happen(&mut self, key: &str, at: SimTime, due: Due) {
         match due {
             Due::Network => self.network_up(key, at),
@@ -103,7 +103,7 @@ impl Guests {
         let unix = self.unix() as f64;
         let Some(guest) = self.all.get_mut(key) else { return };
         let seed = guest.run.as_ref().and_then(|run| run.seed.clone());
-        // A run that was cut off is done again, as for a new instance.
+        // An interrupted run is repeated, as for a new instance.
         let fresh = seed.as_ref().is_some_and(|seed| {
             guest.disk.instance_id.as_ref() != Some(&seed.instance_id)
                 || !guest.disk.cloud_init.ended
@@ -122,7 +122,7 @@ impl Guests {
         let mut units: Vec<String> = guest.disk.enabled.iter().cloned().collect();
         units.extend(["ssh", "cron", "systemd-resolved", "systemd-networkd"].map(str::to_owned));
         for unit in units {
-            // A unit that fails leaves its state behind; the boot goes on.
+            // A failed unit keeps its state; the boot continues.
             let _ = guest.start(&unit);
         }
         let wired = guest.machine.nics.iter().any(|(_, bridge, _)| !bridge.is_empty());
@@ -168,7 +168,7 @@ impl Guests {
         let reboot = cloudinit::step(guest, fail, at, unix);
         self.with_run(key, |run| {
             if reboot {
-                // A moment in which the old kernel still answers, and cloud-init is done.
+                // A moment in which the old kernel still answers although cloud-init is done.
                 run.plan(at.after(pace::BEFORE_REBOOT), Due::Down);
             } else if let Some(step) = run.steps.first() {
                 run.plan(at.after(cloudinit::pace(step)), Due::CloudInit);
@@ -177,7 +177,7 @@ impl Guests {
     }
 }
 
-/// What lies in memory is gone with a boot.
+/// A boot clears the memory.
 fn clear_volatile(guest: &mut Guest) {
     for folder in ["/run", "/var/run", "/tmp"] {
         guest.remove_below(folder);
@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_volumes_with_the_label_the_last_is_taken() {
+    fn of_two_volumes_with_the_label_the_last_is_used() {
         let mut bench = Bench::new(false);
         let (one, two) = (bench.seed("one", 101, ""), bench.seed("two", 102, ""));
         let machine = bench.machine("m1", vec![one.clone(), two]);
         bench.guests.power_on(machine, bench.guests.now, &bench.store);
         bench.at(30.0);
         assert_eq!(bench.guests.all["m1"].disk.hostname, "two");
-        // The drive that Proxmox VE makes counts by its place too.
+        // The position of the drive that Proxmox VE creates matters too.
         let documents = [
             ("meta-data", "instance-id: foreign\n"),
             ("user-data", "#cloud-config\nhostname: foreign\n"),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_guests_with_one_address_now_this_one_and_now_that_one_answers() {
+    fn two_guests_with_the_same_address_answer_in_turn() {
         let mut bench = Bench::new(false);
         bench.boot("m1", "");
         bench.pass(20.0);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_without_its_source_is_an_error_that_names_it() {
+    fn a_package_without_its_source_is_an_error_that_names_the_package() {
         let mut bench = Bench::new(false);
         bench.boot("m1", "packages: [[kubeadm, 1.28.4-*]]\n");
         bench.at(120.0);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fault_of_cloud_init_fails_one_command_of_one_node_once() {
+    fn the_cloud_init_fault_fails_one_command_of_one_node_once() {
         let mut bench = Bench::new(false);
         bench.guests.faults.insert(("cloud-init-fails".to_owned(), "m1".to_owned()));
         for node in ["m1", "m2"] {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_virtual_address_moves_when_its_holders_haproxy_dies_and_stays_when_it_returns() {
+    fn the_virtual_address_moves_when_its_holders_haproxy_dies_and_is_not_moved_back() {
         let mut bench = Bench::new(false);
         bench.boot("lb1", &balancer(101));
         bench.boot("lb2", &balancer(100));
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_put_away_in_the_middle_of_a_boot_goes_on() {
+    fn a_world_saved_during_a_boot_resumes() {
         let mut bench = Bench::new(false);
         bench.boot("m1", KUBERNETES);
         bench.at(20.0);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_never_boots_is_never_reached_nor_reacts() {
+    fn a_machine_that_never_boots_is_unreachable_and_does_not_react() {
         let mut bench = Bench::new(false);
         bench.guests.faults.insert(("never-boots".to_owned(), "m1".to_owned()));
         bench.boot("m1", "");
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_fail_as_in_the_one_script_that_cloud_init_makes_of_them() {
+    fn commands_fail_as_in_the_single_script_that_cloud_init_generates() {
         let mut bench = Bench::new(false);
         bench.boot("m1", "runcmd: [[systemctl, start, nothing], [sysctl, --system]]\n");
         bench.boot("m2", "runcmd: [[set, -e], [systemctl, start, nothing], [sysctl, --system]]\n");
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_whose_keyring_is_missing_offers_nothing_and_a_hook_of_apt_can_fetch_it() {
+    fn a_source_without_its_keyring_offers_nothing_until_an_apt_hook_fetches_the_keyring() {
         let mut bench = Bench::new(false);
         let source = "apt: {sources: {k.list: {source: 'deb [signed-by=/etc/apt/keyrings/k.asc] \
             https://pkgs.k8s.io/core:/stable:/v1.28/deb/ /'}}}\npackages: [[kubeadm, 1.28.4-*]]\n";
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_seed_a_machine_boots_again_as_it_is_where_cloud_init_trusts_what_it_knows() {
+    fn a_machine_without_its_seed_boots_unchanged_if_cloud_init_trusts_the_known_seed() {
         let mut bench = Bench::new(false);
         for (node, trusts) in [("m1", true), ("m2", false)] {
             bench.boot(node, KUBERNETES);
@@ -422,14 +422,14 @@ mod tests {
             let wanted = if trusts { "done" } else { "disabled" };
             assert_eq!(status(&mut bench, node)["status"], wanted);
         }
-        // Nor does it start over, whatever it trusted.
+        // It does not run cloud-init again either, whatever it trusted.
         bench.run("m1", "sudo -n -- cloud-init clean --logs --reboot");
         bench.pass(120.0);
         assert_eq!(status(&mut bench, "m1")["status"], "disabled");
     }
 
     #[test]
-    fn cloud_init_that_was_cut_off_runs_again() {
+    fn interrupted_cloud_init_runs_again() {
         let mut bench = Bench::new(false);
         bench.boot("m1", KUBERNETES);
         bench.at(20.0);

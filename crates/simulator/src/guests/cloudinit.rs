@@ -1,4 +1,4 @@
-//! cloud-init in a guest: what a seed makes it do, step by step, and how far it has come.
+//! cloud-init in a guest: the steps that a seed triggers, and the progress through them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use super::seed::{self, Seed};
 use super::{commands, pace, packages};
 use crate::world::SimTime;
 
-/// What `runcmd` and the package manager print into.
+/// The log of `runcmd` and the package manager.
 pub const OUTPUT: &str = "/var/log/cloud-init-output.log";
 
-/// With this file cloud-init trusts the seed that it has read once, whether it finds it again or not.
+/// With this file cloud-init trusts the seed that it has read once, whether or not it finds it again.
 pub const TRUSTED: &str = "/var/lib/cloud/instance/manual-clean";
 
-/// One thing that cloud-init does after sshd is up.
+/// A step that cloud-init takes after sshd has started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Step {
     /// The config stage's modules.
@@ -23,7 +23,7 @@ pub enum Step {
     Source(String, String),
     /// `apt-get update`.
     Update,
-    /// A package and the version asked for.
+    /// A package and the requested version.
     Package(String, Option<String>),
     /// A file of `write_files` with `defer: true`: its index.
     Deferred(usize),
@@ -33,26 +33,26 @@ pub enum Step {
     Done(bool),
 }
 
-/// What `cloud-init status` knows.
+/// The state that `cloud-init status` reports.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// Whether it has begun for this instance.
+    /// Whether it has started for this instance.
     pub begun: bool,
     /// Whether it has ended.
     pub ended: bool,
     /// Errors, as `status --format json` lists them.
     pub errors: Vec<String>,
-    /// Seconds since the Unix epoch at which it began and at which it last did something.
+    /// Seconds since the Unix epoch at which it started and at which it last made progress.
     pub times: (f64, f64),
     /// Whether the last command of the scripts stage has failed.
     pub failed_command: bool,
-    /// Whether the scripts stage ends with its first failure.
+    /// Whether the scripts stage stops at its first failure.
     pub strict: bool,
     /// The packages that could not be installed.
     pub failed_packages: Vec<String>,
 }
 
-/// How long a step takes.
+/// The duration of a step.
 pub fn pace(step: &Step) -> f64 {
     match step {
         Step::Config => pace::CONFIG_STAGE,
@@ -148,7 +148,7 @@ fn users(config: &Value) -> std::collections::BTreeMap<String, User> {
     };
     let mut users = std::collections::BTreeMap::new();
     let listed = config["users"].as_array();
-    // Without a list of its own the image's default user stands, with the top-level keys.
+    // Without a list of its own the image's default user is kept, with the top-level keys.
     if listed.is_none_or(|list| list.iter().any(|user| user.as_str() == Some("default"))) {
         users.insert("ubuntu".to_owned(), User { keys: keys(config), sudo: true });
     }
@@ -164,7 +164,7 @@ fn users(config: &Value) -> std::collections::BTreeMap<String, User> {
     users
 }
 
-/// Carries out the first of the steps that are left. Tells whether the machine reboots now.
+/// Runs the first of the remaining steps. Returns whether the machine reboots now.
 pub fn step(guest: &mut Guest, fail: bool, now: SimTime, unix: f64) -> bool {
     let Some(run) = &mut guest.run else { return false };
     if run.steps.is_empty() {
@@ -226,8 +226,8 @@ pub fn step(guest: &mut Guest, fail: bool, now: SimTime, unix: f64) -> bool {
     false
 }
 
-/// What a command's end means. cloud-init joins the items of `runcmd` into one shell script: after
-/// `set -e` the first failure ends it, without that only the last command's end counts.
+/// The effect of a command's exit code. cloud-init joins the items of `runcmd` into one shell script:
+/// after `set -e` the first failure ends it, otherwise only the exit code of the last command counts.
 fn judge(guest: &mut Guest, argv: &[String], code: u32) {
     let progress = &mut guest.disk.cloud_init;
     if argv.first().is_some_and(|word| word == "set") {
@@ -273,7 +273,7 @@ fn finish(guest: &mut Guest, reboot: bool, uptime: f64) -> bool {
         ),
     );
     let Some(run) = &guest.run else { return false };
-    // The condition of `power_state` asks whether another kernel is installed than runs.
+    // The condition of `power_state` checks whether an installed kernel differs from the running one.
     reboot && !failed && guest.disk.kernel != run.kernel
 }
 

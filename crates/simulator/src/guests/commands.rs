@@ -1,14 +1,14 @@
-//! Commands that change nothing but the guest on which they run. cloud-init's `runcmd` and a
-//! person over SSH meet the same ones.
+//! Commands that change only the guest on which they run. cloud-init's `runcmd` and a user over SSH run
+//! the same ones.
 
 use super::guest::Guest;
 use super::units::short;
 use super::{pace, packages};
 
-/// Where the product's own scripts lie.
+/// The folder of the product's own scripts.
 const OURS: &str = "/usr/local/lib/k8sha/";
 
-/// What a command leaves behind.
+/// The result of a command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     /// Exit code.
@@ -17,23 +17,23 @@ pub struct Output {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// How long it takes in simulated seconds.
+    /// Its duration in simulated seconds.
     pub seconds: f64,
 }
 
 impl Output {
-    /// A command that ended well.
+    /// A command that succeeded.
     pub fn ok(stdout: impl Into<String>) -> Self {
         Self { stdout: stdout.into(), seconds: pace::COMMAND, ..Self::default() }
     }
 
-    /// A command that ended badly; the text gets its line end.
+    /// A command that failed; a newline is added to the text.
     pub fn failed(code: u32, stderr: impl Into<String>) -> Self {
         let stderr = format!("{}\n", stderr.into());
         Self { code, stderr, seconds: pace::COMMAND, ..Self::default() }
     }
 
-    /// The same, lasting longer.
+    /// The same, taking longer.
     pub fn lasting(self, seconds: f64) -> Self {
         Self { seconds, ..self }
     }
@@ -44,7 +44,7 @@ impl Output {
     }
 }
 
-/// How long a command of `runcmd` takes.
+/// The duration of a `runcmd` command.
 pub fn pace(argv: &[String]) -> f64 {
     match argv.first().map(String::as_str) {
         Some(script) if script == format!("{OURS}kernel") => pace::KERNEL_INSTALL,
@@ -54,14 +54,14 @@ pub fn pace(argv: &[String]) -> f64 {
     }
 }
 
-/// Programs of a stock Ubuntu whose effects nothing here asks for.
+/// Programs of a stock Ubuntu whose effects are not simulated.
 const PLAIN: &str = "add-apt-repository cd chmod chown chronyc containerd crictl ctr curl cut depmod \
     dpkg dpkg-reconfigure echo env ethtool export find gpg grep haproxy hostnamectl ipset iptables \
     ipvsadm keepalived ln localectl logger ls lsmod mkdir modprobe mount netplan nft passwd printf \
     resolvectl sed set sleep snap ss swapoff systemd-sysusers systemd-tmpfiles tar tee timedatectl timeout true \
     truncate udevadm ufw umask umount update-ca-certificates update-grub update-initramfs usermod \
     visudo wget xargs";
-/// Programs whose effects count.
+/// Programs whose effects are simulated.
 const COUNTED: &str = "apt-get apt-mark bash cloud-init cp false install mv poweroff reboot rm sh sysctl systemctl touch";
 
 /// Whether [`run`] knows a command.
@@ -246,7 +246,7 @@ fn install(guest: &mut Guest, rest: &[&str], stdin: &str) -> Output {
     }
 }
 
-/// `cp FROM TO` and `mv FROM TO` of one file, which keeps its mode and owner (`cp -p`).
+/// `cp FROM TO` and `mv FROM TO` of one file; mode and owner are kept (`cp -p`).
 fn copy(guest: &mut Guest, name: &str, rest: &[&str]) -> Output {
     let paths: Vec<&str> = rest.iter().copied().filter(|word| !word.starts_with('-')).collect();
     let [from, to] = paths.as_slice() else {
@@ -320,8 +320,8 @@ fn kernel(guest: &mut Guest, rest: &[&str]) -> Output {
     Output::ok(line)
 }
 
-/// A shell script is not interpreted: what it mentions is what it has done when it ends. That is
-/// enough for set-up scripts, which end in one state whatever their branches.
+/// A shell script is not interpreted: everything it mentions counts as done when it ends. That is
+/// enough for set-up scripts, which reach the same state on every branch.
 fn shape(guest: &mut Guest, text: &str, rest: &[&str]) -> Output {
     let text = rest.iter().enumerate().fold(text.to_owned(), |text, (index, word)| {
         text.replace(&format!("${{{}}}", index + 1), word).replace(&format!("${}", index + 1), word)
@@ -341,7 +341,7 @@ fn shape(guest: &mut Guest, text: &str, rest: &[&str]) -> Output {
     if let Some(at) = text.find("https://pkgs.k8s.io/core:/stable:/v").filter(|_| sources) {
         let rest: String =
             text[at..].chars().take_while(|c| !c.is_whitespace() && *c != '"').collect();
-        // A version that a variable holds is the one of the first argument.
+        // If a variable holds the version, it is the first argument.
         let minor = rest
             .split("/v")
             .nth(1)

@@ -1,4 +1,4 @@
-//! The site's name servers: one set of records, and the faults of single servers.
+//! The site's name servers: one set of records, and faults of individual servers.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -14,22 +14,22 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use super::Guests;
 use crate::world::Shared;
 
-/// Seconds that an answer may be kept.
+/// Seconds for which an answer may be cached.
 const TTL: u32 = 300;
 
-/// Where a wildcard record leads (RFC 5737: an address of examples).
+/// The address that a wildcard record resolves to (RFC 5737: for documentation).
 const WILDCARD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 
-/// What a server says.
+/// The answer of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Nothing at all.
+    /// No answer.
     Silent,
     /// It does not serve this name.
     Refused,
-    /// There is no such name.
+    /// The name does not exist.
     NxDomain,
-    /// There is, without records of the type asked for.
+    /// The name exists, but has no records of the requested type.
     Empty,
     /// Addresses.
     Addresses(Vec<Ipv4Addr>),
@@ -43,7 +43,7 @@ impl Guests {
         !self.net.nameservers.contains(&server) || self.faulty("dns-silent", &[&server.to_string()])
     }
 
-    /// The addresses that a server gives for a full name.
+    /// The addresses that a server returns for a full name.
     pub fn lookup(&self, server: Ipv4Addr, name: &str) -> Vec<Ipv4Addr> {
         let stale = self.faulty("dns-stale", &[&server.to_string()]);
         let found = self.net.records.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -56,14 +56,14 @@ impl Guests {
         }
         found
             .map(|(name, address)| match stale && name.eq_ignore_ascii_case(&self.net.api) {
-                // Where the API was before the cluster was rebuilt.
+                // The address of the API before the cluster was rebuilt.
                 true => Ipv4Addr::from_bits(address.to_bits() ^ 0x80),
                 false => *address,
             })
             .collect()
     }
 
-    /// Asks a server for a record.
+    /// Queries a server for a record.
     pub(crate) fn ask(&self, server: Ipv4Addr, name: &str, kind: RecordType) -> Answer {
         if self.silent(server) {
             return Answer::Silent;
@@ -101,7 +101,7 @@ impl Guests {
     }
 }
 
-/// One name server, as hickory serves it.
+/// One name server, served by hickory.
 pub struct NameServer {
     /// The world that it belongs to.
     pub shared: Shared,
@@ -175,8 +175,7 @@ fn authority(domain: &str) -> Option<Record> {
     Some(Record::from_rdata(zone, TTL, RData::SOA(soa)))
 }
 
-// The trait is declared through a macro whose crate is no dependency of ours: this is what it
-// expands to.
+// The trait is declared through a macro of a crate that is not a dependency: this is its expansion.
 impl RequestHandler for NameServer {
     fn handle_request<'life0, 'life1, 'async_trait, R, T>(
         &'life0 self,

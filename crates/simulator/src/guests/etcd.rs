@@ -1,4 +1,4 @@
-//! An etcd: members, certificates, keys. The site had it before anybody came, or it runs on guests
+//! An etcd: members, certificates, keys. It is part of the site from the start, or it runs on guests
 //! ([`super::member`]).
 
 use std::collections::BTreeMap;
@@ -15,17 +15,17 @@ use super::serve::EtcdFiles;
 
 /// Seconds.
 const YEAR: i64 = 365 * 86_400;
-/// What `/version` says.
+/// The version that `/version` reports.
 pub const VERSION: &str = "3.6.6";
 
 /// An etcd cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Etcd {
-    /// The authority that its members and clients trust.
+    /// The CA that its members and clients trust.
     pub ca: Authority,
-    /// The client certificate that was made for the API servers.
+    /// The client certificate issued for the API servers.
     pub client: Pair,
-    /// Which cluster it is; 0 for the site's.
+    /// The id of its cluster; 0 for the site's etcd.
     pub cluster: u64,
     /// Its members.
     pub members: Vec<Member>,
@@ -35,26 +35,26 @@ pub struct Etcd {
     pub revision: u64,
 }
 
-/// A member as the list has it.
+/// A member as the member list has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub id: u64,
-    /// Its name; empty until one that was added has started.
+    /// Its name; empty until an added member has started.
     pub name: String,
-    /// Where other members reach it; the site's are never asked.
+    /// Its peer URL; unused for the site's etcd.
     pub peer: Option<SocketAddrV4>,
-    /// Where clients reach it, once it has been ready.
+    /// Its client URL, once it has been ready.
     pub client: Option<SocketAddrV4>,
-    /// Whether it has no vote yet.
+    /// Whether it is a learner, without a vote.
     #[serde(default)]
     pub learner: bool,
 }
 
-/// Which etcd a connection leads to.
+/// The etcd at the end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// The site's, or the one on guests of its own.
+    /// The site's, or the one on dedicated guests.
     Site,
     /// The one on the masters of this cluster ([`super::kube::Kube::etcd`]).
     Stacked(String),
@@ -65,11 +65,11 @@ pub enum Base {
 pub struct Entry {
     /// The value, base64 as the JSON gateway carries it.
     pub value: String,
-    /// The revision that made it.
+    /// The revision that created it.
     pub created: u64,
-    /// The revision that changed it last.
+    /// The revision that last changed it.
     pub modified: u64,
-    /// How often it was changed since it was made.
+    /// The number of changes since its creation.
     pub version: u64,
 }
 
@@ -77,7 +77,7 @@ impl Etcd {
     /// An empty cluster.
     ///
     /// # Errors
-    /// When its certificates cannot be made.
+    /// If its certificates cannot be created.
     pub fn new(members: Vec<SocketAddrV4>, unix: i64) -> io::Result<Self> {
         let ca = Authority::new("etcd-ca", unix - 3600)?;
         let members = (1..).zip(members).map(|(id, client)| Member {
@@ -94,7 +94,7 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// A client certificate as the API servers need it, issued at a Unix time.
+    /// A client certificate for the API servers, issued at a Unix time.
     fn client(&self, unix: i64) -> io::Result<Pair> {
         self.ca.issue("kube-apiserver-etcd-client", Some("system:masters"), &[], unix)
     }
@@ -115,8 +115,8 @@ impl Etcd {
         entry.version += 1;
     }
 
-    /// The keys from `start` until before `end` in etcd's sense: an empty end means this key only,
-    /// a zero byte means all from there on.
+    /// The keys from `start` up to but excluding `end` in etcd's sense: an empty end means this key
+    /// only, a zero byte means all keys from `start`.
     pub fn range(&self, start: &[u8], end: &[u8]) -> Vec<String> {
         self.kv
             .keys()
@@ -132,7 +132,7 @@ impl Etcd {
             .collect()
     }
 
-    /// Deletes keys and tells how many there were.
+    /// Deletes keys and returns their number.
     pub fn delete(&mut self, start: &[u8], end: &[u8]) -> usize {
         let keys = self.range(start, end);
         for key in &keys {
@@ -154,11 +154,10 @@ impl Etcd {
 }
 
 impl Guests {
-    /// What an operator has in hand for the site's etcd, if it has one: good files, unless a fault
-    /// spoils them.
+    /// The operator's files for the site's etcd, if it has one: good files, unless a fault spoils them.
     ///
     /// # Errors
-    /// When no certificate can be made.
+    /// If a certificate cannot be created.
     pub fn etcd_files(&self) -> io::Result<Option<EtcdFiles>> {
         let etcd = self.etcd.as_ref().filter(|etcd| !etcd.is_on_guests());
         let Some(etcd) = etcd else { return Ok(None) };
@@ -182,11 +181,11 @@ impl Guests {
         }))
     }
 
-    /// Whether this address is an etcd member that runs; `None`: it is no member.
+    /// Whether this address is a running etcd member; `None` if it is not a member.
     pub fn etcd_member(&self, at: SocketAddrV4) -> Option<bool> {
         let etcd = self.etcd.as_ref()?;
         if etcd.is_on_guests() {
-            // Where there is no guest, no kernel refuses a connection either.
+            // Without a guest, no kernel refuses the connection either.
             return (at.port() == 2379 && self.at(*at.ip()).is_some())
                 .then(|| self.machine_serves(*at.ip()))
                 .filter(|serves| *serves || etcd.members.iter().any(|m| m.client == Some(at)));
@@ -211,7 +210,7 @@ impl Guests {
             _ => Base::Site,
         };
         if let Some(etcd) = self.etcd_of_mut(&base) {
-            // What the API server writes is protobuf behind this magic number.
+            // The value that the API server writes is protobuf after this magic number.
             etcd.put(key, STANDARD.encode(b"k8s\0"));
         }
     }

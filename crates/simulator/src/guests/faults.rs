@@ -1,24 +1,25 @@
-//! The faults that concern the guests, asked for in one place.
+//! The faults of guests, checked in one place.
 
 use std::collections::BTreeSet;
 
 use super::Guests;
 
 impl Guests {
-    /// Sets the faults again, none of them spent.
+    /// Sets the faults and resets which of them are used up.
     pub fn set_faults(&mut self, faults: BTreeSet<(String, String)>) {
         self.faults = faults;
         self.faults_spent.clear();
     }
 
-    /// Whether a lasting fault is set for one of these targets (a fault without target: for all).
+    /// Whether a lasting fault is set for one of these targets (a fault without a target applies to
+    /// all).
     pub(crate) fn faulty(&self, kind: &str, targets: &[&str]) -> bool {
         self.faults
             .iter()
             .any(|(name, to)| name == kind && (to.is_empty() || targets.contains(&to.as_str())))
     }
 
-    /// Whether a fault is set that happens once to each target; it is used up by asking.
+    /// Whether a fault is set that happens once to each target; the check uses it up.
     pub(crate) fn fault_once(&mut self, kind: &str, targets: &[&str]) -> bool {
         if !self.faulty(kind, targets) {
             return false;
@@ -27,8 +28,7 @@ impl Guests {
         self.faults_spent.insert((kind.to_owned(), target.to_owned()))
     }
 
-    /// The names under which a guest can be the target of a fault: its VM's name, its FQDN, its
-    /// address, its key.
+    /// The names by which a fault can target a guest: its VM's name, its FQDN, its address, its key.
     pub(crate) fn names_of(&self, key: &str) -> Vec<String> {
         let Some(guest) = self.all.get(key) else { return Vec::new() };
         let mut names = vec![guest.machine.name.clone()];

@@ -1,4 +1,4 @@
-//! A guest: what its disk remembers and what only its memory does.
+//! A guest: the state on its disk and the state in its memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -20,9 +20,9 @@ pub const KERNEL_STOCK: &str = "5.15.0-126-generic";
 pub struct Guest {
     /// The hardware that it was last switched on with.
     pub machine: Machine,
-    /// What survives a reboot.
+    /// The state that survives a reboot.
     pub disk: InBlob<Disk>,
-    /// What does not; `None` while it is switched off.
+    /// The state that does not; `None` while it is switched off.
     pub run: Option<Run>,
 }
 
@@ -53,25 +53,25 @@ pub struct Disk {
     pub users: BTreeMap<String, User>,
     /// sshd's ed25519 key in OpenSSH's PEM form.
     pub host_key: String,
-    /// The network that netplan brings up.
+    /// The network that netplan configures.
     pub network: Option<Network>,
     /// Path → file.
     pub files: BTreeMap<String, File>,
     /// Installed packages and their versions.
     pub packages: BTreeMap<String, String>,
-    /// Packages that apt must not change.
+    /// Packages on hold: apt must not change them.
     pub held: BTreeSet<String>,
     /// Units that start at boot.
     pub enabled: BTreeSet<String>,
     /// The kernel that GRUB boots next.
     pub kernel: String,
-    /// How often it has booted.
+    /// The number of its boots.
     pub boots: u32,
-    /// How far cloud-init has come.
+    /// The progress of cloud-init.
     pub cloud_init: Progress,
     /// The Kubernetes cluster that this machine belongs to.
     pub kube: Option<String>,
-    /// What the serving certificate of this machine's API server is for.
+    /// The names in the serving certificate of this machine's API server.
     pub api_names: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ pub struct Disk {
 pub struct User {
     /// `ssh_authorized_keys`, as lines.
     pub keys: Vec<String>,
-    /// Whether sudo asks for no password.
+    /// Whether sudo needs no password.
     pub sudo: bool,
 }
 
@@ -95,12 +95,12 @@ pub struct File {
     pub owner: String,
 }
 
-/// What a running guest has in memory.
+/// The state in a running guest's memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// When it was switched on.
     pub since: SimTime,
-    /// Whether it hangs before its kernel.
+    /// Whether it hangs before its kernel starts.
     pub held: bool,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
@@ -114,9 +114,9 @@ pub struct Run {
     pub units: BTreeMap<String, Unit>,
     /// Whether `net.ipv4.ip_forward` is on.
     pub ip_forward: bool,
-    /// From when on this machine's API server serves.
+    /// The time from which this machine's API server serves.
     pub api_at: Option<SimTime>,
-    /// From when on the etcd of this master runs.
+    /// The time from which the etcd of this master runs.
     #[serde(default)]
     pub etcd_at: Option<SimTime>,
     /// Whether its kubelet has registered its node since it was started.
@@ -124,29 +124,29 @@ pub struct Run {
     pub registered: bool,
     /// The seed in the CD-ROM drive.
     pub seed: Option<Seed>,
-    /// Whether cloud-init found no seed when it booted, and may not trust the one that it knows.
+    /// Whether cloud-init found no seed at this boot, and may not trust the one it knows.
     #[serde(default)]
     pub seedless: bool,
-    /// What cloud-init has still to do.
+    /// The remaining steps of cloud-init.
     pub steps: Vec<Step>,
-    /// What happens next, in order.
+    /// The next events, in order.
     pub queue: Vec<(SimTime, Due)>,
 }
 
-/// Something that takes effect at an instant.
+/// An event that takes effect at a given time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Due {
     /// Network and sshd come up.
     Network,
-    /// sshd comes up late.
+    /// sshd starts late.
     Sshd,
     /// cloud-init finishes its next step.
     CloudInit,
-    /// The machine goes down to reboot.
+    /// The machine shuts down to reboot.
     Down,
     /// The machine is down and starts again.
     Reboot,
-    /// The machine has switched itself off.
+    /// The machine has powered itself off.
     Off,
     /// The static pods serve again after a boot.
     StaticPods,
@@ -155,17 +155,17 @@ pub enum Due {
 }
 
 impl Run {
-    /// Plans an event.
+    /// Schedules an event.
     pub fn plan(&mut self, at: SimTime, due: Due) {
         self.queue.push((at, due));
     }
 
-    /// When the next event is.
+    /// The time of the next event.
     pub fn next(&self) -> Option<SimTime> {
         self.queue.iter().map(|(at, _)| *at).min()
     }
 
-    /// Takes the first event that is due by `now`: the one planned first among equals.
+    /// Takes the first event that is due by `now`: of equal ones, the one scheduled first.
     pub fn take(&mut self, now: SimTime) -> Option<(SimTime, Due)> {
         let next = self.next().filter(|at| *at <= now)?;
         let index = self.queue.iter().position(|(at, _)| *at == next)?;
@@ -174,7 +174,7 @@ impl Run {
 }
 
 impl Guest {
-    /// The address at which it can be reached now.
+    /// The address at which it is reachable now.
     pub fn address(&self) -> Option<Ipv4Addr> {
         let run = self.run.as_ref()?;
         let network = self.disk.network.as_ref()?;
@@ -203,7 +203,7 @@ impl Guest {
         self.disk.files.insert(file.path, made);
     }
 
-    /// Adds lines to a log.
+    /// Appends lines to a log.
     pub fn append(&mut self, path: &str, lines: &[String]) {
         let file = self.disk.files.entry(path.to_owned()).or_insert_with(|| File {
             content: String::new(),
@@ -216,7 +216,7 @@ impl Guest {
         }
     }
 
-    /// Whether there is a file or a folder with something in it.
+    /// Whether there is a file, or a folder that is not empty.
     pub fn exists(&self, path: &str) -> bool {
         let folder = format!("{}/", path.trim_end_matches('/'));
         self.disk.files.contains_key(path)

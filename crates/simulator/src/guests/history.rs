@@ -1,5 +1,5 @@
-//! What was done to clusters and cannot be undone, in the order of time: the record by which a test
-//! tells that a second CA was made, or a node reset that served.
+//! The history of irreversible acts on clusters, in order of time: tests use it to detect a second CA,
+//! or the reset of a node in use.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -15,44 +15,44 @@ use super::pki::{Authority, Pair};
 /// One act on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Act {
-    /// Seconds since the world was made.
+    /// Seconds since the world was created.
     pub at: f64,
     /// The VM's name at that time.
     pub guest: String,
-    /// Which VM it was: `VMID@DATACENTER`.
+    /// The VM: `VMID@DATACENTER`.
     pub machine: String,
-    /// What was done.
+    /// The kind of act.
     pub what: What,
 }
 
-/// What was done.
+/// The kind of act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// `kubeadm init` was started.
     Init,
-    /// An init began to use a cluster CA that no init had used before; its pin (`sha256:...`).
+    /// An init started to use a cluster CA that no init had used before; its pin (`sha256:...`).
     Authority {
         /// The pin.
         pin: String,
     },
-    /// An init made a cluster with data of its own.
+    /// An init created a cluster with new data.
     Cluster {
         /// `metadata.uid` of its namespace `kube-system`.
         uid: String,
     },
     /// An init took over data that an earlier cluster had left in an external etcd.
     Overwritten {
-        /// `metadata.uid` of the namespace `kube-system`, which stays.
+        /// `metadata.uid` of the namespace `kube-system`, which does not change.
         uid: String,
     },
-    /// `kubeadm join` has made a node.
+    /// `kubeadm join` created a node.
     Joined {
         /// The Node's name.
         node: String,
     },
     /// `kubeadm reset` was run.
     Reset {
-        /// The Node as which the machine served a cluster, if it did.
+        /// The Node that the machine was in a cluster, if it was one.
         node: Option<String>,
         /// Whether that Node was Ready.
         ready: bool,
@@ -66,32 +66,32 @@ pub enum What {
     },
     /// A member was removed from an etcd.
     MemberRemoved {
-        /// Where its peers reached it.
+        /// Its peer address.
         peer: String,
-        /// Whether it ran.
+        /// Whether it was running.
         up: bool,
     },
 }
 
-/// A Kubernetes cluster in a nutshell.
+/// A summary of a Kubernetes cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterLine {
     /// `metadata.uid` of the namespace `kube-system`.
     pub uid: String,
     /// The pin of the CA that the ConfigMap `cluster-info` names.
     pub ca: String,
-    /// The pins of the CAs by which API servers that serve this data have their certificates, by the
-    /// VM's name. More than one pin is a cluster torn apart.
+    /// The pins of the CAs that signed the certificates of the API servers serving this data, by VM
+    /// name. More than one pin means a split cluster.
     pub servers: BTreeMap<String, String>,
     /// Its Nodes, and whether they are Ready.
     pub nodes: BTreeMap<String, bool>,
-    /// The members of the etcd on its masters by their peer addresses, and whether they run. Empty
-    /// where etcd is not on the masters.
+    /// The members of the etcd on its masters by peer address, and whether they run. Empty if etcd is
+    /// not on the masters.
     pub members: BTreeMap<String, bool>,
 }
 
 impl Guests {
-    /// The clusters of which data is left.
+    /// The clusters that still have data.
     pub fn clusters(&self) -> Vec<ClusterLine> {
         let pin = |cert: &str, key: &str| {
             let pair = Pair { cert: cert.to_owned(), key: key.to_owned() };
@@ -129,7 +129,7 @@ impl Guests {
         self.kubes.iter().map(line).collect()
     }
 
-    /// Writes an act down.
+    /// Records an act.
     pub(super) fn note(&mut self, key: &str, what: What) {
         let guest = self.all.get(key).map(|guest| guest.machine.name.clone());
         self.history.push(Act {
@@ -140,14 +140,14 @@ impl Guests {
         });
     }
 
-    /// Deletes a Node object of whatever cluster has one of that name, as a person with `kubectl` does:
-    /// no machine is told, and nothing is written down.
+    /// Deletes a Node object of any cluster that has one of that name, as a user with `kubectl` does:
+    /// no machine is notified, and no act is recorded.
     pub fn delete_node(&mut self, name: &str) -> bool {
         self.kubes.values_mut().any(|kube| kube.nodes.remove(name).is_some())
     }
 
-    /// Removes a member from the etcd on masters, by its address, as a person with `etcdctl` does: nothing
-    /// is written down.
+    /// Removes a member from the etcd on masters, by its address, as a user with `etcdctl` does: no act
+    /// is recorded.
     pub fn remove_member_at(&mut self, address: Ipv4Addr) -> bool {
         let stacked = self.kubes.values_mut().filter_map(|kube| kube.etcd.as_mut());
         let mut removed = false;
@@ -159,7 +159,7 @@ impl Guests {
         removed
     }
 
-    /// Everything that was written down, oldest first.
+    /// All recorded acts, oldest first.
     pub fn history(&self) -> &[Act] {
         &self.history
     }

@@ -1,8 +1,8 @@
-//! Reads ISO 9660 images the way a kernel does: Rock Ridge names if there are any, else Joliet,
-//! else the plain names (ECMA-119, IEEE P1282).
+//! Reads ISO 9660 images the way a kernel does: Rock Ridge names if present, else Joliet, else the
+//! plain names (ECMA-119, IEEE P1282).
 //!
-//! Deliberately not the crate with which the product writes its seeds: two readings of the
-//! standard find more than one.
+//! Deliberately not the crate with which the product writes its seeds: two implementations of the
+//! standard find more errors than one.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct Entry<'a> {
     flags: u8,
 }
 
-/// Reads an image; `None` when it is none.
+/// Reads an image; `None` if it is not one.
 pub fn read(bytes: &[u8]) -> Option<Image> {
     let mut primary = None;
     let mut joliet = None;
@@ -194,14 +194,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn joliet_names_are_read_where_there_is_no_rock_ridge() {
+    fn joliet_names_are_read_without_rock_ridge() {
         let features = CreationFeatures::joliet(hadris_iso::joliet::JolietLevel::Level3);
         let image = read(&write("cidata", &[("user-data", "a")], features)).unwrap();
         assert_eq!(image.files["user-data"], b"a");
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn a_file_that_is_not_an_image_is_refused() {
         assert_eq!(read(b"#!/bin/sh"), None);
         assert_eq!(read(&vec![0; 64 * 2048]), None);
     }

@@ -11,7 +11,7 @@ use super::node::Node;
 use super::pki::Authority;
 use crate::world::SimTime;
 
-/// The id of the cluster that the site's etcd holds.
+/// The id of the cluster in the site's etcd.
 pub const EXTERNAL: &str = "external";
 
 /// A cluster.
@@ -33,8 +33,7 @@ pub struct Kube {
     /// `metadata.uid` of the namespace `kube-system`: as old as the data.
     #[serde(default)]
     pub uid: String,
-    /// The etcd on the masters, where it is not an external one. It lasts as long as one machine
-    /// has its data.
+    /// The etcd on the masters, unless it is external. It exists as long as one machine has its data.
     #[serde(default)]
     pub etcd: Option<Etcd>,
     /// Node objects by name.
@@ -43,14 +42,14 @@ pub struct Kube {
     pub tokens: BTreeMap<String, Token>,
     /// The Secret `kubeadm-certs`.
     pub certs: Option<Certs>,
-    /// kube-proxy's mode; `None` where it was skipped.
+    /// kube-proxy's mode; `None` if it was skipped.
     pub proxy: Option<String>,
-    /// From when on each node's CNI works, once one is installed: version and instant.
+    /// The version of an installed CNI and, per node, the time from which it works.
     pub cni: Option<(String, SimTime)>,
-    /// What `kubectl apply` has left, by `kind/name` in lower case.
+    /// The objects stored by `kubectl apply`, by `kind/name` in lower case.
     #[serde(default)]
     pub applied: BTreeMap<String, Value>,
-    /// When it was made, in seconds since the Unix epoch.
+    /// Its creation time, in seconds since the Unix epoch.
     pub created: i64,
 }
 
@@ -59,7 +58,7 @@ pub struct Kube {
 pub struct Token {
     /// The part after the dot.
     pub secret: String,
-    /// When it ends, in seconds since the Unix epoch; `None` for never.
+    /// Its expiry, in seconds since the Unix epoch; `None` for never.
     pub expires: Option<i64>,
     /// `description`.
     pub description: String,
@@ -72,16 +71,16 @@ pub struct Token {
 /// The Secret `kubeadm-certs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certs {
-    /// The key with which it is encrypted.
+    /// The key that encrypts it.
     pub key: String,
     /// The id of the token that owns it.
     pub owner: String,
-    /// External etcd's CA, certificate and key, where it was uploaded with them.
+    /// External etcd's CA, certificate and key, if they were uploaded with it.
     pub etcd: Option<[String; 3]>,
-    /// The cluster CA that lay on the machine which uploaded them.
+    /// The cluster CA of the machine that uploaded them.
     #[serde(default)]
     pub ca: Authority,
-    /// When it was made, in seconds since the Unix epoch.
+    /// Its creation time, in seconds since the Unix epoch.
     pub created: i64,
 }
 
@@ -100,7 +99,7 @@ pub fn random_text(length: usize) -> String {
 }
 
 impl Kube {
-    /// Lets expired tokens go, and with them what they own.
+    /// Removes expired tokens, and with them what they own.
     pub fn expire(&mut self, unix: i64) {
         self.tokens.retain(|_, token| token.expires.is_none_or(|at| at > unix));
         let tokens = &self.tokens;
@@ -114,7 +113,7 @@ impl Kube {
         self.tokens.get(id).filter(|token| token.usable && token.expires.is_none_or(|at| at > unix))
     }
 
-    /// The Secret `kubeadm-certs`, if it still lives.
+    /// The Secret `kubeadm-certs`, if it has not expired.
     pub fn live_certs(&self, unix: i64) -> Option<&Certs> {
         self.certs.as_ref().filter(|certs| {
             let owner = self.tokens.get(&certs.owner);
@@ -122,7 +121,7 @@ impl Kube {
         })
     }
 
-    /// Stores the certificates under a key, owned by a token that lives as long as they may.
+    /// Stores the certificates under a key, owned by a token with the same lifetime.
     pub fn store_certs(
         &mut self,
         key: String,
@@ -145,12 +144,12 @@ impl Kube {
 }
 
 impl Guests {
-    /// What `kubectl apply` has left in all clusters.
+    /// The objects stored by `kubectl apply` in all clusters.
     pub fn applied(&self) -> BTreeMap<String, Value> {
         self.kubes.values().flat_map(|kube| kube.applied.clone()).collect()
     }
 
-    /// The clock as the guests show it, in seconds since the Unix epoch.
+    /// The clock of the guests, in seconds since the Unix epoch.
     pub(crate) fn unix(&self) -> i64 {
         self.epoch + (self.now.0 / 1000) as i64
     }

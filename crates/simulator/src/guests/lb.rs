@@ -1,4 +1,4 @@
-//! What haproxy and keepalived make of their configuration files.
+//! How haproxy and keepalived parse their configuration files.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -8,7 +8,7 @@ pub const HAPROXY: &str = "/etc/haproxy/haproxy.cfg";
 /// keepalived's file.
 pub const KEEPALIVED: &str = "/etc/keepalived/keepalived.conf";
 
-/// What a frontend listens on and where it leads.
+/// The address and port of a frontend, and its servers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frontend {
     /// The address that it binds; `None` for all.
@@ -26,14 +26,14 @@ pub struct Vrrp {
     pub addresses: Vec<Ipv4Addr>,
     /// Its priority.
     pub priority: u8,
-    /// Whether it watches a script (ours looks at haproxy).
+    /// Whether it tracks a script (k8sha's script checks haproxy).
     pub tracks: bool,
 }
 
-/// Reads haproxy's configuration, which is in the file `path`.
+/// Parses haproxy's configuration from the file `path`.
 ///
 /// # Errors
-/// What haproxy says of it.
+/// haproxy's messages about it.
 pub fn haproxy(path: &str, text: &str) -> Result<Vec<Frontend>, String> {
     #[derive(Default)]
     struct Section {
@@ -116,7 +116,7 @@ pub fn haproxy(path: &str, text: &str) -> Result<Vec<Frontend>, String> {
     Ok(frontends)
 }
 
-/// What keepalived says against its configuration: that its braces do not match.
+/// keepalived's error about its configuration: unbalanced braces.
 pub fn keepalived_fault(text: &str) -> Option<String> {
     let lines = text.lines().map(|line| line.split(['#', '!']).next().unwrap_or_default());
     let (open, closed) = lines.fold((0i32, 0i32), |(open, closed), line| {
@@ -130,7 +130,7 @@ pub fn keepalived_fault(text: &str) -> Option<String> {
     }
 }
 
-/// Reads keepalived's configuration.
+/// Parses keepalived's configuration.
 pub fn keepalived(text: &str) -> Vec<Vrrp> {
     let mut instances = Vec::new();
     let mut blocks: Vec<String> = Vec::new();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_is_missing_stops_haproxy() {
+    fn a_missing_backend_is_a_fatal_error_of_haproxy() {
         let text = "frontend api\n bind *:6443\n default_backend missing\n";
         assert!(
             haproxy(HAPROXY, text).unwrap_err().contains("unable to find required default_backend")

@@ -1,4 +1,4 @@
-//! etcd on guests: what makes it come up, what makes it refuse, and when there is a quorum.
+//! etcd on guests: when it starts, when it refuses to, and when it has a quorum.
 //!
 //! Source of rules and words: etcd's server/etcdserver/bootstrap.go and server/embed.
 
@@ -15,13 +15,13 @@ use super::{Guests, kube, tls};
 
 /// The unit's name.
 pub const UNIT: &str = "etcd";
-/// Its condition: nothing starts before this is there.
+/// Its condition: it does not start before this file exists.
 pub const INITIAL: &str = "/etc/etcd/initial.env";
 const SETTINGS: &str = "/etc/etcd/etcd.env";
-/// Where the data is; it says which cluster and which member.
+/// The data directory; it identifies the cluster and the member.
 pub(super) const DATA: &str = "/var/lib/etcd/member/wal";
 
-/// A member's settings, as its environment has them.
+/// A member's settings, as in its environment.
 struct Settings(BTreeMap<String, String>);
 
 impl Settings {
@@ -59,7 +59,7 @@ fn number(text: &str) -> u64 {
 }
 
 impl Guest {
-    /// What starting the unit comes to at first: whether there is a quorum shows later.
+    /// The first result of starting the unit: whether there is a quorum shows later.
     pub fn etcd_started(&self) -> Unit {
         if self.text(INITIAL).is_none() {
             let line = format!(
@@ -76,7 +76,7 @@ impl Guest {
         Unit::new(State::Activating, "start", vec!["Starting etcd...".to_owned()])
     }
 
-    /// Which cluster and which member its data belongs to.
+    /// The cluster and the member that its data belongs to.
     pub(super) fn etcd_data(&self) -> Option<(u64, u64)> {
         let (cluster, member) = self.text(DATA)?.split_once(' ')?;
         Some((cluster.parse().ok()?, member.parse().ok()?))
@@ -94,7 +94,7 @@ impl Guest {
 }
 
 impl Guests {
-    /// Lets etcd on guests come up, or fail, as far as it can now.
+    /// Starts the etcd on guests, or makes it fail, as far as possible now.
     pub(super) fn settle_etcd(&mut self) {
         let starting: Vec<String> = self
             .all
@@ -110,7 +110,7 @@ impl Guests {
         for key in starting {
             match self.enter(&key) {
                 Ok(()) => entered.push(key),
-                // systemd starts it again and again; the next look is the next try.
+                // systemd restarts it repeatedly; the next look is the next attempt.
                 Err(line) => self.set_etcd(&key, State::Activating, "auto-restart", line),
             }
         }
@@ -142,7 +142,7 @@ impl Guests {
         }
     }
 
-    /// Lets a member into its cluster, or says why not.
+    /// Admits a member to its cluster, or returns why not.
     fn enter(&mut self, key: &str) -> Result<(), String> {
         let unix = self.unix();
         let Some(guest) = self.all.get(key) else { return Err("gone".to_owned()) };
@@ -179,7 +179,7 @@ impl Guests {
         Ok(())
     }
 
-    /// A member that begins with its cluster.
+    /// A member that starts together with its cluster.
     fn begin(
         &mut self,
         token: &str,
@@ -223,7 +223,7 @@ impl Guests {
         Ok((cluster, id(&own)))
     }
 
-    /// A member that a working cluster has added.
+    /// A member that was added to a working cluster.
     fn join(
         &self,
         initial: &[(String, SocketAddrV4)],
@@ -243,7 +243,7 @@ impl Guests {
         own.map(|member| (etcd.cluster, member.id)).ok_or_else(|| "not a member".to_owned())
     }
 
-    /// Whether a member on a guest runs; `None` where no guest has its address.
+    /// Whether a member on a guest runs; `None` if no guest has its address.
     pub(super) fn machine_up(&self, ip: Ipv4Addr, id: u64) -> Option<bool> {
         let (_, guest) = self.at(ip)?;
         let own = guest.etcd_data().is_some_and(|(_, own)| own == id);
@@ -255,7 +255,7 @@ impl Guests {
         self.at(ip).is_some_and(|(_, guest)| guest.active(UNIT)) && !self.member_down(ip)
     }
 
-    /// Forgets an etcd of whose data nothing is left.
+    /// Removes an etcd without any data left.
     pub(super) fn forget_etcd(&mut self) {
         let Some(etcd) = self.etcd.as_ref().filter(|etcd| etcd.is_on_guests()) else { return };
         let cluster = etcd.cluster;
@@ -267,7 +267,7 @@ impl Guests {
     }
 }
 
-/// Reads a member's certificates as etcd does at its start, and gives the authority.
+/// Reads a member's certificates as etcd does at its start, and returns the CA.
 fn certificates(guest: &Guest, settings: &Settings, unix: i64) -> Result<String, String> {
     let read = |key: &str| {
         let path = settings.get(key);
@@ -287,7 +287,7 @@ fn certificates(guest: &Guest, settings: &Settings, unix: i64) -> Result<String,
         if !tls::belong(cert, key) {
             return Err("tls: private key does not match public key".to_owned());
         }
-        // Members call each other, and etcd's gateway its own server, as clients.
+        // Members connect to each other, and etcd's gateway to its own server, as clients.
         if !tls::admits(ca, cert, unix) {
             return Err("remote error: tls: bad certificate".to_owned());
         }

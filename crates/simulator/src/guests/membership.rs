@@ -58,7 +58,7 @@ impl Guests {
         Ok(made)
     }
 
-    /// Removes a member. `caller`: the machine from which it was asked, for the record.
+    /// Removes a member. `caller`: the machine that sent the request, for the record.
     ///
     /// # Errors
     /// etcd's refusal.
@@ -84,7 +84,8 @@ impl Guests {
                 let words = "re-configuration failed due to not enough started members";
                 return Err(Refusal(9, words));
             }
-            // One that is down is no part of the quorum; one that runs may be needed for it.
+            // A member that is down does not count towards the quorum; a running one may be needed for
+            // it.
             let active = rest.iter().filter(|known| self.member_up(base, known)).count();
             if up && active < 1 + rest.len() / 2 {
                 return Err(UNHEALTHY);
@@ -98,7 +99,7 @@ impl Guests {
         Ok(())
     }
 
-    /// Gives a learner its vote.
+    /// Promotes a learner to a voter.
     ///
     /// # Errors
     /// etcd's refusal.

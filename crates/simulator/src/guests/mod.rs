@@ -1,7 +1,7 @@
 //! Everything beyond Proxmox: guests, name servers, etcd, Kubernetes.
 //!
-//! The guests are state machines with a clock. Each has a queue of what happens to it next;
-//! [`Guests::advance`] takes the earliest event of all queues until none is due. Nothing here waits: the servers
+//! The guests are state machines with a clock. Each has a queue of its next events; [`Guests::advance`]
+//! takes the earliest event of all queues until none is due. Nothing here waits: the servers
 //! ([`mod@serve`]) look at the state and do the waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,44 +55,44 @@ use etcd::Etcd;
 use guest::Guest;
 use kube::Kube;
 
-/// All guests of a site, and what they meet beyond Proxmox.
+/// All guests of a site, and their network services.
 ///
-/// The Proxmox side uses these and no others: [`Guests::power_on`], [`Guests::power_off`],
-/// [`Guests::media`], [`Guests::destroy`], [`Guests::reacts`], [`Guests::agent`],
-/// [`Guests::hostname`], [`Guests::addresses`], [`Guests::take_stopped`]. Each is answered by the
-/// scripted guest, or by the [`Machines`] that stand in its place.
+/// The Proxmox side uses only these: [`Guests::power_on`], [`Guests::power_off`], [`Guests::media`],
+/// [`Guests::destroy`], [`Guests::reacts`], [`Guests::agent`], [`Guests::hostname`],
+/// [`Guests::addresses`], [`Guests::take_stopped`]. Each is answered by the scripted guest, or by the
+/// [`Machines`] in its place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Guests {
-    /// The faults of guests, name servers and etcd members: (kebab-case name, target), where an
-    /// empty target means all. The caller that starts the world sets them ([`Guests::set_faults`]).
+    /// The faults of guests, name servers and etcd members: (kebab-case name, target), where an empty
+    /// target means all. The caller that starts the world sets them ([`Guests::set_faults`]).
     pub faults: BTreeSet<(String, String)>,
-    /// Faults that happen once to each target, and have.
+    /// Once-per-target faults that have happened.
     faults_spent: BTreeSet<(String, String)>,
-    /// The Unix time, in seconds, at which the world was made.
+    /// The Unix time, in seconds, at which the world was created.
     epoch: i64,
-    /// The latest instant at which a client looked.
+    /// The latest time at which a client looked.
     now: SimTime,
     net: Net,
-    /// What the site's cloud images hold ([`Site::packages`]).
+    /// The packages in the site's cloud images ([`Site::packages`]).
     #[serde(default)]
     image: BTreeMap<String, String>,
     etcd: Option<Etcd>,
     /// By [`Machine::key`].
     #[serde(rename = "guests")]
     all: BTreeMap<String, Guest>,
-    /// By id: [`kube::EXTERNAL`], or the guest on which a stacked cluster was made.
+    /// By id: [`kube::EXTERNAL`], or the guest on which a stacked cluster was created.
     kubes: BTreeMap<String, Kube>,
-    /// What was done to clusters.
+    /// The acts on clusters.
     #[serde(default)]
     history: Vec<Act>,
-    /// When kubelets reported last.
+    /// The time of the last kubelet reports.
     #[serde(default)]
     beat: SimTime,
-    /// Which guest holds a virtual address.
+    /// The guest that holds each virtual address.
     vips: BTreeMap<Ipv4Addr, String>,
-    /// Guests that have switched themselves off since the last call.
+    /// Guests that have powered themselves off since the last call.
     stopped: Vec<String>,
-    /// The real machines that stand in the guests' places, where the caller wants such.
+    /// The real machines in place of the guests, if the caller brings them.
     #[serde(skip)]
     machines: Option<Arc<dyn Machines>>,
 }
@@ -132,11 +132,11 @@ impl Default for Net {
 }
 
 impl Guests {
-    /// The guests of a site, made at a Unix time in seconds ([`super::world::World::epoch`]): name
-    /// servers, and an etcd with certificates of its own if the site has one.
+    /// The guests of a site, created at a Unix time in seconds ([`super::world::World::epoch`]): name
+    /// servers, and an etcd with its own certificates if the site has one.
     ///
     /// # Errors
-    /// When no certificate can be made.
+    /// If a certificate cannot be created.
     pub fn new(site: &Site, epoch: i64) -> io::Result<Self> {
         let etcd = match site.etcd.as_slice() {
             [] => None,
@@ -146,8 +146,8 @@ impl Guests {
         Ok(Self { epoch, net: Net::of(site), image, etcd, ..Self::default() })
     }
 
-    /// The site's network as it is described now: names and name servers may have been added since
-    /// the world was made. Its etcd stays.
+    /// Updates the site's network: names and name servers may have been added since the world was
+    /// created. Its etcd is kept.
     pub fn survey(&mut self, site: &Site) {
         self.net = Net::of(site);
         self.image.clone_from(&site.packages);
@@ -158,7 +158,7 @@ impl Guests {
         self.machines = Some(machines);
     }
 
-    /// Ends the real machines, if there are any.
+    /// Stops the real machines, if there are any.
     pub(super) fn vacate(&mut self) {
         self.machines = None;
     }
@@ -168,15 +168,15 @@ impl Guests {
         self.net.nameservers.clone()
     }
 
-    /// The authority of the site's etcd, and a certificate and key of its for one member; PEM.
+    /// The CA of the site's etcd, and a certificate and key for one member; PEM.
     ///
     /// # Errors
-    /// When there is no etcd, or no certificate can be made.
+    /// If there is no etcd, or a certificate cannot be created.
     pub fn etcd_server(&self, member: SocketAddrV4) -> io::Result<(String, pki::Pair)> {
         let etcd = self.etcd.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let ip = member.ip().to_string();
-        // All members share one machine, so any of their addresses may be the one that another
-        // member is called from, and etcd holds that against the caller's certificate.
+        // All members share one machine, so another member's connection may come from any of their
+        // addresses, and etcd checks the source address against the caller's certificate.
         let mut names: Vec<String> =
             etcd.members.iter().filter_map(|m| Some(m.client?.ip().to_string())).collect();
         names.extend(["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
@@ -184,7 +184,7 @@ impl Guests {
         Ok((etcd.ca.pair.cert.clone(), pair))
     }
 
-    /// A VM was switched on: its guest boots from its disk, reading the seed in its CD-ROM drives.
+    /// A VM was switched on: its guest boots from its disk and reads the seed in its CD-ROM drives.
     pub fn power_on(&mut self, machine: Machine, now: SimTime, store: &Store) {
         self.now = self.now.max(now);
         if let Some(machines) = &self.machines {
@@ -195,21 +195,21 @@ impl Guests {
         self.boot(machine, now, store);
     }
 
-    /// A medium was put into a drive of a VM that runs, or taken out. A real machine has the seed that
-    /// it was switched on with, until the next time.
+    /// A medium was inserted into a drive of a running VM, or ejected. A real machine keeps the seed
+    /// that it was switched on with until the next power-on.
     pub fn media(&mut self, machine: Machine, store: &Store) {
         if self.machines.is_none() {
             self.exchange(machine, store);
         }
     }
 
-    /// A VM was switched off. `hard`: without telling the guest.
+    /// A VM was switched off. `hard`: without notifying the guest.
     pub fn power_off(&mut self, key: &str, hard: bool, now: SimTime) {
         if let Some(machines) = &self.machines {
             self.now = self.now.max(now);
             return machines.power_off(key, hard);
         }
-        // What the machine did until now has happened.
+        // Everything due until now has happened.
         self.advance(now);
         if let Some(guest) = self.all.get_mut(key) {
             guest.run = None;
@@ -217,7 +217,7 @@ impl Guests {
         self.settle();
     }
 
-    /// Whether the guest of this VM reacts to ACPI shutdown (there is one, and it has booted).
+    /// Whether the guest of this VM reacts to ACPI shutdown (it exists and has booted).
     pub fn reacts(&self, key: &str, now: SimTime) -> bool {
         if let Some(machines) = &self.machines {
             return machines.runs(key);
@@ -227,13 +227,13 @@ impl Guests {
         run.is_some_and(|run| !run.held && now >= run.since.after(pace::KERNEL))
     }
 
-    /// A VM's disks were deleted: forget what its guest wrote.
+    /// A VM's disks were deleted: removes what its guest wrote.
     pub fn destroy(&mut self, key: &str) {
         if let Some(machines) = &self.machines {
             return machines.destroy(key);
         }
         self.all.remove(key);
-        // Nodes and members stay: they are the cluster's. Without any of its data it is gone.
+        // Nodes and members are kept: they belong to the cluster. Without any data the cluster is gone.
         self.forget_stacked();
         self.forget_etcd();
         self.settle();
@@ -242,14 +242,14 @@ impl Guests {
     /// Whether the guest agent answers.
     pub fn agent(&self, key: &str, now: SimTime) -> bool {
         if self.machines.is_some() {
-            // A real machine has no virtio port: what the agent would say is asked of its kernel, from
-            // when on that has something to say.
+            // A real machine has no virtio port: the agent's answers come from its kernel, as soon as
+            // they are available.
             return self.addresses(key, now).iter().any(|(name, ..)| name != "lo");
         }
         self.all.get(key).is_some_and(|guest| guest.active("qemu-guest-agent"))
     }
 
-    /// What a guest calls itself; `None` where it is not scripted, or not yet known.
+    /// A guest's host name; `None` if it is not scripted, or not known yet.
     pub fn hostname(&self, key: &str) -> Option<&str> {
         let name = self.all.get(key).map(|guest| guest.disk.hostname.as_str());
         name.filter(|name| !name.is_empty())
@@ -273,13 +273,13 @@ impl Guests {
         addresses
     }
 
-    /// The boot that a guest is in, once its sshd listens; `None` while no login is possible.
+    /// The current boot of a guest, once its sshd listens; `None` while login is impossible.
     pub(crate) fn boot_id(&self, key: &str) -> Option<String> {
         let run = self.all.get(key)?.run.as_ref()?;
         run.sshd.then(|| run.boot_id.clone())
     }
 
-    /// VMs whose guest switched itself off (poweroff) and that Proxmox must see stopped.
+    /// VMs whose guest powered itself off and that Proxmox must report as stopped.
     pub fn take_stopped(&mut self) -> Vec<String> {
         if let Some(machines) = &self.machines {
             return machines.take_stopped();
@@ -287,7 +287,7 @@ impl Guests {
         std::mem::take(&mut self.stopped)
     }
 
-    /// The names of the keys in the site's etcd: part of what a person can see of the world.
+    /// The names of the keys in the site's etcd: part of the visible state of the world.
     pub fn etcd_keys(&self) -> Vec<String> {
         self.etcd.iter().flat_map(|etcd| etcd.kv.keys().cloned()).collect()
     }
@@ -308,14 +308,14 @@ impl Guests {
         self.all.values().find(|guest| guest.machine.name == name)
     }
 
-    /// Lets those agree that have to: etcd's members, the holders of virtual addresses.
+    /// Synchronises dependent state: etcd's members, the holders of virtual addresses.
     fn settle(&mut self) {
         self.settle_etcd();
         self.settle_stacked();
         self.elect();
     }
 
-    /// Lets everything take effect that ends by `now`.
+    /// Applies all events that are due by `now`.
     pub fn advance(&mut self, now: SimTime) {
         self.release();
         loop {

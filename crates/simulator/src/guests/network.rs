@@ -1,4 +1,4 @@
-//! Who answers at an address: guests, the virtual address, etcd's members, or no machine.
+//! The machine that answers at an address: guests, the virtual address, etcd's members, or none.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -8,36 +8,35 @@ use super::etcd::Base;
 use super::guest::Guest;
 use super::lb;
 
-/// What a TCP connection meets.
+/// The result of a TCP connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// No machine has the address.
     NoRoute,
-    /// A machine has it, and nothing listens on the port.
+    /// A machine has it, but nothing listens on the port.
     Refused,
     /// The sshd of this guest.
     Ssh(String),
     /// The API server of this guest, directly or through a load balancer.
     Api(String),
-    /// An API server whose etcd gives it no answers: it listens and serves nothing.
+    /// An API server whose etcd does not answer: it listens and serves nothing.
     Ill(String),
-    /// A load balancer none of whose servers is up: it accepts and closes.
+    /// A load balancer without a server that is up: it accepts and closes.
     Closed,
     /// An etcd member.
     Etcd(Base),
 }
 
-/// How long a neighbour keeps what it has learned of an address, in seconds, before it asks again
-/// (Linux's `base_reachable_time`).
+/// Seconds for which a neighbour caches what it has learned of an address (Linux's
+/// `base_reachable_time`).
 const NEIGHBOUR: u64 = 30;
 
 impl Guests {
     /// The guest that has an address of its own now.
     ///
-    /// Where several have it, they all answer the question who has it, and the asking side takes one
-    /// answer for as long as it lasts. Here that is one of them after the other, each for
-    /// [`NEIGHBOUR`] seconds: connections meet now this machine and now that, and those that were
-    /// open end.
+    /// If several guests have it, all of them answer ARP, and the client caches one answer. Here the
+    /// guests take turns, each for [`NEIGHBOUR`] seconds: connections reach one machine or the other,
+    /// and open ones end.
     pub(crate) fn at(&self, ip: Ipv4Addr) -> Option<(&String, &Guest)> {
         let mut holders = self.all.iter().filter(|(_, guest)| guest.address() == Some(ip));
         let first = holders.next()?;
@@ -58,7 +57,7 @@ impl Guests {
         held
     }
 
-    /// The cluster CA that a master's API server has; its own certificate is by that.
+    /// The cluster CA of a master's API server, which signed its certificate.
     pub(crate) fn api_ca(&self, key: &str) -> Option<&str> {
         self.all.get(key)?.text("/etc/kubernetes/pki/ca.crt")
     }
@@ -74,13 +73,13 @@ impl Guests {
             && self.store(key).is_some()
     }
 
-    /// The etcd that a guest's API server is connected to: its own where that is on the masters.
+    /// The etcd that a guest's API server is connected to: the machine's own if etcd is on the masters.
     fn store(&self, key: &str) -> Option<Base> {
         let id = self.all.get(key)?.disk.kube.as_ref()?;
         if self.kubes.get(id)?.external {
             return Some(Base::Site);
         }
-        // One that does not find its etcd at its start ends.
+        // An API server that does not find its etcd at its start exits.
         let (base, member) = self.own_member(key)?;
         (base == Base::Stacked(id.clone()) && !member.learner).then_some(base)
     }
@@ -90,7 +89,7 @@ impl Guests {
         self.api_runs(key) && self.store(key).is_some_and(|base| self.quorum(&base))
     }
 
-    /// What a connection to an address and port meets.
+    /// The result of a connection to an address and port.
     pub(crate) fn dial(&self, to: SocketAddrV4) -> Reach {
         if let Some(up) = self.etcd_member(to) {
             return if up { Reach::Etcd(Base::Site) } else { Reach::Refused };
@@ -125,13 +124,13 @@ impl Guests {
         }
     }
 
-    /// What haproxy has read, which is not what the file says by now.
+    /// The configuration that haproxy has loaded; the file may have changed since.
     fn frontends(&self, guest: &Guest) -> Vec<lb::Frontend> {
         lb::haproxy(lb::HAPROXY, guest.in_use("haproxy")).unwrap_or_default()
     }
 
-    /// Lets VRRP settle: an address stays where it is while its holder is well (`nopreempt`), and
-    /// goes to the highest priority otherwise.
+    /// Settles VRRP: an address is not moved while its holder is healthy (`nopreempt`), and otherwise
+    /// moves to the highest priority.
     pub(crate) fn elect(&mut self) {
         let mut wanting: Vec<(Ipv4Addr, u8, String)> = Vec::new();
         for (key, guest) in &self.all {
@@ -156,8 +155,8 @@ impl Guests {
         }
     }
 
-    /// Resolves a name as the guest's own resolver does: `/etc/hosts`, then its name servers with
-    /// its search list.
+    /// Resolves a name as the guest's own resolver does: `/etc/hosts`, then its name servers with its
+    /// search list.
     pub(crate) fn resolve(&self, guest: &Guest, name: &str) -> Option<Ipv4Addr> {
         if let Ok(address) = name.parse() {
             return Some(address);

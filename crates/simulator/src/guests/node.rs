@@ -1,6 +1,6 @@
 //! Node objects, and the kubelets that report them.
 //!
-//! A Node outlives its machine: what it says of the machine is what a kubelet last reported.
+//! A Node outlives its machine: it contains what a kubelet last reported.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -15,14 +15,14 @@ use super::network::Reach;
 use super::{Guests, pace};
 use crate::world::SimTime;
 
-/// A kubelet that has not reported for so long is taken for dead
-/// (kube-controller-manager `--node-monitor-grace-period`).
+/// A kubelet without a report for this long counts as dead (kube-controller-manager
+/// `--node-monitor-grace-period`).
 pub const GRACE: f64 = 40.0;
-/// How often kubelets report, here: often enough that no test waits for it.
+/// The simulated interval of kubelet reports: short enough that no test waits for one.
 const BEAT: f64 = 5.0;
-/// Where a kubelet's credentials are.
+/// The folder of a kubelet's credentials.
 pub const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
-/// What is said of a server whose CA is another one than the client's.
+/// The error for a server whose CA differs from the client's.
 pub const UNKNOWN_AUTHORITY: &str = "tls: failed to verify certificate: x509: certificate signed by \
     unknown authority (possibly because of \"crypto/rsa: verification error\" while trying to verify \
     candidate authority certificate \"kubernetes\")";
@@ -44,18 +44,18 @@ pub struct Node {
     /// Whether it is cordoned.
     #[serde(default)]
     pub cordoned: bool,
-    /// What its kubelet has reported last.
+    /// The last report of its kubelet.
     pub info: Info,
-    /// When it was created.
+    /// Its creation time.
     pub since: SimTime,
-    /// When its machine began to report.
+    /// The time of its machine's first report.
     #[serde(default)]
     pub begun: SimTime,
-    /// When its kubelet reported last.
+    /// The time of its kubelet's last report.
     pub seen: SimTime,
     /// `metadata.uid`.
     pub uid: String,
-    /// Its number, from which its pod network follows.
+    /// Its number, which determines its pod network.
     pub number: u32,
 }
 
@@ -76,26 +76,27 @@ pub struct Info {
     pub runtime: String,
 }
 
-/// Whether a node is ready, and why not.
+/// Whether a node is ready, or the reason why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
     /// `True`.
     Yes,
     /// `False`: no CNI yet.
     NoNetwork,
-    /// `Unknown`: nothing is heard from its kubelet.
+    /// `Unknown`: its kubelet has stopped reporting.
     Unknown,
 }
 
-/// What a kubelet's kubeconfig says.
+/// The contents of a kubelet's kubeconfig.
 struct Conf<'a> {
     name: &'a str,
     server: &'a str,
-    /// The authority, in base64.
+    /// The CA, in base64.
     ca: &'a str,
 }
 
-/// What kubelets have met at an address in one round: the API server, and its authority in base64.
+/// The servers that kubelets have reached at an address in one round: the API server, and its CA in
+/// base64.
 type Met = BTreeMap<SocketAddrV4, Option<(String, String)>>;
 
 /// A field of a kubeconfig.
@@ -116,7 +117,7 @@ impl<'a> Conf<'a> {
 }
 
 impl Guest {
-    /// What this machine's kubelet reports of it.
+    /// The report of this machine's kubelet.
     fn info(&self) -> Info {
         let run = self.run.as_ref();
         Info {
@@ -129,7 +130,7 @@ impl Guest {
         }
     }
 
-    /// Whether this is the machine that a Node describes.
+    /// Whether a Node describes this machine.
     pub fn is_node(&self, node: &Node) -> bool {
         self.disk.machine_id == node.info.machine_id
     }
@@ -143,7 +144,7 @@ impl Guests {
         }
         match &kube.cni {
             Some((_, at)) if *at <= self.now && *at >= node.begun => Ready::Yes,
-            // The agent of a node that came later starts with the node.
+            // The agent of a later node starts with the node.
             Some((_, at)) if *at <= self.now && node.begun.after(pace::CNI) <= self.now => {
                 Ready::Yes
             }
@@ -151,7 +152,7 @@ impl Guests {
         }
     }
 
-    /// The Node as which a machine serves a living cluster: its name, and whether it is Ready.
+    /// The Node that this machine is in a cluster in use: its name, and whether it is Ready.
     pub(crate) fn served_by(&self, key: &str) -> Option<(String, bool)> {
         let guest = self.all.get(key)?;
         let conf = Conf::of(guest)?;
@@ -161,7 +162,7 @@ impl Guests {
         })
     }
 
-    /// Lets kubelets report, and lets time end what it ends.
+    /// Lets kubelets report, and expires what is due.
     pub(crate) fn heartbeat(&mut self) {
         let unix = self.unix();
         for kube in self.kubes.values_mut() {
@@ -199,7 +200,7 @@ impl Guests {
         }
     }
 
-    /// Where a kubelet's report arrives: the cluster's id, or what its client says.
+    /// The destination of a kubelet's report: the cluster's id, or its client's error.
     fn report(&self, guest: &Guest, conf: &Conf<'_>, met: &mut Met) -> Result<String, String> {
         let failed = |text: &str| {
             Err(format!("Get \"https://{}/api/v1/nodes/{}\": {text}", conf.server, conf.name))
@@ -226,9 +227,9 @@ impl Guests {
         id.map_or_else(|| failed("EOF"), Ok)
     }
 
-    /// A report has arrived: the Node says what this machine says. A kubelet registers once in its
-    /// life (pkg/kubelet/kubelet_node_status.go `registerWithAPIServer`): one whose Node is deleted
-    /// makes it again when it starts again.
+    /// A report has arrived: the Node takes over its contents. A kubelet registers only once per start
+    /// (pkg/kubelet/kubelet_node_status.go `registerWithAPIServer`): if its Node is deleted, it creates
+    /// the Node again at its next start.
     fn reported(&mut self, key: &str, name: &str, id: &str) {
         let there = self.kubes.get(id).is_some_and(|kube| kube.nodes.contains_key(name));
         let run = self.all.get_mut(key).and_then(|guest| guest.run.as_mut());
@@ -253,8 +254,8 @@ impl Guests {
         }
     }
 
-    /// Makes a Node of a guest, or lets the guest adopt the one of its name, and writes what etcd
-    /// would hold.
+    /// Creates a Node for a guest, or lets the guest adopt the existing one of its name, and writes the
+    /// corresponding etcd keys.
     pub(crate) fn register(&mut self, id: &str, name: &str, key: &str, control_plane: bool) {
         let Some(guest) = self.all.get_mut(key) else { return };
         let (Some(address), info) = (guest.address(), guest.info()) else { return };

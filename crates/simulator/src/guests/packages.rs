@@ -1,11 +1,11 @@
-//! apt in a guest: which sources it has, which versions they offer, what an installation starts.
+//! apt in a guest: its sources, the versions that they offer, the services that an installation starts.
 
 use std::collections::BTreeMap;
 
 use super::guest::Guest;
 use super::{pace, units};
 
-/// What Ubuntu 22.04 itself offers of what matters here.
+/// The relevant packages of Ubuntu 22.04 itself.
 const UBUNTU: [(&str, &str); 6] = [
     ("containerd", "1.7.24-0ubuntu1~22.04.2"),
     ("haproxy", "2.4.24-0ubuntu0.22.04.1"),
@@ -14,12 +14,12 @@ const UBUNTU: [(&str, &str); 6] = [
     ("ipvsadm", "1:1.31-1build2"),
     ("chrony", "4.2-2ubuntu2"),
 ];
-/// Packages that only a source of their own has.
+/// Packages that only an additional source has.
 const KUBERNETES: [&str; 5] = ["kubeadm", "kubelet", "kubectl", "kubernetes-cni", "cri-tools"];
-/// What docker's repository offers, newest first.
+/// The packages in Docker's repository, newest first.
 const CONTAINERD_IO: [&str; 4] = ["2.3.1-1", "2.2.4-1", "1.7.29-1", "1.7.28-1"];
 
-/// How long the installation of a package takes.
+/// The duration of a package's installation.
 pub fn pace(name: &str) -> f64 {
     match name {
         "containerd.io" | "containerd" => pace::PACKAGE_CONTAINERD,
@@ -29,7 +29,7 @@ pub fn pace(name: &str) -> f64 {
 }
 
 impl Guest {
-    /// The sources that apt takes: those whose keyring is there.
+    /// The sources that apt accepts: those whose keyring exists.
     fn sources(&self) -> impl Iterator<Item = &str> {
         self.disk
             .files
@@ -40,7 +40,7 @@ impl Guest {
                 let keyring = text.split(['[', ']', ' ', '\n']).find_map(|word| {
                     word.strip_prefix("signed-by=").or_else(|| word.strip_prefix("Signed-By:"))
                 });
-                // cloud-init puts the path of a key that the source carries for this variable.
+                // cloud-init replaces this variable with the path of the key in the source.
                 keyring.is_none_or(|path| path.starts_with('$') || self.exists(path))
             })
     }
@@ -66,7 +66,7 @@ impl Guest {
             .collect()
     }
 
-    /// The version that `apt-get install` would take.
+    /// The version that `apt-get install` would choose.
     ///
     /// # Errors
     /// apt's words.
@@ -94,7 +94,7 @@ impl Guest {
             .ok_or_else(|| format!("E: Version '{wanted}' for '{name}' was not found"))
     }
 
-    /// Installs a package and starts what it brings.
+    /// Installs a package and starts its services.
     ///
     /// # Errors
     /// apt's words.
@@ -110,13 +110,13 @@ impl Guest {
         }
         self.put(name, &version);
         if let Some(unit) = units::of_package(name) {
-            // A unit that does not come up does not fail its package.
+            // A unit that fails to start does not fail its package.
             let _ = self.start(unit);
         }
         Ok(vec![format!("Setting up {name} ({version}) ...")])
     }
 
-    /// Puts what an image holds on a fresh disk; its units start with the machine.
+    /// Installs the packages of an image on a new disk; their units start with the machine.
     pub fn unpack(&mut self, image: &BTreeMap<String, String>) {
         for (name, version) in image {
             let newest = UBUNTU.iter().find(|(known, _)| known == name).map(|(_, newest)| *newest);
@@ -150,8 +150,8 @@ impl Guest {
     }
 }
 
-/// The version of a minor's repository: the one asked for where the minor fits (every patch is
-/// kept there), else a late one.
+/// The version in a minor's repository: the requested one if the minor fits (every patch is available
+/// there), else a late one.
 fn offer(name: &str, minor: &str, wanted: Option<&str>) -> String {
     if matches!(name, "kubernetes-cni" | "cri-tools") {
         return "1.2.0-2.1".to_owned();

@@ -1,4 +1,4 @@
-//! Certificate authorities and certificates beyond Proxmox: etcd's and each Kubernetes cluster's.
+//! Certificate authorities and certificates outside Proxmox: etcd's and each Kubernetes cluster's.
 
 use std::io;
 
@@ -26,15 +26,15 @@ pub struct Authority {
     pub name: String,
     /// Its certificate and key.
     pub pair: Pair,
-    /// From when on it is valid, in seconds since the Unix epoch.
+    /// Its notBefore time, in seconds since the Unix epoch.
     pub since: i64,
 }
 
 impl Authority {
-    /// Makes one, valid for ten years as kubeadm's are.
+    /// Creates one, valid for ten years as kubeadm's are.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// If no key can be created.
     pub fn new(name: &str, since: i64) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let cert = params(name, since)?.self_signed(&key).map_err(io::Error::other)?;
@@ -45,7 +45,7 @@ impl Authority {
     /// Issues a certificate, valid for a year.
     ///
     /// # Errors
-    /// When a name cannot stand in a certificate.
+    /// If a certificate cannot contain one of the names.
     pub fn issue(
         &self,
         name: &str,
@@ -73,7 +73,7 @@ impl Authority {
     /// `sha256:` and the hash of the authority's SubjectPublicKeyInfo, as kubeadm pins it.
     ///
     /// # Errors
-    /// When the key cannot be read.
+    /// If the key cannot be read.
     pub fn pin(&self) -> io::Result<String> {
         let key = KeyPair::from_pem(&self.pair.key).map_err(io::Error::other)?;
         Ok(format!("sha256:{}", hex(&Sha256::digest(key.subject_public_key_info()))))

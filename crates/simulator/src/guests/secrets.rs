@@ -1,4 +1,4 @@
-//! What is secret on the guests' disks, so that a test can see that it is never shown.
+//! The secrets on the guests' disks, so that a test can check that they are never shown.
 
 use super::Guests;
 
@@ -22,7 +22,7 @@ fn secrets_of(text: &str) -> Vec<String> {
         if words.contains("PRIVATE KEY-----") {
             in_key = words.contains("BEGIN");
         } else if in_key && words.len() >= 40 {
-            // The first lines of every OpenSSH key of a kind are the same.
+            // The first lines of all OpenSSH keys of a type are the same.
             if !words.starts_with("b3BlbnNzaC1rZXktdjE") {
                 found.push(words.to_owned());
             }

@@ -14,16 +14,16 @@ use serde_json::Value;
 use super::iso;
 use crate::world::Machine;
 
-/// What a seed says, parsed.
+/// A parsed seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seed {
     /// `instance-id`: a new one makes cloud-init run as on a first boot.
     pub instance_id: String,
     /// `local-hostname`.
     pub local_hostname: String,
-    /// The cloud-config, or why it is none.
+    /// The cloud-config, or why it is not one.
     pub user_data: Result<Value, String>,
-    /// The static network, if the seed configures one that fits the machine.
+    /// The static network, if the seed configures one that matches the machine.
     pub network: Option<Network>,
 }
 
@@ -42,7 +42,7 @@ pub struct Network {
     pub search: Vec<String>,
 }
 
-/// A file that `write_files` asks for.
+/// A file in `write_files`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WriteFile {
     /// Absolute path.
@@ -53,19 +53,19 @@ pub struct WriteFile {
     pub mode: String,
     /// `user:group`.
     pub owner: String,
-    /// Whether the body is added to what is there.
+    /// Whether the body is appended to the existing file.
     pub append: bool,
 }
 
-/// The documents of a seed as they are; `None` when the image is not labelled `cidata`.
+/// The unparsed documents of a seed; `None` if the image is not labelled `cidata`.
 pub fn documents(image: &[u8]) -> Option<std::collections::BTreeMap<String, Vec<u8>>> {
     let image = iso::read(image)?;
     image.label.eq_ignore_ascii_case("cidata").then_some(image.files)
 }
 
-/// The seed that cloud-init takes on a machine.
+/// The seed that cloud-init uses on a machine.
 ///
-/// Of several volumes with the label it takes the *last* by device name that holds both documents
+/// Of several volumes with the label it uses the *last* by device name that has both documents
 /// (cloudinit/sources/DataSourceNoCloud.py, `_get_devices`: sorted in reverse): `/dev/sr1` before
 /// `/dev/sr0`.
 pub fn taken<B: AsRef<[u8]>>(
@@ -83,8 +83,8 @@ pub fn taken<B: AsRef<[u8]>>(
     seeds.into_iter().rev().flatten().next()
 }
 
-/// Reads a seed from an ISO image; `None` when the image is not labelled `cidata` or lacks one of
-/// the two documents without which NoCloud is not taken.
+/// Reads a seed from an ISO image; `None` if the image is not labelled `cidata` or lacks one of the two
+/// documents that NoCloud requires.
 fn read(image: &[u8], mac: &str) -> Option<Seed> {
     let image = iso::read(image)?;
     if !image.label.eq_ignore_ascii_case("cidata") {
@@ -155,7 +155,7 @@ fn network(value: &Value, mac: &str) -> Option<Network> {
     Some(Network { address, prefix, gateway, nameservers, search: strings("search") })
 }
 
-/// The network in version 1 of its format, as Proxmox VE writes it.
+/// The network in version 1 of the format, as Proxmox VE writes it.
 fn first_version(value: &Value, mac: &str) -> Option<Network> {
     let items = value["config"].as_array()?;
     let card = items.iter().find(|item| {
@@ -207,7 +207,7 @@ pub fn command(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// A package of `packages` with the version that is asked for.
+/// A package of `packages` with the requested version.
 pub fn package(value: &Value) -> Option<(String, Option<String>)> {
     match value {
         Value::String(text) => match text.split_once('=') {
@@ -219,7 +219,7 @@ pub fn package(value: &Value) -> Option<(String, Option<String>)> {
     }
 }
 
-/// The files of `write_files`; `deferred` picks those that wait until packages and users are there.
+/// The files of `write_files`; `deferred` selects those that wait for packages and users.
 pub fn files(config: &Value, deferred: bool) -> Vec<WriteFile> {
     let items = config["write_files"].as_array().map(Vec::as_slice).unwrap_or_default();
     items
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_proxmox_has_written_is_read() {
+    fn a_network_written_by_proxmox_is_read() {
         let text = "version: 1\nconfig:\n    - type: physical\n      name: eth0\n      mac_address: \
             'bc:24:11:00:00:01'\n      subnets:\n      - type: static\n        address: '10.101.1.7'\n        \
             netmask: '255.255.254.0'\n        gateway: '10.101.1.1'\n    - type: nameserver\n      \
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_for_another_card_is_not_taken() {
+    fn a_network_for_another_card_is_ignored() {
         assert_eq!(parsed(&STATIC.replace("'e*'", "'wl*'")), None);
         let other = STATIC.replace("{name: 'e*'}", "{macaddress: 'bc:24:11:00:00:02'}");
         assert_eq!(parsed(&other), None);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn user_data_without_its_header_is_no_cloud_config() {
+    fn user_data_without_its_header_is_not_a_cloud_config() {
         assert!(cloud_config("hostname: a\n").is_err());
         assert!(cloud_config("#cloud-config\nhostname: a\n").is_ok());
         assert!(cloud_config("#cloud-config\nhostname: [a\n").is_err());

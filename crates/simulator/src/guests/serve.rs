@@ -1,4 +1,4 @@
-//! What is served on loopback: an HTTP CONNECT proxy to the guests, and the name servers.
+//! The services on loopback: an HTTP CONNECT proxy to the guests, and the name servers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,30 +17,30 @@ use crate::world::Shared;
 
 /// The longest request head that the proxy reads.
 const HEAD_MAX: usize = 8 * 1024;
-/// What a tunnel holds on its way.
+/// The buffer size of a tunnel.
 const BUFFER: usize = 256 * 1024;
-/// How often a tunnel looks whether its guest is still the one that it was, in real time.
+/// How often a tunnel checks that its guest is still in the same boot, in real time.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a name server keeps a TCP connection.
+/// How long a name server keeps a TCP connection open.
 const DNS_TCP: Duration = Duration::from_secs(5);
-/// How many answers of a TCP connection may wait.
+/// How many answers of a TCP connection may be queued.
 const DNS_ANSWERS: usize = 16;
 
-/// Where guests and name servers are reached.
+/// The addresses of guests and name servers.
 #[derive(Clone, Debug)]
 pub struct GuestEndpoints {
     /// The HTTP CONNECT proxy to the guests.
     pub proxy: SocketAddr,
-    /// Each name server's address in the site, and where it listens.
+    /// Each name server's address in the site, and its address on loopback.
     pub name_servers: BTreeMap<Ipv4Addr, SocketAddr>,
-    /// What an operator has in hand for the site's etcd, if it has one.
+    /// The operator's files for the site's etcd, if it has one.
     pub etcd: Option<EtcdFiles>,
 }
 
 /// The files for an API server that uses the site's etcd; PEM.
 #[derive(Clone)]
 pub struct EtcdFiles {
-    /// The authority.
+    /// The CA certificate.
     pub ca: String,
     /// The client certificate.
     pub cert: String,
@@ -57,10 +57,10 @@ impl std::fmt::Debug for EtcdFiles {
     }
 }
 
-/// Opens the doors. They are open as long as the runtime lives.
+/// Opens the ports. They are open as long as the runtime exists.
 ///
 /// # Errors
-/// When a port of the loopback interface cannot be had.
+/// If a port on the loopback interface cannot be opened.
 pub async fn serve(shared: Shared) -> io::Result<GuestEndpoints> {
     let (servers, etcd) =
         shared.look(|world| (world.guests.name_servers(), world.guests.etcd_files()));
@@ -74,7 +74,7 @@ pub async fn serve(shared: Shared) -> io::Result<GuestEndpoints> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let shared = shared.clone();
-            // What ends a tunnel is its two ends' affair.
+            // Errors that end a tunnel are handled by its two ends.
             tokio::spawn(async move { drop(tunnel(shared, stream).await) });
         }
     });
@@ -82,7 +82,7 @@ pub async fn serve(shared: Shared) -> io::Result<GuestEndpoints> {
 }
 
 async fn name_server(shared: Shared, address: Ipv4Addr) -> io::Result<SocketAddr> {
-    // The same port for both protocols; another try when the second one is taken.
+    // The same port for both protocols; retries if the second one is in use.
     let mut tries = 0;
     let (udp, tcp) = loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -122,7 +122,7 @@ async fn tunnel(shared: Shared, mut stream: TcpStream) -> io::Result<()> {
             tokio::time::sleep(shared.clock.real(pace::NO_ROUTE)).await;
             return stream.write_all(b"HTTP/1.1 504 No route to host\r\n\r\n").await;
         }
-        // What listens there is known to this world by what nodes do with it, not by its bytes.
+        // This service is simulated by its effects on nodes; it has no wire protocol.
         Err(Reach::Etcd(_) | Reach::Api(_) | Reach::Ill(_) | Reach::Closed) => {
             return stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
         }
@@ -137,7 +137,7 @@ async fn tunnel(shared: Shared, mut stream: TcpStream) -> io::Result<()> {
             Ok(session) => drop(session.await),
             Err(error) => tracing::debug!(%error, guest = key, "ssh"),
         }
-        // The tunnel ends when what it carries has been read to its end.
+        // The tunnel ends when its data has been read completely.
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -147,14 +147,14 @@ async fn tunnel(shared: Shared, mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Waits until a guest is not any more what it was: switched off, rebooted, or off the network.
+/// Waits until a guest leaves its current boot: switched off, rebooted, or off the network.
 async fn gone(shared: &Shared, key: &str, boot: &str) {
     loop {
         tokio::time::sleep(LOOK).await;
         let same = shared.look(|world| {
             let guest = world.guests.all.get(key);
             let run = guest.and_then(|guest| guest.run.as_ref());
-            // Where another machine has the address too, it may be that one's turn.
+            // If another machine has the address too, it may be that machine's turn.
             let answers =
                 guest.and_then(|guest| guest.address()).and_then(|ip| world.guests.at(ip));
             run.is_some_and(|run| run.boot_id == boot && run.network)
@@ -166,11 +166,11 @@ async fn gone(shared: &Shared, key: &str, boot: &str) {
     }
 }
 
-/// Reads the head of a CONNECT request, byte by byte: what follows belongs to the tunnel. `None`: it
-/// is no such request.
+/// Reads the head of a CONNECT request, byte by byte: what follows belongs to the tunnel. `None` if it
+/// is not a CONNECT request.
 ///
 /// # Errors
-/// When the connection fails or ends.
+/// If the connection fails or ends.
 pub async fn connect_target(stream: &mut TcpStream) -> io::Result<Option<SocketAddrV4>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

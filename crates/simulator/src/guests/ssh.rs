@@ -1,4 +1,4 @@
-//! sshd of a guest: russh over whatever stream leads there.
+//! sshd of a guest: russh over the stream that leads to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use russh::{Channel, ChannelId, MethodKind, MethodSet};
 use super::exec;
 use crate::world::Shared;
 
-/// How long sshd makes a refusal wait, in simulated seconds.
+/// How long sshd delays a refusal, in simulated seconds.
 const REFUSAL: f64 = 1.0;
 
 /// The server's configuration for a guest: its host key, public keys only.
@@ -25,10 +25,10 @@ pub fn config(shared: &Shared, key: &str) -> Arc<Config> {
         (pem, world.guests.guest_faulty("wrong-host-key", key))
     });
     let host_key = match PrivateKey::from_openssh(&pem) {
-        // Another machine answers in the guest's place.
+        // Another machine answers instead of the guest.
         _ if wrong => random_key(),
         Ok(key) => Some(key),
-        // Without a planted key the machine makes one of its own, which stays.
+        // Without a host key from the seed the machine generates one, which is kept.
         Err(_) => fresh_key(shared, key),
     };
     Arc::new(Config {
@@ -62,7 +62,7 @@ pub struct Connection {
     shared: Shared,
     /// The guest's key.
     guest: String,
-    /// The boot that it belongs to: a restart is its end.
+    /// The boot that it belongs to: a restart ends it.
     boot: Option<String>,
     user: String,
     /// Commands that wait for the end of their input.
@@ -92,7 +92,7 @@ impl Connection {
         let (shared, guest, user) = (self.shared.clone(), self.guest.clone(), self.user.clone());
         let boot = self.boot.clone();
         tokio::spawn(async move {
-            // The machine that is gone runs nothing and says nothing; the proxy ends the connection.
+            // A machine that is gone runs nothing and answers nothing; the proxy closes the connection.
             let read = shared.look(|world| {
                 let same = world.guests.boot_id(&guest) == boot;
                 same.then(|| world.guests.read_command(&guest, &user, &line))
@@ -114,7 +114,7 @@ impl Connection {
             if shared.look(|world| world.guests.boot_id(&guest)) != boot {
                 return;
             }
-            // A client that has gone needs no answer.
+            // A client that has disconnected needs no answer.
             if !output.stdout.is_empty() {
                 let _ = handle.data(channel, output.stdout.into_bytes()).await;
             }

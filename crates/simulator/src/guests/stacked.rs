@@ -1,7 +1,7 @@
-//! The etcd on the masters of a cluster: its files, and which of its members run.
+//! The etcd on the masters of a cluster: its files, and its running members.
 //!
-//! The member list is the cluster's own and outlives the machines: a machine that is lost leaves a
-//! member that counts for the quorum and never answers.
+//! The member list belongs to the cluster and outlives the machines: a lost machine leaves a member
+//! that counts for the quorum and never answers.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -13,10 +13,10 @@ use super::{Guests, pki};
 
 /// The static pod.
 pub const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
-/// Where certificates lie.
+/// The folder of the certificates.
 const PKI: &str = "/etc/kubernetes/pki";
 
-/// A member's address for its peers, and for clients.
+/// A member's peer address, and its client address.
 pub fn addresses(ip: Ipv4Addr) -> (SocketAddrV4, SocketAddrV4) {
     (SocketAddrV4::new(ip, 2380), SocketAddrV4::new(ip, 2379))
 }
@@ -35,7 +35,7 @@ impl Guest {
 }
 
 impl Guests {
-    /// Makes a new cluster of one member on a machine.
+    /// Creates a new cluster of one member on a machine.
     pub(super) fn begin_stacked(&mut self, key: &str, name: &str, ca: Authority) -> Option<Etcd> {
         let ip = self.all.get(key)?.address()?;
         let (peer, client) = addresses(ip);
@@ -64,10 +64,10 @@ impl Guests {
         }
     }
 
-    /// Writes the certificates of etcd on a master (phases/certs); the authority's own too.
+    /// Writes the certificates of etcd on a master (phases/certs), including the CA's own.
     ///
     /// # Errors
-    /// When a name cannot stand in a certificate.
+    /// If a certificate cannot contain one of the names.
     pub(super) fn stacked_certificates(
         &mut self,
         key: &str,
@@ -97,10 +97,10 @@ impl Guests {
         Ok(())
     }
 
-    /// The authority of etcd that lies on a machine, or a new one.
+    /// The etcd CA on a machine, or a new one.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// If no key can be created.
     pub(super) fn stacked_authority(&self, key: &str) -> std::io::Result<Authority> {
         let text = |name: &str| {
             let guest = self.all.get(key)?;
@@ -118,8 +118,8 @@ impl Guests {
         }
     }
 
-    /// Whether a member runs on the machine that has its address now: with its own data, and its
-    /// pod alive.
+    /// Whether a member runs on the machine that has its address now: with its own data, and a running
+    /// pod.
     pub(super) fn stacked_up(&self, ip: Ipv4Addr, id: u64) -> bool {
         self.at(ip).is_some_and(|(_, guest)| {
             guest.etcd_pod_runs()
@@ -128,8 +128,7 @@ impl Guests {
         })
     }
 
-    /// The member of its cluster that a master's own etcd is; `None` where it does not run or was
-    /// removed.
+    /// The cluster member that a master's own etcd is; `None` if it does not run or was removed.
     pub(super) fn own_member(&self, key: &str) -> Option<(Base, &Member)> {
         let guest = self.all.get(key).filter(|guest| guest.etcd_pod_runs())?;
         let (cluster, id) = guest.etcd_data()?;
@@ -142,14 +141,14 @@ impl Guests {
         })
     }
 
-    /// What listens on a master's client port: `None` where it is no master with an etcd.
+    /// The service on a master's client port: `None` if it is not a master with an etcd.
     pub(super) fn stacked_at(&self, to: SocketAddrV4) -> Option<Option<Base>> {
         let (key, guest) = self.at(*to.ip()).filter(|_| to.port() == 2379)?;
         let is_master = guest.disk.files.contains_key(MANIFEST);
         is_master.then(|| self.own_member(key).map(|(base, _)| base))
     }
 
-    /// A member that has started tells its cluster its name and where clients reach it.
+    /// A started member publishes its name and client URL to its cluster.
     pub(super) fn settle_stacked(&mut self) {
         let mut started = Vec::new();
         for (id, kube) in &self.kubes {
@@ -173,7 +172,7 @@ impl Guests {
         self.complain_of_removal();
     }
 
-    /// What etcd says on a machine whose member was removed: it does not start with that data.
+    /// etcd's message on a machine whose member was removed: it does not start with that data.
     fn complain_of_removal(&mut self) {
         let lost: Vec<String> = self
             .all
@@ -194,7 +193,7 @@ impl Guests {
         }
     }
 
-    /// Forgets clusters of whose etcd no data is left.
+    /// Removes clusters whose etcd has no data left.
     pub(super) fn forget_stacked(&mut self) {
         let data: Vec<u64> =
             self.all.values().filter_map(|guest| guest.etcd_data().map(|(of, _)| of)).collect();

@@ -1,4 +1,4 @@
-//! A site, seeds and a hand-set clock for the tests of the guests.
+//! A site, seeds and a manual clock for the tests of the guests.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -11,14 +11,14 @@ use crate::site::{Site, Topology};
 use crate::store::Store;
 use crate::world::{Machine, SimTime};
 
-/// The clock that every test begins at.
+/// The initial clock of every test.
 pub const EPOCH: i64 = 1_795_000_000;
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 101, 1, 10);
 pub const CERTIFICATE_KEY: &str =
     "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 
-/// The guests of a site with their store and a person's key.
+/// The guests of a site with their store and a user's key.
 pub struct Bench {
     pub guests: Guests,
     pub store: Store,
@@ -82,7 +82,7 @@ impl Bench {
         }
     }
 
-    /// Keeps a seed and gives its blob id.
+    /// Stores a seed and returns its blob id.
     pub fn seed(&self, name: &str, last: u8, more: &str) -> String {
         let public = self.operator.public_key().to_openssh().unwrap();
         let private = self.host_key.to_openssh(Default::default()).unwrap();
@@ -115,7 +115,7 @@ impl Bench {
         self.guests.power_on(machine, self.guests.now, &self.store);
     }
 
-    /// Lets simulated seconds pass.
+    /// Advances the simulated time.
     pub fn pass(&mut self, seconds: f64) {
         let to = self.guests.now.after(seconds);
         self.guests.advance(to);
@@ -130,7 +130,7 @@ impl Bench {
         self.guests.command(node, "ops", line, "")
     }
 
-    /// Runs a command that has to succeed, and gives what it prints.
+    /// Runs a command that must succeed, and returns its output.
     pub fn ok(&mut self, node: &str, line: &str) -> String {
         let done = self.run(node, line);
         assert_eq!(done.code, 0, "{line}: {}{}", done.stdout, done.stderr);
@@ -258,7 +258,7 @@ runcmd:
 - [apt-mark, hold, kubelet, kubeadm, kubectl]
 ";
 
-/// A world around guests, with nothing on its Proxmox side.
+/// A world around guests, with an empty Proxmox side.
 pub fn world(guests: Guests) -> crate::world::World {
     crate::world::World {
         site: site(true),

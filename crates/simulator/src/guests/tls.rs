@@ -1,4 +1,4 @@
-//! Whether certificates hold, as TLS libraries judge them.
+//! Whether certificates are valid, as TLS libraries check it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn at(unix: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(unix.unsigned_abs()))
 }
 
-/// Whether an authority lets this client in.
+/// Whether a CA accepts this client.
 pub fn admits(ca: &str, client: &str, unix: i64) -> bool {
     let judged = || {
         let provider = Arc::new(default_provider());
@@ -37,7 +37,7 @@ pub fn admits(ca: &str, client: &str, unix: i64) -> bool {
     judged().is_some()
 }
 
-/// Whether an authority vouches for this server under a name or address.
+/// Whether a CA has signed this server's certificate for a name or address.
 pub fn vouches(ca: &str, server: &str, host: &str, unix: i64) -> bool {
     let judged = || {
         let provider = Arc::new(default_provider());
@@ -67,7 +67,7 @@ mod tests {
     const NOW: i64 = 1_795_000_000;
 
     #[test]
-    fn another_authority_another_name_and_another_key_do_not_hold() {
+    fn a_different_ca_name_or_key_is_rejected() {
         let (one, other) = (Authority::new("a", NOW).unwrap(), Authority::new("b", NOW).unwrap());
         let leaf = one.issue("e1", None, &["10.103.1.101".to_owned()], NOW).unwrap();
         assert!(admits(&one.pair.cert, &leaf.cert, NOW));

@@ -41,13 +41,13 @@ pub struct Unit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Runs, or has ended well and remains.
+    /// Running, or exited successfully and still active.
     Active,
-    /// Is being started, again and again perhaps.
+    /// Starting, possibly restarting repeatedly.
     Activating,
-    /// Does not run.
+    /// Not running.
     Inactive,
-    /// Has ended badly.
+    /// Failed.
     Failed,
 }
 
@@ -79,7 +79,7 @@ impl Unit {
     }
 }
 
-/// The configuration file that a unit's program reads when it starts, where it counts here.
+/// The configuration file that a unit's program reads at its start, if it is simulated.
 fn config_of(unit: &str) -> Option<&'static str> {
     match unit {
         "haproxy" => Some(lb::HAPROXY),
@@ -88,7 +88,7 @@ fn config_of(unit: &str) -> Option<&'static str> {
     }
 }
 
-/// The unit that a package brings, enabled and started on installation by Debian's rules.
+/// The unit of a package, enabled and started on installation by Debian's rules.
 pub fn of_package(package: &str) -> Option<&'static str> {
     Some(match package {
         "haproxy" => "haproxy",
@@ -107,7 +107,7 @@ pub fn short(unit: &str) -> &str {
 }
 
 impl Guest {
-    /// Whether systemd knows a unit file of this name.
+    /// Whether systemd has a unit file of this name.
     pub fn has_unit(&self, unit: &str) -> bool {
         BUILT_IN.contains(&unit)
             || self.disk.packages.keys().any(|package| of_package(package) == Some(unit))
@@ -119,7 +119,7 @@ impl Guest {
     /// Starts a unit.
     ///
     /// # Errors
-    /// What `systemctl start` prints when the unit does not come up.
+    /// The output of `systemctl start` if the unit fails to start.
     pub fn start(&mut self, unit: &str) -> Result<(), String> {
         if !self.has_unit(unit) {
             return Err(format!("Failed to start {unit}.service: Unit {unit}.service not found."));
@@ -134,11 +134,11 @@ impl Guest {
         if failed { Err(failed_job(unit)) } else { Ok(()) }
     }
 
-    /// Lets a unit's program read its configuration again. One that it does not take leaves it running
-    /// with the one that it has.
+    /// Makes a unit's program reload its configuration. If the program rejects it, it keeps running
+    /// with the old one.
     ///
     /// # Errors
-    /// What `systemctl reload` prints.
+    /// The output of `systemctl reload`.
     pub fn reload(&mut self, unit: &str) -> Result<(), String> {
         if !self.active(unit) {
             return Err(format!("{unit}.service is not active, cannot reload."));
@@ -212,7 +212,7 @@ impl Guest {
                 known.sub = "dead".to_owned();
                 known.process = None;
             }
-            // A transient unit is gone with its stop.
+            // A transient unit disappears when it is stopped.
             if unit.starts_with("k8sha-kubeadm-") {
                 run.units.remove(unit);
             }

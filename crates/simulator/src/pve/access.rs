@@ -1,4 +1,4 @@
-//! Users, tokens, tickets, roles and what they allow (pve-access-control src/PVE/AccessControl.pm).
+//! Users, tokens, tickets, roles and their privileges (pve-access-control src/PVE/AccessControl.pm).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,11 +69,11 @@ pub enum Builtin {
     But(&'static [&'static str]),
     /// These.
     Only(&'static [&'static str]),
-    /// All whose names begin so.
+    /// All with this prefix.
     Of(&'static str),
 }
 
-/// The roles that are always there.
+/// The built-in roles.
 pub const BUILTIN: [(&str, Builtin); 17] = [
     ("Administrator", Builtin::All),
     ("NoAccess", Builtin::Only(&[])),
@@ -130,17 +130,17 @@ pub const BUILTIN: [(&str, Builtin); 17] = [
     ),
 ];
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// `name@realm`.
     pub user: String,
-    /// The token's own name, when it is a token.
+    /// The token's own name, if it is a token.
     pub token: Option<String>,
 }
 
 impl Caller {
-    /// The user, with the token behind a `!`.
+    /// The user, with the token after a `!`.
     pub fn full(&self) -> String {
         match &self.token {
             Some(token) => format!("{}!{token}", self.user),
@@ -148,14 +148,14 @@ impl Caller {
         }
     }
 
-    /// Whether this is the one to whom everything is allowed: `root@pam` with a password, not one
-    /// of its tokens.
+    /// Whether this is the account that may do everything: `root@pam` with a password, not one of its
+    /// tokens.
     pub fn is_root(&self) -> bool {
         self.user == "root@pam" && self.token.is_none()
     }
 }
 
-/// The privileges of a role, or `None` when there is no such role.
+/// The privileges of a role, or `None` if there is no such role.
 pub fn role(dc: &Datacenter, name: &str) -> Option<BTreeSet<String>> {
     let Some((_, builtin)) = BUILTIN.iter().find(|(builtin, _)| *builtin == name) else {
         return dc.roles.get(name).cloned();
@@ -179,7 +179,7 @@ pub fn privileges(dc: &Datacenter, caller: &Caller, path: &str) -> BTreeSet<Stri
     let token = caller.token.as_ref();
     let token = token.and_then(|name| dc.users.get(&caller.user)?.tokens.get(name));
     if token.is_some_and(|token| token.privsep) {
-        // Both the user and the token must have been granted it.
+        // Both the user and the token must have the privilege.
         let of_token = with_pool(dc, &caller.full(), path);
         return of_user.intersection(&of_token).cloned().collect();
     }
@@ -255,11 +255,11 @@ pub fn permissions(
         let has = privileges(dc, caller, &path);
         (path, has)
     };
-    // A path that was asked for is answered, whatever is there.
+    // A requested path is answered whether or not it exists.
     paths.into_iter().map(with).filter(|(_, has)| only.is_some() || !has.is_empty()).collect()
 }
 
-/// Finds out who sends a request.
+/// Authenticates the sender of a request.
 ///
 /// # Errors
 /// The reason phrase of the 401.
@@ -305,7 +305,7 @@ fn usable(account: &super::state::User, unix: i64) -> bool {
     account.enable && (account.expire == 0 || account.expire > unix)
 }
 
-/// The user whose ticket this is, when it is a good one.
+/// The user of a ticket, if it is valid.
 pub fn by_ticket(dc: &Datacenter, ticket: &str, unix: i64) -> Option<String> {
     let (plain, _) = ticket.split_once("::")?;
     let mut words = plain.splitn(3, ':');
@@ -318,14 +318,14 @@ pub fn by_ticket(dc: &Datacenter, ticket: &str, unix: i64) -> Option<String> {
     (fresh && account.is_some() && ticket == new_ticket(dc, user, made)).then(|| user.to_owned())
 }
 
-/// A ticket for a user, made at a Unix time.
+/// A ticket for a user, created at a Unix time.
 pub fn new_ticket(dc: &Datacenter, user: &str, unix: i64) -> String {
     let plain = format!("PVE:{user}:{unix:08X}");
     let signature = sign(dc, &plain);
     format!("{plain}::{signature}")
 }
 
-/// The token against request forgery that goes with a user's tickets.
+/// The CSRF prevention token that belongs to a user's tickets.
 pub fn new_csrf(dc: &Datacenter, user: &str, unix: i64) -> String {
     format!("{unix:08X}:{}", sign(dc, &format!("csrf:{user}:{unix:08X}")))
 }
@@ -339,7 +339,7 @@ fn sign(dc: &Datacenter, plain: &str) -> String {
     STANDARD_NO_PAD.encode(Sha256::digest(format!("{}:{plain}", dc.ticket_key)))
 }
 
-/// Whether a user's password (or old ticket, which renews) is right.
+/// Whether a user's password (or old ticket, which renews) is correct.
 pub fn good_password(dc: &Datacenter, user: &str, password: &str, unix: i64) -> bool {
     let account = dc.users.get(user).filter(|account| usable(account, unix));
     let right = account.and_then(|account| account.password.as_deref()) == Some(password);

@@ -1,4 +1,4 @@
-//! What a request's body and query say, added to what its path says.
+//! The parameters of a request's body and query, added to those of its path.
 
 use std::io;
 
@@ -8,14 +8,14 @@ use super::calls::Ask;
 use super::multipart;
 use super::wire::{self, Failure, Given, Params};
 
-/// What was heard of a request, for the log and for who holds it against the schema.
+/// The logged data of a request, also for the schema check.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// A body's parameters as they are logged.
     pub(super) form: Map<String, Value>,
     /// The parameters of body and query together.
     pub(super) given: Params,
-    /// What Proxmox's schema has against it.
+    /// The error of Proxmox's schema check.
     pub(super) violation: Option<String>,
 }
 
@@ -31,8 +31,8 @@ fn shown(given: &Params) -> Map<String, Value> {
         .collect()
 }
 
-/// Adds a body's and a query's parameters to those of the path. An outer error breaks the
-/// connection without an answer.
+/// Adds a body's and a query's parameters to those of the path. An outer error closes the connection
+/// without an answer.
 pub(super) fn read(
     ask: &mut Ask,
     upload: bool,
@@ -71,7 +71,7 @@ pub(super) fn read(
         }
     }
     heard.form = shown(&given);
-    // The query wins over the body.
+    // The query overrides the body.
     for (name, value) in wire::read_form(query).0 {
         given.0.insert(name, value);
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::drive::{self, Drive};
 use super::state::Vm;
 
-/// The boot order after a change of a VM, when the change moves it: a new CD-ROM comes last, a
-/// deleted device goes. An order that the change itself names stays as it is.
+/// The boot order after a change of a VM, if the change affects it: a new CD-ROM comes last, a deleted
+/// device is removed. An order set by the change itself is kept.
 pub fn follow(vm: &Vm, set: &BTreeMap<String, String>, delete: &[String]) -> Option<String> {
-    // What waits for the VM's end is not looked at.
+    // Pending changes are ignored.
     let known = vm.config.get("boot");
     let order = known.and_then(|boot| boot.strip_prefix("order="));
     let order = order.filter(|order| !order.is_empty() && !set.contains_key("boot"))?;
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_cdrom_joins_and_a_deleted_device_goes() {
+    fn a_new_cdrom_is_added_to_the_boot_order_and_a_deleted_device_removed() {
         let mut vm = Vm::new("pve1");
         let order = |vm: &Vm, key: &str, value: &str, delete: &[&str]| {
             let set = match key {

@@ -1,5 +1,5 @@
-//! The documents that Proxmox VE makes for cloud-init from a VM's options
-//! (qemu-server src/PVE/QemuServer/Cloudinit.pm).
+//! The documents that Proxmox VE generates for cloud-init from a VM's options (qemu-server
+//! src/PVE/QemuServer/Cloudinit.pm).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -15,8 +15,8 @@ fn option<'a>(vm: &'a Vm, key: &str) -> Option<&'a str> {
     vm.config.get(key).map(String::as_str)
 }
 
-/// The documents of the drive, by name, where it is labelled `cidata`: for guests that run Linux,
-/// unless the VM asks for another kind.
+/// The documents of the drive, by name, if it is labelled `cidata`: for guests that run Linux, unless
+/// the VM selects another type.
 pub fn drive(vm: &Vm, vmid: u32, resolver: &Resolver) -> Option<BTreeMap<String, String>> {
     let windows = option(vm, "ostype").is_some_and(|kind| kind.starts_with('w'));
     let kind = option(vm, "citype").unwrap_or(if windows { "configdrive2" } else { "nocloud" });
@@ -34,7 +34,7 @@ pub fn drive(vm: &Vm, vmid: u32, resolver: &Resolver) -> Option<BTreeMap<String,
     Some(documents.map(|(name, text)| (name.to_owned(), text)).into())
 }
 
-/// The user data; the password only for those who may set it (`whole`).
+/// The user data; with the password only for callers who may set it (`whole`).
 pub fn user(vm: &Vm, vmid: u32, whole: bool) -> String {
     let name = option(vm, "name").map_or_else(|| format!("VM{vmid}"), str::to_owned);
     let (short, fqdn) = match (name.split_once('.'), option(vm, "searchdomain")) {
@@ -68,8 +68,8 @@ pub fn user(vm: &Vm, vmid: u32, whole: bool) -> String {
     text
 }
 
-/// The network, in version 1 of its format: a card without `ipconfig` is left out, and what the VM
-/// does not say of name servers is the host's.
+/// The network, in version 1 of the format: a card without `ipconfig` is omitted, and name servers
+/// default to the host's.
 pub fn network(vm: &Vm, resolver: &Resolver) -> String {
     let mut text = "version: 1\nconfig:\n".to_owned();
     let cards = vm.config.iter().filter(|(key, _)| nic::is_net(key));

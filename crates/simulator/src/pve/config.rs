@@ -1,5 +1,5 @@
-//! A VM's configuration: what a change may be, what it does, and how values are normalised
-//! (qemu-server src/PVE/API2/Qemu.pm, `update_vm_api`).
+//! A VM's configuration: validates, applies and normalises changes (qemu-server src/PVE/API2/Qemu.pm,
+//! `update_vm_api`).
 
 use std::collections::BTreeMap;
 
@@ -23,22 +23,22 @@ pub struct Change {
     pub set: BTreeMap<String, String>,
     /// Options to delete.
     pub delete: Vec<String>,
-    /// Pending changes to drop.
+    /// Pending changes to revert.
     pub revert: Vec<String>,
-    /// The digest that the configuration must have.
+    /// The required digest of the configuration.
     pub digest: Option<String>,
-    /// Whether a lock of the configuration does not count.
+    /// Whether to ignore a lock of the configuration.
     #[serde(default)]
     pub skiplock: bool,
-    /// Whether a disk that is deleted is gone at once.
+    /// Whether a deleted disk is destroyed at once.
     #[serde(default)]
     pub force: bool,
 }
 
-/// Checks a change before anything is done.
+/// Checks a change before it is applied.
 ///
 /// # Errors
-/// What Proxmox answers at once.
+/// Proxmox's immediate error.
 pub fn check(
     dc: &Datacenter,
     caller: &Caller,
@@ -111,8 +111,8 @@ pub fn check(
     Ok(())
 }
 
-/// Checks that the account may take what is in a drive out of it
-/// (qemu-server src/PVE/API2/Qemu.pm, `check_drive_perms`).
+/// Checks that the account may remove what is in a drive (qemu-server src/PVE/API2/Qemu.pm,
+/// `check_drive_perms`).
 fn replaceable(dc: &Datacenter, caller: &Caller, vmid: u32, old: &Drive) -> Result<(), Failure> {
     let privileges: &[&str] = match (old.is_cloudinit(), old.is_cdrom()) {
         (true, _) => &["VM.Config.Cloudinit", "VM.Config.CDROM"],
@@ -123,10 +123,10 @@ fn replaceable(dc: &Datacenter, caller: &Caller, vmid: u32, old: &Drive) -> Resu
     privileges.iter().try_for_each(|privilege| require(dc, caller, &path, &[*privilege]))
 }
 
-/// Checks that SSH keys are keys.
+/// Checks that SSH keys are valid.
 ///
 /// # Errors
-/// What `ssh-keygen` makes Proxmox say.
+/// Proxmox's error from `ssh-keygen`.
 pub fn check_keys(set: &BTreeMap<String, String>) -> Result<(), Failure> {
     let Some(keys) = set.get("sshkeys") else { return Ok(()) };
     let text = percent_decode_str(keys).decode_utf8_lossy().into_owned();
@@ -144,7 +144,7 @@ pub fn check_keys(set: &BTreeMap<String, String>) -> Result<(), Failure> {
 /// Checks that the account may change an option to (or from) a value.
 ///
 /// # Errors
-/// 403, or 500 for what only root may.
+/// 403, or 500 for changes that only root may make.
 pub fn permitted(
     dc: &Datacenter,
     caller: &Caller,
@@ -192,7 +192,7 @@ pub fn permitted(
     }
 }
 
-/// Checks that the account may use what a network card is on: its VLANs, or without any the whole bridge
+/// Checks that the account may use the network of a card: its VLANs, or without any the whole bridge
 /// (pve-guest-common src/PVE/GuestHelpers.pm, `check_vnet_access`).
 ///
 /// # Errors
@@ -223,10 +223,10 @@ pub fn require(
     Err(Failure::Forbidden(format!("Permission check failed ({path}, {})", privileges.join("|"))))
 }
 
-/// Does a change.
+/// Applies a change.
 ///
 /// # Errors
-/// Why it cannot be done: the same as [`check`] told, when the world moved on since.
+/// Why it cannot be applied: as from [`check`], if the world has changed since.
 pub fn apply(
     pve: &mut Pve,
     dc: usize,
@@ -283,7 +283,7 @@ pub fn apply(
         disks::let_go(datacenter, host, vmid, &before, &key, change.force);
         let Some(vm) = datacenter.vms.get_mut(&vmid) else { return Err(missing()) };
         vm.pending.remove(&key);
-        // A disk that is used again is no unused one any more.
+        // A disk that is used again is no longer an unused one.
         let volid = Drive::parse(&value).volume;
         if drive::is_drive(&key) {
             vm.config.retain(|key, value| !(key.starts_with("unused") && *value == volid));
@@ -320,14 +320,14 @@ fn takes_effect(before: &BTreeMap<String, String>, key: &str, value: Option<&str
         // A medium is changed while the VM runs, its drive is not.
         Some(_) if old.is_cdrom() => true,
         None if old.is_cdrom() => false,
-        // Of a disk that stays most settings wait.
+        // Most settings of a kept disk become pending.
         Some(new) if new.volume == old.volume => new.options == old.options,
         _ => options::is_hot(key),
     }
 }
 
-/// Which devices of a running VM a change takes out of it, with what the guest's side calls each:
-/// a guest has to let go of them first.
+/// The devices that a change removes from a running VM, with their names on the guest's side: a guest
+/// must release them first.
 pub fn unplugged(vm: &Vm, change: &Change) -> Vec<(String, String)> {
     let single = vm.config.get("scsihw").is_some_and(|kind| kind == "virtio-scsi-single");
     let device = |key: &str| match key.strip_prefix("scsi") {
@@ -350,14 +350,14 @@ pub fn unplugged(vm: &Vm, change: &Change) -> Vec<(String, String)> {
     all.filter(|(key, new)| goes(key, *new)).map(|(key, _)| (key.clone(), device(key))).collect()
 }
 
-/// Keeps a change of a running VM that its guest stands in the way of: it waits for the VM's end.
+/// Stores a change of a running VM that its guest blocks as pending until the VM stops.
 pub fn postpone(vm: &mut Vm, change: &Change, keys: &[(String, String)]) {
     for (key, _) in keys {
         vm.pending.insert(key.clone(), change.set.get(key).cloned());
     }
 }
 
-/// A value as the configuration keeps it.
+/// A value as the configuration stores it.
 pub fn normalised(pve: &mut Pve, key: &str, value: &str) -> String {
     match key {
         "tags" => {
@@ -383,7 +383,7 @@ pub fn normalised(pve: &mut Pve, key: &str, value: &str) -> String {
     }
 }
 
-/// A description as it is read back: white space at its end is gone.
+/// A description as it is read back: without trailing white space.
 pub fn trimmed(text: &str) -> String {
     text.trim_end().to_owned()
 }

@@ -121,7 +121,7 @@ fn vendor(model: &str) -> &'static str {
 pub fn list() -> Value {
     let model = |name: &&str| {
         let mut value = json!({"name": name, "vendor": vendor(name), "custom": 0});
-        // A level that many CPUs have is no model of one.
+        // A level that many CPUs have is not a CPU model.
         if name.starts_with("x86-64-v") {
             value["abstract"] = json!(1);
         }
@@ -130,7 +130,7 @@ pub fn list() -> Value {
     MODELS.iter().map(model).collect()
 }
 
-/// The CPU flags that can be set, and what each is for.
+/// The CPU flags that can be set, and the purpose of each.
 const FLAGS: [(&str, &str); 13] = [
     (
         "nested-virt",

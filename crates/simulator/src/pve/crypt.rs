@@ -1,13 +1,13 @@
-//! Passwords as `crypt(3)` hashes them with SHA-256, which is how Proxmox VE keeps `cipassword`
-//! (pve-common src/PVE/Tools.pm, `encrypt_pw`; the method is Ulrich Drepper's "Unix crypt using
-//! SHA-256 and SHA-512").
+//! Passwords hashed like `crypt(3)` with SHA-256, as Proxmox VE stores `cipassword` (pve-common
+//! src/PVE/Tools.pm, `encrypt_pw`; the method is Ulrich Drepper's "Unix crypt using SHA-256 and
+//! SHA-512").
 
 use sha2::{Digest, Sha256};
 
-/// How often the digest is taken when the salt does not say.
+/// The default number of rounds if the salt does not set it.
 const ROUNDS: usize = 5000;
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// The bytes of the digest that make up each group of four characters.
+/// The bytes of the digest in each group of four characters.
 const GROUPS: [[usize; 3]; 10] = [
     [0, 10, 20],
     [21, 1, 11],
@@ -21,7 +21,7 @@ const GROUPS: [[usize; 3]; 10] = [
     [9, 19, 29],
 ];
 
-/// Whether a text is a hash already, which is kept as it is.
+/// Whether a text is a hash already, which is stored unchanged.
 pub fn is_hashed(text: &str) -> bool {
     let kind = text.strip_prefix('$').and_then(|rest| rest.split_once('$'));
     kind.is_some_and(|(kind, rest)| {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_password_is_hashed_as_crypt_does() {
-        // As `openssl passwd -5 -salt saltstring` says.
+        // As `openssl passwd -5 -salt saltstring` prints it.
         let hash = sha256("Hello world!", "saltstring");
         assert_eq!(hash, "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5");
         assert!(is_hashed(&hash) && !is_hashed("$5secret") && !is_hashed("s3cret"));

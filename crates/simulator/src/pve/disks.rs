@@ -1,5 +1,5 @@
-//! What is in a VM's drives: whether it can be, how it comes to be, and what becomes of it
-//! (qemu-server src/PVE/API2/Qemu.pm, `create_disks` and `update_vm_api`).
+//! The contents of a VM's drives: validation, creation and removal (qemu-server src/PVE/API2/Qemu.pm,
+//! `create_disks` and `update_vm_api`).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::wire::Failure;
 /// Checks a drive's value.
 ///
 /// # Errors
-/// 400 for what can never be, 500 for what is not there.
+/// 400 for invalid values, 500 for missing volumes.
 pub fn check_drive(
     dc: &Datacenter,
     host: &str,
@@ -51,7 +51,7 @@ pub fn check_drive(
         return Ok(());
     }
     if let Some(source) = drive.options.get("import-from") {
-        // What is not there is missed when it is to be read.
+        // A missing volume is only detected when it is read.
         let Some(volume) = dc.volume(host, source) else { return Ok(()) };
         if volume.content != "import" && volume.content != "images" {
             return Err(Failure::parameter(
@@ -81,10 +81,10 @@ pub fn check_drive(
     Ok(())
 }
 
-/// Makes what a drive's value asks for, and gives the value as the configuration keeps it.
+/// Creates what a drive's value requests, and returns the value as the configuration stores it.
 ///
 /// # Errors
-/// Why it cannot be made.
+/// Why it cannot be created.
 pub fn place_drive(
     dc: &mut Datacenter,
     host: &str,
@@ -153,8 +153,8 @@ pub fn place_drive(
     Ok(drive.to_string())
 }
 
-/// What becomes of a volume whose drive is taken away or changed: a generated drive goes, a disk
-/// stays unused, or goes too when it is forced to.
+/// Handles the volume of a removed or changed drive: a generated drive is deleted, a disk becomes
+/// unused, or is deleted too if forced.
 pub fn let_go(
     dc: &mut Datacenter,
     host: &str,
@@ -171,14 +171,14 @@ pub fn let_go(
         return;
     }
     let Some(vm) = dc.vms.get_mut(&vmid) else { return };
-    // A drive that is set to what it was keeps its disk.
+    // A drive that is set to the same value keeps its disk.
     let now = vm.config.remove(key);
     vm.keep_unused(&old);
     if let Some(now) = now {
         vm.config.insert(key.to_owned(), now);
     }
 }
-/// The first disk name of a VM that is free on a storage.
+/// The first free disk name of a VM on a storage.
 pub fn free_name(dc: &Datacenter, host: &str, storage: &str, vmid: u32) -> String {
     let taken = |n: &u32| {
         let names = [format!("vm-{vmid}-disk-{n}"), format!("base-{vmid}-disk-{n}")];

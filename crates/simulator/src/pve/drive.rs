@@ -1,8 +1,8 @@
-//! Drives, volume ids and sizes: how Proxmox VE writes them.
+//! Drives, volume ids and sizes in Proxmox VE's notation.
 
 use std::collections::BTreeMap;
 
-/// The buses that a drive can hang on.
+/// The buses of drives.
 const BUSES: [&str; 6] = ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate"];
 
 /// A drive's option value, such as `local-lvm:vm-101-disk-0,size=32G`.
@@ -15,7 +15,7 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Reads an option value.
+    /// Parses an option value.
     pub fn parse(text: &str) -> Self {
         let mut volume = String::new();
         let mut options = BTreeMap::new();
@@ -27,7 +27,7 @@ impl Drive {
                 None => drop(options.insert(part.to_owned(), String::new())),
             }
         }
-        // A drive without a volume can only be for CD-ROMs, and is written down as such.
+        // A drive without a volume can only be a CD-ROM, and is stored as one.
         if volume == "none" || volume == "cdrom" {
             options.entry("media".to_owned()).or_insert_with(|| "cdrom".to_owned());
         }
@@ -44,12 +44,12 @@ impl Drive {
         self.volume.contains("-cloudinit") || self.volume.ends_with(":cloudinit")
     }
 
-    /// Its storage, when there is a volume in it.
+    /// Its storage, if it has a volume.
     pub fn storage(&self) -> Option<&str> {
         self.volume.split_once(':').map(|(storage, _)| storage)
     }
 
-    /// Its size in bytes, as its option says.
+    /// Its size in bytes, from its option.
     pub fn size(&self) -> Option<u64> {
         parse_size(self.options.get("size")?)
     }
@@ -68,8 +68,8 @@ pub fn is_drive(key: &str) -> bool {
     bus.len() < key.len() && BUSES.contains(&bus)
 }
 
-/// What a VM boots from where no option says so: the first disk, the first CD-ROM and the first network
-/// card of those that it has (qemu-server src/PVE/QemuServer.pm, `get_default_bootdevices`).
+/// The default boot devices of a VM: its first disk, first CD-ROM and first network card (qemu-server
+/// src/PVE/QemuServer.pm, `get_default_bootdevices`).
 pub fn boot_order(bootable: &[String], options: &BTreeMap<String, String>) -> Option<String> {
     let disc = |key: &str| {
         let drive = options.get(key).map(|text| Drive::parse(text));
@@ -95,7 +95,7 @@ pub fn boot_order(bootable: &[String], options: &BTreeMap<String, String>) -> Op
     (!order.is_empty()).then(|| format!("order={}", order.join(";")))
 }
 
-/// Bytes of a size such as `2252M`; a bare number is bytes.
+/// The bytes of a size such as `2252M`; a bare number is bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.strip_suffix("iB").unwrap_or(text);
     let (number, factor) = match text.char_indices().last()? {
@@ -109,8 +109,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     Some((number * factor as f64) as u64)
 }
 
-/// A size in the largest unit that has no remainder
-/// (pve-common src/PVE/JSONSchema.pm, `format_size`).
+/// A size in the largest unit without a remainder (pve-common src/PVE/JSONSchema.pm, `format_size`).
 pub fn format_size(bytes: u64) -> String {
     let mut number = bytes;
     for unit in ["", "K", "M", "G"] {
@@ -122,8 +121,8 @@ pub fn format_size(bytes: u64) -> String {
     format!("{number}T")
 }
 
-/// Whether a name, without its storage, is that of a file on a storage of files
-/// (pve-storage src/PVE/Storage/Plugin.pm, `parse_volname`).
+/// Whether a name, without its storage, is that of a file on a file-based storage (pve-storage
+/// src/PVE/Storage/Plugin.pm, `parse_volname`).
 pub fn is_file_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -137,7 +136,7 @@ pub fn is_file_name(name: &str) -> bool {
     }
 }
 
-/// How a storage type lays its volumes out.
+/// The naming of volumes on a storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Files in folders: ids have a folder and a format, linked clones name their base.
@@ -151,7 +150,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The layout of Proxmox's storage type.
+    /// The layout of a Proxmox storage type.
     pub fn of(kind: &str) -> Self {
         match kind {
             "lvmthin" => Layout::Thin,
@@ -166,7 +165,7 @@ impl Layout {
         self == Layout::Files
     }
 
-    /// The format that a volume has here where the caller names none that it can have.
+    /// The format of a volume here, unless the caller names one that is supported.
     pub fn format(self, wanted: Option<&str>) -> &str {
         match (self, wanted) {
             (Layout::Files, Some(format)) => format,
@@ -193,27 +192,27 @@ impl Layout {
     }
 }
 
-/// The id after a VM became a template: the disk's own name gets `base-` in front, and a linked
-/// clone loses its base's part of the path.
+/// The id after a VM became a template: the disk's own name gets the prefix `base-`, and a linked clone
+/// loses the base in its path.
 pub fn base_volid(volid: &str, vmid: u32) -> String {
     volid.replace(&format!("vm-{vmid}-"), &format!("base-{vmid}-"))
 }
 
-/// Whether a volume is a template's.
+/// Whether a volume belongs to a template.
 pub fn is_base(volid: &str) -> bool {
     let path = volid.split_once(':').map_or(volid, |(_, path)| path);
     path.rsplit('/').next().is_some_and(|name| name.starts_with("base-"))
 }
 
-/// The path of a file on a storage of files whose folder is `root`. `path` is a volume's id
-/// without its storage.
+/// The path of a file on a file-based storage whose folder is `root`. `path` is a volume's id without
+/// its storage.
 pub fn file_path(root: &str, path: &str) -> String {
     match path.split_once('/') {
         Some(("iso", name)) => format!("{root}/template/iso/{name}"),
         Some(("vztmpl", name)) => format!("{root}/template/cache/{name}"),
         Some(("import", name)) => format!("{root}/import/{name}"),
         _ => {
-            // A linked clone names its base in front of its own folder and file.
+            // A linked clone's id has its base before its own folder and file.
             let mut parts: Vec<_> = path.rsplitn(3, '/').take(2).collect();
             parts.reverse();
             format!("{root}/images/{}", parts.join("/"))
@@ -221,9 +220,8 @@ pub fn file_path(root: &str, path: &str) -> String {
     }
 }
 
-/// The size in bytes of the disk in an image, as the header of a qcow2 says (QEMU
-/// docs/interop/qcow2.rst: the magic, a version, and the size at byte 24); of another image it is
-/// the file's own.
+/// The size in bytes of the disk in an image: from the header of a qcow2 (QEMU docs/interop/qcow2.rst:
+/// the magic, a version, and the size at byte 24); of any other image the file's own size.
 pub fn disk_bytes(image: &[u8]) -> u64 {
     let size = image.strip_prefix(b"QFI\xfb").and_then(|rest| rest.get(20..28)?.try_into().ok());
     size.map_or(image.len() as u64, u64::from_be_bytes)
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_names_the_file_alone_and_not_its_base() {
+    fn a_path_has_the_file_and_not_its_base() {
         let root = "/var/lib/vz";
         let linked = "9000/base-9000-disk-0.qcow2/101/vm-101-disk-0.qcow2";
         assert_eq!(file_path(root, linked), "/var/lib/vz/images/101/vm-101-disk-0.qcow2");

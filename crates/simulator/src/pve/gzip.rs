@@ -1,11 +1,11 @@
-//! Files in the form of `gzip` (RFC 1952), their contents stored as they are (RFC 1951 §3.2.4).
+//! Files in `gzip` format (RFC 1952), with stored, uncompressed contents (RFC 1951 §3.2.4).
 
 /// The longest stored block.
 const BLOCK: usize = 0xffff;
 
-/// A file of this name and these contents.
+/// A file with this name and contents.
 pub fn packed(name: &str, contents: &[u8]) -> Vec<u8> {
-    // The name is given, no time is, and the system is Unix.
+    // The name is set, the time is not, and the system is Unix.
     let mut file = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3];
     file.extend_from_slice(name.as_bytes());
     file.push(0);
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_whole_and_has_the_checksum_that_every_tool_computes() {
+    fn a_file_is_complete_and_has_the_standard_checksum() {
         // The check value of CRC-32/ISO-HDLC.
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         let file = packed("a", b"hello");

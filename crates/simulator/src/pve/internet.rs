@@ -1,36 +1,36 @@
-//! The simulated internet: what the addresses give that a host is told to download from.
+//! The simulated internet: the servers and files that a host can download from.
 //!
 //! - Names under `.invalid` have no address (RFC 2606).
-//! - Web servers listen on the ports 80, 443 and 8000 to 8999; every other port refuses. All but the
-//!   one on 443 speak plain HTTP, and that one HTTPS.
-//! - A file whose name ends in `.img` or `.qcow2` is a cloud image. It has the checksum that is asked
-//!   for: the images of next year are not known yet.
-//! - A file whose name ends in `.iso` is [`ISO_BYTES`] of zeros, and has the checksum of these.
-//! - Whatever is called `404`, and every other file, is not there.
+//! - Web servers listen on ports 80, 443 and 8000 to 8999; every other port refuses connections. The
+//!   one on 443 speaks HTTPS, the others plain HTTP.
+//! - A file whose name ends in `.img` or `.qcow2` is a cloud image. It has whatever checksum is
+//!   requested, because the images of next year are not known yet.
+//! - A file whose name ends in `.iso` is [`ISO_BYTES`] of zeros, and has their checksum.
+//! - A file called `404`, and every other file, does not exist.
 
 use percent_encoding::percent_decode_str;
 
 /// The length of every ISO image, in bytes.
 pub const ISO_BYTES: usize = 400 * 1024;
 
-/// What an address gives.
+/// The result of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The name (that it names) has no address.
+    /// The (contained) name has no address.
     NoName(String),
-    /// Nothing listens at the place (that it names, as `HOST:PORT`).
+    /// Nothing listens at the (contained) `HOST:PORT`.
     Refused(String),
-    /// The server at the place speaks no TLS.
+    /// The server at `HOST:PORT` does not speak TLS.
     Plain(String),
-    /// The server at the place has no such file.
+    /// The server at `HOST:PORT` has no such file.
     Missing(String),
-    /// The server at the place has a cloud image.
+    /// The server at `HOST:PORT` has a cloud image.
     Image(String),
-    /// The server at the place has an ISO image.
+    /// The server at `HOST:PORT` has an ISO image.
     Iso(String),
 }
 
-/// Goes to an `http` or `https` address.
+/// Opens an `http` or `https` address.
 pub fn visit(url: &str) -> Found {
     let (secure, rest) = match url.strip_prefix("https://") {
         Some(rest) => (true, rest),
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_gives_a_file_or_the_reason_why_not() {
+    fn an_address_gives_a_file_or_an_error() {
         let at = |place: &str| place.to_owned();
         let ubuntu = "https://cloud-images.ubuntu.com/releases/jammy/jammy-cloudimg-amd64.img";
         for (url, found) in [

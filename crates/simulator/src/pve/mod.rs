@@ -1,15 +1,15 @@
-//! The Proxmox VE side of the simulator: the API at the wire, and the state behind it.
+//! The Proxmox VE side of the simulator: the API on the wire, and its state.
 //!
-//! | part | what it knows |
+//! | module | contents |
 //! |---|---|
 //! | [`state`], [`volume`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
-//! | [`firewall`] | the firewall's files, which no packet meets |
-//! | [`boot`], [`cloudinit`], [`crypt`] | what follows from a VM's options |
-//! | [`task`], [`work`], [`pace`] | what takes time, stage by stage |
-//! | [`internet`] | what can be downloaded |
-//! | [`wire`], `gzip`, [`multipart`], [`rules`], [`options`] | what requests may look like |
-//! | [`apidoc`] | the checker of that, and of Proxmox's own schema where it is at hand |
-//! | [`calls`] | which path does what |
+//! | [`firewall`] | the firewall's files; no packet is filtered |
+//! | [`boot`], [`cloudinit`], [`crypt`] | values derived from a VM's options |
+//! | [`task`], [`work`], [`pace`] | operations that take time, stage by stage |
+//! | [`internet`] | downloadable files |
+//! | [`wire`], `gzip`, [`multipart`], [`rules`], [`options`] | the format of requests |
+//! | [`apidoc`] | the checker of that format, and of Proxmox's own schema if available |
+//! | [`calls`] | the handlers of the paths |
 //! | [`server`], [`tls`], `plain`, [`requests`] | HTTPS on loopback ports |
 
 pub mod access;
@@ -53,7 +53,7 @@ use super::site::{Site, SiteHost, Topology};
 use super::store::Store;
 use super::world::{SimTime, World};
 
-/// The user whose token the site starts with.
+/// The user of the site's initial token.
 pub const OPERATOR: &str = "k8sha@pve";
 /// The token's own name.
 pub const TOKEN: &str = "k8sha";
@@ -61,14 +61,13 @@ pub const TOKEN: &str = "k8sha";
 /// The Proxmox VE state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pve {
-    /// What everything random is drawn from.
+    /// The seed of everything random.
     seed: String,
-    /// How often it was drawn from.
+    /// The number of values drawn from the seed.
     drawn: u64,
-    /// The instant at which `pvestatd` last reported.
+    /// The time of the last `pvestatd` report.
     reported: SimTime,
-    /// Whether `pvestatd` reports when it is told to alone: who plays a recording again knows when the
-    /// recorded one did.
+    /// Whether `pvestatd` reports only on request: a replay knows when the recorded one did.
     #[serde(skip)]
     pub told: bool,
     /// The datacenters: one for a cluster, one for each standalone host.
@@ -76,10 +75,10 @@ pub struct Pve {
 }
 
 impl Pve {
-    /// What a site's Proxmox hosts are before anybody acts on them. `seed` makes its secrets.
+    /// The initial Proxmox hosts of a site. `seed` generates its secrets.
     ///
     /// # Errors
-    /// When the certificates cannot be made.
+    /// If the certificates cannot be created.
     pub fn new(site: &Site, epoch: i64, seed: &str) -> Result<Self, rcgen::Error> {
         let mut pve = Pve { seed: seed.to_owned(), ..Pve::default() };
         match site.topology {
@@ -176,12 +175,12 @@ impl Pve {
         Ok(())
     }
 
-    /// The datacenter of a host, by its place in the list.
+    /// The datacenter of a host, by its index in the list.
     pub fn home(&self, host: &str) -> Option<usize> {
         self.datacenters.iter().position(|dc| dc.hosts.contains_key(host))
     }
 
-    /// What identifies a VM in the whole site: `vmid@datacenter`.
+    /// The id of a VM in the whole site: `vmid@datacenter`.
     pub fn key(&self, dc: usize, vmid: u32) -> String {
         self.datacenters[dc].key(vmid)
     }
@@ -199,7 +198,7 @@ impl Pve {
         format!("BC:24:11:{}:{}:{}", &hex[0..2], &hex[2..4], &hex[4..6])
     }
 
-    /// A password as the configuration keeps it: hashed, unless it is a hash already.
+    /// A password as the configuration stores it: hashed, unless it is a hash already.
     pub fn hashed(&mut self, password: &str) -> String {
         if crypt::is_hashed(password) {
             return password.to_owned();
@@ -216,7 +215,7 @@ impl Pve {
         format!("{a}-{b}-4{c}-a{d}-{e}")
     }
 
-    /// Switches a host on or off, as if its plug was pulled.
+    /// Switches a host on or off, like pulling its plug.
     pub fn set_online(&mut self, host: &str, online: bool) {
         for dc in &mut self.datacenters {
             if let Some(host) = dc.hosts.get_mut(host) {
@@ -225,8 +224,8 @@ impl Pve {
         }
     }
 
-    /// Locks the VMs of these names or VMIDs as a clone that was cut off leaves them; what an earlier
-    /// start held so is free again.
+    /// Locks the VMs with these names or VMIDs as an interrupted clone leaves them; those locked so by
+    /// an earlier start are unlocked.
     pub fn hold(&mut self, targets: &[&str]) {
         for (vmid, vm) in self.datacenters.iter_mut().flat_map(|dc| dc.vms.iter_mut()) {
             if std::mem::take(&mut vm.held) {
@@ -243,14 +242,14 @@ impl Pve {
         }
     }
 
-    /// `pvestatd` reports what every VM does.
+    /// `pvestatd` reports the state of every VM.
     pub fn report(&mut self) {
         for vm in self.datacenters.iter_mut().flat_map(|dc| dc.vms.values_mut()) {
             vm.reported = Some(vm.status().to_owned());
         }
     }
 
-    /// Lets every task's stage that is due by `now` take effect.
+    /// Runs every task's stage that is due by `now`.
     pub fn advance(world: &mut World, now: SimTime, store: &Store) {
         for key in world.guests.take_stopped() {
             for dc in &mut world.pve.datacenters {
@@ -273,8 +272,8 @@ impl Pve {
         work::run_until(world, now, store);
     }
 
-    /// What users can see, without the history of tasks, the clock, and what is drawn at random
-    /// for each VM: two worlds that are the same to a user give the same.
+    /// The state visible to users, without the history of tasks, the clock, and the random values of
+    /// each VM: equal for two worlds that look the same to a user.
     pub fn visible(&self) -> serde_json::Value {
         self.datacenters.iter().map(Datacenter::visible).collect()
     }

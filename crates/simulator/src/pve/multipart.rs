@@ -1,24 +1,24 @@
-//! Uploads: the multipart parser of Proxmox, which takes its parts in one order only
-//! (pve-http-server src/PVE/APIServer/AnyEvent.pm, `file_upload_multipart`).
+//! Uploads: Proxmox's multipart parser, which accepts the parts in one order only (pve-http-server
+//! src/PVE/APIServer/AnyEvent.pm, `file_upload_multipart`).
 
 use super::wire::{Failure, Params};
 
-/// A file that was sent.
+/// An uploaded file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
     /// The name that the client gave it.
     pub name: String,
-    /// What is in it.
+    /// Its contents.
     pub body: Vec<u8>,
 }
 
-/// The fields that may come before the file, in their order.
+/// The fields that may precede the file, in order.
 const FIELDS: [&str; 3] = ["content", "checksum-algorithm", "checksum"];
 
-/// Takes a body apart into fields (added to `params`) and the file.
+/// Splits a body into fields (added to `params`) and the file.
 ///
 /// # Errors
-/// 400 for another order or another field, 500 for what is no upload.
+/// 400 for a different order or an unknown field, 500 for an invalid upload.
 pub fn read(body: &[u8], boundary: &str, params: &mut Params) -> Result<Sent, Failure> {
     let failed = || {
         Failure::Plain(
@@ -33,7 +33,7 @@ pub fn read(body: &[u8], boundary: &str, params: &mut Params) -> Result<Sent, Fa
         rest = skip_line(rest).ok_or_else(failed)?;
         let (head, content) = split_head(rest).ok_or_else(failed)?;
         let first = head.lines().next().unwrap_or_default();
-        // Case matters to the real one, and so does being first.
+        // The real parser is case-sensitive and requires it to be first.
         let Some(disposition) = first.strip_prefix("Content-Disposition: form-data;") else {
             return Err(failed());
         };
@@ -68,14 +68,14 @@ pub fn read(body: &[u8], boundary: &str, params: &mut Params) -> Result<Sent, Fa
     }
 }
 
-/// The boundary that a content type names; a quoted one is not understood.
+/// The boundary in a content type; a quoted one is not supported.
 pub fn boundary(content_type: &str) -> Option<&str> {
     let rest = content_type.strip_prefix("multipart/form-data;")?;
     let value = rest.trim().strip_prefix("boundary=")?;
     (!value.starts_with('"')).then_some(value)
 }
 
-/// A file's name as Proxmox keeps it: no path, and `_` for what is not plain.
+/// A file's name as Proxmox stores it: without a path, and with `_` for special characters.
 pub fn sanitised(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_come_in_their_order_and_then_the_file() {
+    fn fields_are_read_in_order_before_the_file() {
         let parts = [
             part("content", "iso"),
             part("checksum-algorithm", "sha256"),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn another_order_another_field_and_another_name_are_refused() {
+    fn a_different_order_field_or_name_is_refused() {
         let bad = Failure::Bare(400, "Bad Request".into());
         let swapped =
             [part("content", "iso"), part("checksum", "a"), part("checksum-algorithm", "x")];
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_plain_character_by_character() {
+    fn special_characters_in_file_names_are_replaced_one_by_one() {
         assert_eq!(sanitised("../a b(1)\u{fc}.iso"), "a_b_1__.iso");
         assert_eq!(boundary("multipart/form-data; boundary=XyZ"), Some("XyZ"));
         assert_eq!(boundary("multipart/form-data; boundary=\"XyZ\""), None);

@@ -7,12 +7,12 @@ pub fn is_net(key: &str) -> bool {
     key.strip_prefix("net").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// A network card with another MAC address.
+/// A network card with a different MAC address.
 pub fn with_mac(net: &str, mac: &str) -> String {
     canonical_net(net, Some(mac))
 }
 
-/// The keys that are a model, with the card's address as their value.
+/// The keys that are a model, with the card's MAC address as their value.
 const MODELS: [&str; 14] = [
     "e1000",
     "e1000-82540em",
@@ -30,8 +30,8 @@ const MODELS: [&str; 14] = [
     "vmxnet3",
 ];
 
-/// A network card as the configuration keeps it: with its MAC address as it was written, or with
-/// another; the other keys by name.
+/// A network card as the configuration stores it: with its original MAC address, or a different one;
+/// the other keys sorted by name.
 pub fn canonical_net(net: &str, mac: Option<&str>) -> String {
     let mut model = "virtio".to_owned();
     let mut address = String::new();
@@ -56,8 +56,8 @@ pub fn canonical_net(net: &str, mac: Option<&str>) -> String {
     text
 }
 
-/// Whether a running guest must let go of a card before it can be the other one: they differ in
-/// more than where the card is plugged in.
+/// Whether a running guest must release a card before the change to the new one: they differ in more
+/// than the network that the card is plugged into.
 pub fn must_be_unplugged(old: &str, new: &str) -> bool {
     let kept = |net: &str| {
         let outside = ["bridge", "firewall", "link_down", "rate", "tag", "trunks"];
@@ -76,18 +76,18 @@ fn is_mac(text: &str) -> bool {
         && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// The MAC address of a network card, in capitals.
+/// The MAC address of a network card, in upper case.
 pub fn mac_of(net: &str) -> Option<String> {
     let values = net.split(',').filter_map(|part| part.split_once('='));
     values.map(|(_, value)| value).find(|value| is_mac(value)).map(str::to_uppercase)
 }
 
-/// The bridge that a network card is on.
+/// The bridge of a network card.
 pub fn bridge(net: &str) -> Option<&str> {
     net.split(',').find_map(|part| part.strip_prefix("bridge="))
 }
 
-/// The VLANs that a network card is on: its tag, and those that its trunk passes.
+/// The VLANs of a network card: its tag, and those of its trunk.
 pub fn vlans(net: &str) -> Vec<u16> {
     let value = |key: &str| {
         net.split(',')
@@ -102,7 +102,7 @@ pub fn vlans(net: &str) -> Vec<u16> {
     tag.into_iter().chain(trunks.flatten()).collect()
 }
 
-/// A network card as the guest finds it: MAC address, bridge, VLAN.
+/// A network card as the guest sees it: MAC address, bridge, VLAN.
 pub fn nic(net: &str) -> Option<(String, String, Option<u16>)> {
     let tag =
         net.split(',').find_map(|part| part.strip_prefix("tag=")).and_then(|t| t.parse().ok());

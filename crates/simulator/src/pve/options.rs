@@ -1,19 +1,19 @@
-//! The options of a VM: the privilege that changing each needs, and which take effect at once
-//! (qemu-server src/PVE/API2/Qemu.pm, `check_vm_modify_config_perm`). What each may be is among the
-//! [rules](super::rules).
+//! The options of a VM: the privilege needed to change each, and those that take effect at once
+//! (qemu-server src/PVE/API2/Qemu.pm, `check_vm_modify_config_perm`). The [rules](super::rules) define
+//! their valid values.
 
-/// What changing an option needs.
+/// The permission needed to change an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// One of these privileges on the VM.
     Privilege(&'static [&'static str]),
     /// VM.Config.Network on the VM, and SDN.Use on the bridge.
     Network,
-    /// A drive: which privilege depends on what is in it.
+    /// A drive: the privilege depends on its contents.
     Drive,
     /// VM.Config.Options on the VM, and Sys.Modify on everything.
     Startup,
-    /// VM.Config.HWType on the VM; a real device of the host is for `root@pam` itself.
+    /// VM.Config.HWType on the VM; a real device of the host requires `root@pam` itself.
     Device,
     /// `root@pam` itself.
     Root,
@@ -24,7 +24,7 @@ fn stem(name: &str) -> &str {
     name.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
-/// What changing an option needs.
+/// The permission needed to change an option.
 pub fn need(name: &str) -> Need {
     let numbered = stem(name).len() < name.len();
     match stem(name) {
@@ -54,7 +54,7 @@ pub fn need(name: &str) -> Need {
     }
 }
 
-/// Whether a device is one that every VM can have, which nothing of the host goes with.
+/// Whether a device is available to every VM, without a device of the host.
 pub fn is_plain_device(name: &str, value: &str) -> bool {
     let mut parts = value.split(',');
     let first = parts.next().unwrap_or_default();
@@ -65,7 +65,7 @@ pub fn is_plain_device(name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether a change takes effect while the VM runs; the others wait for its next start.
+/// Whether a change takes effect while the VM runs; other changes are pending until its next start.
 pub fn is_hot(name: &str) -> bool {
     matches!(
         stem(name),

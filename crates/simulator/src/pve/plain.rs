@@ -1,4 +1,4 @@
-//! What goes over a connection beside HTTPS as a library writes it: plain HTTP to the port, and
+//! Traffic on a connection that differs from HTTPS as a library writes it: plain HTTP to the port, and
 //! answers without their length (pve-http-server src/PVE/APIServer/AnyEvent.pm).
 
 use std::io;
@@ -15,7 +15,7 @@ const HANDSHAKE: u8 = 0x16;
 /// The longest head that is read of a request without TLS.
 const HEAD_MAX: usize = 8 * 1024;
 
-/// Whether the client speaks plain HTTP on a connection that was just opened.
+/// Whether the client speaks plain HTTP on a newly opened connection.
 pub async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     Ok(stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE)
@@ -61,18 +61,18 @@ pub async fn redirect(mut stream: TcpStream) -> io::Result<()> {
 /// A connection on which marked answers are written without their length and their mark.
 pub struct Lengthless<S> {
     inner: S,
-    /// What is still to be written of a head that was changed.
+    /// The unwritten rest of a changed head.
     rest: Vec<u8>,
 }
 
 impl<S> Lengthless<S> {
-    /// Around a connection.
+    /// Wraps a connection.
     pub fn new(inner: S) -> Self {
         Self { inner, rest: Vec::new() }
     }
 }
 
-/// A head without its mark and its length; `None` where it is not marked.
+/// A head without its mark and its length; `None` if it is not marked.
 fn unmarked(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.starts_with(b"HTTP/1.1 ") {
         return None;
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marked_answer_loses_its_length_and_its_mark_alone() {
+    fn a_marked_answer_loses_only_its_length_and_its_mark() {
         let head = "HTTP/1.1 401 No ticket\r\nx-no-length: 1\r\nconnection: close\r\n\
                     content-length: 0\r\n\r\n";
         let changed = unmarked(head.as_bytes()).unwrap();

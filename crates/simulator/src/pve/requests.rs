@@ -9,24 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::SimTime;
 
-/// A request and how it was answered.
+/// A request and its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// The node that was asked.
+    /// The contacted node.
     pub host: String,
     /// The method.
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// The parameters of the body, passwords left out: texts, or lists of texts for a name that was
-    /// given more than once.
+    /// The parameters of the body, without passwords: texts, or lists of texts for a repeated name.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub form: serde_json::Map<String, serde_json::Value>,
-    /// The status of the answer; 0 when the connection was broken instead.
+    /// The status of the answer; 0 if the connection was closed instead.
     pub status: u16,
     /// When it was answered, in simulated milliseconds.
     pub at: SimTime,
-    /// What Proxmox's own schema has against it, where it was held against it.
+    /// The error of the check against Proxmox's own schema, if it was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub violation: Option<String>,
 }
@@ -48,7 +47,7 @@ impl Request {
     }
 }
 
-/// Keeps requests in memory, and as lines of JSON in a file when there is a folder for them.
+/// Keeps requests in memory, and as lines of JSON in a file if there is a folder.
 #[derive(Debug, Default)]
 pub struct RequestLog {
     seen: Mutex<(Vec<Request>, Option<File>)>,
@@ -61,7 +60,7 @@ impl RequestLog {
     /// A log that also appends to `requests.jsonl` in a folder.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(folder: Option<&Path>) -> io::Result<Self> {
         let file = match folder {
             Some(folder) => {
@@ -72,7 +71,7 @@ impl RequestLog {
         Ok(Self { seen: Mutex::new((Vec::new(), file)) })
     }
 
-    /// Keeps a request. A file that cannot be written to is not missed: the memory has it.
+    /// Records a request. Write errors are ignored: the memory has it.
     pub fn keep(&self, request: Request) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(file), Ok(mut line)) = (seen.1.as_mut(), serde_json::to_vec(&request)) {
@@ -82,15 +81,15 @@ impl RequestLog {
         seen.0.push(request);
     }
 
-    /// The requests since the simulator was started.
+    /// The requests since the start of the simulator.
     pub fn all(&self) -> Vec<Request> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// The requests that a folder's log holds, of every start.
+    /// The requests in a folder's log, of all starts.
     ///
     /// # Errors
-    /// When the file cannot be read, or a line is not a request.
+    /// If the file cannot be read, or a line is not a request.
     pub fn read(folder: &Path) -> io::Result<Vec<Request>> {
         let text = std::fs::read_to_string(folder.join(FILE))?;
         text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()

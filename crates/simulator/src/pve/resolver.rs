@@ -1,4 +1,4 @@
-//! What a node asks for names: its `/etc/resolv.conf` (pve-common src/PVE/INotify.pm).
+//! A node's resolver: its `/etc/resolv.conf` (pve-common src/PVE/INotify.pm).
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::faults::FaultKind;
 use crate::site::Site;
 use crate::world::World;
 
-/// The domain in which short names are looked up, and the name servers, in their order.
+/// The search domain, and the name servers in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolver {
     /// The domain.
@@ -17,7 +17,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// What a node asks: what was set there, or what its site has.
+    /// A node's resolver: as configured there, or the site's.
     pub fn of(host: Option<&Host>, site: &Site) -> Self {
         host.and_then(|host| host.resolver.clone()).unwrap_or_else(|| Resolver {
             search: site.domain.clone(),
@@ -25,8 +25,8 @@ impl Resolver {
         })
     }
 
-    /// What a node says of a name that it finds no address for: that there is none, or that none of
-    /// its name servers answers (glibc's `gai_strerror`).
+    /// A node's error for a name without an address: either it does not exist, or none of its name
+    /// servers answers (glibc's `gai_strerror`).
     pub fn unknown(world: &World, host: Option<&Host>) -> &'static str {
         let servers = Resolver::of(host, &world.site).servers;
         let silent = |server: &String| world.faults.active(FaultKind::DnsSilent, server);

@@ -1,5 +1,5 @@
-//! What the calls that are served take: the files of `rules/`, which say it in a notation of their
-//! own, and the checker of [`apidoc`](super::apidoc).
+//! The parameters of the served calls: the files of `rules/`, in their own notation, and the checker of
+//! [`apidoc`](super::apidoc).
 //!
 //! ```text
 //! GET /path/{parameter}       a call; the lines below it are its parameters
@@ -8,8 +8,8 @@
 //! format NAME …               another format: a `/pattern/`, `one-of=`, `words`, `anything`
 //!   says TEXT                 what is said of a text that has it not, `$` being the text
 //! ```
-//! A parameter is a name (`?`: it may be left out; `net[31]`: `net0` to `net31`), its type when it
-//! is no text, its `<format>`, its limits, and a `/pattern/` last.
+//! A parameter is a name (`?`: optional; `net[31]`: `net0` to `net31`), its type unless it is a text,
+//! its `<format>`, its limits, and a `/pattern/` last.
 
 use std::sync::OnceLock;
 
@@ -56,9 +56,9 @@ fn rules() -> &'static Rules {
 /// Checks the parameters of a call; arrays for lists become text.
 ///
 /// # Errors
-/// All complaints at once, by parameter.
+/// All errors at once, by parameter.
 pub fn check(method: &str, path: &str, params: &mut Params) -> Result<(), Failure> {
-    // What a browser adds to get round its cache.
+    // The parameter that a browser adds to bypass its cache.
     params.0.remove("_dc");
     let mut values: Map<String, Value> = params
         .0
@@ -79,7 +79,7 @@ pub fn check(method: &str, path: &str, params: &mut Params) -> Result<(), Failur
     if errors.is_empty() {
         return Ok(());
     }
-    // Perl shows where its array lies.
+    // Perl prints the address of its array.
     let shown = |text: String| text.replace("got 'ARRAY'", "got 'ARRAY(0x5581e6a3d2f8)'");
     Err(Failure::Parameters(errors.into_iter().map(|(name, text)| (name, shown(text))).collect()))
 }
@@ -115,7 +115,7 @@ pub fn is_option(name: &str) -> bool {
     option(name).is_some()
 }
 
-/// Whether an option of a VM is a number, or a flag, which is one too.
+/// Whether an option of a VM is a number or a flag, which is a number too.
 pub fn is_number(name: &str) -> bool {
     option(name).is_some_and(|rule| rule["type"] == "integer" || rule["type"] == "boolean")
 }
@@ -125,7 +125,7 @@ fn option(name: &str) -> Option<&'static Value> {
     schema.property(options, name)
 }
 
-/// Where the lines below go.
+/// The target of the following lines.
 #[derive(Clone, Debug, Default)]
 enum At {
     #[default]
@@ -136,7 +136,7 @@ enum At {
     Format(String),
 }
 
-/// A call as it was read.
+/// A parsed call.
 struct ReadCall {
     method: String,
     path: String,
@@ -146,7 +146,7 @@ struct ReadCall {
     own: Map<String, Value>,
 }
 
-/// What was read so far, in the form that the checker takes.
+/// The rules read so far, in the form that the checker expects.
 #[derive(Default)]
 struct Read {
     at: At,
@@ -284,11 +284,11 @@ impl Read {
     }
 }
 
-/// What is said of a parameter, as the checker wants it.
+/// The definition of a parameter, in the form that the checker expects.
 fn terms(text: &str) -> Map<String, Value> {
     let mut rule = Map::new();
     let (words, pattern) = match text.split_once('/') {
-        // A list of words may have slashes in it, a pattern is last.
+        // A list of words may contain slashes; a pattern is last.
         Some((before, rest)) if before.is_empty() || before.ends_with(' ') => {
             (before, rest.strip_suffix('/'))
         }
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_parameter_is_told_in_proxmox_words() {
+    fn each_invalid_parameter_is_reported_in_proxmox_words() {
         for (form, text) in [
             ("cores=0", "cores: value must have a minimum value of 1"),
             ("cores=abc", "cores: type check ('integer') failed - got 'abc'"),
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_and_lists_become_text() {
+    fn missing_parameters_are_reported_and_lists_become_text() {
         let clone = "/nodes/{node}/qemu/{vmid}/clone";
         let missing = said("POST", clone, "node=pve1&vmid=101");
         assert_eq!(missing, "newid: property is missing and it is not optional");

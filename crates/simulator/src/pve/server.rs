@@ -37,33 +37,33 @@ use crate::world::Shared;
 
 /// Proxmox closes a connection that was idle for this long, in real time.
 const IDLE: Duration = Duration::from_secs(5);
-/// Proxmox does not answer a request of this many headers.
+/// Proxmox does not answer a request with this many headers.
 const HEADERS_MAX: usize = 64;
 /// Proxmox does not answer a request whose header lines have this many bytes.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
-/// How many headers are read of a request that is not answered for having too many.
+/// How many headers are read of a request that has too many.
 const HEADERS_READ: usize = 512;
 /// Proxmox closes a connection after this many requests.
 const REQUESTS_MAX: usize = 100;
-/// How far a clock is ahead that is.
+/// How many seconds a clock is ahead with the fault `clock-ahead`.
 const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// One node's server.
 pub struct Server {
     /// The node.
     pub host: String,
-    /// The world that it shows.
+    /// The world that it serves.
     pub shared: Shared,
-    /// Where requests are kept.
+    /// The log of the requests.
     pub log: Arc<RequestLog>,
-    /// Proxmox's own schema, where every request is held against it.
+    /// Proxmox's own schema, if requests are checked against it.
     pub schema: Option<Arc<Schema>>,
 }
 
-/// A TLS configuration with a node's certificate: the leaf alone, HTTP/1 only, as pveproxy has it.
+/// A TLS configuration with a node's certificate: the leaf only, HTTP/1 only, as pveproxy has it.
 ///
 /// # Errors
-/// When the certificate or its key cannot be read.
+/// If the certificate or its key cannot be read.
 pub fn tls(pair: &Pair) -> io::Result<Arc<ServerConfig>> {
     let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(io::Error::other)?;
@@ -77,10 +77,10 @@ pub fn tls(pair: &Pair) -> io::Result<Arc<ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Binds a loopback port; 0 is any free one.
+/// Binds a loopback port; 0 means any free one.
 ///
 /// # Errors
-/// When it is taken.
+/// If it is in use.
 pub async fn bind(port: u16) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let address = listener.local_addr()?;
@@ -98,14 +98,14 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: Arc<ServerCo
                     connections.spawn(connection(server.clone(), acceptor.clone(), stream));
                 }
             }
-            // The ended ones are let go of as they end.
+            // Ended connections are dropped as they end.
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
 async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStream) {
-    // What goes wrong on one connection is for its client alone to see.
+    // Errors on a connection concern only its client.
     drop(stream.set_nodelay(true));
     if plain::is_plain(&stream).await.unwrap_or(false) {
         drop(plain::redirect(stream).await);
@@ -150,7 +150,7 @@ impl Server {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the host is switched off"));
         }
         if is_too_much(request.headers()) {
-            // It reads no further, and closes when the connection has been idle for long enough.
+            // It reads no further, and closes after the idle timeout.
             tokio::time::sleep(IDLE).await;
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "too many headers"));
         }
@@ -190,7 +190,7 @@ impl Server {
         Ok(response)
     }
 
-    /// The result of a call; an error breaks the connection.
+    /// The result of a call; an error closes the connection.
     async fn call(
         &self,
         request: HttpRequest<Incoming>,
@@ -225,7 +225,7 @@ impl Server {
             }
         };
         let Some(call) = call else {
-            // Of what this simulator lacks, the schema may know that Proxmox has it.
+            // The schema may have calls that this simulator lacks.
             if let Err(refusal @ (Refusal::NoPath | Refusal::NoMethod)) =
                 self.judged(&Asked::new(method.as_str(), path))
             {
@@ -247,7 +247,7 @@ impl Server {
             if self.shared.takes(FaultKind::UploadReset, &self.host) {
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, "injected fault"));
             }
-            // Whether it is allowed is found out before the body is read.
+            // The permission is checked before the body is read.
             let refused = self.shared.look(|world| match call.permit {
                 Permit::One(..) => {
                     let storage = format!("/storage/{}", ask.text("storage"));
@@ -255,7 +255,7 @@ impl Server {
                 }
                 _ => Ok(()),
             });
-            // pveproxy itself says so, without a body.
+            // pveproxy itself answers this, without a body.
             match refused {
                 Err(Failure::Forbidden(text)) => return Ok(Err(Failure::Bare(403, text))),
                 Err(failure) => return Ok(Err(failure)),
@@ -266,7 +266,7 @@ impl Server {
         if let Err(failure) = body::read(&mut ask, upload, &kind, &bytes, &query, heard)? {
             return Ok(Err(failure));
         }
-        // Permission comes before the parameters.
+        // Permissions are checked before the parameters.
         if let Err(failure) = self.shared.look(|world| call.permit(world, &ask)) {
             return Ok(self.settle(Err(failure)).await);
         }
@@ -281,14 +281,14 @@ impl Server {
         let result = self.run(call, &mut ask).await;
         let write = matches!(call.run, Run::Write(_)) && result.is_ok();
         if write && path.starts_with("/nodes/") && self.lost_answer(&ask) {
-            // It was done; only the answer gets lost.
+            // The change was made; only the answer is lost.
             self.delay(pace::PROXY_TIMEOUT).await;
             return Ok(Err(Failure::Bare(596, "Connection timed out".to_owned())));
         }
         Ok(self.settle(result).await)
     }
 
-    /// Holds a request against Proxmox's own schema, where there is one.
+    /// Checks a request against Proxmox's own schema, if there is one.
     fn judged(&self, asked: &Asked) -> Result<(), Refusal> {
         self.schema.as_ref().map_or(Ok(()), |schema| schema.check(asked))
     }
@@ -297,7 +297,7 @@ impl Server {
         self.shared.takes(FaultKind::ProxyTimeout596, &ask.node)
     }
 
-    /// Checks the parameters of a call and runs it, again and again while it has to wait for a lock.
+    /// Checks the parameters of a call and runs it, repeatedly while it must wait for a lock.
     async fn run(&self, call: &Call, ask: &mut Ask) -> Result<Body, Failure> {
         call.check(ask)?;
         let whole = Body::whole;
@@ -323,7 +323,7 @@ impl Server {
         }
     }
 
-    /// Waits out what is late.
+    /// Waits until a delayed answer is due.
     async fn settle(&self, result: Result<Body, Failure>) -> Result<Body, Failure> {
         match result {
             Err(Failure::Late(seconds, inner)) => {
@@ -338,7 +338,7 @@ impl Server {
         self.shared.clock.sleep(seconds).await;
     }
 
-    /// Checks that it is known who asks.
+    /// Authenticates the caller.
     async fn known(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
         match self.identify(headers, *method != Method::GET) {
             Ok(_) => Ok(()),
@@ -366,7 +366,7 @@ impl Server {
         })
     }
 
-    /// Finds the node that a path names: this one, or another of the cluster.
+    /// Finds the node in a path: this one, or another of the cluster.
     fn ask(
         &self,
         caller: Caller,
@@ -410,7 +410,7 @@ fn not_implemented(method: &str, path: &str) -> Failure {
     Failure::Status(501, format!("Method '{method} {path}' not implemented"))
 }
 
-/// Whether a request has more or longer headers than Proxmox reads.
+/// Whether a request has more or longer headers than Proxmox accepts.
 fn is_too_much(headers: &HeaderMap) -> bool {
     let line = |(name, value): (&hyper::header::HeaderName, &HeaderValue)| {
         name.as_str().len() + ": ".len() + value.len()

@@ -1,4 +1,4 @@
-//! What a Proxmox VE datacenter is made of, as plain data.
+//! The state of a Proxmox VE datacenter, as plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,31 +24,31 @@ pub struct Datacenter {
     pub hosts: BTreeMap<String, Host>,
     /// Its storages (`storage.cfg`) by id.
     pub storages: BTreeMap<String, Storage>,
-    /// Everything that lies on its storages.
+    /// The volumes on its storages.
     pub volumes: Vec<Volume>,
     /// Its VMs by VMID.
     pub vms: BTreeMap<u32, Vm>,
     /// Its users by `name@realm`.
     pub users: BTreeMap<String, User>,
-    /// The roles that an administrator made, with their privileges.
+    /// The custom roles, with their privileges.
     pub roles: BTreeMap<String, BTreeSet<String>>,
-    /// Who may do what where.
+    /// The access control list.
     pub acl: Vec<Grant>,
     /// Its pools by id.
     pub pools: BTreeMap<String, Pool>,
     /// Its tasks, oldest first.
     pub tasks: Vec<Task>,
-    /// The firewall's files by what their locks are called: `cluster`, `host-pve1`, `vm-100`.
+    /// The firewall's files by the names of their locks: `cluster`, `host-pve1`, `vm-100`.
     #[serde(default)]
     pub firewalls: BTreeMap<String, Firewall>,
-    /// What is set in `datacenter.cfg`.
+    /// The settings of `datacenter.cfg`.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// Who holds which lock file.
+    /// The holders of lock files.
     pub locks: Vec<Lock>,
     /// The CA's certificate.
     pub ca: Pair,
-    /// What tickets are signed with.
+    /// The key that signs tickets.
     pub ticket_key: String,
 }
 
@@ -58,26 +58,26 @@ pub type Interfaces = BTreeMap<String, serde_json::Map<String, serde_json::Value
 /// A node of Proxmox VE.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Host {
-    /// Its place in the cluster, from 1.
+    /// Its number in the cluster, from 1.
     pub number: u32,
     /// Whether it is switched on.
     pub online: bool,
     /// Its bridges.
     pub bridges: Vec<String>,
-    /// The names of the network cards that its bridges are on; `eth0` and so on where it has none.
+    /// The names of the network cards of its bridges; `eth0` and so on if it has none.
     #[serde(default)]
     pub ports: Vec<String>,
     /// Physical memory in MiB.
     pub memory_mib: u64,
     /// Logical CPUs.
     pub cpus: u32,
-    /// Its interfaces, where they are not those that it was made with.
+    /// Its interfaces, if they differ from the initial ones.
     #[serde(default)]
     pub interfaces: Option<Interfaces>,
-    /// What they are to be after the next reload.
+    /// Its interfaces after the next reload.
     #[serde(default)]
     pub new_interfaces: Option<Interfaces>,
-    /// What it asks for names, where that was set.
+    /// Its resolver, if configured.
     #[serde(default)]
     pub resolver: Option<Resolver>,
     /// Its certificate.
@@ -93,15 +93,15 @@ pub struct Storage {
     pub kind: String,
     /// The content types that it may hold.
     pub content: Vec<String>,
-    /// The folder that the caller named for it.
+    /// Its configured folder.
     #[serde(default)]
     pub path: Option<String>,
-    /// Which backups it keeps, where that is set.
+    /// Its backup retention, if configured.
     #[serde(default)]
     pub prune: Option<String>,
     /// Whether every node sees the same contents.
     pub shared: bool,
-    /// Whether it is switched off.
+    /// Whether it is disabled.
     pub disabled: bool,
     /// Its size in bytes on each node that has it.
     pub size: BTreeMap<String, u64>,
@@ -110,30 +110,30 @@ pub struct Storage {
 /// A VM.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vm {
-    /// The node on which it is.
+    /// Its node.
     pub host: String,
-    /// Its options as its configuration file has them.
+    /// Its options as in its configuration file.
     pub config: BTreeMap<String, String>,
-    /// Changes that wait for the next start; `None` deletes the option.
+    /// Changes pending until the next start; `None` deletes the option.
     pub pending: BTreeMap<String, Option<String>>,
-    /// What locks its configuration, such as `clone`.
+    /// The lock of its configuration, such as `clone`.
     pub lock: Option<String>,
-    /// Whether that lock is an injected fault's.
+    /// Whether an injected fault set that lock.
     #[serde(default)]
     pub held: bool,
     /// When it was switched on, if it runs.
     pub running: Option<SimTime>,
-    /// What QEMU does instead of running while it is switched on, such as `paused`.
+    /// QEMU's state instead of running while it is switched on, such as `paused`.
     #[serde(default)]
     pub halted: Option<String>,
     /// When it was last switched off.
     pub stopped: Option<SimTime>,
-    /// What `pvestatd` last said of it.
+    /// The last report of `pvestatd`.
     pub reported: Option<String>,
     /// Its snapshots by name.
     #[serde(default)]
     pub snapshots: BTreeMap<String, Snapshot>,
-    /// What its guest's agent ran.
+    /// The processes that its guest's agent ran.
     #[serde(default)]
     pub processes: Processes,
 }
@@ -141,9 +141,9 @@ pub struct Vm {
 /// The processes that a guest's agent ran.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Processes {
-    /// How many there were since the VM was switched on.
+    /// Their number since the VM was switched on.
     pub count: u32,
-    /// What those have said that ended, by process id, until their status is asked for.
+    /// The output of ended processes, by process id, until their status is queried.
     pub ended: BTreeMap<i64, String>,
 }
 
@@ -154,7 +154,7 @@ pub struct Snapshot {
     pub config: BTreeMap<String, String>,
     /// Unix time of its taking.
     pub time: i64,
-    /// A remark.
+    /// A comment.
     pub description: String,
     /// The snapshot before it.
     pub parent: Option<String>,
@@ -163,16 +163,16 @@ pub struct Snapshot {
 /// A user of the datacenter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct User {
-    /// Whether the account may be used.
+    /// Whether the account is enabled.
     pub enable: bool,
-    /// Unix time after which it may not; 0 never.
+    /// Unix time of its expiry; 0 for never.
     pub expire: i64,
-    /// A remark.
+    /// A comment.
     pub comment: Option<String>,
-    /// `email`, `firstname`, `lastname` and `keys`, where they were given.
+    /// `email`, `firstname`, `lastname` and `keys`, if set.
     #[serde(default)]
     pub details: BTreeMap<String, String>,
-    /// The password, when there is one.
+    /// The password, if it has one.
     pub password: Option<String>,
     /// API tokens by their own name.
     pub tokens: BTreeMap<String, Token>,
@@ -185,29 +185,29 @@ pub struct Token {
     pub secret: String,
     /// Whether it has only the privileges granted to itself.
     pub privsep: bool,
-    /// Unix time after which it is no good; 0 never.
+    /// Unix time of its expiry; 0 for never.
     pub expire: i64,
-    /// A remark.
+    /// A comment.
     pub comment: Option<String>,
 }
 
 /// A line of the access control list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Where, such as `/vms/100`.
+    /// The path, such as `/vms/100`.
     pub path: String,
     /// A user (`name@realm`) or a token (`name@realm!token`).
     pub who: String,
     /// The role granted.
     pub role: String,
-    /// Whether it holds below the path too.
+    /// Whether it also applies below the path.
     pub propagate: bool,
 }
 
 /// A pool of VMs and storages.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pool {
-    /// A remark.
+    /// A comment.
     pub comment: Option<String>,
     /// Its VMs.
     pub vms: BTreeSet<u32>,
@@ -218,19 +218,19 @@ pub struct Pool {
 /// A lock file that a task holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lock {
-    /// The file, with the node in front: each node has its own.
+    /// The file, prefixed with the node: each node has its own.
     pub file: String,
     /// Whether others may share it.
     pub shared: bool,
     /// The UPID of the task that holds it.
     pub owner: String,
-    /// When it is let go at the latest; `None`: when the task ends.
+    /// When it is released at the latest; `None`: when the task ends.
     pub until: Option<SimTime>,
 }
 
 impl Host {
-    /// Takes the interfaces that wait for it: bridges that start by themselves are there from now on,
-    /// and those that are not in the file any more are gone.
+    /// Applies its pending interfaces: bridges with autostart exist from now on, and those no longer in
+    /// the file are removed.
     pub fn reload(&mut self) {
         let Some(mut all) = self.new_interfaces.take() else { return };
         let starts = |fields: &serde_json::Map<String, serde_json::Value>| {
@@ -246,7 +246,7 @@ impl Host {
                 fields.insert("active".to_owned(), 1.into());
             }
         }
-        // Their order says which card each is on.
+        // Their order determines the card of each.
         self.bridges.retain(|name| bridges.contains(name));
         let new = bridges.into_iter().filter(|name| !self.bridges.contains(name));
         let new: Vec<_> = new.collect();
@@ -254,14 +254,14 @@ impl Host {
         self.interfaces = Some(all);
     }
 
-    /// The name of the network card that a bridge is on.
+    /// The name of the network card of a bridge.
     pub fn port(&self, bridge: usize) -> String {
         self.ports.get(bridge).cloned().unwrap_or_else(|| format!("eth{bridge}"))
     }
 }
 
 impl Datacenter {
-    /// What identifies one of its VMs in the whole site: `vmid@datacenter`.
+    /// The id of one of its VMs in the whole site: `vmid@datacenter`.
     pub fn key(&self, vmid: u32) -> String {
         format!("{vmid}@{}", self.name)
     }
@@ -271,12 +271,12 @@ impl Datacenter {
         self.vms.get(&vmid).filter(|vm| vm.host == host)
     }
 
-    /// A VM on a node, to change.
+    /// A VM on a node, mutable.
     pub fn vm_on_mut(&mut self, host: &str, vmid: u32) -> Option<&mut Vm> {
         self.vms.get_mut(&vmid).filter(|vm| vm.host == host)
     }
 
-    /// The virtual CPUs that lists show of a VM: never more than its host has, unless `vcpus` says so
+    /// The virtual CPUs of a VM in lists: never more than its host has, unless `vcpus` is set
     /// (qemu-server src/PVE/QemuServer.pm, `vmstatus`).
     pub fn shown_vcpus(&self, vm: &Vm) -> u32 {
         if vm.number("vcpus").is_some_and(|plugged| plugged > 0) {
@@ -286,8 +286,8 @@ impl Datacenter {
         vm.max_vcpus().min(there)
     }
 
-    /// What is said of a VM that has room for more virtual CPUs than its host has CPUs: it cannot
-    /// start there (qemu-server src/PVE/QemuServer.pm, `config_to_command`).
+    /// The error for a VM that allows more virtual CPUs than its host has CPUs: it cannot start there
+    /// (qemu-server src/PVE/QemuServer.pm, `config_to_command`).
     pub fn too_many_vcpus(&self, vm: &Vm) -> Option<String> {
         let there = self.hosts.get(&vm.host)?.cpus;
         let text = || format!("MAX {there} vcpus allowed per VM on this node");
@@ -299,7 +299,7 @@ impl Datacenter {
         self.volumes.iter().find(|volume| volume.volid == volid && volume.seen_from(host))
     }
 
-    /// A volume as a node sees it, to change.
+    /// A volume as a node sees it, mutable.
     pub fn volume_mut(&mut self, host: &str, volid: &str) -> Option<&mut Volume> {
         self.volumes.iter_mut().find(|volume| volume.volid == volid && volume.seen_from(host))
     }
@@ -309,14 +309,14 @@ impl Datacenter {
         self.storages.get(id).filter(|storage| storage.size.contains_key(host))
     }
 
-    /// Bytes that lie on a storage, as a node sees it. Linked clones and thin disks take what was
-    /// written: about a third.
+    /// Bytes used on a storage, as a node sees it. Linked clones and thin disks use what was written:
+    /// about a third.
     pub fn used(&self, host: &str, storage: &str) -> u64 {
         let on_it = |volume: &&Volume| volume.storage == storage && volume.seen_from(host);
         self.volumes.iter().filter(on_it).map(Volume::used).sum()
     }
 
-    /// The path of a volume on its node, for texts that name it.
+    /// The path of a volume on its node, for messages.
     pub fn path(&self, storage: &str, volid: &str) -> String {
         let path = volid.split_once(':').map_or(volid, |(_, path)| path);
         let section = self.storages.get(storage);
@@ -327,7 +327,7 @@ impl Datacenter {
         }
     }
 
-    /// The folder of a storage of files.
+    /// The folder of a file-based storage.
     pub fn root(&self, storage: &str) -> String {
         match self.storages.get(storage).and_then(|section| section.path.clone()) {
             Some(path) => path,
@@ -341,13 +341,13 @@ impl Datacenter {
         self.pools.iter().find(|(_, pool)| pool.vms.contains(&vmid)).map(|(id, _)| id.as_str())
     }
 
-    /// A volume that has this one as its base.
+    /// A volume with this one as its base.
     pub fn child_of(&self, host: &str, volid: &str) -> Option<&Volume> {
         let base = |volume: &&Volume| volume.parent.as_deref() == Some(volid);
         self.volumes.iter().filter(|volume| volume.seen_from(host)).find(base)
     }
 
-    /// Takes a volume away.
+    /// Removes a volume.
     pub fn remove_volume(&mut self, host: &str, volid: &str) {
         self.volumes.retain(|volume| !(volume.volid == volid && volume.seen_from(host)));
     }
@@ -371,7 +371,7 @@ impl Vm {
         }
     }
 
-    /// Its name, or what Proxmox shows when it has none.
+    /// Its name, or Proxmox's placeholder if it has none.
     pub fn name(&self, vmid: u32) -> String {
         self.config.get("name").cloned().unwrap_or_else(|| format!("VM {vmid}"))
     }
@@ -392,8 +392,8 @@ impl Vm {
         self.running.is_some() && self.halted.as_deref() == Some("paused")
     }
 
-    /// Lets the changes that wait for the VM's end take effect: it has ended, or starts again.
-    /// A disk that goes so is kept as an unused one.
+    /// Applies the pending changes: the VM has stopped, or starts again. A disk removed this way
+    /// becomes an unused one.
     pub fn settle(&mut self) {
         self.halted = None;
         for (option, value) in std::mem::take(&mut self.pending) {
@@ -409,7 +409,7 @@ impl Vm {
         }
     }
 
-    /// Keeps a disk that was taken out of its drive, unless it is no disk of its own.
+    /// Keeps a disk that was removed from its drive as an unused one, unless it is not the VM's own.
     pub fn keep_unused(&mut self, old: &Drive) {
         if old.is_cdrom() || old.is_cloudinit() || !old.volume.contains(':') {
             return;
@@ -429,7 +429,7 @@ impl Vm {
         self.snapshots.values().any(|snapshot| snapshot.config.values().any(named))
     }
 
-    /// The digest of its configuration, which a change may name to be refused when it is stale.
+    /// The digest of its configuration; a change that sends an outdated digest is refused.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.lock.as_deref().unwrap_or_default());
@@ -456,13 +456,13 @@ impl Vm {
         self.config.get(key)?.split(',').next()?.trim_start_matches("current=").parse().ok()
     }
 
-    /// As many virtual CPUs as its sockets have room for.
+    /// The maximum number of virtual CPUs of its sockets and cores.
     pub fn max_vcpus(&self) -> u32 {
         let number = |key: &str| self.number(key).unwrap_or(1);
         u32::try_from(number("cores").saturating_mul(number("sockets"))).unwrap_or(u32::MAX)
     }
 
-    /// The virtual CPUs that its guest finds: `vcpus` of them are plugged in, or all.
+    /// The virtual CPUs that its guest sees: `vcpus` of them are plugged in, or all.
     pub fn vcpus(&self) -> u32 {
         let plugged = self.number("vcpus").and_then(|plugged| u32::try_from(plugged).ok());
         plugged.filter(|plugged| *plugged > 0).unwrap_or_else(|| self.max_vcpus())
@@ -473,13 +473,13 @@ impl Vm {
         self.number("memory").unwrap_or(512)
     }
 
-    /// Whether the guest agent's device is on.
+    /// Whether the guest agent's device is enabled.
     pub fn agent(&self) -> bool {
         let on = |word: &str| matches!(word, "1" | "enabled=1" | "on" | "yes" | "true");
         self.config.get("agent").is_some_and(|agent| agent.split(',').any(on))
     }
 
-    /// The option name of the drive it boots from first that is a disk.
+    /// The option name of the first disk in the boot order.
     pub fn boot_disk(&self) -> Option<(String, Drive)> {
         let order = self.config.get("boot").and_then(|boot| boot.strip_prefix("order="));
         let disk = |key: &str| {

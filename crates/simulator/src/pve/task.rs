@@ -1,7 +1,7 @@
-//! Tasks: what takes time on Proxmox VE, its UPID, its log, and the lock files it waits for.
+//! Tasks: long-running work on Proxmox VE, its UPID, its log, and the lock files it waits for.
 //!
-//! A task goes through stages; each stage names the instant of the next. So a task that was put
-//! away half-way goes on where it was.
+//! A task goes through stages; each stage sets the time of the next. So a saved unfinished task resumes
+//! where it stopped.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,9 +20,9 @@ pub struct Task {
     pub host: String,
     /// Its type, such as `qmclone`.
     pub kind: String,
-    /// What it acts on: a VMID, a file name, or nothing.
+    /// Its object: a VMID, a file name, or nothing.
     pub id: String,
-    /// Who started it: `name@realm`.
+    /// Its user: `name@realm`.
     pub user: String,
     /// The token with which it was started.
     pub token: Option<String>,
@@ -36,31 +36,31 @@ pub struct Task {
     pub ended: Option<i64>,
     /// The lines of its log.
     pub log: Vec<String>,
-    /// What it does.
+    /// Its work.
     pub work: Work,
-    /// How far it is.
+    /// Its current stage.
     pub stage: u8,
-    /// When its next stage begins; `None` when it has ended.
+    /// When its next stage starts; `None` if it has ended.
     pub next: Option<SimTime>,
     /// The lock file that it waits for, and since when.
     pub waiting: Option<(String, SimTime)>,
-    /// `OK` or the error's text, when it has ended.
+    /// `OK` or the error's text, if it has ended.
     pub result: Option<String>,
 }
 
-/// How asking for a lock file went.
+/// The result of acquiring a lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
-    /// It is ours.
+    /// It is acquired.
     Locked,
-    /// A task holds it: ask again then, or when woken.
+    /// Another task holds it: try again then, or when woken.
     Later(SimTime),
-    /// It was not let go in time.
+    /// It was not released in time.
     Timeout,
 }
 
 impl Task {
-    /// A task that begins at once. `pid` is the node's next process id.
+    /// A task that starts at once. `pid` is the node's next process id.
     pub fn new(
         host: &str,
         kind: &str,
@@ -70,7 +70,7 @@ impl Task {
         (now, unix): (SimTime, i64),
         work: Work,
     ) -> Self {
-        // The hosts were booted an hour before the world began; a tick is 10 ms.
+        // The hosts were booted an hour before the world was created; a tick is 10 ms.
         let pstart = 360_000 + now.0 / 10;
         let user = caller.full();
         let upid = format!("UPID:{host}:{pid:08X}:{pstart:08X}:{unix:08X}:{kind}:{id}:{user}:");
@@ -94,7 +94,7 @@ impl Task {
         }
     }
 
-    /// Who started it.
+    /// The user who started it.
     pub fn caller(&self) -> Caller {
         Caller { user: self.user.clone(), token: self.token.clone() }
     }
@@ -112,7 +112,7 @@ impl Task {
         self.waiting = None;
     }
 
-    /// What `GET .../status` says.
+    /// The answer of `GET .../status`.
     pub fn status(&self) -> Value {
         let mut value = json!({
             "upid": self.upid, "node": self.host, "pid": self.pid, "pstart": self.pstart,
@@ -131,7 +131,7 @@ impl Task {
         value
     }
 
-    /// What a list of tasks says: the result is called `status` there.
+    /// The entry in a list of tasks: the result is called `status` there.
     pub fn listed(&self) -> Value {
         let mut value = self.status();
         if let Some(object) = value.as_object_mut() {
@@ -145,7 +145,7 @@ impl Task {
         value
     }
 
-    /// Asks for a lock file, for so many seconds at most.
+    /// Tries to acquire a lock file, held for so many seconds at most.
     pub fn lock(
         &mut self,
         dc: &mut Datacenter,
@@ -183,8 +183,8 @@ impl Task {
 }
 
 impl Datacenter {
-    /// Who stands in the way of a lock file: `None` no task, `Some(None)` one without an end in
-    /// sight, `Some(Some(when))` one that lets go then.
+    /// The task that holds a lock file: `None` no task, `Some(None)` one without a known end,
+    /// `Some(Some(when))` one that releases it then.
     fn held(
         &mut self,
         file: &str,
@@ -199,13 +199,13 @@ impl Datacenter {
         Some(blocking.filter_map(|lock| lock.until).min())
     }
 
-    /// Whether a task holds a lock file that is not shared with us.
+    /// Whether a task holds a lock file that cannot be shared.
     pub fn is_locked(&self, file: &str, at: SimTime) -> bool {
         let live = |lock: &&Lock| lock.until.is_none_or(|until| until > at);
         self.locks.iter().filter(live).any(|lock| lock.file == file)
     }
 
-    /// Lets go of an owner's lock files (all, or one) and wakes who waits for them.
+    /// Releases an owner's lock files (all, or one) and wakes the tasks that wait for them.
     pub fn release(&mut self, owner: &str, file: Option<&str>, at: SimTime) {
         let gone = |lock: &Lock| lock.owner == owner && file.is_none_or(|file| lock.file == file);
         let freed: Vec<_> =
@@ -220,7 +220,7 @@ impl Datacenter {
     }
 }
 
-/// The lock file of a VM's configuration, with its node in front.
+/// The lock file of a VM's configuration, prefixed with its node.
 pub fn vm_lock(host: &str, vmid: u32) -> String {
     format!("{host}:/var/lock/qemu-server/lock-{vmid}.conf")
 }
@@ -234,7 +234,7 @@ pub fn storage_lock(host: &str, storage: &str, shared: bool) -> String {
     }
 }
 
-/// What Proxmox says when a lock was not let go in time.
+/// Proxmox's error if a lock was not released in time.
 pub fn timeout_text(file: &str) -> String {
     match file.split_once(':') {
         Some(("cfs", name)) => format!("cfs-lock '{name}' error: got lock request timeout"),

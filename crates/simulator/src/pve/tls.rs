@@ -17,7 +17,7 @@ pub struct Pair {
     pub key: String,
     /// SHA-256 of the certificate's DER form: upper-case hex with colons.
     pub fingerprint: String,
-    /// Whom it is for, as OpenSSL writes it in one line.
+    /// Its subject, as OpenSSL writes it in one line.
     pub subject: String,
 }
 
@@ -35,11 +35,11 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes the CA that `pvecm` makes (pve-cluster src/PVE/Cluster/Setup.pm): common name
-    /// "Proxmox Virtual Environment", ten years.
+    /// Creates the CA as `pvecm` does (pve-cluster src/PVE/Cluster/Setup.pm): common name "Proxmox
+    /// Virtual Environment", ten years.
     ///
     /// # Errors
-    /// When the cryptography fails.
+    /// If the cryptography fails.
     pub fn new(unit: &str, unix: i64) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::<String>::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -62,10 +62,10 @@ impl Authority {
         Ok(Self { pair, issuer: Issuer::new(params, key) })
     }
 
-    /// Makes a node's certificate: two years, for the node's names and the loopback addresses.
+    /// Creates a node's certificate: two years, for the node's names and the loopback addresses.
     ///
     /// # Errors
-    /// When the cryptography fails.
+    /// If the cryptography fails.
     pub fn leaf(&self, node: &str, domain: &str, unix: i64) -> Result<Pair, rcgen::Error> {
         let fqdn = format!("{node}.{domain}");
         let names = vec!["localhost".to_owned(), node.to_owned(), fqdn.clone()];
@@ -83,7 +83,7 @@ impl Authority {
         params.distinguished_name = name(&parts);
         params.is_ca = IsCa::ExplicitNoCa;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // OpenSSL writes it by itself, and strict clients (Python since 3.13) ask for it.
+        // OpenSSL adds it by default, and strict clients (Python since 3.13) require it.
         params.use_authority_key_identifier_extension = true;
         last(&mut params, unix, 730);
         let key = KeyPair::generate()?;
@@ -117,7 +117,7 @@ fn one_line(parts: &[(DnType, &str)]) -> String {
 
 fn last(params: &mut CertificateParams, unix: i64, days: i64) {
     let made = OffsetDateTime::from_unix_timestamp(unix).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    // A day earlier: a client whose clock is behind ours must not find us in its future.
+    // A day earlier, so that the certificate is already valid for a client with a slow clock.
     params.not_before = made - Duration::days(1);
     params.not_after = made + Duration::days(days);
 }

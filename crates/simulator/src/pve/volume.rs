@@ -9,7 +9,7 @@ pub struct Volume {
     pub volid: String,
     /// Its storage.
     pub storage: String,
-    /// The node on which it lies; `None` on a shared storage.
+    /// Its node; `None` on a shared storage.
     pub host: Option<String>,
     /// `images`, `iso`, `import` or `vztmpl`.
     pub content: String,
@@ -17,20 +17,20 @@ pub struct Volume {
     pub format: String,
     /// Its size in bytes, as a guest sees it.
     pub size: u64,
-    /// The size in bytes of the disk inside, for a file that is an image of one.
+    /// The virtual size in bytes, for a file that is a disk image.
     #[serde(default)]
     pub disk: Option<u64>,
-    /// Unix time of its making.
+    /// Unix time of its creation.
     pub ctime: i64,
     /// The VM that owns it.
     pub vmid: Option<u32>,
     /// The base volume of a linked clone, by its id.
     pub parent: Option<String>,
-    /// What is in it ([`crate::store::Store::blob`]), for uploads.
+    /// Its contents ([`crate::store::Store::blob`]), for uploads.
     pub blob: Option<String>,
-    /// The SHA-256 of its contents, for files that were fetched or sent with one.
+    /// The SHA-256 of its contents, for files downloaded or uploaded with one.
     pub sha256: Option<String>,
-    /// Whether an operating system is on it: it is a cloud image, or descends from one.
+    /// Whether it contains an operating system: it is a cloud image, or a copy of one.
     pub system: bool,
 }
 
@@ -40,7 +40,7 @@ impl Volume {
         self.host.as_deref().is_none_or(|on| on == host)
     }
 
-    /// Bytes that it takes.
+    /// The bytes that it uses.
     pub fn used(&self) -> u64 {
         if self.content == "images" && self.format != "raw" || self.parent.is_some() {
             self.size / 3

@@ -1,5 +1,4 @@
-//! The wire: what a request's bytes mean, and how answers are written
-//! (pve-http-server src/PVE/APIServer/AnyEvent.pm).
+//! The wire format: parses requests and writes answers (pve-http-server src/PVE/APIServer/AnyEvent.pm).
 
 use std::collections::BTreeMap;
 
@@ -16,19 +15,19 @@ use crate::world::SimTime;
 /// The longest body of a call that is not an upload.
 pub const BODY_MAX: u64 = 512 * 1024;
 
-/// Marks an answer without a body that is written without its length, as pveproxy's own are. The
-/// mark itself is not written.
+/// Marks an answer without a body that is written without its length, like pveproxy's own. The mark
+/// itself is not written.
 pub const NO_LENGTH: &str = "x-no-length";
 
-/// What a handler gives back.
+/// A handler's result.
 pub type Answer = Result<Value, Failure>;
 
 /// Why a call is not answered with 200.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
-    /// Proxmox `die`d: 500 with this text as the reason.
+    /// Proxmox called `die`: 500 with this text as the reason.
     Die(String),
-    /// Parameters are wrong: 400 with a text for each.
+    /// Invalid parameters: 400 with a text for each.
     Parameters(Vec<(String, String)>),
     /// 403 with this text.
     Forbidden(String),
@@ -40,12 +39,12 @@ pub enum Failure {
     Plain(u16, String),
     /// One of the others, after so many simulated seconds.
     Late(f64, Box<Failure>),
-    /// Nothing yet: ask the handler again then.
+    /// Not ready: call the handler again then.
     Wait(SimTime),
 }
 
 impl Failure {
-    /// A wrong parameter.
+    /// An invalid parameter.
     pub fn parameter(name: &str, text: impl Into<String>) -> Self {
         Failure::Parameters(vec![(name.to_owned(), text.into())])
     }
@@ -56,11 +55,11 @@ impl Failure {
     }
 }
 
-/// The parameters of a call: each given once, or several times.
+/// The parameters of a call: each given once or several times.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Params(pub BTreeMap<String, Given>);
 
-/// How a parameter was given.
+/// The values of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Given {
     /// Once.
@@ -116,13 +115,13 @@ impl Params {
         }
     }
 
-    /// Sets a parameter, whatever it was.
+    /// Sets a parameter, replacing any earlier value.
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.insert(name.to_owned(), Given::One(value.to_owned()));
     }
 }
 
-/// Reads `a=b&c=d`; `;` separates pairs too, and `+` is a space.
+/// Parses `a=b&c=d`; `;` separates pairs too, and `+` is a space.
 pub fn read_form(text: &str) -> Params {
     let mut params = Params::default();
     let decode =
@@ -134,10 +133,10 @@ pub fn read_form(text: &str) -> Params {
     params
 }
 
-/// Reads a JSON object: numbers, booleans and arrays become what a form would have said.
+/// Parses a JSON object: numbers, booleans and arrays become their form-encoded equivalents.
 ///
 /// # Errors
-/// The text of Perl's parser, near enough.
+/// The error of Perl's parser, approximately.
 pub fn read_json(bytes: &[u8]) -> Result<Params, Failure> {
     let malformed = |at: usize| {
         Failure::Plain(
@@ -170,12 +169,12 @@ pub fn read_json(bytes: &[u8]) -> Result<Params, Failure> {
     Ok(params)
 }
 
-/// A body that can be answered with 200.
+/// The body of a 200 answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Body {
     /// The `data`.
     pub data: Value,
-    /// How many there are in all, where only some are shown.
+    /// The total number, if only a part is returned.
     pub total: Option<usize>,
     /// The file that is sent instead.
     pub file: Option<File>,
@@ -186,20 +185,20 @@ pub struct Body {
 pub struct File {
     /// Its name.
     pub name: String,
-    /// What is in it.
+    /// Its contents.
     pub bytes: Vec<u8>,
-    /// Whether these are compressed by `gzip`.
+    /// Whether they are compressed with `gzip`.
     pub gzip: bool,
 }
 
 impl Body {
-    /// A body of data alone.
+    /// A body with data only.
     pub fn whole(data: Value) -> Self {
         Self { data, total: None, file: None }
     }
 }
 
-/// Writes an answer. `ext` is the `/api2/extjs` form, which answers failures with 200.
+/// Writes an answer. `ext` is the `/api2/extjs` form, which answers errors with 200.
 pub fn write(answer: Result<Body, Failure>, ext: bool) -> Response<Full<Bytes>> {
     let failure = match answer {
         Ok(Body { file: Some(file), .. }) => return send(file),
@@ -229,11 +228,11 @@ pub fn write(answer: Result<Body, Failure>, ext: bool) -> Response<Full<Bytes>> 
         Failure::Late(_, inner) => return write(Err(*inner), ext),
         Failure::Wait(_) => unreachable!("the server asks a handler again until it has an answer"),
     };
-    // Perl's syswrite dies of a character beyond Latin-1, and the proxy sees a broken pipe.
+    // Perl's syswrite dies on a character beyond Latin-1, and the proxy sees a broken pipe.
     if text.chars().any(|c| c as u32 > 0xff) {
         return respond(596, "Broken pipe", None, false);
     }
-    // A method that does not exist is told without the trailing newline that every `die` has.
+    // The error for an unknown method lacks the trailing newline of every `die`.
     let message = if status == 501 { text.clone() } else { format!("{text}\n") };
     let mut body = json!({"data": null, "message": message});
     if let Some(errors) = errors {
@@ -262,7 +261,7 @@ fn send(file: File) -> Response<Full<Bytes>> {
     response.map(|_| Full::from(file.bytes))
 }
 
-/// The same answer as a picture: there is none behind any call of the simulator.
+/// The same answer as an image: no call of the simulator returns one.
 pub fn picture(json: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let mut response = json.map(|_| Full::default());
     if response.headers().contains_key(CONTENT_TYPE) {
@@ -295,7 +294,7 @@ fn respond(status: u16, reason: &str, body: Option<String>, json: bool) -> Respo
     response
 }
 
-/// A point in time as HTTP writes it (RFC 9110 §5.6.7).
+/// A time in HTTP's format (RFC 9110 §5.6.7).
 pub fn date(at: std::time::SystemTime) -> String {
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn json_values_become_what_a_form_says() {
+    fn json_values_become_their_form_equivalents() {
         let params = read_json(br#"{"cores":2,"onboot":true,"tags":["a","b"],"no":null}"#).unwrap();
         assert_eq!(params.text("cores"), Some("2"));
         assert_eq!(params.text("onboot"), Some("1"));

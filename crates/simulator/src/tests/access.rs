@@ -1,4 +1,4 @@
-//! Logins, privileges, and what each call needs.
+//! Logins, privileges, and the permissions of each call.
 
 use serde_json::json;
 
@@ -22,14 +22,14 @@ async fn a_refused_login_has_a_reason_and_no_body() {
         let reply = bench.send(request).await;
         assert_eq!((reply.status, reply.reason.as_str(), &reply.body), (401, reason, &json!("")));
     }
-    // A space instead of the first equals sign is taken too.
+    // A space instead of the first equals sign is accepted too.
     let request = bench.request("GET", "/version");
     let reply = bench.send(request.header("Authorization", format!("PVEAPIToken {good}"))).await;
     assert_eq!(reply.status, 200);
 }
 
 #[tokio::test]
-async fn a_ticket_needs_the_token_against_forgery_for_writes() {
+async fn a_ticket_needs_the_csrf_token_for_writes() {
     let bench = Bench::new().await;
     let password = bench.host().root_password.clone();
     let form = [("username", "root@pam"), ("password", password.as_str())];
@@ -58,7 +58,7 @@ async fn a_ticket_needs_the_token_against_forgery_for_writes() {
 }
 
 #[tokio::test]
-async fn a_token_of_its_own_has_only_what_both_it_and_its_user_have() {
+async fn a_privilege_separated_token_has_only_the_common_privileges_of_it_and_its_user() {
     let bench = Bench::new().await;
     bench.call("POST", "/access/users", &[("userid", "u@pve")]).await;
     let path = "/access/users/u@pve/token/sep";
@@ -81,7 +81,7 @@ async fn a_token_of_its_own_has_only_what_both_it_and_its_user_have() {
 }
 
 #[tokio::test]
-async fn lists_show_only_what_one_may_see() {
+async fn lists_show_only_what_the_account_may_see() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     let token = bench.user(&[]).await;
@@ -98,13 +98,13 @@ async fn lists_show_only_what_one_may_see() {
     }
     let reply = bench.as_token(&token, "GET", "/access/permissions", &[]).await;
     assert_eq!(reply.data(), &json!({}));
-    // Permission comes before existence.
+    // Permission is checked before existence.
     let reply = bench.as_token(&token, "GET", "/nodes/pve1/qemu/9999/config", &[]).await;
     assert_eq!(reply.reason, "Permission check failed (/vms/9999, VM.Audit)");
 }
 
 #[tokio::test]
-async fn a_clone_needs_four_privileges_and_tells_them_one_by_one() {
+async fn a_clone_needs_four_privileges_and_reports_them_one_by_one() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     let token = bench.user(&[]).await;
@@ -138,7 +138,7 @@ async fn a_clone_needs_four_privileges_and_tells_them_one_by_one() {
     let reply = clone().await;
     assert_eq!(reply.status, 200);
     assert_eq!(bench.wait(reply.data().as_str().unwrap()).await, "OK");
-    // The grant on the VM goes with the VM.
+    // The grant on the VM is removed with the VM.
     let reply = bench.as_token(&token, "DELETE", "/nodes/pve1/qemu/301", &[]).await;
     assert_eq!(bench.wait(reply.data().as_str().unwrap()).await, "OK");
     assert_eq!(clone().await.reason, "Permission check failed");
@@ -179,7 +179,7 @@ async fn each_option_needs_its_own_privilege() {
 }
 
 #[tokio::test]
-async fn a_task_is_its_owners_and_the_auditors() {
+async fn a_task_is_visible_to_its_owner_and_auditors() {
     let bench = Bench::new().await;
     let upid = bench.call("POST", "/nodes/pve1/qemu/100/status/start", &[]).await;
     let upid = upid.data().as_str().unwrap().to_owned();
@@ -194,7 +194,7 @@ async fn a_task_is_its_owners_and_the_auditors() {
 }
 
 #[tokio::test]
-async fn without_quorum_reading_goes_on_and_writing_does_not() {
+async fn without_quorum_reads_work_and_writes_fail() {
     let bench = Bench::with(super::Topology::Cluster, &["no-quorum@pve1"]).await;
     assert_eq!(bench.call("GET", "/nodes", &[]).await.status, 200);
     let start = bench.call("POST", "/nodes/pve1/qemu/100/status/start", &[]).await;

@@ -1,4 +1,4 @@
-//! The guest's agent, once there is one.
+//! The guest's agent, once it is installed.
 
 use hadris_iso::write::options::CreationFeatures;
 use reqwest::multipart::{Form, Part};
@@ -10,7 +10,7 @@ use crate::guests::iso::tests::write;
 const AGENT: &str = "/nodes/pve1/qemu/101/agent";
 
 impl Bench {
-    /// VM 101, whose seed installs the agent, as soon as that answers.
+    /// VM 101, whose seed installs the agent, as soon as the agent answers.
     async fn with_agent() -> Self {
         let bench = Self::new().await;
         bench.template("local-lvm").await;
@@ -59,7 +59,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_guest_tells_its_own_name_and_not_the_vm_s() {
+async fn a_guest_reports_its_own_name_and_not_that_of_the_vm() {
     let bench = Bench::with_agent().await;
     assert_eq!(bench.config(101).await["name"], "a");
     let name = bench.get(&format!("{AGENT}/get-host-name")).await;
@@ -67,12 +67,12 @@ async fn a_guest_tells_its_own_name_and_not_the_vm_s() {
 }
 
 #[tokio::test]
-async fn what_a_command_said_is_told_once() {
+async fn the_output_of_a_command_is_reported_once() {
     let bench = Bench::with_agent().await;
     let hi = bench.run(&["/bin/echo", "hi", "there"]).await;
     let quiet = bench.run(&["/bin/true"]).await;
     assert_ne!(hi, quiet);
-    // Recorded at a real guest: lines 426 and 427 of the first recording.
+    // Recorded on a real guest: lines 426 and 427 of the first recording.
     let said = json!({"exited": 1, "exitcode": 0, "out-data": "hi there\n", "out-truncated": 0});
     assert_eq!(bench.ran(hi).await, Ok(said));
     assert_eq!(bench.ran(quiet).await, Ok(json!({"exited": 1, "exitcode": 0})));
@@ -83,7 +83,7 @@ async fn what_a_command_said_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_switched_off_guest_forgets_what_its_commands_said() {
+async fn a_switched_off_guest_loses_the_output_of_its_commands() {
     let bench = Bench::with_agent().await;
     let pid = bench.run(&["echo", "hi"]).await;
     assert_eq!(bench.task("POST", "/nodes/pve1/qemu/101/status/stop", &[]).await, "OK");

@@ -1,4 +1,4 @@
-//! Clones: what they make, what they refuse, which locks they wait for.
+//! Clones: results, refusals, and the locks that they wait for.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::site::Topology;
 const CLONE: &str = "/nodes/pve1/qemu/9000/clone";
 
 #[tokio::test]
-async fn a_linked_clone_has_identities_of_its_own() {
+async fn a_linked_clone_has_its_own_identities() {
     let bench = Bench::new().await;
     for (storage, base, disk) in [
         ("local-lvm", "local-lvm:base-9000-disk-0", "local-lvm:vm-101-disk-0"),
@@ -39,7 +39,7 @@ async fn a_linked_clone_has_identities_of_its_own() {
         let path = "/nodes/pve1/qemu/9000";
         let used = match storage {
             "local" => format!("base volume '{base}' is still in use by linked cloned"),
-            // LVM thin does not look.
+            // LVM thin does not check.
             _ => "OK".to_owned(),
         };
         assert_eq!(bench.task("DELETE", path, &[]).await, used);
@@ -50,7 +50,7 @@ async fn a_linked_clone_has_identities_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_clones_guest_shows_its_own_uuid_and_reads_the_drive_that_proxmox_makes() {
+async fn a_clones_guest_has_its_own_uuid_and_reads_the_drive_that_proxmox_generates() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     bench.cloned("101", "a.kloud.lan").await;
@@ -65,7 +65,7 @@ async fn a_clones_guest_shows_its_own_uuid_and_reads_the_drive_that_proxmox_make
 }
 
 #[tokio::test]
-async fn a_clone_that_cannot_be_is_refused_at_once() {
+async fn an_impossible_clone_is_refused_at_once() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     bench.cloned("103", "plain").await;
@@ -138,7 +138,7 @@ async fn a_template_on_shared_storage_clones_to_another_node() {
 }
 
 #[tokio::test]
-async fn the_same_vmid_twice_is_once_made_and_once_refused() {
+async fn of_two_creations_with_the_same_vmid_one_is_refused() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     let form = [("newid", "410"), ("full", "1"), ("name", "first")];
@@ -149,7 +149,7 @@ async fn the_same_vmid_twice_is_once_made_and_once_refused() {
 }
 
 #[tokio::test]
-async fn many_full_clones_on_one_storage_wait_for_each_other_and_the_late_ones_fail() {
+async fn many_full_clones_on_one_storage_wait_for_each_other_and_the_last_ones_time_out() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     let vmids: Vec<String> = (501..511).map(|vmid| vmid.to_string()).collect();
@@ -173,7 +173,7 @@ async fn many_full_clones_on_one_storage_wait_for_each_other_and_the_late_ones_f
     assert!(log.contains(&"trying to acquire lock...".to_owned()), "{log:?}");
 }
 
-/// Starts a full clone without going over the wire, so that all start at one instant.
+/// Starts a full clone directly instead of over HTTPS, so that all start at the same time.
 fn start_clone(
     world: &mut crate::world::World,
     _store: &crate::store::Store,
@@ -222,13 +222,13 @@ async fn a_vm_that_is_being_cloned_is_locked() {
     bench.pass(0.4);
     let config = bench.config(401).await;
     assert_eq!((&config["lock"], &config["name"]), (&json!("clone"), &json!("slow")));
-    // Its disk stands there when all of it is copied.
+    // Its disk appears when the copy is complete.
     assert_eq!((config.get("scsi0"), config["ide2"].is_string()), (None, true));
     for method in ["PUT", "POST"] {
         let reply = bench.call(method, "/nodes/pve1/qemu/401/config", &[("cores", "2")]).await;
         assert_eq!((reply.status, reply.reason.as_str()), (500, "VM is locked (clone)"));
     }
-    // A start that waits in vain, and one that waits until the clone is there.
+    // A start that times out, and one that waits until the clone is done.
     let start = || bench.call("POST", "/nodes/pve1/qemu/401/status/start", &[]);
     let early = start().await.data().as_str().unwrap().to_owned();
     bench.pass(5.0);
@@ -270,7 +270,7 @@ async fn a_fresh_clone_has_no_name_in_the_resources_until_it_is_reported() {
 }
 
 #[tokio::test]
-async fn a_clone_that_is_stopped_leaves_nothing() {
+async fn a_stopped_clone_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::frozen(folder.path()).await;
     let digest = bench.sim.digest();
@@ -319,7 +319,7 @@ async fn a_full_disk_fails_the_clone_and_the_plain_lvm_has_no_linked_ones() {
 }
 
 #[tokio::test]
-async fn a_clone_has_all_of_its_source_but_identities_and_unused_disks() {
+async fn a_clone_has_everything_of_its_source_except_identities_and_unused_disks() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     let form = [
@@ -347,7 +347,7 @@ async fn a_clone_has_all_of_its_source_but_identities_and_unused_disks() {
     assert!(smbios.starts_with("base64=1,serial=QUJD,uuid="), "{smbios}");
     assert_eq!(new["ide2"], "local-lvm:vm-101-cloudinit,media=cdrom,size=4M");
 
-    // No drive goes from a VM that is protected, and a cloud-init drive goes with its volume.
+    // No drive of a protected VM can be removed, and a cloud-init drive is deleted with its volume.
     let gone = || bench.put(101, &[("delete", "ide2")]);
     let refused = gone().await;
     assert_eq!(refused.reason, "can't remove drive 'ide2' - protection mode enabled");

@@ -1,4 +1,4 @@
-//! Disks that go to another storage.
+//! Disks that are moved to another storage.
 
 use super::Bench;
 
@@ -21,7 +21,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_disk_moves_and_the_old_one_stays_unused_or_goes() {
+async fn a_moved_disk_leaves_the_old_one_unused_or_deleted() {
     let bench = Bench::new().await.with_full_clone().await;
     let before = bench.config(101).await["scsi0"].as_str().unwrap().to_owned();
     let (volume, options) = before.split_once(',').unwrap();
@@ -42,14 +42,14 @@ async fn a_disk_moves_and_the_old_one_stays_unused_or_goes() {
     assert_eq!(config.get("unused1"), None);
     assert_eq!(bench.volumes("thick").await, [""; 0]);
     assert_eq!(bench.volumes("local").await, ["local:101/vm-101-disk-0.qcow2"]);
-    // Another format is another place on the same storage.
+    // A different format counts as a different place on the same storage.
     let form = [("disk", "scsi0"), ("storage", "local"), ("format", "raw"), ("delete", "1")];
     assert_eq!(bench.task("POST", MOVE, &form).await, "OK");
     assert_eq!(bench.volumes("local").await, ["local:101/vm-101-disk-1.raw"]);
 }
 
 #[tokio::test]
-async fn a_template_s_disk_is_a_base_wherever_it_is() {
+async fn a_templates_disk_is_a_base_volume_on_every_storage() {
     let bench = Bench::new().await;
     bench.template("local-lvm").await;
     let form = [("disk", "scsi0"), ("storage", "nfs"), ("delete", "1")];
@@ -61,7 +61,7 @@ async fn a_template_s_disk_is_a_base_wherever_it_is() {
 }
 
 #[tokio::test]
-async fn what_cannot_move_is_refused_and_nothing_is_left_of_it() {
+async fn an_impossible_disk_move_is_refused_and_leaves_nothing_behind() {
     let bench = Bench::new().await.with_full_clone().await;
     assert_eq!(bench.put(101, &[("ide3", "none,media=cdrom")]).await.status, 200);
     let before = bench.sim.digest();
@@ -113,7 +113,7 @@ async fn what_cannot_move_is_refused_and_nothing_is_left_of_it() {
 }
 
 #[tokio::test]
-async fn a_move_that_is_stopped_leaves_the_disk_where_it_was() {
+async fn a_stopped_move_leaves_the_disk_in_place() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::frozen(folder.path()).await;
     let form = [("newid", "101"), ("full", "1")];
@@ -130,7 +130,7 @@ async fn a_move_that_is_stopped_leaves_the_disk_where_it_was() {
     assert_eq!(bench.wait(upid).await, "storage migration failed: interrupted by signal");
     assert_eq!(bench.volumes("thick").await, [""; 0]);
     assert_eq!(bench.config(101).await, before);
-    // And nothing holds the VM any more.
+    // And the VM is no longer locked.
     let path = format!("{VM}/resize");
     let resize = bench.call("PUT", &path, &[("disk", "scsi0"), ("size", "+1G")]).await;
     bench.pass(60.0);
@@ -138,7 +138,7 @@ async fn a_move_that_is_stopped_leaves_the_disk_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_disk_is_given_to_another_vm_with_its_contents() {
+async fn a_disk_is_reassigned_to_another_vm_with_its_contents() {
     let bench = Bench::new().await;
     for vmid in ["101", "102"] {
         let form = [("vmid", vmid), ("scsi0", "local:1,format=qcow2"), ("boot", "order=scsi0")];
@@ -157,7 +157,7 @@ async fn a_disk_is_given_to_another_vm_with_its_contents() {
     assert_eq!(giver.get("scsi1"), None);
     assert_eq!(getter["scsi3"], "local:102/vm-102-disk-1.qcow2,size=2G,ssd=1");
     assert_eq!(bench.volumes("local").await, ["local:101/vm-101-disk-0.qcow2"]);
-    // One that the VM boots from leaves its order, and may become an unused one.
+    // A boot disk is removed from the boot order, and may become an unused one.
     let give = [("disk", "scsi0"), ("target-vmid", "102"), ("target-disk", "unused0")];
     assert_eq!(bench.task("POST", MOVE, &give).await, "OK");
     let (giver, getter) = (bench.config(101).await, bench.config(102).await);
@@ -169,7 +169,7 @@ async fn a_disk_is_given_to_another_vm_with_its_contents() {
 }
 
 #[tokio::test]
-async fn a_linked_clones_disk_that_is_given_away_keeps_its_base() {
+async fn a_reassigned_linked_clones_disk_keeps_its_base() {
     let bench = Bench::new().await;
     bench.template("local").await;
     bench.cloned("101", "one").await;
@@ -185,7 +185,7 @@ async fn a_linked_clones_disk_that_is_given_away_keeps_its_base() {
 }
 
 #[tokio::test]
-async fn a_disk_that_cannot_be_given_away_stays_where_it_is() {
+async fn a_disk_that_cannot_be_reassigned_is_left_in_place() {
     let bench = Bench::new().await;
     bench.template("local").await;
     for (vmid, node) in [("101", "pve1"), ("102", "pve1"), ("103", "pve2")] {
@@ -238,7 +238,7 @@ async fn a_disk_that_cannot_be_given_away_stays_where_it_is() {
     let reply = bench.as_token(&weak, "POST", MOVE, &give).await;
     let reason = "Permission check failed (/vms/102, VM.Config.Disk)";
     assert_eq!((reply.status, reply.reason.as_str()), (403, reason));
-    // A running VM lets go of no disk.
+    // A running VM releases no disk.
     assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, "OK");
     let reply = bench.call("POST", MOVE, &give).await;
     let text = "Cannot move disk to another VM while the source VM is running - detach first";

@@ -19,7 +19,7 @@ fn ok(reply: &Reply) {
 }
 
 #[tokio::test]
-async fn options_are_kept_with_their_digest_at_each_level() {
+async fn options_are_stored_with_their_digest_at_each_level() {
     let bench = bench().await;
     for (path, form, kept) in [
         (
@@ -43,7 +43,7 @@ async fn options_are_kept_with_their_digest_at_each_level() {
         let digest = seen["digest"].take();
         seen.as_object_mut().unwrap().remove("digest");
         assert_eq!(seen, kept, "{path}");
-        // What another has changed meanwhile is not changed, and nothing else is.
+        // What another client has changed meanwhile is not overwritten, and nothing else is changed.
         let before = bench.sim.digest();
         let stale = bench.call("PUT", &path, &[("enable", "0"), ("digest", "00")]).await;
         let text = "detected modified configuration - file changed by other user? Try again.";
@@ -59,7 +59,7 @@ async fn options_are_kept_with_their_digest_at_each_level() {
 }
 
 #[tokio::test]
-async fn a_trial_of_the_clusters_firewall_is_over_after_a_minute() {
+async fn a_trial_of_the_clusters_firewall_ends_after_a_minute() {
     let bench = Bench::new().await;
     let path = "/cluster/firewall/options";
     ok(&bench.call("PUT", path, &[("enable", "2")]).await);
@@ -70,7 +70,7 @@ async fn a_trial_of_the_clusters_firewall_is_over_after_a_minute() {
 }
 
 #[tokio::test]
-async fn a_new_rule_comes_first_and_rules_are_moved_changed_and_deleted_by_their_place() {
+async fn a_new_rule_comes_first_and_rules_are_moved_changed_and_deleted_by_position() {
     let bench = bench().await;
     for level in [VM, NODE] {
         let rules = format!("{level}/rules");
@@ -120,7 +120,7 @@ async fn a_new_rule_comes_first_and_rules_are_moved_changed_and_deleted_by_their
 }
 
 #[tokio::test]
-async fn a_rule_that_cannot_be_is_refused_in_proxmox_words_and_nothing_is_written() {
+async fn an_invalid_rule_is_refused_in_proxmox_words_and_not_written() {
     let bench = bench().await;
     let before = bench.sim.digest();
     for (form, name, text) in [
@@ -182,7 +182,7 @@ async fn a_rule_that_cannot_be_is_refused_in_proxmox_words_and_nothing_is_writte
 }
 
 #[tokio::test]
-async fn an_ip_set_holds_networks_and_a_rule_can_refer_to_it() {
+async fn an_ip_set_contains_networks_and_a_rule_can_refer_to_it() {
     let bench = bench().await;
     let sets = format!("{VM}/ipset");
     ok(&bench.call("POST", &sets, &[("name", "web"), ("comment", "front")]).await);
@@ -234,7 +234,7 @@ async fn an_ip_set_holds_networks_and_a_rule_can_refer_to_it() {
 }
 
 #[tokio::test]
-async fn a_vms_firewall_goes_with_its_clone_and_ends_with_it() {
+async fn a_vms_firewall_is_cloned_and_destroyed_with_the_vm() {
     let bench = bench().await;
     ok(&bench.call("PUT", &format!("{VM}/options"), &[("enable", "1")]).await);
     let form = [("newid", "101"), ("full", "1")];
@@ -249,7 +249,7 @@ async fn a_vms_firewall_goes_with_its_clone_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn who_may_not_change_a_firewall_changes_nothing() {
+async fn a_user_without_the_privilege_cannot_change_a_firewall() {
     let bench = bench().await;
     let token = bench.user(&[("/", "VM.Audit,Sys.Audit")]).await;
     let before = bench.sim.digest();

@@ -1,4 +1,4 @@
-//! What keeps a VM from harm, and what Proxmox does although one would not expect it to.
+//! Safeguards of a VM, and surprising behaviour of Proxmox.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ impl Bench {
         self.send(request).await
     }
 
-    /// A VM without a system, with a disk.
+    /// A VM without an operating system, with a disk.
     async fn empty(&self, vmid: &str, options: &[(&str, &str)]) {
         let mut form = vec![("vmid", vmid), ("scsi0", "local:1,format=qcow2")];
         form.extend_from_slice(options);
@@ -32,7 +32,7 @@ impl Bench {
 const VM: &str = "/nodes/pve1/qemu/100";
 
 #[tokio::test]
-async fn a_token_may_not_go_past_a_lock() {
+async fn a_token_may_not_skip_a_lock() {
     let bench = Bench::new().await;
     bench.empty("100", &[]).await;
     let before = bench.sim.digest();
@@ -52,7 +52,7 @@ async fn a_token_may_not_go_past_a_lock() {
 }
 
 #[tokio::test]
-async fn a_locked_vm_stays_as_it_is_until_root_unlocks_it() {
+async fn a_locked_vm_cannot_be_changed_until_root_unlocks_it() {
     let bench = Bench::new().await;
     bench.empty("100", &[]).await;
     let lock = [("lock", "backup")];
@@ -91,7 +91,7 @@ async fn a_locked_vm_stays_as_it_is_until_root_unlocks_it() {
 }
 
 #[tokio::test]
-async fn a_protected_vm_keeps_its_disk_from_deletion_alone() {
+async fn a_protected_vms_disk_is_only_protected_from_deletion() {
     let bench = Bench::new().await;
     bench.empty("100", &[("protection", "1")]).await;
     let before = bench.sim.digest();
@@ -113,7 +113,7 @@ async fn a_protected_vm_keeps_its_disk_from_deletion_alone() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_wrong_is_refused_and_changes_nothing() {
+async fn an_invalid_value_is_refused_and_changes_nothing() {
     let bench = Bench::new().await;
     bench.empty("100", &[]).await;
     let before = bench.sim.digest();
@@ -140,7 +140,7 @@ async fn a_value_that_is_wrong_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn every_option_is_taken_and_deleted_again() {
+async fn every_option_can_be_set_and_deleted() {
     let bench = Bench::new().await;
     bench.empty("100", &[]).await;
     for (key, value) in [
@@ -166,7 +166,7 @@ async fn every_option_is_taken_and_deleted_again() {
     }
     bench.put(100, &[("net1", "bridge=vmbr0,virtio=bc:24:11:00:00:01")]).await;
     assert_eq!(bench.config(100).await["net1"], "virtio=bc:24:11:00:00:01,bridge=vmbr0");
-    // A device of the host is for root itself.
+    // A device of the host requires root itself.
     let reply = bench.put(100, &[("hostpci0", "0000:01:00.0")]).await;
     assert_eq!(reply.reason, "only root can set 'hostpci0' config for non-mapped devices");
     let form = [("hostpci0", "0000:01:00.0")];
@@ -174,7 +174,7 @@ async fn every_option_is_taken_and_deleted_again() {
 }
 
 #[tokio::test]
-async fn a_change_that_a_guest_stands_in_the_way_of_is_refused_and_waits() {
+async fn a_change_that_a_guest_blocks_is_refused_and_becomes_pending() {
     let bench = Bench::new().await;
     bench.empty("100", &[("net0", "virtio,bridge=vmbr0")]).await;
     assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, "OK");
@@ -191,14 +191,14 @@ async fn a_change_that_a_guest_stands_in_the_way_of_is_refused_and_waits() {
 }
 
 #[tokio::test]
-async fn a_medium_is_ejected_at_once_and_its_drive_goes_with_the_end() {
+async fn a_medium_is_ejected_at_once_and_its_drive_removed_when_the_vm_stops() {
     let bench = Bench::new().await;
     let iso = [("content", "iso"), ("filename", "a.iso"), ("url", "https://mirror/a.iso")];
     let fetched = bench.task("POST", "/nodes/pve1/storage/local/download-url", &iso).await;
     assert_eq!(fetched, "OK");
     bench.empty("100", &[("ide2", "local:iso/a.iso,media=cdrom")]).await;
     assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, "OK");
-    // An image in a drive can be deleted, and ejected after that, but not put back.
+    // An image in a drive can be deleted, and then ejected, but not inserted again.
     let path = "/nodes/pve1/storage/local/content/local:iso/a.iso";
     assert_eq!(bench.task("DELETE", path, &[]).await, "OK");
     assert_eq!(bench.put(100, &[("ide2", "none,media=cdrom")]).await.status, 200);
@@ -228,7 +228,7 @@ async fn a_clone_onto_the_vmid_of_another_node_fails_in_its_task() {
 }
 
 #[tokio::test]
-async fn a_migration_tells_in_its_log_alone_why_it_was_aborted() {
+async fn a_migration_reports_only_in_its_log_why_it_was_aborted() {
     let bench = Bench::new().await;
     bench.template("local").await;
     bench.cloned("101", "a").await;
@@ -238,7 +238,7 @@ async fn a_migration_tells_in_its_log_alone_why_it_was_aborted() {
     assert_eq!(bench.wait(&upid).await, "migration aborted");
     let log = bench.log(&upid).await.join("\n");
     assert!(log.contains("as it's a clone of 'base-9000-disk-0.qcow2'"), "{log}");
-    // The way is clear all the same, to the one who asks.
+    // It is reported as possible all the same, to the caller.
     let asked = bench.get("/nodes/pve1/qemu/101/migrate?target=pve2").await;
     assert_eq!(asked["allowed_nodes"], json!(["pve2"]));
     let reply = bench.call("POST", path, &[("target", "pve1")]).await;
@@ -272,7 +272,7 @@ async fn a_vm_is_on_the_other_node_before_its_migration_ends() {
 }
 
 #[tokio::test]
-async fn a_running_vm_stands_still_before_it_goes_on_elsewhere() {
+async fn a_running_vm_is_paused_before_it_resumes_on_the_target() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::frozen(folder.path()).await;
     assert_eq!(bench.call("POST", "/nodes/pve1/qemu", &[("vmid", "101")]).await.status, 200);
@@ -300,7 +300,7 @@ async fn a_running_vm_stands_still_before_it_goes_on_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_migration_that_is_stopped_lets_its_vm_go_on() {
+async fn a_stopped_migration_resumes_its_vm() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::frozen(folder.path()).await;
     assert_eq!(bench.call("POST", "/nodes/pve1/qemu", &[("vmid", "101")]).await.status, 200);
@@ -322,7 +322,7 @@ async fn a_migration_that_is_stopped_lets_its_vm_go_on() {
 }
 
 #[tokio::test]
-async fn a_vm_is_made_though_its_start_fails() {
+async fn a_vm_is_created_even_if_its_start_fails() {
     let bench = Bench::new().await;
     let form = [("vmid", "100"), ("net0", "virtio,bridge=nobr"), ("start", "1")];
     assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &form).await, "OK");
@@ -330,7 +330,7 @@ async fn a_vm_is_made_though_its_start_fails() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_taken_returned_to_and_deleted() {
+async fn a_snapshot_is_taken_rolled_back_to_and_deleted() {
     let bench = Bench::new().await;
     bench.empty("100", &[("cores", "1")]).await;
     let path = format!("{VM}/snapshot");
@@ -354,7 +354,7 @@ async fn a_snapshot_is_taken_returned_to_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_paused_vm_runs_and_is_not_shut_down() {
+async fn a_paused_vm_counts_as_running_and_cannot_be_shut_down() {
     let bench = Bench::new().await;
     bench.empty("100", &[]).await;
     let reply = bench.call("POST", &format!("{VM}/status/suspend"), &[]).await;
@@ -371,7 +371,7 @@ async fn a_paused_vm_runs_and_is_not_shut_down() {
 }
 
 #[tokio::test]
-async fn a_role_takes_its_grants_with_it_unseen() {
+async fn a_deleted_roles_grants_are_removed_silently() {
     let bench = Bench::new().await;
     let before = bench.sim.digest();
     bench.call("POST", "/access/roles", &[("roleid", "Mine"), ("privs", "VM.Audit")]).await;

@@ -1,4 +1,4 @@
-//! The simulator driven over the wire, with a client of its own.
+//! Tests that drive the simulator over HTTPS, with their own client.
 
 mod access;
 mod agent;
@@ -97,7 +97,7 @@ impl Bench {
         Self::on(Sim::start(site(topology), options).await.unwrap())
     }
 
-    /// A world with template 9000 in which time stands still unless it is told to [`Bench::pass`].
+    /// A world with template 9000 in which time stands still except in [`Bench::pass`].
     pub async fn frozen(folder: &std::path::Path) -> Self {
         let start = |speed| {
             let options = Options { folder: Some(folder.to_owned()), speed, ..Options::default() };
@@ -109,13 +109,13 @@ impl Bench {
         Self::on(start(1e-9).await.unwrap())
     }
 
-    /// Lets so many simulated seconds pass.
+    /// Advances the simulated time by so many seconds.
     pub fn pass(&self, seconds: f64) {
         self.sim.shared().act(|world, store| world.advance(world.now.after(seconds), store));
     }
 
     pub fn on(sim: Sim) -> Self {
-        // Two crates of the tests may both set it.
+        // Two test crates may both set it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let host = sim.endpoints().hosts["pve1"].clone();
         let ca = reqwest::Certificate::from_pem(host.ca.as_bytes()).unwrap();
@@ -178,7 +178,7 @@ impl Bench {
         reply.data().clone()
     }
 
-    /// A call that starts a task: waits for its end and gives the exit status.
+    /// A call that starts a task: waits for its end and returns the exit status.
     pub async fn task(&self, method: &str, path: &str, form: &[(&str, &str)]) -> String {
         let reply = self.call(method, path, form).await;
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
@@ -201,7 +201,7 @@ impl Bench {
         log.as_array().unwrap().iter().map(|l| l["t"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Makes template 9000 on `pve1` out of a downloaded image, with its disk on a storage.
+    /// Creates template 9000 on `pve1` from a downloaded image, with its disk on a storage.
     pub async fn template(&self, storage: &str) {
         let image = [
             ("content", "import"),
@@ -239,12 +239,12 @@ impl Bench {
         self.get(&format!("/nodes/pve1/qemu/{vmid}/config")).await
     }
 
-    /// Changes a VM that does not run.
+    /// Changes a stopped VM.
     pub async fn put(&self, vmid: u32, form: &[(&str, &str)]) -> Reply {
         self.call("PUT", &format!("/nodes/pve1/qemu/{vmid}/config"), form).await
     }
 
-    /// Makes a user with a privilege-separated token, and gives the token.
+    /// Creates a user with a privilege-separated token, and returns the token.
     pub async fn user(&self, grants: &[(&str, &str)]) -> String {
         self.call("POST", "/access/users", &[("userid", "u@pve")]).await;
         let form = [("privsep", "0"), ("comment", "x")];
@@ -261,7 +261,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_world_in_a_folder_goes_on_where_it_was() {
+async fn a_world_in_a_folder_resumes_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let options =
         || Options { folder: Some(folder.path().to_owned()), speed: 1000.0, ..Options::default() };
@@ -305,7 +305,7 @@ async fn a_world_in_a_folder_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_world_that_is_served_is_opened_by_no_other_and_can_be_looked_at() {
+async fn a_served_world_cannot_be_opened_twice_but_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let options =
         || Options { folder: Some(folder.path().to_owned()), speed: 1000.0, ..Options::default() };
@@ -330,7 +330,7 @@ async fn a_world_that_is_served_is_opened_by_no_other_and_can_be_looked_at() {
 }
 
 #[tokio::test]
-async fn standalone_hosts_have_vmids_users_and_authorities_of_their_own() {
+async fn standalone_hosts_have_their_own_vmids_users_and_cas() {
     let bench = Bench::with(Topology::Standalone, &[]).await;
     let hosts = bench.sim.endpoints().hosts;
     assert_ne!(hosts["pve1"].ca, hosts["pve2"].ca);
@@ -345,7 +345,7 @@ async fn standalone_hosts_have_vmids_users_and_authorities_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_cluster_answers_for_its_other_nodes_until_they_are_down() {
+async fn a_node_answers_for_the_other_nodes_until_they_are_down() {
     let bench = Bench::new().await;
     let status = bench.get("/cluster/status").await;
     assert_eq!(status[0]["quorate"], json!(1));

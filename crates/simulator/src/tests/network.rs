@@ -1,4 +1,4 @@
-//! A node's interfaces, and the reload that they wait for.
+//! A node's interfaces, and the reload that applies them.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_bridge_is_there_for_vms_after_the_reload_and_gone_after_another() {
+async fn a_bridge_exists_after_a_reload_and_is_removed_by_another() {
     let bench = Bench::new().await;
     let form = [
         ("iface", "vmbr1"),
@@ -29,7 +29,7 @@ async fn a_bridge_is_there_for_vms_after_the_reload_and_gone_after_another() {
                        "bridge_ports": "", "bridge_stp": "off", "bridge_fd": "0", "priority": 5,
                        "families": ["inet"], "comments": "inner\n", "bridge_vlan_aware": 1});
     assert_eq!(seen, whole);
-    // It is not there yet.
+    // It does not exist yet.
     let form = [("vmid", "100"), ("net0", "virtio,bridge=vmbr1")];
     assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &form).await, "OK");
     let start = "/nodes/pve1/qemu/100/status/start";
@@ -46,7 +46,7 @@ async fn a_bridge_is_there_for_vms_after_the_reload_and_gone_after_another() {
     assert_eq!(zone[1], json!({"name": "vmbr1", "vlan_filtering": 1, "ports": []}));
     assert_eq!(bench.task("POST", start, &[]).await, "OK");
     assert_eq!(bench.task("POST", "/nodes/pve1/qemu/100/status/stop", &[]).await, "OK");
-    // A change without an address takes it away.
+    // A change without an address removes it.
     let path = format!("{NETWORK}/vmbr1");
     let mask = [("type", "bridge"), ("address", "10.9.0.2"), ("netmask", "255.255.254.0")];
     assert_eq!(bench.call("PUT", &path, &mask).await.status, 200);
@@ -65,7 +65,7 @@ async fn a_bridge_is_there_for_vms_after_the_reload_and_gone_after_another() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_reload_can_be_dropped() {
+async fn pending_interface_changes_can_be_discarded() {
     let bench = Bench::new().await;
     let before = bench.sim.digest();
     let form = [("iface", "vmbr1"), ("type", "bridge"), ("autostart", "1")];
@@ -78,7 +78,7 @@ async fn what_waits_for_a_reload_can_be_dropped() {
 }
 
 #[tokio::test]
-async fn an_interface_that_cannot_be_is_refused_and_nothing_is_written() {
+async fn an_invalid_interface_is_refused_and_not_written() {
     let bench = Bench::new().await;
     let token = bench.user(&[("/nodes", "Sys.Audit")]).await;
     let before = bench.sim.digest();

@@ -1,4 +1,4 @@
-//! What is set of a node and of the datacenter beside its VMs.
+//! Settings of a node and of the datacenter.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn ok(reply: &Reply) {
 }
 
 #[tokio::test]
-async fn a_nodes_name_servers_are_set_as_a_whole_and_its_vms_get_them() {
+async fn a_nodes_name_servers_are_replaced_together_and_used_by_its_vms() {
     let bench = Bench::new().await;
     let dns = "/nodes/pve1/dns";
     assert_eq!(bench.get(dns).await, json!({"search": "kloud.lan", "dns1": "10.101.1.2"}));
@@ -40,7 +40,7 @@ async fn a_nodes_name_servers_are_set_as_a_whole_and_its_vms_get_them() {
 }
 
 #[tokio::test]
-async fn options_of_the_datacenter_are_kept_and_shown_in_their_parts() {
+async fn datacenter_options_are_stored_and_shown_in_their_parts() {
     let bench = Bench::new().await;
     let path = "/cluster/options";
     let form = [
@@ -72,7 +72,7 @@ async fn options_of_the_datacenter_are_kept_and_shown_in_their_parts() {
 }
 
 #[tokio::test]
-async fn free_vmids_are_offered_from_the_range_that_is_set() {
+async fn free_vmids_are_offered_from_the_configured_range() {
     let bench = Bench::new().await;
     ok(&bench.call("PUT", "/cluster/options", &[("next-id", "lower=200,upper=201")]).await);
     assert_eq!(bench.get("/cluster/nextid").await, "200");
@@ -98,7 +98,7 @@ async fn a_node_is_in_utc_and_shows_its_volume_group() {
 }
 
 #[tokio::test]
-async fn what_ha_does_not_manage_it_does_not_move() {
+async fn ha_does_not_move_vms_that_it_does_not_manage() {
     let bench = Bench::new().await;
     assert_eq!(bench.task("POST", "/nodes/pve1/qemu", &[("vmid", "100")]).await, "OK");
     let before = bench.sim.digest();
@@ -161,7 +161,7 @@ async fn what_ha_does_not_manage_it_does_not_move() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_server_answers_for_fails_for_a_while_alone() {
+async fn an_unanswered_name_lookup_is_a_temporary_failure() {
     let unknown = "/nodes/pve9/status";
     let lost = "/nodes/pve1/query-url-metadata?url=https://mirror.invalid/a.iso";
     for (faults, why) in [
@@ -183,7 +183,7 @@ async fn a_name_that_no_server_answers_for_fails_for_a_while_alone() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_and_gives_images_over_plain_http() {
+async fn a_server_without_tls_is_reported_and_serves_images_over_plain_http() {
     let bench = Bench::new().await;
     let metadata = |url: &str| format!("/nodes/pve1/query-url-metadata?url={url}");
     let reply = bench.call("GET", &metadata("https://10.0.0.7:8099/a.img"), &[]).await;
@@ -201,7 +201,7 @@ async fn a_server_without_tls_is_told_and_gives_images_over_plain_http() {
 }
 
 #[tokio::test]
-async fn what_a_storage_keeps_of_backups_is_set_and_taken_out() {
+async fn a_storages_backup_retention_is_set_and_removed() {
     let bench = Bench::new().await;
     let path = "/storage/local";
     assert_eq!(bench.get(path).await["prune-backups"], "keep-all=1");
@@ -217,7 +217,7 @@ async fn what_a_storage_keeps_of_backups_is_set_and_taken_out() {
 }
 
 #[tokio::test]
-async fn an_image_tells_nothing_of_a_vm_to_import() {
+async fn an_image_has_no_metadata_of_a_vm_to_import() {
     let bench = Bench::new().await;
     let weak = bench.user(&[("/vms", "VM.Audit")]).await;
     let before = bench.sim.digest();

@@ -26,7 +26,7 @@ async fn upload_bytes(
 ) -> Reply {
     let file = Part::bytes(bytes).file_name(name.to_owned());
     let form = form.part("filename", file);
-    // The parser of Proxmox wants a length, and reqwest knows it for parts of bytes.
+    // Proxmox's parser requires a length, and reqwest knows it for parts made of bytes.
     let request = bench.request("POST", &format!("{path}/upload")).multipart(form);
     bench.send(request.header("Authorization", format!("PVEAPIToken={}", bench.host().token))).await
 }
@@ -52,7 +52,7 @@ async fn an_upload_is_a_task_and_then_a_volume_that_a_vm_can_boot_with() {
         world.pve.datacenters[0].volume("pve1", "local:iso/a_b.iso").unwrap().blob.clone()
     });
     assert_eq!(bench.sim.shared().store.blob(&blob.unwrap()).as_deref(), Some(&b"seed"[..]));
-    // The medium can be deleted while it is in the drive; the start finds out.
+    // The medium can be deleted while it is in the drive; the next start fails.
     let volume = format!("{LOCAL}/content/local%3Aiso%2Fa_b.iso");
     assert_eq!(bench.task("DELETE", &volume, &[]).await, "OK");
     assert_eq!(bench.task("DELETE", &volume, &[]).await, "OK");
@@ -61,7 +61,7 @@ async fn an_upload_is_a_task_and_then_a_volume_that_a_vm_can_boot_with() {
 }
 
 #[tokio::test]
-async fn an_upload_is_refused_for_its_name_its_kind_its_order_and_its_sum() {
+async fn an_upload_is_refused_for_its_name_its_type_its_order_and_its_checksum() {
     let bench = Bench::new().await;
     let reply = upload(&bench, LOCAL, &[("content", "iso")], "a.txt").await;
     assert_eq!((reply.status, reply.error("filename")), (400, "wrong file extension"));
@@ -88,7 +88,7 @@ async fn an_upload_is_refused_for_its_name_its_kind_its_order_and_its_sum() {
 }
 
 #[tokio::test]
-async fn an_upload_for_another_node_is_a_task_of_the_node_that_took_it() {
+async fn an_upload_for_another_node_is_a_task_of_the_contacted_node() {
     let bench = Bench::new().await;
     let path = "/nodes/pve2/storage/local";
     let reply = upload(&bench, path, &[("content", "iso")], "a.iso").await;
@@ -100,7 +100,7 @@ async fn an_upload_for_another_node_is_a_task_of_the_node_that_took_it() {
 }
 
 #[tokio::test]
-async fn an_upload_can_break_once() {
+async fn an_upload_can_fail_once() {
     let bench = Bench::with(Topology::Cluster, &["upload-reset@pve1"]).await;
     let form = Form::new().text("content", "iso");
     let form = form.part("filename", Part::bytes(&b"seed"[..]).file_name("a.iso"));
@@ -112,7 +112,7 @@ async fn an_upload_can_break_once() {
 }
 
 #[tokio::test]
-async fn a_download_comes_with_its_checksum_or_not_at_all() {
+async fn a_download_with_a_wrong_checksum_is_rejected() {
     let bench = Bench::with(Topology::Cluster, &["bad-checksum@pve1"]).await;
     let sum = "ab".repeat(32);
     let other = "cd".repeat(32);
@@ -145,7 +145,7 @@ async fn a_download_comes_with_its_checksum_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_storage_tells_what_it_takes_and_how_full_it_is() {
+async fn a_storage_reports_its_content_types_and_usage() {
     let bench = Bench::new().await;
     let before = bench.get(&format!("{LOCAL}/status")).await;
     bench.template("local").await;
@@ -165,7 +165,7 @@ async fn a_storage_tells_what_it_takes_and_how_full_it_is() {
 const TINY: &[u8] = b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0\0\x03\0\0\0";
 
 #[tokio::test]
-async fn an_uploaded_image_has_its_own_size_and_nothing_on_it_reacts() {
+async fn an_uploaded_image_has_its_own_size_and_no_operating_system() {
     let bench = Bench::new().await;
     let form = Form::new().text("content", "import");
     let reply = upload_bytes(&bench, LOCAL, form, "tiny.qcow2", TINY).await;
@@ -183,7 +183,7 @@ async fn an_uploaded_image_has_its_own_size_and_nothing_on_it_reacts() {
 }
 
 #[tokio::test]
-async fn a_storage_can_be_added_once_and_is_there_on_its_nodes() {
+async fn a_storage_can_be_added_once_and_exists_on_its_nodes() {
     let bench = Bench::new().await;
     let add = [
         ("storage", "both"),

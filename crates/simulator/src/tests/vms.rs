@@ -15,7 +15,7 @@ async fn bench() -> Bench {
 }
 
 #[tokio::test]
-async fn values_come_back_the_way_proxmox_keeps_them() {
+async fn values_are_returned_as_proxmox_stores_them() {
     let bench = bench().await;
     for (key, value, kept) in [
         ("tags", "UPPER;lower;lower,zeta;alpha", json!("alpha;lower;upper;zeta")),
@@ -42,7 +42,7 @@ async fn values_come_back_the_way_proxmox_keeps_them() {
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_is_refused_in_its_own_words() {
+async fn an_impossible_change_is_refused_with_its_own_message() {
     let bench = bench().await;
     for (form, status, text) in [
         (vec![], 500, "no options specified"),
@@ -101,7 +101,7 @@ async fn a_change_that_cannot_be_is_refused_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn power_is_switched_by_tasks_that_tell_what_is_wrong() {
+async fn power_changes_are_tasks_that_report_errors() {
     let bench = bench().await;
     let post = async |what: &str| bench.task("POST", &format!("{VM}/status/{what}"), &[]).await;
     let status = async || bench.get(&format!("{VM}/status/current")).await["status"].clone();
@@ -114,7 +114,7 @@ async fn power_is_switched_by_tasks_that_tell_what_is_wrong() {
     let reply = bench.call("POST", &format!("{VM}/template"), &[]).await;
     assert_eq!(reply.reason, "you can't convert a VM to template if VM is running");
     assert_eq!(post("reset").await, "OK");
-    // Whether the guest has come far enough to react is the guests' to say.
+    // The guests decide whether a guest has booted far enough to react.
     let force = [("timeout", "3"), ("forceStop", "1")];
     assert_eq!(bench.task("POST", &format!("{VM}/status/shutdown"), &force).await, "OK");
     assert_eq!(status().await, "stopped");
@@ -127,7 +127,7 @@ async fn power_is_switched_by_tasks_that_tell_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_a_running_vm_cannot_change_waits_for_its_next_start() {
+async fn changes_that_a_running_vm_cannot_apply_are_pending_until_its_next_start() {
     let bench = bench().await;
     let status = format!("{VM}/status");
     bench.task("POST", &format!("{status}/start"), &[]).await;
@@ -145,8 +145,8 @@ async fn what_a_running_vm_cannot_change_waits_for_its_next_start() {
 }
 
 #[tokio::test]
-async fn a_stop_soon_after_a_start_after_a_stop_meets_the_cleanup() {
-    // Which request comes how soon after which is simulated time, whatever the machine has to do.
+async fn a_stop_soon_after_a_restart_meets_the_cleanup() {
+    // The intervals between requests are simulated time, however busy the machine is.
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::frozen(folder.path()).await;
     let ends = async |path: &str, form: &[(&str, &str)], seconds: f64| {
@@ -165,7 +165,7 @@ async fn a_stop_soon_after_a_start_after_a_stop_meets_the_cleanup() {
         ends(&stop, &[], 11.0).await,
         "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout"
     );
-    // Once the cleanup has given the lock back, a stop stops.
+    // Once the cleanup has released the lock, a stop works.
     bench.pass(30.0);
     assert_eq!(ends(&stop, &[], 5.0).await, "OK");
     assert_eq!(ends(&start, &[], 5.0).await, "OK");
@@ -192,18 +192,18 @@ async fn disks_grow_and_do_not_shrink() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_not_there_is_told_apart_from_a_vm_that_does_not_run() {
+async fn an_absent_agent_is_distinguished_from_a_stopped_vm() {
     let bench = bench().await;
     let ping = format!("{VM}/agent/ping");
     assert_eq!(bench.call("POST", &ping, &[]).await.reason, "VM 101 is not running");
     bench.task("POST", &format!("{VM}/status/start"), &[]).await;
     assert_eq!(bench.call("POST", &ping, &[]).await.reason, "QEMU guest agent is not running");
     bench.task("POST", &format!("{VM}/status/stop"), &[]).await;
-    // An agent that is switched off is one that is configured and not there.
+    // A disabled agent is one that is configured but not present.
     bench.put(101, &[("agent", "0")]).await;
     bench.task("POST", &format!("{VM}/status/start"), &[]).await;
     assert_eq!(bench.call("POST", &ping, &[]).await.reason, "QEMU guest agent is not running");
-    // What is changed meanwhile holds from the VM's end on.
+    // A pending change takes effect when the VM stops.
     bench.put(101, &[("delete", "agent")]).await;
     assert_eq!(bench.call("POST", &ping, &[]).await.reason, "QEMU guest agent is not running");
     bench.task("POST", &format!("{VM}/status/stop"), &[]).await;
@@ -269,9 +269,9 @@ async fn pools_hold_vms_until_they_are_destroyed() {
 }
 
 #[tokio::test]
-async fn a_vm_with_room_for_more_vcpus_than_its_host_has_does_not_start() {
+async fn a_vm_with_more_maximum_vcpus_than_its_host_has_does_not_start() {
     let bench = bench().await;
-    // The hosts of the bench have 16 CPUs; how many of its CPUs are plugged in does not count.
+    // The hosts of the bench have 16 CPUs; the number of plugged-in vCPUs does not count.
     for (form, end) in [
         (&[("sockets", "4"), ("cores", "4")][..], "OK"),
         (&[("sockets", "1"), ("cores", "17")], "MAX 16 vcpus allowed per VM on this node"),
@@ -299,7 +299,7 @@ async fn a_vm_with_room_for_more_vcpus_than_its_host_has_does_not_start() {
 }
 
 #[tokio::test]
-async fn lists_show_the_plugged_vcpus_and_no_more_than_the_host_has() {
+async fn lists_show_the_plugged_in_vcpus_and_no_more_than_the_host_has() {
     let bench = bench().await;
     for (form, shown) in [
         (&[("sockets", "2"), ("cores", "3")][..], 6),
@@ -322,7 +322,7 @@ async fn lists_show_the_plugged_vcpus_and_no_more_than_the_host_has() {
 }
 
 #[tokio::test]
-async fn too_many_vcpus_that_waited_for_a_restart_leave_the_vm_off() {
+async fn too_many_pending_vcpus_leave_the_vm_off_after_a_reboot() {
     let bench = bench().await;
     assert_eq!(bench.task("POST", &format!("{VM}/status/start"), &[]).await, "OK");
     bench.sim.shared().clock.sleep(120.0).await;

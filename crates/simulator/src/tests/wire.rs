@@ -1,4 +1,4 @@
-//! What the HTTP server takes and how it refuses.
+//! What the HTTP server accepts and how it refuses.
 
 use serde_json::json;
 
@@ -38,7 +38,7 @@ async fn refusals_are_in_the_reason_phrase() {
 }
 
 #[tokio::test]
-async fn a_failure_repeats_its_text_in_the_body_and_names_the_parameters() {
+async fn an_error_repeats_its_text_in_the_body_and_names_the_parameters() {
     let bench = Bench::new().await;
     let reply = bench.call("GET", "/nodes/pve1/qemu/999/config", &[]).await;
     let text = "Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist\n";
@@ -79,7 +79,7 @@ async fn bodies_are_forms_or_json_with_a_length() {
 }
 
 #[tokio::test]
-async fn the_extjs_form_answers_failures_with_200() {
+async fn the_extjs_form_answers_errors_with_200() {
     let bench = Bench::new().await;
     let url = format!("{}/api2/extjs/nodes/pve1/qemu/999/config", bench.host().url);
     let request = bench.client.get(url);
@@ -90,7 +90,7 @@ async fn the_extjs_form_answers_failures_with_200() {
 }
 
 #[tokio::test]
-async fn a_write_that_happened_can_lose_its_answer_once() {
+async fn the_answer_of_a_completed_write_can_be_lost_once() {
     let bench = Bench::with(super::Topology::Cluster, &["proxy-timeout-596@pve1"]).await;
     let form = [("content", "import"), ("filename", "a.qcow2"), ("url", "https://x/a.img")];
     let path = "/nodes/pve1/storage/local/download-url";
@@ -102,7 +102,7 @@ async fn a_write_that_happened_can_lose_its_answer_once() {
 }
 
 #[tokio::test]
-async fn the_picture_of_a_call_is_empty_and_an_unknown_form_is_refused() {
+async fn the_png_form_of_a_call_is_empty_and_an_unknown_form_is_refused() {
     let bench = Bench::new().await;
     let token = format!("PVEAPIToken={}", bench.host().token);
     let ask = |path: &str, token: &str| {
@@ -121,7 +121,7 @@ async fn the_picture_of_a_call_is_empty_and_an_unknown_form_is_refused() {
 }
 
 #[tokio::test]
-async fn a_tasks_log_is_sent_as_a_file_compressed_when_it_is_long() {
+async fn a_tasks_log_is_sent_as_a_file_and_compressed_if_long() {
     let bench = Bench::new().await;
     let form = [("vmid", "100"), ("scsi0", "local:1")];
     let reply = bench.call("POST", "/nodes/pve1/qemu", &form).await;
@@ -139,7 +139,7 @@ async fn a_tasks_log_is_sent_as_a_file_compressed_when_it_is_long() {
     let reply = bench.call("GET", &format!("{log}?download=1&limit=5"), &[]).await;
     let text = "'download' cannot be used together with 'start' or 'limit' parameters";
     assert_eq!((reply.status, reply.reason.as_str()), (500, text));
-    // What is as long as the logs of great disks are.
+    // As long as the logs of large disks are.
     let line = "transferred 1.0 GiB of 20.0 GiB (5.00%)";
     bench.sim.shared().act(|world, _| {
         let tasks = &mut world.pve.datacenters[0].tasks;

@@ -4,8 +4,8 @@
 //! SSL_CERT_FILE=CA.pem foreign-clients ENDPOINTS.json SEED.iso
 //! ```
 //!
-//! The first file is the simulator's CA, the second what `k8sha sim` printed, the third a NoCloud seed.
-//! Each case builds on those before it, and the first that fails ends the run.
+//! The first file is the simulator's CA, the second the output of `k8sha sim`, the third a NoCloud
+//! seed. Each case builds on those before it, and the first failure ends the run.
 
 mod typed;
 mod validating;
@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The node that is worked on.
+/// The node used by the cases.
 const NODE: &str = "pve1";
 
-/// How many cases have passed.
+/// The number of passed cases.
 static PASSED: AtomicUsize = AtomicUsize::new(0);
 
-/// How the simulated host is reached.
+/// The endpoint of the simulated host.
 struct Site {
     /// Such as `https://127.0.0.1:40001`.
     url: String,
@@ -56,7 +56,7 @@ impl Site {
     }
 }
 
-/// Runs a case, whose name is what must be so.
+/// Runs a case, whose name states the expected behaviour.
 async fn case(name: &'static str, run: impl Future<Output = ()>) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |why| {
@@ -80,7 +80,7 @@ macro_rules! cases {
     };
 }
 
-/// Runs this program once more for a single look, where the certificates are another authority's.
+/// Runs this program once more for a single read, with the certificates of a different CA.
 fn look_as_a_stranger(endpoints: &str, other: &str) -> String {
     let folder = std::env::temp_dir().join(format!("foreign-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -118,19 +118,19 @@ async fn main() {
         validating::the_site_is_listed(site);
         validating::a_ticket_logs_in_and_writes(site);
         validating::a_wrong_login_is_refused(site);
-        validating::a_vm_is_made_and_its_task_followed(site);
+        validating::a_vm_is_created_and_its_task_followed(site);
         validating::what_this_client_reads_wrongly_is_what_proxmox_says(site);
         validating::a_file_is_downloaded_and_none_uploaded(site);
         validating::a_template_is_cloned(site);
         validating::a_vm_is_configured_and_its_disk_grows(site);
         validating::a_snapshot_is_taken_and_removed(site);
-        validating::a_vm_is_started_asked_and_stopped(site);
+        validating::a_vm_is_started_queried_and_stopped(site);
         validating::a_guest_with_a_seed_has_an_agent(site);
         typed::what_is_read_has_the_types_of_the_schema(site);
-        typed::a_vm_is_made_changed_and_removed(site);
+        typed::a_vm_is_created_changed_and_removed(site);
         typed::accounts_have_the_types_of_the_schema(site);
-        typed::errors_have_proxmox_s_words(site);
-        validating::all_is_removed(site);
+        typed::errors_have_proxmoxs_messages(site);
+        validating::everything_is_removed(site);
     }
     println!("{} passed, 0 failed", PASSED.load(Ordering::Relaxed));
 }

@@ -1,5 +1,5 @@
-//! `proxmox-api`, whose types are generated from Proxmox VE's own schema: what an answer lacks, or has
-//! in another type, it does not take.
+//! `proxmox-api`, whose types are generated from Proxmox VE's own schema: it rejects an answer with a
+//! missing field or a different type.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::{NODE, Site};
 const OWN: u32 = 930;
 const COPY: u32 = 931;
 
-/// A client that verifies: left alone, this one takes every certificate.
+/// A client that verifies: by default, this one accepts every certificate.
 fn verifying(site: &Site) -> ReqwestClient {
     let http = reqwest::Client::builder().build().expect("an HTTP client");
     let (user, realm) = site.user.split_once('@').expect("a user has a realm");
     ReqwestClient::new(&site.url, user, realm, Some(http)).with_api_token(&site.token, &site.secret)
 }
 
-/// A single look, for which this program is run once more.
+/// A single read, for which this program is run once more.
 pub async fn look(site: &Site) -> Result<(), ReqwestError> {
     VersionClient::new(&verifying(site)).get().await.map(drop)
 }
@@ -42,7 +42,7 @@ fn id<T: BoundedInteger>(vmid: u32) -> T {
     T::new(i128::from(vmid)).unwrap_or_else(|_| panic!("{vmid} is no VMID"))
 }
 
-/// What could not be read, and why.
+/// What could not be parsed, and why.
 #[derive(Default)]
 struct Unread(Vec<String>);
 
@@ -102,8 +102,8 @@ pub async fn what_is_read_has_the_types_of_the_schema(site: &Site) {
         all.read("VM's index", vm.get()).await;
         all.read("VM's status", vm.status().current().get()).await;
         all.read("VM's config", vm.config().get(config::GetParams::default())).await;
-        // The schema calls each value a text. A real Proxmox VE sends the numbers among them as such:
-        // here the schema is wrong, and the client with it.
+        // The schema declares each value as text. A real Proxmox VE sends the numbers among them as
+        // numbers: here the schema is wrong, and so is the client.
         let error = vm.pending().get().await.expect_err("the options are read");
         assert!(error.to_string().contains("invalid type: integer"), "{error}");
         all.read("VM's snapshots", vm.snapshot().get()).await;
@@ -120,7 +120,7 @@ pub async fn what_is_read_has_the_types_of_the_schema(site: &Site) {
     assert_eq!(all.0, [""; 0]);
 }
 
-/// Waits until a task ends, and checks how.
+/// Waits until a task ends, and checks its result.
 async fn follow(node: &NodeClient<&ReqwestClient>, upid: &str, ends: &str) {
     let task = node.tasks().upid(upid);
     loop {
@@ -133,8 +133,8 @@ async fn follow(node: &NodeClient<&ReqwestClient>, upid: &str, ends: &str) {
     }
 }
 
-/// The client calls every answer a failure whose `data` is `null`, which is what Proxmox VE says when
-/// a change is done: it is wrong against a real one too.
+/// The client treats every answer whose `data` is `null` as a failure, but that is Proxmox VE's answer
+/// to a completed change: it is wrong with a real one too.
 fn done_with_null(answer: Result<(), ReqwestError>) {
     match answer {
         Err(ReqwestError::UnknownFailure(status, Some(body))) => {
@@ -144,7 +144,7 @@ fn done_with_null(answer: Result<(), ReqwestError>) {
     }
 }
 
-pub async fn a_vm_is_made_changed_and_removed(site: &Site) {
+pub async fn a_vm_is_created_changed_and_removed(site: &Site) {
     let client = &verifying(site);
     let node = node(client);
     let mut vm = qemu::PostParams::new(id(OWN));
@@ -212,7 +212,7 @@ pub async fn accounts_have_the_types_of_the_schema(site: &Site) {
     assert_eq!(all.0, [""; 0]);
 }
 
-pub async fn errors_have_proxmox_s_words(site: &Site) {
+pub async fn errors_have_proxmoxs_messages(site: &Site) {
     let client = &verifying(site);
     let node = node(client);
     let refused = async |words: &str, answer: Result<String, ReqwestError>| {

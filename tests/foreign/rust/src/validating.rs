@@ -1,4 +1,4 @@
-//! `proxmox-client`, which validates what it sends and knows the answers as structs.
+//! `proxmox-client`, which validates its requests and has structs for the answers.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ fn by_token(site: &Site) -> ProxmoxClient {
     ProxmoxClient::with_api_token(&site.url, &id, &site.secret).expect("a client")
 }
 
-/// A single look, for which this program is run once more.
+/// A single read, for which this program is run once more.
 pub async fn look(site: &Site) -> Result<(), Error> {
     by_token(site).version().await.map(drop)
 }
 
-/// Waits until a task ends, and checks how.
+/// Waits until a task ends, and checks its result.
 async fn follow(client: &ProxmoxClient, upid: &str, ends: &str) {
     assert!(upid.starts_with(&format!("UPID:{NODE}:")), "{upid}");
     loop {
@@ -42,7 +42,7 @@ async fn follow(client: &ProxmoxClient, upid: &str, ends: &str) {
     }
 }
 
-/// Checks that a call was refused, and with which words.
+/// Checks that a call was refused, and the error text.
 fn refused<T: std::fmt::Debug>(answer: Result<T, Error>, words: &str) {
     let error = answer.expect_err("this was not refused");
     let text = format!("{error} {error:?}");
@@ -94,7 +94,7 @@ pub async fn a_wrong_login_is_refused(site: &Site) {
     assert!(matches!(version, Err(Error::Unauthorized { .. })), "{version:?}");
 }
 
-pub async fn a_vm_is_made_and_its_task_followed(site: &Site) {
+pub async fn a_vm_is_created_and_its_task_followed(site: &Site) {
     let client = by_token(site);
     let mut vm = VmCreateParams::new(MADE);
     vm.name = Some("foreign".into());
@@ -123,8 +123,8 @@ pub async fn a_vm_is_made_and_its_task_followed(site: &Site) {
     );
 }
 
-/// What the client's structs say of these answers is not what a real Proxmox VE 9.2 sends: its
-/// `memory` is a text, and its booleans are 0 and 1.
+/// The client's structs for these answers do not match a real Proxmox VE 9.2: its `memory` is a text,
+/// and its booleans are 0 and 1.
 pub async fn what_this_client_reads_wrongly_is_what_proxmox_says(site: &Site) {
     let client = by_token(site);
     let config = client.get_vm_config(NODE, MADE).await;
@@ -135,8 +135,8 @@ pub async fn what_this_client_reads_wrongly_is_what_proxmox_says(site: &Site) {
 
 pub async fn a_file_is_downloaded_and_none_uploaded(site: &Site) {
     let client = by_token(site);
-    // It sends JSON where a multipart form is wanted, and a real Proxmox VE too ends such a
-    // connection without an answer.
+    // It sends JSON instead of a multipart form; a real Proxmox VE also closes such a connection
+    // without an answer.
     let upload = client.upload_to_storage(NODE, "local", "iso", "foreign.iso").await;
     assert!(matches!(upload, Err(Error::Request(_))), "{upload:?}");
     let mut file =
@@ -165,7 +165,7 @@ pub async fn a_template_is_cloned(site: &Site) {
     vm.extra.insert("net0".into(), json!("virtio,bridge=vmbr0"));
     follow(&client, &client.create_vm(NODE, &vm).await.expect("a task"), "OK").await;
     client.convert_vm_to_template(NODE, SYSTEM).await.expect("a template");
-    // The client does not give its task's name; the VM is listed as a template when that is over.
+    // The client does not return its task's name; the VM is listed as a template when the task is done.
     let is_template = async || {
         let all = client.list_vms(NODE).await.expect("VMs");
         all.iter().any(|vm| vm.vmid == Some(SYSTEM) && vm.template == Some(1))
@@ -233,7 +233,7 @@ pub async fn a_snapshot_is_taken_and_removed(site: &Site) {
     assert_eq!(client.list_vm_snapshots(NODE, CLONE).await.expect("snapshots").len(), 1);
 }
 
-pub async fn a_vm_is_started_asked_and_stopped(site: &Site) {
+pub async fn a_vm_is_started_queried_and_stopped(site: &Site) {
     let client = by_token(site);
     refused(client.agent_ping(NODE, MADE).await, &format!("VM {MADE} is not running"));
     let upid = client.start_vm(NODE, MADE, None).await.expect("a task");
@@ -241,7 +241,7 @@ pub async fn a_vm_is_started_asked_and_stopped(site: &Site) {
     let status = client.get_vm_status(NODE, MADE).await.expect("a status");
     assert_eq!(status.status.as_deref(), Some("running"));
     assert!(status.pid > Some(0));
-    // Nothing is installed on its disk.
+    // Its disk has no operating system.
     refused(client.agent_ping(NODE, MADE).await, "QEMU guest agent is not running");
     let command = AgentExecParams::new("/bin/true");
     refused(client.agent_exec(NODE, MADE, &command).await, "QEMU guest agent is not running");
@@ -296,7 +296,7 @@ pub async fn a_guest_with_a_seed_has_an_agent(site: &Site) {
     assert!(file["content"].as_str().is_some_and(|text| text.contains("ID=ubuntu")), "{file}");
     let command = AgentExecParams::new("/bin/true");
     let pid = client.agent_exec(NODE, SEEDED, &command).await.expect("a process").pid;
-    // A real Proxmox VE, too, says `"exited":1`, for which this client's struct has a boolean.
+    // A real Proxmox VE also sends `"exited":1`, for which this client's struct has a boolean.
     let pid = u32::try_from(pid).expect("a process id");
     let status = client.agent_exec_status(NODE, SEEDED, pid).await;
     refused(status, "invalid type: integer `1`, expected a boolean");
@@ -304,7 +304,7 @@ pub async fn a_guest_with_a_seed_has_an_agent(site: &Site) {
     follow(&client, &upid, "OK").await;
 }
 
-pub async fn all_is_removed(site: &Site) {
+pub async fn everything_is_removed(site: &Site) {
     let client = by_token(site);
     for vmid in [SEEDED, CLONE, SYSTEM, MADE] {
         let options = VmDeleteParams {
@@ -321,7 +321,7 @@ pub async fn all_is_removed(site: &Site) {
     }
     for storage in ["local", "local-lvm"] {
         let left = async || client.list_storage_content(NODE, storage, None, None).await;
-        // The client does not give the names of the tasks that delete.
+        // The client does not return the names of deletion tasks.
         for _ in 0..100 {
             if left().await.expect("content").is_empty() {
                 break;

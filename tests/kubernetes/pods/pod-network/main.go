@@ -1,6 +1,6 @@
 // The smallest pod network that spans nodes, for a DaemonSet: it writes the configuration of the
-// reference CNI plugins for this node's part of the pods' addresses, and a route to every other
-// node's part.
+// reference CNI plugins for this node's share of the pods' addresses, and a route to every other node's
+// share.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 
 const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
-// %[1]s is this node's part of the pods' addresses. ptp routes every packet: none crosses a bridge
+// %[1]s is this node's share of the pods' addresses. ptp routes every packet: none crosses a bridge
 // past kube-proxy's rules.
 const configuration = `{
   "cniVersion": "1.0.0",
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// follow acts on every node that there is, and on each change until the API server ends the stream.
+// follow calls act for every existing node, and on each change until the API server ends the stream.
 func follow() error {
 	token, err := os.ReadFile(account + "token")
 	if err != nil {
@@ -62,13 +62,13 @@ func follow() error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority)
 	server := net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
-	// Without a version to begin from, the stream begins with all that there is.
+	// Without a start version, the stream starts with all existing objects.
 	request, err := http.NewRequest("GET", "https://"+server+"/api/v1/nodes?watch=1", nil)
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+string(token))
-	// Before kube-proxy has its rules, nobody answers at the service's address.
+	// Before kube-proxy has its rules, the service's address does not answer.
 	dialer := net.Dialer{Timeout: 3 * time.Second}
 	client := http.Client{Transport: &http.Transport{
 		DialContext:     dialer.DialContext,

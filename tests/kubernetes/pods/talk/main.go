@@ -1,5 +1,5 @@
-// talk: says its host's name to whoever asks on port 8080. talk URL: asks there, and prints what was
-// said.
+// talk: answers requests on port 8080 with its host's name. talk URL: requests it there, and prints the
+// answer.
 package main
 
 import (

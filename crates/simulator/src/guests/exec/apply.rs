@@ -1,4 +1,4 @@
-//! `kubectl apply -f` and `create -f`: what they keep, and what they set going.
+//! `kubectl apply -f` and `create -f`: the objects that they store, and the effects.
 
 use serde_json::{Value, json};
 
@@ -7,17 +7,17 @@ use super::super::pace;
 use super::Output;
 use crate::world::SimTime;
 
-/// Calico's operator, as far as anybody asks for it.
+/// Calico's operator, as far as k8sha queries it.
 const OPERATOR: &str = "deployment/tigera-operator";
-/// The definition that it makes when it starts.
+/// The definition that it creates when it starts.
 const DEFINITION: &str = "customresourcedefinition/installations.operator.tigera.io";
 const INSTALLATION: &str = "installation/default";
 const ENDPOINT: &str = "configmap/kubernetes-services-endpoint";
 
-/// The longest annotation: on the client's side the whole object goes into one.
+/// The longest annotation: client-side apply stores the whole object in one.
 const ANNOTATION: usize = 262_144;
 
-/// How objects are written.
+/// The command by which objects are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Server,
@@ -25,7 +25,7 @@ enum Way {
     Create,
 }
 
-/// `apply [--server-side] -f SOURCE` and `create -f SOURCE`; `stdin` is what stands for `-`.
+/// `apply [--server-side] -f SOURCE` and `create -f SOURCE`; `stdin` is the input for `-`.
 pub fn apply(kube: &mut Kube, words: &[String], stdin: &str, now: SimTime) -> Output {
     let has = |word: &str| words.iter().any(|known| known == word);
     let way = match has("--server-side") {
@@ -158,7 +158,7 @@ fn calico_fault(kube: &Kube, installation: &Value) -> Option<String> {
     None
 }
 
-/// `get KIND NAME -o json` of what was applied or follows from it; `None` where that is nothing.
+/// `get KIND NAME -o json` of what was applied or follows from it; `None` if there is nothing.
 pub fn get(kube: &Kube, kind: &str, name: &str, now: SimTime) -> Option<Value> {
     let condition = |kind: &str, status: bool, message: &str| {
         let status = if status { "True" } else { "False" };
@@ -185,7 +185,7 @@ pub fn get(kube: &Kube, kind: &str, name: &str, now: SimTime) -> Option<Value> {
     }
 }
 
-/// Whether the API knows a kind that only a definition brings.
+/// Whether the API serves a kind that only a CRD defines.
 pub fn defines(kube: &Kube, kind: &str, now: SimTime) -> bool {
     kind.ends_with(".operator.tigera.io")
         && kube.applied.get(DEFINITION).is_some_and(|made| is_over(&made["since"], now))

@@ -1,4 +1,4 @@
-//! `haproxy -c` and `keepalived --config-test`: the programs judge a file. Neither is started so.
+//! `haproxy -c` and `keepalived --config-test`: each checks a file without starting the service.
 
 use super::super::lb;
 use super::{Call, Output};
@@ -37,7 +37,7 @@ pub fn keepalived(call: &Call<'_>) -> Output {
         return missing(call);
     }
     match call.guest.text(path) {
-        // It says so and ends well all the same.
+        // It reports this and succeeds all the same.
         None => Output::failed(0, format!("Config files missing '{path}'.")),
         Some(text) => match lb::keepalived_fault(text) {
             None => Output::ok(""),
@@ -60,7 +60,7 @@ mod tests {
     use crate::guests::testing::{Bench, VIP};
 
     #[test]
-    fn a_file_is_judged_before_it_is_used_and_used_when_it_has_been_read() {
+    fn a_configuration_file_is_checked_before_use_and_used_after_a_reload() {
         let mut bench = Bench::new(false);
         bench.site_up();
         let check = |path: &str| format!("sudo -n -- haproxy -c -f {path}");
@@ -72,7 +72,7 @@ mod tests {
         assert!(refused.stderr.contains("[/tmp/new:6] : 'server' expects"), "{}", refused.stderr);
         assert!(bench.run("lb1", &check("/tmp/none")).stderr.contains("Cannot open"));
 
-        // What is put in place is not yet read.
+        // A file that was put in place is not read until a reload.
         let to = SocketAddrV4::new(VIP, 7443);
         bench.put("lb1", "/tmp/new", &text.replace("*:6443", "*:7443"));
         bench.ok("lb1", &format!("sudo -n -- cp -p {HAPROXY} /tmp/old"));
@@ -82,7 +82,7 @@ mod tests {
         bench.ok("lb1", "sudo -n -- systemctl reload-or-restart haproxy");
         assert_eq!(bench.guests.dial(to), Reach::Closed);
 
-        // A reload that fails leaves it as it was.
+        // A failed reload keeps the old configuration.
         bench.put("lb1", HAPROXY, "frontend api\n bind *:6443\n default_backend missing\n");
         let failed = bench.run("lb1", "sudo -n -- systemctl reload-or-restart haproxy");
         assert_eq!(failed.code, 1);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn keepalived_refuses_a_file_whose_braces_do_not_match() {
+    fn keepalived_rejects_a_file_with_unbalanced_braces() {
         let mut bench = Bench::new(false);
         bench.site_up();
         let test = "keepalived --log-console --dont-fork --config-test -f";

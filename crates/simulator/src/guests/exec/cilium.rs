@@ -1,14 +1,14 @@
-//! The planted `cilium-cli` installer and the `cilium` that it installs.
+//! The installed `cilium-cli` installer and the `cilium` that it installs.
 
 use super::super::{Guests, pace};
 use super::{Call, Output, kubectl};
 
 const BINARY: &str = "/usr/local/bin/cilium";
 
-/// Seconds that `status --wait` waits unless it is told otherwise.
+/// Seconds that `status --wait` waits by default.
 const PATIENCE: f64 = 300.0;
 
-/// `cilium status` and `version`; `None` for what changes something.
+/// `cilium status` and `version`; `None` for commands that change something.
 pub fn look(call: &Call<'_>) -> Option<Output> {
     if !call.guest.exists(BINARY) {
         return Some(if call.root {

@@ -7,7 +7,7 @@ use super::super::kube::Kube;
 use super::super::pki::hex;
 use super::objects::{list, metadata, moment, packed};
 
-/// A ConfigMap of kubeadm's, or one that was applied.
+/// A ConfigMap of kubeadm's, or an applied one.
 pub fn get(kube: &Kube, namespace: &str, name: &str, unix: i64) -> Option<Value> {
     match (namespace, name) {
         ("kube-system", "kubeadm-config") => {
@@ -32,7 +32,7 @@ pub fn get(kube: &Kube, namespace: &str, name: &str, unix: i64) -> Option<Value>
     }
 }
 
-/// A namespace; that of the system is as old as the data.
+/// A namespace; `kube-system` is as old as the data.
 pub fn namespace(kube: &Kube, name: &str) -> Option<Value> {
     let builtin = ["default", "kube-node-lease", "kube-public", "kube-system"].contains(&name);
     if !builtin && !kube.applied.contains_key(&format!("namespace/{name}")) {

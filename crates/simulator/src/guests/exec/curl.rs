@@ -9,7 +9,7 @@ use super::super::network::Reach;
 use super::super::{Guests, pace, tls};
 use super::{Call, Output, gateway, kubectl};
 
-/// A URL and the data that goes with it.
+/// A URL and the data sent to it.
 pub(super) struct Request<'a> {
     host: &'a str,
     port: u16,
@@ -26,7 +26,7 @@ fn request<'a>(argv: &[&'a str]) -> Option<Request<'a>> {
     Some(Request { host, port: port.parse().ok()?, path, data })
 }
 
-/// Where a request goes: a machine calls itself by its loopback address too.
+/// The destination of a request: a machine also reaches itself by its loopback address.
 fn target(call: &Call<'_>, request: &Request<'_>) -> Option<SocketAddrV4> {
     let address = match request.host {
         "localhost" => Ipv4Addr::LOCALHOST,
@@ -36,7 +36,7 @@ fn target(call: &Call<'_>, request: &Request<'_>) -> Option<SocketAddrV4> {
     Some(SocketAddrV4::new(own.unwrap_or(address), request.port))
 }
 
-/// Requests that change nothing, and all that fail before they could; `None` for writes.
+/// Read-only requests, and all that fail before a write; `None` for writes.
 pub fn look(call: &Call<'_>) -> Option<Output> {
     let Some(request) = request(&call.argv) else {
         return Some(Output::failed(2, "curl: no URL specified!"));
@@ -60,7 +60,7 @@ fn slow(output: Output) -> Output {
     Output { seconds: output.seconds.max(pace::COMMAND), ..output }
 }
 
-/// What curl prints of an answer.
+/// curl's output for an answer.
 fn shown(call: &Call<'_>, status: u16, body: String) -> Output {
     let short = |letter: char| {
         call.argv
@@ -79,7 +79,7 @@ fn shown(call: &Call<'_>, status: u16, body: String) -> Output {
     Output::ok(text)
 }
 
-/// What an API server answers to someone without a name. `well`: whether its etcd answers it.
+/// The API server's answer to an anonymous client. `well`: whether its etcd answers it.
 fn api(guests: &Guests, key: &str, path: &str, well: bool) -> (u16, String) {
     let kube = guests.all.get(key).and_then(|guest| guests.kubes.get(guest.disk.kube.as_ref()?));
     let version = kube.map(|kube| kube.version.clone()).unwrap_or_default();
@@ -99,7 +99,7 @@ fn api(guests: &Guests, key: &str, path: &str, well: bool) -> (u16, String) {
     }
 }
 
-/// TCP, TLS and the client certificate: what the connection meets, or curl's complaint.
+/// TCP, TLS and the client certificate: the peer that the connection reaches, or curl's error.
 fn connect(call: &Call<'_>, request: &Request<'_>) -> Result<Reach, Output> {
     let Request { host, port, .. } = request;
     let fail =
@@ -253,7 +253,7 @@ fn tls_api(call: &Call<'_>, key: &str, host: &str, ca: Option<&str>) -> Result<(
         return Ok(());
     }
     let Some(server) = call.guests.all.get(key) else { return Err(untrusted()) };
-    // The certificate is the API server's own, by the authority on its machine.
+    // The certificate is the API server's own, signed by the CA on its machine.
     if call.guests.api_ca(key).zip(ca).is_none_or(|(own, ca)| ca.trim() != own.trim()) {
         return Err(untrusted());
     }
@@ -268,7 +268,7 @@ fn tls_api(call: &Call<'_>, key: &str, host: &str, ca: Option<&str>) -> Result<(
     Ok(())
 }
 
-/// A write to etcd: [`look`] has let it through.
+/// A write to etcd that [`look`] has allowed.
 pub fn change(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let argv: Vec<&str> = words.iter().map(String::as_str).collect();
     let Some(request) = request(&argv) else { return Output::failed(2, "curl: no URL specified!") };

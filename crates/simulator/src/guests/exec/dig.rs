@@ -10,7 +10,7 @@ use super::{Call, Output};
 /// Seconds that dig waits for a silent server: `+time=2 +tries=1`.
 const PATIENCE: f64 = 2.0;
 
-/// Asks as dig does.
+/// Queries as dig does.
 pub fn dig(call: &Call<'_>) -> Output {
     let mut server = None;
     let mut name = None;

@@ -1,4 +1,5 @@
-//! What `kubectl` changes: `label`, `annotate`, `delete`, `apply`, `create`, `taint`, `cordon`.
+//! The `kubectl` commands that change something: `label`, `annotate`, `delete`, `apply`, `create`,
+//! `taint`, `cordon`.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ fn absent(kind: &str, name: &str) -> Output {
     Output::failed(1, format!("Error from server (NotFound): {kind} \"{name}\" not found"))
 }
 
-/// Carries out a command that changes something.
+/// Runs a command that changes something.
 pub fn change(guests: &mut Guests, key: &str, words: &[String], stdin: &str) -> Output {
     let id = match kubectl::cluster_id(guests, key, words) {
         Ok(id) => id,
@@ -64,7 +65,7 @@ pub fn change(guests: &mut Guests, key: &str, words: &[String], stdin: &str) -> 
     })
 }
 
-/// The object goes; the machine's kubelet is told nothing.
+/// The object is deleted; the machine's kubelet is not notified.
 fn delete_node(guests: &mut Guests, key: &str, id: &str, name: &str) -> Output {
     let known = guests.kubes.get(id).and_then(|kube| Some((kube, kube.nodes.get(name)?)));
     let Some((kube, node)) = known else { return absent("nodes", name) };

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::super::pki::hex;
 use super::{Call, Output};
 
-/// A file's body as this caller may see it, or the program's complaint.
+/// A file's body as this caller may see it, or the program's error.
 fn open(call: &Call<'_>, path: &str) -> Result<String, String> {
     let name = call.argv.first().copied().unwrap_or_default();
     let complaint = |text: &str| match name {
@@ -17,7 +17,7 @@ fn open(call: &Call<'_>, path: &str) -> Result<String, String> {
         return Ok(run.map(|run| format!("{}\n", run.boot_id)).unwrap_or_default());
     }
     if path == "/sys/class/dmi/id/product_uuid" {
-        // Mode 0400: a process that knows it could pass for the machine.
+        // Mode 0400: a process that knows it could impersonate the machine.
         return match call.root {
             true => Ok(format!("{}\n", call.guest.machine.uuid)),
             false => Err(complaint("Permission denied")),

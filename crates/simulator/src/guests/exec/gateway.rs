@@ -1,4 +1,4 @@
-//! etcd's JSON gateway, as `curl` meets it: keys, health, the state of a member.
+//! etcd's JSON gateway as `curl` uses it: keys, health, the state of a member.
 //!
 //! Source: etcd's api/etcdserverpb/rpc.proto and server/etcdserver/api/v3rpc.
 
@@ -13,7 +13,7 @@ use super::super::{Guests, kube};
 use super::curl::Request;
 use super::members;
 
-/// The member that was asked, and its cluster.
+/// The member that was queried, and its cluster.
 pub(super) struct Asked<'a> {
     pub guests: &'a Guests,
     pub base: &'a Base,
@@ -32,14 +32,14 @@ impl<'a> Asked<'a> {
     }
 
     pub fn header(&self) -> Value {
-        // The site's etcd has no number of its own.
+        // The site's etcd has no cluster id of its own.
         let cluster = if self.etcd.cluster == 0 { 14841639068965178418 } else { self.etcd.cluster };
         let member = self.member.map_or(10276657743932975437, |member| member.id);
         json!({"cluster_id": cluster.to_string(), "member_id": member.to_string(),
             "revision": self.etcd.revision.to_string(), "raft_term": "3"})
     }
 
-    /// `/v3/maintenance/status`, which a member answers without a quorum too.
+    /// `/v3/maintenance/status`, which a member answers even without a quorum.
     fn status(&self) -> Value {
         let voters = self.etcd.members.iter().filter(|member| !member.learner);
         let mut up = voters.filter(|member| self.guests.member_up(self.base, member));
@@ -58,7 +58,7 @@ impl<'a> Asked<'a> {
         answer
     }
 
-    /// Whether the member has no vote yet: it serves next to nothing.
+    /// Whether the member is a learner: it serves almost nothing.
     pub fn is_learner(&self) -> bool {
         self.member.is_some_and(|member| member.learner)
     }
@@ -68,8 +68,7 @@ fn unpack(value: &Value) -> Vec<u8> {
     value.as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default()
 }
 
-/// What the gateway answers to a request that reads, and to one that is refused; `None` for one
-/// that writes.
+/// The gateway's answer to a read, and to a refused request; `None` for a write.
 pub fn look(
     guests: &Guests,
     base: &Base,
@@ -119,7 +118,7 @@ fn range(asked: &Asked<'_>, key: &[u8], body: &Value) -> String {
         limit => limit,
     };
     let mut answer = json!({"header": asked.header()});
-    // proto3's JSON leaves out what is zero.
+    // proto3's JSON omits zero values.
     if !keys.is_empty() {
         answer["count"] = keys.len().to_string().into();
     }
@@ -143,7 +142,7 @@ fn range(asked: &Asked<'_>, key: &[u8], body: &Value) -> String {
     answer.to_string()
 }
 
-/// A write that [`look`] has let through.
+/// A write that [`look`] has allowed.
 pub fn change(
     guests: &mut Guests,
     base: &Base,

@@ -7,7 +7,7 @@ use super::super::node::field;
 use super::super::{Guests, pace};
 use super::{Call, Output};
 
-/// Commands that only read; `None` for what changes something.
+/// Read-only commands; `None` for commands that change something.
 pub fn look(call: &Call<'_>) -> Option<Output> {
     let Some(version) = call.guest.kube_version("kubeadm") else {
         return Some(match call.root {
@@ -70,7 +70,7 @@ pub fn change(guests: &mut Guests, key: &str, words: &[String]) -> Output {
             config.endpoint.unwrap_or_default()
         )).lasting(pace::KUBECTL);
     }
-    // Without a configuration it goes the way of admin.conf.
+    // Without a configuration it uses admin.conf.
     let admin = guests.all.get(key).and_then(|guest| guest.text("/etc/kubernetes/admin.conf"));
     let admin = admin.and_then(|text| field(text, "server: https://")).map(str::to_owned);
     if let Some(endpoint) = config.endpoint.clone().or(admin) {

@@ -12,7 +12,7 @@ use super::super::network::Reach;
 use super::super::node::UNKNOWN_AUTHORITY;
 use super::{Call, Output, apply, asked, configmaps, nodes, objects, workloads};
 
-/// The API server that a kubeconfig leads to: the guest and its cluster.
+/// The API server that a kubeconfig points to: the guest and its cluster.
 ///
 /// # Errors
 /// kubectl's words.
@@ -79,7 +79,7 @@ pub fn server<'a>(call: &Call<'a>) -> Result<(&'a str, &'a Kube), Output> {
         )));
     };
     let ca = field("certificate-authority-data:").and_then(|text| STANDARD.decode(text).ok());
-    // Whatever cluster it serves: the certificate is by the authority on its own machine.
+    // Whatever cluster it serves: the certificate is signed by the CA on its own machine.
     if ca.as_deref() != call.guests.api_ca(key).map(str::as_bytes) {
         let text = format!("Unable to connect to the server: {UNKNOWN_AUTHORITY}");
         return Err(asked(Output::failed(1, text)));
@@ -102,7 +102,7 @@ pub(super) fn plain<'a>(call: &Call<'a>) -> Vec<&'a str> {
     left
 }
 
-/// Commands that only read; `None` for what changes something.
+/// Read-only commands; `None` for commands that change something.
 pub fn look(call: &Call<'_>) -> Option<Output> {
     if !call.guest.disk.packages.contains_key("kubectl") {
         return Some(match call.root {
@@ -241,7 +241,7 @@ fn or_none(found: Option<Value>, kind: &str, name: &str) -> Output {
     }
 }
 
-/// A list, or the one of its objects that is named.
+/// A list, or the named one of its objects.
 fn named(call: &Call<'_>, words: &[&str], list: Value, kind: &str) -> Output {
     let all = call.has("-A") || call.has("--all-namespaces");
     let own = namespace(call);
@@ -253,7 +253,7 @@ fn named(call: &Call<'_>, words: &[&str], list: Value, kind: &str) -> Output {
     }
 }
 
-/// What the API server says of its version.
+/// The version that the API server reports.
 pub(super) fn version(version: &str) -> String {
     let minor = version.trim_start_matches("v1.").split('.').next().unwrap_or_default();
     format!(
@@ -272,7 +272,7 @@ fn print(value: &Value) -> Output {
     Output::ok(text)
 }
 
-/// The cluster that a command of a guest speaks to, by its id.
+/// The id of the cluster that a guest's command talks to.
 ///
 /// # Errors
 /// kubectl's words.

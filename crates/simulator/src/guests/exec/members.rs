@@ -1,4 +1,4 @@
-//! The membership calls of etcd's JSON gateway, as `curl` meets them.
+//! The membership calls of etcd's JSON gateway, as `curl` uses them.
 //!
 //! Source: etcd's api/etcdserverpb/rpc.proto and server/etcdserver/server.go.
 
@@ -11,7 +11,7 @@ use super::super::membership::Refusal;
 use super::super::{Guests, member};
 use super::gateway::Asked;
 
-/// Where they begin.
+/// The prefix of their paths.
 pub const PATH: &str = "/v3/cluster/member/";
 
 /// A refusal as the gateway prints it.
@@ -19,7 +19,7 @@ pub(super) fn refused(code: u32, words: &str) -> String {
     json!({"code": code, "message": format!("etcdserver: {words}"), "details": []}).to_string()
 }
 
-/// The answer to `list`, and to what cannot be done; `None` where it can.
+/// The answer to `list`, and to requests that are refused; `None` if the request can be carried out.
 pub(super) fn look(asked: &Asked<'_>, path: &str) -> Option<String> {
     if !asked.guests.quorum(asked.base) {
         return Some(refused(14, "no leader"));
@@ -38,7 +38,7 @@ fn all(members: &[Member]) -> Vec<Value> {
     members.iter().map(shown).collect()
 }
 
-/// proto3's JSON leaves out what is empty.
+/// proto3's JSON omits empty values.
 fn shown(member: &Member) -> Value {
     let mut value = json!({"ID": member.id.to_string()});
     if !member.name.is_empty() {
@@ -56,8 +56,8 @@ fn shown(member: &Member) -> Value {
     value
 }
 
-/// `add`, `remove` and `promote`, where [`look`] has let them through. `caller`: the machine from
-/// which it is asked.
+/// `add`, `remove` and `promote` that [`look`] has allowed. `caller`: the machine that sends the
+/// request.
 pub(super) fn change(
     guests: &mut Guests,
     base: &Base,

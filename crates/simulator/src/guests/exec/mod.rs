@@ -1,4 +1,4 @@
-//! What a command line over SSH does: split as a shell would, `sudo` taken off, the program found.
+//! Runs a command line over SSH: splits it as a shell would, strips `sudo`, finds the program.
 
 use std::net::Ipv4Addr;
 
@@ -33,14 +33,14 @@ pub struct Call<'a> {
     pub key: &'a str,
     /// The guest.
     pub guest: &'a Guest,
-    /// Whether root runs it.
+    /// Whether it runs as root.
     pub root: bool,
-    /// The arguments, the program's name first.
+    /// The arguments, with the program's name first.
     pub argv: Vec<&'a str>,
 }
 
 impl Call<'_> {
-    /// The arguments after the name.
+    /// The arguments after the program's name.
     pub fn rest(&self) -> &[&str] {
         self.argv.get(1..).unwrap_or_default()
     }
@@ -51,7 +51,7 @@ impl Call<'_> {
         self.argv.get(at + 1).copied()
     }
 
-    /// Whether an argument is there.
+    /// Whether an argument is present.
     pub fn has(&self, word: &str) -> bool {
         self.argv.contains(&word)
     }
@@ -62,12 +62,12 @@ impl Call<'_> {
     }
 }
 
-/// Whether a command line reads its standard input, so that it waits for its end.
+/// Whether a command line reads its standard input to the end.
 pub fn reads_stdin(line: &str) -> bool {
     line.contains("/dev/stdin") || line.ends_with(" -f -") || line.trim() == "cat"
 }
 
-/// Splits a line and takes `sudo` off.
+/// Splits a line and strips `sudo`.
 fn parse(guest: &Guest, user: &str, line: &str) -> Result<(Vec<String>, bool), Output> {
     let mut words = shell::split(line).map_err(|text| Output::failed(2, text))?;
     let mut root = user == "root";
@@ -118,7 +118,7 @@ fn known(name: &str) -> bool {
 }
 
 impl Guests {
-    /// Runs a command that only reads; `None` when it is none of those.
+    /// Runs a read-only command; `None` if it is not one.
     pub(crate) fn read_command(&self, key: &str, user: &str, line: &str) -> Option<Output> {
         let guest = self.all.get(key)?;
         let (words, root) = match parse(guest, user, line) {
@@ -187,12 +187,12 @@ impl Guests {
                 None => Output::failed(255, "gone"),
             },
         };
-        // A unit that was started or stopped may move the virtual address.
+        // Starting or stopping a unit may move the virtual address.
         self.settle();
         done
     }
 
-    /// Runs a command line; what the SSH server does, in one step.
+    /// Runs a command line in one step, as the SSH server does.
     #[cfg(test)]
     pub(crate) fn command(&mut self, key: &str, user: &str, line: &str, stdin: &str) -> Output {
         match self.read_command(key, user, line) {
@@ -202,7 +202,7 @@ impl Guests {
     }
 }
 
-/// Asks the API server takes longer than a local command.
+/// A request to the API server takes longer than a local command.
 fn asked(output: Output) -> Output {
     output.lasting(pace::KUBECTL)
 }

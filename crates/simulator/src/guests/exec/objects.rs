@@ -120,7 +120,7 @@ pub fn pods(guests: &Guests, kube: &Kube) -> Value {
             add(format!("kube-proxy-{number:05}"), Some(name), true);
         }
         if let Some((by, _)) = &kube.cni {
-            // Cilium is known by its version, the others by name.
+            // Cilium is identified by its version, the others by name.
             let agent = if by.starts_with(|c: char| c.is_ascii_digit()) { "cilium" } else { by };
             add(format!("{agent}-{number:05}"), Some(name), guests.ready(kube, node) == Ready::Yes);
         }

@@ -1,4 +1,4 @@
-//! What `kubectl` shows and keeps, command by command.
+//! The objects that `kubectl` shows and stores, command by command.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn map(value: &str) -> Value {
 }
 
 #[test]
-fn a_config_map_is_applied_created_once_read_in_its_namespace_and_deleted() {
+fn a_config_map_is_applied_created_once_read_by_namespace_and_deleted() {
     let mut bench = up();
     let none = write(&mut bench, "-n kube-system get configmap k8sha -o json", &Value::Null);
     assert!(none.0 == 1 && none.1.contains("(NotFound)"), "{none:?}");
@@ -51,7 +51,7 @@ fn a_config_map_is_applied_created_once_read_in_its_namespace_and_deleted() {
 }
 
 #[test]
-fn a_large_object_needs_the_servers_side() {
+fn a_large_object_requires_server_side_apply() {
     let mut bench = up();
     let mut large = map("1");
     large["data"]["id"] = "x".repeat(300_000).into();
@@ -60,7 +60,7 @@ fn a_large_object_needs_the_servers_side() {
 }
 
 #[test]
-fn the_clusters_configuration_is_what_init_was_given() {
+fn the_cluster_configuration_is_the_one_given_to_init() {
     let mut bench = up();
     let map = shown(&mut bench, "-n kube-system get configmap kubeadm-config -o json");
     let text = map["data"]["ClusterConfiguration"].as_str().unwrap();
@@ -75,7 +75,7 @@ fn the_clusters_configuration_is_what_init_was_given() {
 }
 
 #[test]
-fn the_identity_of_a_cluster_is_its_system_namespace() {
+fn a_cluster_is_identified_by_its_kube_system_namespace() {
     let mut bench = up();
     let one = shown(&mut bench, "get namespace kube-system -o json");
     let all = shown(&mut bench, "get ns -o json");
@@ -92,7 +92,7 @@ fn the_identity_of_a_cluster_is_its_system_namespace() {
 }
 
 #[test]
-fn workloads_carry_the_versions_of_their_images() {
+fn workloads_have_the_versions_of_their_images() {
     let mut bench = up();
     let images = |list: &Value| -> Vec<String> {
         let items = list["items"].as_array().unwrap().iter();
@@ -115,7 +115,7 @@ fn workloads_carry_the_versions_of_their_images() {
 }
 
 #[test]
-fn calicos_version_is_the_one_whose_operator_was_applied() {
+fn the_calico_version_is_that_of_the_applied_operator() {
     let mut bench = up();
     let url = "https://raw.githubusercontent.com/projectcalico/calico/v3.31.2/manifests/tigera-operator.yaml";
     let bare = write(&mut bench, &format!("apply -f {url}"), &Value::Null);
@@ -134,7 +134,7 @@ fn calicos_version_is_the_one_whose_operator_was_applied() {
 }
 
 #[test]
-fn a_node_is_annotated_cordoned_and_leased() {
+fn a_node_can_be_annotated_and_cordoned_and_has_a_lease() {
     let mut bench = up();
     let done = bench.kubectl("annotate --overwrite node m1.kloud.lan k8sha/step=join");
     assert_eq!(done, "node/m1.kloud.lan annotated\n");

@@ -1,9 +1,9 @@
-//! Splits a command line into words by POSIX quoting (XCU 2.2), without anything else of a shell.
+//! Splits a command line into words by POSIX quoting (XCU 2.2), without other shell features.
 
 /// The words of a line.
 ///
 /// # Errors
-/// bash's words when a quote is not closed, and for what would need a real shell.
+/// bash's messages for an unclosed quote, and for anything that needs a real shell.
 pub fn split(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_taken_off_as_posix_says() {
+    fn quotes_are_removed_as_posix_specifies() {
         let words = split(r#"echo 'a b'"c d" e\ f 'it'\''s' "" "\"x\" $""#);
         assert_eq!(words.unwrap(), ["echo", "a bc d", "e f", "it's", "", "\"x\" $"]);
     }

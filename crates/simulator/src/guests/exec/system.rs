@@ -13,7 +13,7 @@ pub fn names(call: &Call<'_>, user: &str) -> Output {
         ("uname", Some("-m")) => "x86_64".to_owned(),
         ("uname", _) => "Linux".to_owned(),
         ("hostname", Some("-f" | "--fqdn")) => {
-            // What getaddrinfo makes of the host name: /etc/hosts first.
+            // getaddrinfo's result for the host name: /etc/hosts first.
             let hosts = call.guest.text("/etc/hosts").unwrap_or_default();
             let named = hosts.lines().find_map(|line| {
                 let words: Vec<&str> = line.split('#').next()?.split_whitespace().skip(1).collect();
@@ -37,7 +37,7 @@ pub fn names(call: &Call<'_>, user: &str) -> Output {
     Output::ok(format!("{text}\n"))
 }
 
-/// `cloud-init clean [--logs] [--reboot]`: the next boot is the first again.
+/// `cloud-init clean [--logs] [--reboot]`: the next boot is a first boot again.
 pub fn cloud_init_clean(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     if let Some(guest) = guests.all.get_mut(key) {
         guest.disk.instance_id = None;
@@ -104,7 +104,7 @@ pub fn cloud_init(call: &Call<'_>) -> Output {
     Output { code, ..Output::ok(format!("{text}\n")) }
 }
 
-/// A command that needs root, without.
+/// A command that needs root, run without it.
 pub fn unprivileged(call: &Call<'_>) -> Output {
     let name = call.argv[0];
     match name {

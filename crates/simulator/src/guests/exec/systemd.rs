@@ -6,7 +6,7 @@ use super::super::units::{State, short};
 use super::super::{Guests, pace};
 use super::{Call, Output};
 
-/// `systemctl is-active`, `show` and the like; `None` for what changes something.
+/// `systemctl is-active`, `show` and the like; `None` for commands that change something.
 pub fn look(call: &Call<'_>) -> Option<Output> {
     let mut words = call.rest().iter().copied().filter(|word| !word.starts_with('-'));
     match words.next()? {
@@ -67,7 +67,7 @@ fn show(call: &Call<'_>) -> Output {
         ("Result", known.map_or("success", |unit| unit.result.as_str()).to_owned()),
         ("ExecMainStatus", known.map_or(0, |unit| unit.status).to_string()),
     ];
-    // systemd prints in an order of its own, not in that of the question.
+    // systemd prints properties in its own order, not in the requested one.
     let order = ["Result", "ExecMainStatus", "LoadState", "ActiveState", "SubState"];
     let only_value = call.has("--value");
     let mut text = String::new();
@@ -170,7 +170,7 @@ pub fn run(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     output
 }
 
-/// `pkill`: the API server is the only process here that is more than a unit.
+/// `pkill`: the API server is the only process here besides the units.
 pub(super) fn pkill(guests: &mut Guests, key: &str, words: &[String]) -> Output {
     let named = words.last().is_some_and(|name| name == "kube-apiserver");
     let run = guests.all.get_mut(key).and_then(|guest| guest.run.as_mut());
@@ -196,7 +196,7 @@ mod tests {
     use crate::guests::testing::{Bench, KUBERNETES};
 
     #[test]
-    fn sudo_and_root_are_told_apart() {
+    fn sudo_and_root_are_distinguished() {
         let mut bench = Bench::new(false);
         bench.boot("m1", "");
         bench.pass(60.0);

@@ -8,7 +8,7 @@ use super::super::kube::Kube;
 use super::super::node::Ready;
 use super::objects::{list, metadata};
 
-/// What runs in a cluster as a DaemonSet: namespace, name, image.
+/// A DaemonSet of a cluster: namespace, name, image.
 fn daemons(kube: &Kube, now: crate::world::SimTime) -> Vec<(String, String, String)> {
     let own =
         |namespace: &str, name: &str, image: String| (namespace.to_owned(), name.to_owned(), image);
@@ -42,7 +42,7 @@ fn daemons(kube: &Kube, now: crate::world::SimTime) -> Vec<(String, String, Stri
     found
 }
 
-/// Calico's version, as its operator was applied.
+/// Calico's version, from its applied operator.
 fn operator(kube: &Kube) -> Option<&str> {
     kube.applied.get("deployment/tigera-operator")?["version"].as_str()
 }
@@ -67,7 +67,7 @@ pub fn daemonsets(guests: &Guests, kube: &Kube) -> Value {
 pub fn deployments(guests: &Guests, kube: &Kube) -> Value {
     let mut found = vec![("kube-system", "coredns", coredns(&kube.version).to_owned(), 2)];
     if kube.applied.contains_key("deployment/tigera-operator") {
-        // The operator's own version follows Calico's in a way of its own.
+        // The operator's version follows Calico's by its own rule.
         let version = operator(kube).unwrap_or_default();
         found.push((
             "tigera-operator",

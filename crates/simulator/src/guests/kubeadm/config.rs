@@ -1,4 +1,4 @@
-//! kubeadm's configuration file as kubeadm reads it: by API version, strictly.
+//! kubeadm's configuration file as kubeadm parses it: strictly, by API version.
 //!
 //! Sources: kubernetes cmd/kubeadm/app/apis/kubeadm/{v1beta3,v1beta4}/types.go and
 //! cmd/kubeadm/app/util/config.
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::schema;
 use crate::guests::{pace, seed};
 
-/// What matters of an init or join configuration.
+/// The relevant fields of an init or join configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// `nodeRegistration.name`.
@@ -26,7 +26,7 @@ pub struct Config {
     pub cluster_name: String,
     /// The first bootstrap token, or the token to join with.
     pub token: Option<String>,
-    /// Its life in seconds.
+    /// Its lifetime in seconds.
     pub token_life: i64,
     /// `certificateKey`.
     pub certificate_key: Option<String>,
@@ -40,7 +40,7 @@ pub struct Config {
     pub services: String,
     /// `networking.dnsDomain`.
     pub dns_domain: String,
-    /// kube-proxy's mode; `None` when it is skipped.
+    /// kube-proxy's mode; `None` if it is skipped.
     pub proxy: Option<String>,
     /// Seconds to wait for the control plane.
     pub timeout: f64,
@@ -55,15 +55,15 @@ pub struct Config {
     pub join_endpoint: Option<String>,
     /// Join: the CA pins.
     pub pins: Vec<String>,
-    /// Join: whether the CA need not be pinned.
+    /// Join: whether CA pinning is skipped.
     pub unpinned: bool,
-    /// Join: whether as a control plane.
+    /// Join: whether to join as a control plane.
     pub control_plane: bool,
-    /// What strict decoding complains of.
+    /// Errors of strict decoding.
     pub warnings: Vec<String>,
 }
 
-/// Reads a configuration as the kubeadm of a minor version (such as 28) does.
+/// Parses a configuration as the kubeadm of a minor version (such as 28) does.
 ///
 /// # Errors
 /// kubeadm's words.
@@ -255,14 +255,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_gos() {
+    fn durations_are_parsed_as_go_does() {
         assert_eq!(seconds("2m0s"), Some(120.0));
         assert_eq!(seconds("24h0m0s"), Some(86400.0));
         assert_eq!(seconds("5"), None);
     }
 
     #[test]
-    fn an_api_version_that_a_minor_does_not_read_is_refused() {
+    fn an_api_version_that_a_minor_does_not_support_is_refused() {
         let text = "apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\n";
         assert!(read(text, 28).is_ok());
         assert!(read(text, 36).is_ok());
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_is_complained_of() {
+    fn an_unknown_field_is_reported() {
         let text = "apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\nvip: a\n";
         assert!(read(text, 28).unwrap().warnings[0].contains("unknown field \"vip\""));
     }

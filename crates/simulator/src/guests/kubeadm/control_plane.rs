@@ -1,4 +1,4 @@
-//! What `init` and a control-plane `join` leave on a machine.
+//! The files that `init` and a control-plane `join` leave on a machine.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,10 +10,10 @@ use super::Config;
 use crate::guests::Guests;
 use crate::guests::pki::Authority;
 
-/// Where certificates lie.
+/// The folder of the certificates.
 pub const PKI: &str = "/etc/kubernetes/pki";
 
-/// The names and addresses that an API server's certificate is for.
+/// The names and addresses in an API server's certificate.
 pub fn api_names(config: &Config, node: &str, address: Ipv4Addr) -> (Vec<String>, Vec<String>) {
     let mut names: Vec<String> =
         ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).to_vec();
@@ -32,10 +32,10 @@ pub fn api_names(config: &Config, node: &str, address: Ipv4Addr) -> (Vec<String>
     (names, addresses)
 }
 
-/// Writes the certificates of a control plane; the CA's own too.
+/// Writes the certificates of a control plane, including the CA's own.
 ///
 /// # Errors
-/// When a name cannot stand in a certificate.
+/// If a certificate cannot contain one of the names.
 pub fn certificates(
     guests: &mut Guests,
     key: &str,
@@ -68,7 +68,7 @@ pub fn certificates(
 /// Writes the kubeconfig files of a control plane.
 ///
 /// # Errors
-/// When no certificate can be made.
+/// If a certificate cannot be created.
 pub fn kubeconfigs(
     guests: &mut Guests,
     key: &str,
@@ -78,8 +78,8 @@ pub fn kubeconfigs(
     first: bool,
 ) -> io::Result<()> {
     let unix = guests.unix();
-    // Since 1.29 the administrator is in a group that RBAC gives its rights, and a second file,
-    // on the first node only, is the way past RBAC.
+    // Since 1.29 the administrator is in a group that gets its rights from RBAC; a second file, on the
+    // first node only, bypasses RBAC.
     let split = super::minor(guests, key) >= 29;
     let admin = if split { "kubeadm:cluster-admins" } else { "system:masters" };
     let mut users = vec![
@@ -93,8 +93,8 @@ pub fn kubeconfigs(
     }
     for (file, user, group) in users {
         let pair = ca.issue(&user, group, &[], unix)?;
-        // Components speak to the API server beside them; since ControlPlaneKubeletLocalMode is on
-        // by default (1.33) the kubelet of a master does too.
+        // Components talk to the API server on their own machine; since ControlPlaneKubeletLocalMode is
+        // on by default (1.33) the kubelet of a master does too.
         let local = match file {
             "kubelet" => super::minor(guests, key) >= 33,
             "controller-manager" | "scheduler" => true,
@@ -162,11 +162,11 @@ pub fn kubelet(guests: &mut Guests, key: &str) {
         KubeletConfiguration\ncgroupDriver: systemd\n",
         "0644",
     );
-    // Its state shows whether it came up.
+    // Its state shows whether it started.
     let _ = guest.start("kubelet");
 }
 
-/// Whether static pods can run: the runtime has to use the kubelet's cgroup driver.
+/// Whether static pods can run: the runtime must use the kubelet's cgroup driver.
 pub fn pods_run(guests: &Guests, key: &str) -> bool {
     guests.all.get(key).is_some_and(|guest| {
         let below =

@@ -1,12 +1,12 @@
-//! The data over which `kubeadm init` starts an API server.
+//! The data on which `kubeadm init` starts an API server.
 
 use super::Config;
 use crate::guests::Guests;
 use crate::guests::history::What;
 use crate::guests::kube::{EXTERNAL, Kube, uuid};
 
-/// The data over which the API server starts: an empty etcd's, the own etcd's of an earlier try, or
-/// what an earlier cluster has left in an external one. Gives the cluster's id.
+/// The data on which the API server starts: an empty etcd, the data of an earlier try, or what an
+/// earlier cluster has left in an external etcd. Returns the cluster's id.
 pub fn beneath(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Option<String> {
     let unix = guests.unix();
     if config.etcd_files.is_some() {
@@ -20,7 +20,7 @@ pub fn beneath(guests: &mut Guests, key: &str, config: &Config, node: &str) -> O
         }
         return Some(EXTERNAL.to_owned());
     }
-    // etcd with data takes no notice of what it is told of its beginning.
+    // etcd with existing data ignores the settings for its first start.
     let kept = guests.all.get(key).and_then(|guest| guest.etcd_data());
     if let Some((cluster, member)) = kept {
         let of = |kube: &Kube| kube.etcd.as_ref().is_some_and(|etcd| etcd.cluster == cluster);
@@ -34,7 +34,7 @@ pub fn beneath(guests: &mut Guests, key: &str, config: &Config, node: &str) -> O
     let etcd = guests.begin_stacked(key, node, ca)?;
     let kube = Kube { created: unix, uid: uuid(), etcd: Some(etcd), ..Kube::default() };
     guests.note(key, What::Cluster { uid: kube.uid.clone() });
-    // Not the machine's key: that may come again with another machine.
+    // Not the machine's key: another machine may have the same one later.
     let id = format!("stacked-{}", kube.uid);
     guests.kubes.insert(id.clone(), kube);
     Some(id)

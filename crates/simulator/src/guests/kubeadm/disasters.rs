@@ -1,4 +1,4 @@
-//! What becomes of a living cluster when machines are lost, come back, or are initialised again.
+//! The effect on a running cluster when machines are lost, come back, or are initialised again.
 
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ fn ready(bench: &mut Bench, from: &str, node: &str) -> String {
     ready["status"].as_str().unwrap().to_owned()
 }
 
-/// A machine is destroyed, and one of its name and address is made.
+/// A machine is destroyed, and a new one with its name and address is created.
 pub(super) fn replace_machine(bench: &mut Bench, node: &str) {
     bench.guests.power_off(node, true, bench.guests.now);
     bench.guests.destroy(node);
@@ -56,7 +56,7 @@ pub(super) fn count(bench: &Bench, wanted: impl Fn(&What) -> bool) -> usize {
 }
 
 #[test]
-fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
+fn an_init_on_the_keys_of_a_running_cluster_splits_it() {
     let mut bench = cluster(true);
     let uid =
         json(&mut bench, "m1", "get namespace kube-system -o json")["metadata"]["uid"].clone();
@@ -67,7 +67,7 @@ fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
     bench.init();
     bench.pass(60.0);
     assert!(bench.log("m1", "init").contains("initialized successfully"));
-    // A second CA, over the old data.
+    // A second CA, on the old data.
     assert_eq!(count(&bench, |what| matches!(what, What::Authority { .. })), 2);
     assert_eq!(count(&bench, |what| matches!(what, What::Overwritten { .. })), 1);
     let torn = bench.guests.clusters().remove(0);
@@ -76,7 +76,7 @@ fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
     let now = json(&mut bench, "m1", "get ns kube-system -o json");
     assert_eq!(now["metadata"]["uid"], uid);
     assert_eq!(json(&mut bench, "m1", "get nodes -o json")["items"].as_array().unwrap().len(), 3);
-    // The others' clients do not know the authority of the API server that answers them.
+    // The other nodes' clients do not trust the CA of the API server that answers them.
     let refused = kubectl(&mut bench, "m2", "get nodes");
     assert!(
         refused.stderr.contains("x509: certificate signed by unknown authority"),
@@ -90,7 +90,7 @@ fn an_init_over_the_keys_of_a_living_cluster_tears_it_apart() {
 }
 
 #[test]
-fn each_api_server_shows_the_certificate_of_its_own_authority() {
+fn each_api_server_presents_a_certificate_of_its_own_ca() {
     let mut bench = cluster(true);
     let old = bench.guests.all["m2"].text("/etc/kubernetes/pki/ca.crt").unwrap().to_owned();
     replace_machine(&mut bench, "m1");
@@ -124,7 +124,7 @@ fn each_api_server_shows_the_certificate_of_its_own_authority() {
 }
 
 #[test]
-fn an_init_on_a_stacked_master_that_was_made_again_is_another_cluster() {
+fn an_init_on_a_recreated_stacked_master_creates_another_cluster() {
     let mut bench = cluster(false);
     let before = bench.guests.clusters().remove(0);
     replace_machine(&mut bench, "m1");
@@ -139,7 +139,7 @@ fn an_init_on_a_stacked_master_that_was_made_again_is_another_cluster() {
 }
 
 #[test]
-fn an_init_with_the_authority_in_place_makes_none() {
+fn an_init_with_an_existing_ca_creates_none() {
     let mut bench = Bench::new(false);
     bench.site_up();
     let ca = crate::guests::pki::Authority::new("kubernetes", 1_794_999_000).unwrap();
@@ -155,7 +155,7 @@ fn an_init_with_the_authority_in_place_makes_none() {
 }
 
 #[test]
-fn a_node_outlives_its_machine_and_tells_of_the_one_that_reported_last() {
+fn a_node_outlives_its_machine_and_shows_the_last_report() {
     let mut bench = cluster(true);
     let info = |bench: &mut Bench| {
         json(bench, "m1", "get node m3.kloud.lan -o json")["status"]["nodeInfo"].clone()
@@ -189,7 +189,7 @@ fn a_node_outlives_its_machine_and_tells_of_the_one_that_reported_last() {
 }
 
 #[test]
-fn a_join_under_the_name_of_a_node_that_serves_is_refused() {
+fn a_join_under_the_name_of_a_node_in_use_is_refused() {
     let mut bench = cluster(true);
     bench.boot("x9", crate::guests::testing::KUBERNETES);
     bench.pass(120.0);
@@ -217,7 +217,7 @@ fn a_deleted_node_comes_back_when_its_kubelet_starts_again() {
 }
 
 #[test]
-fn a_reset_of_a_node_that_serves_stands_in_the_record() {
+fn a_reset_of_a_node_in_use_is_recorded() {
     let mut bench = cluster(true);
     bench.ok("m3", "sudo -n -- kubeadm reset -f");
     bench.ok("m3", "sudo -n -- kubeadm reset -f");

@@ -6,12 +6,12 @@ use crate::guests::Guests;
 use crate::guests::network::Reach;
 use crate::guests::node::UNKNOWN_AUTHORITY;
 
-/// kubeadm talks to the API server through `controlPlaneEndpoint`: the guest to which that leads.
-/// `ca`: the authority by which that has to have its certificate; `None` for discovery, which asks
-/// the server that answers.
+/// kubeadm talks to the API server through `controlPlaneEndpoint`: the guest to which that leads. `ca`:
+/// the CA that must have signed its certificate; `None` for discovery, which accepts the server that
+/// answers.
 ///
 /// # Errors
-/// What client-go says.
+/// client-go's messages.
 pub fn through_endpoint(
     guests: &Guests,
     key: &str,

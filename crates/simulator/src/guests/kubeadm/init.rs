@@ -8,7 +8,7 @@ use crate::guests::kube::Kube;
 use crate::guests::pki::{Authority, Pair};
 use crate::guests::{Guests, pace};
 
-/// Carries out a phase.
+/// Runs a phase.
 pub fn phase(guests: &mut Guests, key: &str, process: &mut Process) -> Next {
     let config = match (&process.config, process.phase) {
         (Some(config), _) => config.clone(),
@@ -182,7 +182,7 @@ fn certificates(guests: &mut Guests, key: &str, config: &Config, node: &str) -> 
     )
 }
 
-/// The cluster CA that lies on a machine.
+/// The cluster CA on a machine.
 pub fn authority(guests: &Guests, key: &str) -> Option<Authority> {
     let guest = guests.all.get(key)?;
     let text =
@@ -355,7 +355,7 @@ fn token(guests: &mut Guests, key: &str, config: &Config, node: &str) -> Next {
 }
 
 fn addons(guests: &mut Guests, key: &str, config: &Config) -> Next {
-    // What is skipped stays as an earlier init has left it.
+    // The result of an earlier init is kept for skipped phases.
     if let Some((_, kube)) = cluster(guests, key).filter(|_| config.proxy.is_some()) {
         kube.proxy.clone_from(&config.proxy);
     }

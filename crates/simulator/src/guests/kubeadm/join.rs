@@ -9,10 +9,11 @@ use crate::guests::kube::Kube;
 use crate::guests::node::Ready;
 use crate::guests::{Guests, pace};
 
-/// Seconds between two tries to get the cluster-info (kubeadm constants.go `DiscoveryRetryInterval`).
+/// Seconds between two attempts to get the cluster-info (kubeadm constants.go
+/// `DiscoveryRetryInterval`).
 const DISCOVERY_PAUSE: f64 = 5.0;
 
-/// Carries out a phase.
+/// Runs a phase.
 pub fn phase(guests: &mut Guests, key: &str, process: &mut Process) -> Next {
     let config = match &process.config {
         Some(config) => config.clone(),
@@ -48,7 +49,7 @@ fn kube<'a>(guests: &'a Guests, key: &str) -> Option<&'a Kube> {
     guests.kubes.get(guests.all.get(key)?.disk.kube.as_ref()?)
 }
 
-/// The kubelet starts, unless a Node of its name serves (phases/join/kubelet.go).
+/// The kubelet starts, unless a Node of its name is in use (phases/join/kubelet.go).
 fn kubelet(guests: &mut Guests, key: &str, node: &str, plane: bool) -> Next {
     let known = kube(guests, key).and_then(|kube| Some((kube, kube.nodes.get(node)?)));
     if known.is_some_and(|(kube, known)| guests.ready(kube, known) == Ready::Yes) {
@@ -67,7 +68,7 @@ fn kubelet(guests: &mut Guests, key: &str, node: &str, plane: bool) -> Next {
     Next::Go(lines(KUBELET), pace::TLS_BOOTSTRAP)
 }
 
-/// Finds the cluster and proves it: discovery by token with a pinned CA.
+/// Finds the cluster and verifies it: discovery by token with a pinned CA.
 fn discover(guests: &mut Guests, key: &str, config: &Config, process: &mut Process) -> Next {
     let endpoint = config.join_endpoint.clone().unwrap_or_default();
     let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s";
@@ -94,7 +95,7 @@ fn discover(guests: &mut Guests, key: &str, config: &Config, process: &mut Proce
     });
     let (master, pin) = match told {
         Ok(told) => told,
-        // kubeadm asks again until its patience ends. The phase is the same: it repeats itself.
+        // kubeadm retries until its timeout. The phase repeats itself.
         Err(text) => {
             if f64::from(process.asked) * DISCOVERY_PAUSE < config.discovery_timeout {
                 process.asked += 1;
@@ -119,7 +120,7 @@ fn discover(guests: &mut Guests, key: &str, config: &Config, process: &mut Proce
             ),
         );
     }
-    // From here on it asks with the authority that the cluster-info names.
+    // From here on it uses the CA from the cluster-info.
     let told =
         guests.all.get(&master).and_then(|guest| guests.kubes.get(guest.disk.kube.as_ref()?));
     let ca = told.map(|kube| kube.ca.pair.cert.clone());
@@ -150,7 +151,7 @@ fn discover(guests: &mut Guests, key: &str, config: &Config, process: &mut Proce
     )
 }
 
-/// The configuration that the cluster holds, with this node's own part.
+/// The configuration stored in the cluster, with this node's own part.
 fn combined(guests: &Guests, key: &str, own: &Config) -> Config {
     let stored = kube(guests, key).map(|kube| kube.configuration.clone()).unwrap_or_default();
     let minor = super::minor(guests, key);
@@ -207,7 +208,7 @@ fn download(guests: &mut Guests, key: &str, config: &Config, process: &Process) 
             guest.write("/etc/kubernetes/pki/etcd/ca.key", etcd.key, "0600");
         }
     }
-    // The second round of checks knows the cluster's etcd, and so comes after the download.
+    // The second round of checks knows the cluster's etcd, so it runs after the download.
     match preflight::run(guests, key, &shared, process, Kind::ControlPlane) {
         Ok(mut printed) => {
             printed.extend(lines(

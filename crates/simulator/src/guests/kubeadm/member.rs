@@ -14,9 +14,9 @@ fn base(guests: &Guests, key: &str) -> Option<Base> {
     Some(Base::Stacked(id))
 }
 
-/// Whether the check takes a quorum for health. Others want an answer of every member that is
-/// listed (kubernetes#138403 changed it in 1.36.3, 1.37 and 1.33.13; of the minors between no
-/// release is known that has it).
+/// Whether the check accepts a quorum as healthy. Other versions require an answer from every listed
+/// member (kubernetes#138403 changed it in 1.36.3, 1.37 and 1.33.13; no release of the minors between
+/// is known to have it).
 fn quorum_suffices(version: &str) -> bool {
     let mut parts = version.trim_start_matches("v1.").split('.').map(|part| part.parse::<u32>());
     match (parts.next(), parts.next()) {
@@ -38,7 +38,7 @@ pub fn check(guests: &Guests, key: &str) -> Result<(), String> {
     if !guests.quorum(&base) {
         return Err("error syncing endpoints with etcd: context deadline exceeded".to_owned());
     }
-    // One that has never started has no client URL to be asked at.
+    // A member that has never started has no client URL to query.
     let members = guests.etcd_of(&base).into_iter().flat_map(|etcd| &etcd.members);
     let mut silent = members.filter(|m| m.client.is_some() && !guests.member_up(&base, m));
     match silent.next().and_then(|member| member.client).filter(|_| !suffices) {
@@ -50,7 +50,7 @@ pub fn check(guests: &Guests, key: &str) -> Result<(), String> {
     }
 }
 
-/// The phase `control-plane-join/etcd`: the member is added and its pod started.
+/// The phase `control-plane-join/etcd`: adds the member and starts its pod.
 pub fn add(guests: &mut Guests, key: &str) -> Next {
     const PHASE: &str = "control-plane-join/etcd";
     let Some(base) = base(guests, key) else {
@@ -64,7 +64,7 @@ pub fn add(guests: &mut Guests, key: &str) -> Next {
     let listed = guests.etcd_of(&base).into_iter().flat_map(|etcd| &etcd.members);
     let listed = listed.clone().find(|member| member.peer == Some(peer)).cloned();
     let (id, lost) = match listed {
-        // Since 1.32 an entry that is there is taken for the own one.
+        // Since 1.32 an existing entry is taken as the member's own.
         Some(known) if super::minor(guests, key) >= 32 => (known.id, known.client.is_some()),
         _ => match guests.add_member(&base, peer, true) {
             Ok(made) => (made.id, false),
@@ -73,8 +73,8 @@ pub fn add(guests: &mut Guests, key: &str) -> Next {
     };
     super::control_plane::manifests(guests, key, true);
     if lost {
-        // A member that comes back without what it had promised to remember does not start (raft:
-        // "tocommit is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?").
+        // A member that lost what it had acknowledged does not start (raft: "tocommit is out of range
+        // [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?").
         return Next::fail(
             PHASE,
             format!("{MANIFEST}: timeout waiting for etcd cluster to be available"),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_check_before_a_join_is_strict_but_for_late_releases() {
+    fn the_check_before_a_join_is_strict_except_in_late_releases() {
         for strict in ["v1.28.4", "v1.32.13", "v1.33.12", "v1.34.4", "v1.35.4", "v1.36.2"] {
             assert!(!quorum_suffices(strict), "{strict}");
         }

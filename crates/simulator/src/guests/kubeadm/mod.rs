@@ -1,4 +1,4 @@
-//! kubeadm as a state machine: a process in a transient unit that goes from phase to phase.
+//! kubeadm as a state machine: a process in a transient unit that steps through its phases.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +31,11 @@ pub struct Process {
     pub file: String,
     /// What `--ignore-preflight-errors` lists.
     pub ignore: Vec<String>,
-    /// Where its output goes.
+    /// The file of its output.
     pub log: String,
     /// Its next phase.
     pub phase: usize,
-    /// How often the cluster-info was asked for in vain.
+    /// The number of failed attempts to get the cluster-info.
     pub asked: u32,
     /// The configuration, once it has been read.
     pub config: Option<Config>,
@@ -48,11 +48,11 @@ pub enum Job {
     Init,
     /// `kubeadm join`.
     Join,
-    /// A command that is none of kubeadm's: ends well at once.
+    /// A command other than kubeadm: succeeds at once.
     Other,
 }
 
-/// What a phase leads to.
+/// The result of a phase.
 pub enum Next {
     /// Lines printed, and seconds until the next phase.
     Go(Vec<String>, f64),
@@ -61,7 +61,7 @@ pub enum Next {
 }
 
 impl Next {
-    /// The end by an error, in kubeadm's form.
+    /// The exit on an error, in kubeadm's form.
     pub fn fail(phase: &str, error: impl std::fmt::Display) -> Self {
         let first = match phase {
             "" => error.to_string(),
@@ -87,7 +87,7 @@ pub fn start(guests: &mut Guests, key: &str, unit: &str, process: Process) {
     run.plan(now.after(0.2), Due::Process(unit.to_owned()));
 }
 
-/// Carries out the next phase of a unit's process.
+/// Runs the next phase of a unit's process.
 pub fn step(guests: &mut Guests, key: &str, unit: &str, at: SimTime) {
     let process =
         guests.all.get(key).and_then(|guest| guest.run.as_ref()?.units.get(unit)?.process.clone());

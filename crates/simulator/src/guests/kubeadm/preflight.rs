@@ -11,18 +11,18 @@ const CPUS: u32 = 2;
 /// And this much memory, in MB.
 const MEMORY: u64 = 1700;
 
-/// What kind of node is being made.
+/// The kind of node being created.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The first control plane.
     Init,
     /// A further control plane; its second round of checks.
     ControlPlane,
-    /// Any node that joins.
+    /// Any joining node.
     Join,
 }
 
-/// Runs the checks; the end of the process if one fails that is not ignored.
+/// Runs the checks; ends the process if one fails that is not ignored.
 pub fn run(
     guests: &mut Guests,
     key: &str,

@@ -1,4 +1,4 @@
-//! The etcd on the masters: who answers, what a lost member does, what is refused.
+//! The etcd on the masters: which members answer, the effect of a lost member, refused requests.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ fn masters() -> Bench {
     bench
 }
 
-/// A request to the etcd on a master, from there.
+/// A request to the etcd on a master, sent from that master.
 fn etcd(bench: &mut Bench, from: &str, at: &str, path: &str, body: &str) -> Output {
     let files = "/etc/kubernetes/pki/etcd";
     bench.run(
@@ -96,7 +96,7 @@ fn a_dead_member_blocks_a_join_until_it_is_removed() {
     let same = "{\"peerURLs\":[\"https://10.101.1.103:2380\"]}";
     let refused = etcd(&mut bench, "m1", "127.0.0.1", "/v3/cluster/member/add", same);
     assert!(refused.stdout.contains("etcdserver: Peer URLs already exists"), "{refused:?}");
-    // Never a live one while one is dead.
+    // A running member is never removed while another is down.
     let live = members(&mut bench, "m1");
     let live = live.iter().find(|m| m["peerURLs"][0] == "https://10.101.1.102:2380").unwrap();
     let id = format!("{{\"ID\":{}}}", live["ID"]);
@@ -115,7 +115,7 @@ fn a_dead_member_blocks_a_join_until_it_is_removed() {
 }
 
 #[test]
-fn without_a_quorum_nothing_is_served_and_nothing_can_be_removed() {
+fn without_a_quorum_no_request_is_served_and_no_member_can_be_removed() {
     let mut bench = masters();
     for node in ["m2", "m3"] {
         bench.guests.power_off(node, true, bench.guests.now);
@@ -132,12 +132,12 @@ fn without_a_quorum_nothing_is_served_and_nothing_can_be_removed() {
     assert!(status.stdout.contains("\"errors\":[\"etcdserver: no leader\"]"), "{status:?}");
     let remove = etcd(&mut bench, "m1", "127.0.0.1", "/v3/cluster/member/remove", "{\"ID\":\"1\"}");
     assert!(remove.stdout.contains("etcdserver: no leader"), "{remove:?}");
-    // The data is there still: so is the cluster.
+    // The data still exists, and so does the cluster.
     assert_eq!(bench.guests.clusters()[0].members.len(), 3);
 }
 
 #[test]
-fn a_master_leaves_its_etcd_with_a_reset_if_it_can() {
+fn a_reset_removes_the_master_from_its_etcd_if_possible() {
     let mut bench = masters();
     bench.ok("m3", "sudo -n -- kubeadm reset -f");
     assert_eq!(peers(&mut bench, "m1").len(), 2);
@@ -179,7 +179,7 @@ fn a_stacked_cluster_survives_the_restart_of_all_its_machines() {
 }
 
 #[test]
-fn a_learner_whose_machine_dies_while_it_joins_stays_in_the_list() {
+fn a_learner_whose_machine_dies_while_it_joins_remains_in_the_member_list() {
     let mut bench = Bench::new(false);
     bench.site_up();
     bench.init();

@@ -4,7 +4,7 @@ use super::endpoint::through_endpoint;
 use crate::guests::Guests;
 use crate::guests::history::What;
 
-/// Undoes what `init` or `join` left on a machine; the node object and an external etcd stay.
+/// Undoes what `init` or `join` left on a machine; the node object and an external etcd are kept.
 pub fn reset(guests: &mut Guests, key: &str) -> String {
     let served = guests.served_by(key);
     let (node, ready) = served.map_or((None, false), |(node, ready)| (Some(node), ready));
@@ -22,7 +22,7 @@ pub fn reset(guests: &mut Guests, key: &str) -> String {
     guest.remove_below("/etc/kubernetes/manifests");
     guest.remove_below("/etc/kubernetes/pki");
     guest.remove_below("/var/lib/kubelet");
-    // Whatever became of the membership: the data goes.
+    // The data is deleted even if the member could not be removed.
     guest.remove_below("/var/lib/etcd");
     for file in
         ["admin", "super-admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler"]
@@ -54,8 +54,8 @@ pub fn reset(guests: &mut Guests, key: &str) -> String {
     )
 }
 
-/// A master takes its own member out of its etcd, unless it is the only one. For that it needs
-/// the API, by which it finds the members, and a quorum.
+/// A master removes its own member from its etcd, unless it is the only one. For that it needs the API,
+/// which lists the members, and a quorum.
 fn leave(guests: &mut Guests, key: &str) -> Result<(), String> {
     let own = guests.own_member(key).map(|(base, member)| (base, member.id));
     let Some((base, id)) = own else { return Err("the etcd pod is not there".to_owned()) };

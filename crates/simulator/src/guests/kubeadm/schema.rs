@@ -1,8 +1,8 @@
-//! Which fields and forms each version of kubeadm's configuration API knows.
+//! The fields and forms of each version of kubeadm's configuration API.
 
 use serde_json::Value;
 
-/// Refuses an API version that this minor does not read.
+/// Refuses an API version that this minor does not support.
 ///
 /// # Errors
 /// kubeadm's words (cmd/kubeadm/app/util/config/common.go `validateSupportedVersion`).
@@ -27,7 +27,7 @@ pub fn accepts(api: &str, kind: &str, minor: u32) -> Result<(), String> {
     Err(format!("no kind \"{kind}\" is registered for version \"{api}\" in scheme"))
 }
 
-/// Refuses values whose JSON form is that of another API version.
+/// Refuses values in the JSON form of another API version.
 ///
 /// # Errors
 /// Go's words.
@@ -60,7 +60,7 @@ pub fn shape(value: &Value, api: &str, kind: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What strict decoding says of fields that the version does not know.
+/// Errors of strict decoding for fields that the version does not have.
 pub fn unknown(value: &Value, api: &str, kind: &str) -> Option<String> {
     let version = api.strip_prefix("kubeadm.k8s.io/")?;
     let four = version == "v1beta4";

@@ -4,8 +4,8 @@ use super::Config;
 use crate::guests::kube::{Kube, Token, random_text, uuid};
 use crate::guests::{Guests, pace};
 
-/// How long the certificates stay that the fault `expired-key` lets expire at once: until the
-/// first who looks after this instant.
+/// How long certificates remain that the fault `expired-key` expires at once: until the first read
+/// after this time.
 const EXPIRED_LIFE: i64 = 1;
 
 fn kube<'a>(guests: &'a mut Guests, key: &str) -> Result<&'a mut Kube, String> {
@@ -14,7 +14,7 @@ fn kube<'a>(guests: &'a mut Guests, key: &str) -> Result<&'a mut Kube, String> {
         .ok_or_else(|| "the API server is not there".to_owned())
 }
 
-/// Writes what etcd holds of a Secret.
+/// Writes etcd's entry for a Secret.
 fn note(guests: &mut Guests, key: &str, secret: &str) {
     let id = guests.all.get(key).and_then(|guest| guest.disk.kube.clone()).unwrap_or_default();
     guests.note_in_etcd(&id, &format!("/registry/secrets/kube-system/{secret}"));
@@ -66,7 +66,7 @@ pub fn upload_certs(
     Ok(())
 }
 
-/// Creates the configuration's token, or a random one. `again`: whether one that is there may be
+/// Creates the configuration's token, or a random one. `again`: whether an existing one may be
 /// replaced, as `init` does and `token create` does not.
 ///
 /// # Errors

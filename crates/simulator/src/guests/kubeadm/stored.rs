@@ -1,5 +1,5 @@
-//! What `init` stores of its configuration in the cluster: with kubeadm's defaults, in the version
-//! of the API that its minor writes.
+//! The configuration that `init` stores in the cluster: with kubeadm's defaults, in the API version
+//! that its minor writes.
 //!
 //! Source: kubernetes cmd/kubeadm/app/phases/uploadconfig and app/apis/kubeadm/{v1beta3,v1beta4}
 //! (defaults.go, conversion.go).
@@ -89,7 +89,7 @@ mod tests {
         {audit-log-maxage: '7'}}\n";
 
     #[test]
-    fn what_was_given_is_stored_with_kubeadms_defaults() {
+    fn the_given_configuration_is_stored_with_kubeadms_defaults() {
         let stored: Value = serde_saphyr::from_str(&configuration(GIVEN, 28, "v1.28.4")).unwrap();
         assert_eq!(stored["clusterName"], "prod");
         assert_eq!(stored["kubernetesVersion"], "v1.28.4");
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_minor_writes_its_own_version_of_the_api() {
+    fn a_later_minor_writes_its_own_api_version() {
         let stored: Value = serde_saphyr::from_str(&configuration(GIVEN, 34, "v1.34.1")).unwrap();
         assert_eq!(stored["apiVersion"], "kubeadm.k8s.io/v1beta4");
         let args = json!([{"name": "audit-log-maxage", "value": "7"}]);

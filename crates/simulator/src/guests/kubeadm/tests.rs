@@ -1,4 +1,4 @@
-//! Whole kubeadm flows over the commands that the product sends.
+//! Complete kubeadm flows with the commands that the product sends.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn ready(bench: &mut Bench) -> Vec<(String, String)> {
 }
 
 #[test]
-fn init_and_parallel_joins_with_an_external_etcd_make_a_cluster() {
+fn init_and_parallel_joins_with_an_external_etcd_create_a_cluster() {
     let mut bench = up(true);
     let log = bench.log("m1", "init");
     assert!(log.contains("Your Kubernetes control-plane has initialized successfully!"), "{log}");
@@ -57,7 +57,7 @@ fn init_and_parallel_joins_with_an_external_etcd_make_a_cluster() {
 }
 
 #[test]
-fn a_network_makes_the_nodes_ready() {
+fn a_pod_network_makes_the_nodes_ready() {
     let mut bench = up(true);
     assert_eq!(ready(&mut bench)[0].1, "False");
     bench.put("m1", "/usr/local/lib/k8sha/cilium-cli", "#!/bin/sh\n");
@@ -74,7 +74,7 @@ fn a_network_makes_the_nodes_ready() {
 }
 
 #[test]
-fn init_without_the_etcd_files_says_which_are_missing() {
+fn init_without_the_etcd_files_names_the_missing_ones() {
     let mut bench = Bench::new(true);
     bench.site_up();
     bench.put("m1", "/etc/kubernetes/k8sha/init.yaml", &crate::guests::testing::init_yaml(true));
@@ -109,7 +109,7 @@ fn init_without_a_load_balancer_stops_where_it_needs_the_endpoint() {
 }
 
 #[test]
-fn a_join_before_init_meets_a_load_balancer_with_nobody_behind_it() {
+fn a_join_before_init_reaches_a_load_balancer_without_servers() {
     let mut bench = Bench::new(true);
     bench.site_up();
     bench.put(
@@ -151,7 +151,7 @@ fn joins_are_refused_with_a_wrong_token_pin_or_key() {
 }
 
 #[test]
-fn the_certificates_expire_after_two_hours_and_are_renewed_by_the_right_command() {
+fn uploaded_certificates_expire_after_two_hours_and_can_be_uploaded_again() {
     let mut bench = up(true);
     bench.pass(2.0 * 3600.0 + 1.0);
     bench.join("m2", true);
@@ -173,7 +173,7 @@ fn the_certificates_expire_after_two_hours_and_are_renewed_by_the_right_command(
 }
 
 #[test]
-fn certificates_uploaded_without_the_configuration_lack_etcds() {
+fn certificates_uploaded_without_the_configuration_lack_those_of_etcd() {
     let mut bench = up(true);
     let shown = bench.ok("m1", "sudo -n -- kubeadm init phase upload-certs --upload-certs");
     let key = shown.lines().last().unwrap().to_owned();
@@ -186,7 +186,7 @@ fn certificates_uploaded_without_the_configuration_lack_etcds() {
 }
 
 #[test]
-fn a_token_expires_after_a_day_and_can_then_be_made_again() {
+fn a_token_expires_after_a_day_and_can_then_be_created_again() {
     let mut bench = up(true);
     let create = "sudo -n -- kubeadm token create --config /etc/kubernetes/k8sha/init.yaml";
     assert!(bench.run("m1", create).stderr.contains("already exists"));
@@ -206,7 +206,7 @@ fn parallel_joins_race_for_the_one_learner_of_a_stacked_etcd() {
 }
 
 #[test]
-fn a_second_init_meets_its_own_files() {
+fn a_second_init_fails_on_the_files_of_the_first() {
     let mut bench = up(true);
     bench.ok("m1", "sudo -n -- systemctl stop k8sha-kubeadm-init");
     bench.start("m1", "init");
@@ -229,7 +229,7 @@ fn a_cluster_survives_the_reboot_of_its_machines() {
 }
 
 #[test]
-fn an_etcd_that_is_wiped_forgets_the_cluster_and_one_that_is_not_remembers_its_nodes() {
+fn a_wiped_etcd_loses_the_cluster_and_a_kept_one_has_its_nodes() {
     let mut bench = up(true);
     bench.ok("m1", "sudo -n -- kubeadm reset -f");
     assert!(bench.guests.kubes["external"].nodes.contains_key("m1.kloud.lan"));
@@ -259,7 +259,7 @@ fn an_etcd_that_is_wiped_forgets_the_cluster_and_one_that_is_not_remembers_its_n
 }
 
 #[test]
-fn the_secrets_and_config_maps_have_the_form_of_the_api_server() {
+fn secrets_and_config_maps_have_the_format_of_the_api_server() {
     let mut bench = up(true);
     let mut json = |rest: &str| -> Value { serde_json::from_str(&bench.kubectl(rest)).unwrap() };
     let certs = json("-n kube-system get secret kubeadm-certs -o json");

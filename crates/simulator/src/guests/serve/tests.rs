@@ -15,7 +15,7 @@ use crate::world::Clock;
 
 const SPEED: f64 = 200.0;
 
-/// Opens the doors of a bench at an instant of its own clock.
+/// Opens the ports of a bench at a time of its own clock.
 fn shared(bench: Bench) -> Shared {
     let clock = Clock::new(bench.guests.now, SPEED);
     let world = testing::world(bench.guests);
@@ -54,7 +54,7 @@ async fn connect(proxy: SocketAddr, to: &str) -> Result<TcpStream, String> {
     }
     let head = String::from_utf8(head).unwrap();
     if !head.starts_with("HTTP/1.1 200 ") {
-        // What went wrong stands in the body.
+        // The error is in the body.
         let mut body = String::new();
         stream.read_to_string(&mut body).await.unwrap_or_default();
         return Err(head + &body);
@@ -81,7 +81,7 @@ async fn ssh(proxy: SocketAddr, key: &PrivateKey) -> Ssh {
 }
 
 impl Ssh {
-    /// Exit code and standard output; no code when the connection died.
+    /// Exit code and standard output; no code if the connection was lost.
     async fn run(&self, line: &str, stdin: Option<&[u8]>) -> (Option<u32>, String) {
         let mut channel = self.handle.channel_open_session().await.unwrap();
         channel.exec(true, line).await.unwrap();
@@ -114,7 +114,7 @@ fn public(key: &PrivateKey) -> String {
 }
 
 #[tokio::test]
-async fn a_guest_is_reached_through_the_proxy_with_the_planted_host_key() {
+async fn a_guest_is_reached_through_the_proxy_with_the_host_key_from_its_seed() {
     let bench = booted();
     let (operator, host_key) = (bench.operator.clone(), public(&bench.host_key));
     let ends = serve(shared(bench)).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_guest_is_reached_through_the_proxy_with_the_planted_host_key() {
 }
 
 #[tokio::test]
-async fn sessions_die_with_their_guest_and_a_stranger_is_refused() {
+async fn sessions_end_with_their_guest_and_an_unknown_key_is_refused() {
     let bench = booted();
     let operator = bench.operator.clone();
     let shared = shared(bench);
@@ -141,14 +141,15 @@ async fn sessions_die_with_their_guest_and_a_stranger_is_refused() {
         let now = world.now;
         world.guests.power_off("m1", true, now);
     });
-    // Nothing but the end of the connection ends this.
+    // This only ends with the connection.
     session.handle.await.unwrap_or_default();
     let error = connect(ends.proxy, "10.101.1.101:22").await.unwrap_err();
     assert!(error.contains("No route to host"), "{error}");
 }
 
 #[tokio::test]
-async fn a_guest_whose_sshd_is_late_refuses_and_a_wrong_key_is_not_the_planted_one() {
+async fn a_guest_with_a_late_sshd_refuses_connections_and_a_wrong_host_key_is_not_the_one_from_the_seed()
+ {
     let mut bench = Bench::new(false);
     for fault in ["ssh-late", "wrong-host-key"] {
         bench.guests.faults.insert((fault.to_owned(), "m1".to_owned()));
@@ -196,7 +197,7 @@ async fn each_name_server_answers_for_itself() {
 }
 
 #[tokio::test]
-async fn a_silent_name_server_says_nothing() {
+async fn a_silent_name_server_does_not_answer() {
     let mut bench = Bench::new(false);
     bench.guests.faults.insert(("dns-silent".to_owned(), String::new()));
     let ends = serve(shared(bench)).await.unwrap();

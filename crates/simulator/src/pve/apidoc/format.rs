@@ -66,7 +66,7 @@ fn elements(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Schema {
-    /// What is wrong with a text of a named format, without the words `invalid format - `.
+    /// The error in a text of a named format, without the words `invalid format - `.
     pub(super) fn fault_of_format(&self, path: &str, name: &str, text: &str) -> Option<String> {
         if self.formats.is_empty() || self.opaque.iter().any(|opaque| opaque == name) {
             return None;
@@ -105,7 +105,7 @@ impl Schema {
         }
     }
 
-    /// Whether a text has a format; `None`: the format means nothing here.
+    /// Whether a text has a format; `None` if the format is unknown here.
     fn has_format(&self, name: &str, format: &Value, text: &str) -> Option<bool> {
         let length = text.chars().count() as u64;
         let short = format["minLength"].as_u64().is_some_and(|least| length < least);
@@ -128,7 +128,7 @@ impl Schema {
         self.fault_of_format("", name, text).is_none()
     }
 
-    /// The formats that are described in words instead of a pattern.
+    /// The formats that are described in words instead of by a pattern.
     fn means(&self, name: &str, text: &str) -> Option<bool> {
         Some(match name {
             "ip" => text.parse::<IpAddr>().is_ok(),
@@ -167,7 +167,7 @@ impl Schema {
     }
 }
 
-/// What is wrong with the name of a CPU type, which is known in code alone.
+/// The error in the name of a CPU type, which only Proxmox VE's code defines.
 fn fault_of_cpu(name: &str, text: &str) -> Option<String> {
     if name != "pve-vm-cpu-conf" {
         return None;
@@ -183,7 +183,7 @@ fn fault_of_cpu(name: &str, text: &str) -> Option<String> {
     })
 }
 
-/// An error text with the value in the place of its Perl variable.
+/// An error text with the value substituted for its Perl variable.
 fn filled(error: &str, value: &str) -> String {
     let Some((before, after)) = error.split_once('$') else { return error.to_owned() };
     let rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');

@@ -1,9 +1,9 @@
-//! Proxmox VE's own schema as a judge of requests.
+//! Checks requests against Proxmox VE's own schema.
 //!
 //! The rules are those of pve-common src/PVE/JSONSchema.pm (`check_object`, `check_prop`,
 //! `parse_property_string`) and src/PVE/RESTHandler.pm. The methods come from a file: the tree that
-//! pve-docs publishes with its API viewer (`apidoc.js`), or the flat form of it that also holds the
-//! named formats, which Proxmox VE has in its code alone.
+//! pve-docs publishes with its API viewer (`apidoc.js`), or a flat form of it that also has the named
+//! formats, which Proxmox VE defines only in its code.
 
 mod format;
 mod pattern;
@@ -20,15 +20,15 @@ use serde_json::{Map, Value};
 use self::pattern::Patterns;
 pub use self::request::Request;
 
-/// Parameter → what is wrong with it, in Proxmox's words.
+/// Parameter → its error, in Proxmox's words.
 pub type Errors = BTreeMap<String, String>;
 
 /// Why a request would be refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The schema knows no such path.
+    /// The schema has no such path.
     NoPath,
-    /// The path is there, but not this method.
+    /// The path exists, but not this method.
     NoMethod,
     /// `400 Parameter verification failed.`
     Parameters(Errors),
@@ -47,14 +47,14 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// How a fault begins that is not the request's, but this checker's.
+/// The prefix of an error that is this checker's, not the request's.
 const UNREADABLE: &str = "this checker cannot read";
 
 /// The schema: methods, formats, and the ranges of indexed keys.
 #[derive(Debug)]
 pub struct Schema {
     endpoints: Map<String, Value>,
-    /// Named formats; empty where the file is Proxmox's own, which has none.
+    /// Named formats; empty for Proxmox's own file, which has none.
     formats: Map<String, Value>,
     indexed: Map<String, Value>,
     opaque: Vec<String>,
@@ -62,7 +62,7 @@ pub struct Schema {
     patterns: Patterns,
 }
 
-/// The values that a path gives for its template's parameters.
+/// The values of a template's parameters in a path.
 type InPath = Vec<(String, String)>;
 
 fn words(value: &Value) -> Vec<String> {
@@ -77,7 +77,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Adds a tree's paths and what is known of their methods to a flat list.
+/// Adds a tree's paths and their methods to a flat list.
 fn flatten(tree: Value, into: &mut Map<String, Value>) {
     let Value::Array(nodes) = tree else { return };
     for mut node in nodes {
@@ -110,14 +110,14 @@ impl Schema {
         }
     }
 
-    /// Reads a schema's file: JSON, or the script of the API viewer with the tree in it.
+    /// Reads a schema file: JSON, or the script of the API viewer that contains the tree.
     ///
     /// # Errors
-    /// When it cannot be read, or holds no methods.
+    /// If it cannot be read, or has no methods.
     pub fn read(path: &Path) -> io::Result<Self> {
         let text = std::fs::read_to_string(path)?;
         let start = text.find("apiSchema = ").map_or(0, |at| at + "apiSchema = ".len());
-        // What follows the tree in the script is the viewer itself.
+        // The rest of the script after the tree is the viewer itself.
         let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter();
         let file: Value = values.next().transpose()?.unwrap_or_default();
         let schema = if file.is_array() || file.is_object() { Some(Self::new(file)) } else { None };
@@ -127,10 +127,10 @@ impl Schema {
         })
     }
 
-    /// Judges a request as Proxmox does before it looks at its own state.
+    /// Checks a request as Proxmox does before it looks at its own state.
     ///
     /// # Errors
-    /// What Proxmox would say.
+    /// Proxmox's error.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
         let (methods, in_path) = self.find(&request.path).ok_or(Refusal::NoPath)?;
         let method = methods.get(&request.method).ok_or(Refusal::NoMethod)?;
@@ -158,8 +158,8 @@ impl Schema {
         if errors.is_empty() { Ok(()) } else { Err(Refusal::Parameters(errors)) }
     }
 
-    /// Judges the values of a call that is known by its template, and brings them into the form that
-    /// their rules are written for.
+    /// Checks the values of a call identified by its template, and converts them to the form that their
+    /// rules expect.
     pub(super) fn check_call(
         &self,
         method: &str,
@@ -182,7 +182,7 @@ impl Schema {
         self.endpoints.get(template).is_some_and(|methods| methods.get(method).is_some())
     }
 
-    /// What a named format is; null when there is none.
+    /// The definition of a named format; null if there is none.
     pub(super) fn format(&self, name: &str) -> &Value {
         self.formats.get(name).unwrap_or(&Value::Null)
     }
@@ -194,7 +194,7 @@ impl Schema {
         properties.is_some_and(|all| self.property(all, name).is_some())
     }
 
-    /// Every pattern, format and type that this checker cannot read; found by applying every rule.
+    /// Every pattern, format and type that this checker cannot parse; found by applying every rule.
     pub fn unreadable(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut apply = |name: &str, rule: &Value, sample: &str| {
@@ -217,7 +217,7 @@ impl Schema {
         found
     }
 
-    /// The methods of a path, and the values that the path itself gives.
+    /// The methods of a path, and the values in the path itself.
     fn find(&self, path: &str) -> Option<(&Map<String, Value>, InPath)> {
         let given: Vec<&str> = path.trim_matches('/').split('/').collect();
         let mut best: Option<(usize, &Value, InPath)> = None;
@@ -245,7 +245,7 @@ impl Schema {
         let number: u64 = name[stem.len()..].parse().ok()?;
         let family = format!("{stem}[n]");
         let rule = properties.get(&family)?;
-        // Proxmox's own file does not say how far a family reaches.
+        // Proxmox's own file does not give the range of an indexed family.
         let (first, last) = match self.indexed.get(&family) {
             Some(range) => (range[0].as_u64()?, range[1].as_u64()?),
             None => (0, u64::MAX),
@@ -255,8 +255,8 @@ impl Schema {
     }
 }
 
-/// The values of a template's parameters when a path fits it. `{volume}` and `{cidr}` take the rest
-/// of the path, slashes and all.
+/// The values of a template's parameters if a path matches it. `{volume}` and `{cidr}` match the rest
+/// of the path, including slashes.
 fn fit(wanted: &[&str], given: &[&str]) -> Option<InPath> {
     let long = wanted.last().is_some_and(|last| ["{volume}", "{cidr}"].contains(last));
     let rest = long && given.len() > wanted.len();

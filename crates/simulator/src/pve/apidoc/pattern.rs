@@ -1,23 +1,23 @@
-//! Perl's regular expressions in this language's.
+//! Translates Perl's regular expressions to Rust's.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use regex::{Regex, RegexBuilder};
 
-/// The patterns that were met, compiled once; `None` for one that means nothing here.
+/// The patterns that were used, compiled once; `None` for one that cannot be parsed.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
     known: Mutex<HashMap<String, Option<Regex>>>,
 }
 
 impl Patterns {
-    /// Whether a text matches a pattern somewhere; anchors are the caller's. `None`: the pattern
-    /// cannot be read.
+    /// Whether a text matches a pattern somewhere; the caller adds anchors. `None`: the pattern cannot
+    /// be parsed.
     pub(super) fn matches(&self, perl: &str, text: &str) -> Option<bool> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains_key(perl) {
-            // `\w{0,256}` is large where a word may be of any script.
+            // `\w{0,256}` is large because a word may be in any script.
             let regex = RegexBuilder::new(&translated(perl)).size_limit(1 << 28).build().ok();
             known.insert(perl.to_owned(), regex);
         }
@@ -25,8 +25,8 @@ impl Patterns {
     }
 }
 
-/// Perl prints flags of a compiled pattern as `(?^i:…)`, writes `{,16}` for `{0,16}`, and has
-/// atomic groups, which decide the speed alone.
+/// Perl prints flags of a compiled pattern as `(?^i:…)`, writes `{,16}` for `{0,16}`, and has atomic
+/// groups, which only affect the speed.
 fn translated(perl: &str) -> String {
     perl.replace("(?^i:", "(?i:").replace("(?^:", "(?:").replace("(?>", "(?:").replace("{,", "{0,")
 }

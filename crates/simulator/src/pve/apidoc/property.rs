@@ -1,4 +1,4 @@
-//! Values against rules, and property strings against their keys.
+//! Checks values against rules, and property strings against their keys.
 
 use serde_json::{Map, Value};
 
@@ -14,8 +14,8 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// A value in the form that its rule is written for: an array for a list format is joined, and a
-/// single value for an array is an array of one (pve-common src/PVE/RESTHandler.pm).
+/// A value in the form that its rule expects: an array for a list format is joined, and a single value
+/// for an array becomes an array of one (pve-common src/PVE/RESTHandler.pm).
 pub(super) fn normal(value: Value, rule: Option<&Value>) -> Value {
     let Some(rule) = rule else { return value };
     let is_list = rule["format"].as_str().is_some_and(|format| format.ends_with("-list"));
@@ -37,7 +37,7 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-/// Whether a scalar is of a type; `None`: no such type is known.
+/// Whether a scalar is of a type; `None` if the type is unknown.
 fn has_type(kind: &str, text: &str) -> Option<bool> {
     Some(match kind {
         "boolean" => text == "0" || text == "1",
@@ -49,7 +49,7 @@ fn has_type(kind: &str, text: &str) -> Option<bool> {
     })
 }
 
-/// What a property string's boolean may be written as.
+/// The accepted spellings of a boolean in a property string.
 fn boolean(text: &str) -> &str {
     match text.to_ascii_lowercase().as_str() {
         "1" | "on" | "yes" | "true" => "1",
@@ -58,7 +58,7 @@ fn boolean(text: &str) -> &str {
     }
 }
 
-/// Where a key lies: `net0.model` inside of `net0`.
+/// The path of a nested key: `net0.model` inside `net0`.
 fn inside(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
@@ -102,7 +102,7 @@ impl Schema {
         }
     }
 
-    /// What is wrong with a value; the first fault hides the others.
+    /// The error in a value; only the first error is returned.
     pub(super) fn fault(&self, path: &str, rule: &Value, value: &Value) -> Option<String> {
         let kind = rule["type"].as_str();
         if let Value::Array(items) = value {
@@ -209,7 +209,7 @@ fn parsed(keys: &Map<String, Value>, text: &str) -> Result<Map<String, Value>, S
             }
             key = alias;
         }
-        // A key that is not known is told as a parameter that is not.
+        // An unknown key is reported like an unknown parameter.
         if keys.get(key).is_some_and(|rule| rule["type"] == "boolean") {
             value = boolean(value);
         }

@@ -5,14 +5,14 @@ use serde_json::{Map, Value};
 
 use crate::pve::wire::{self, Given, Params};
 
-/// A request: what the schema looks at.
+/// A request: the parts that the schema checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// `GET`, `POST`, `PUT` or `DELETE`.
     pub method: String,
     /// The path below `/api2/json`, still percent-encoded, without its query.
     pub path: String,
-    /// Parameters of the query and the body; a name that was given twice has an array.
+    /// Parameters of the query and the body; a repeated name has an array.
     pub parameters: Map<String, Value>,
 }
 

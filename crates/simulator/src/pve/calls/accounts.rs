@@ -13,7 +13,7 @@ use crate::pve::wire::Failure;
 use crate::store::Store;
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -98,7 +98,7 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
-/// The areas into which a login's rights are sorted, and the path that stands for each.
+/// The areas into which a login's privileges are sorted, and the representative path of each.
 const AREAS: [(&str, &str, &[&str]); 7] = [
     ("access", "/access", &["User.", "Group.", "Permissions."]),
     ("dc", "/", &["SDN.", "Sys.Audit", "Sys.Modify"]),
@@ -121,7 +121,7 @@ fn log_in(world: &World, ask: &Ask) -> Answer {
         return Err(Failure::Late(pace::REFUSED_LOGIN, Box::new(refused)));
     }
     let caller = Caller { user: user.clone(), token: None };
-    // What a user may do anywhere below an area counts there.
+    // A privilege anywhere below an area counts for the area.
     let mut everywhere = access::permissions(dc, &caller, None);
     everywhere.insert("/mapping".to_owned(), access::privileges(dc, &caller, "/mapping"));
     let rights = AREAS.map(|(area, top, prefixes)| {
@@ -141,7 +141,7 @@ fn log_in(world: &World, ask: &Ask) -> Answer {
         "CSRFPreventionToken": access::new_csrf(dc, &user, unix),
         "cap": BTreeMap::from(rights),
     });
-    // Only who may look at the whole is told what it is called.
+    // The name is shown only to users who may audit everything.
     if dc.clustered && access::any(dc, &caller, "/", &["Sys.Audit"]) {
         login["clustername"] = json!(dc.name);
     }
@@ -167,7 +167,7 @@ fn permissions(world: &World, ask: &Ask) -> Answer {
     Ok(json!(shown.collect::<BTreeMap<_, _>>()))
 }
 
-/// A user for himself, not by one of his tokens; or who keeps his account.
+/// A user for his own account, but not with one of his tokens; or an administrator of the account.
 fn self_or_admin(world: &World, ask: &Ask) -> Result<(), Failure> {
     let himself = ask.caller.token.is_none() && ask.text("userid") == ask.caller.user;
     if himself || ask.may(world, "/access/groups", &["User.Modify"]) {
@@ -176,7 +176,7 @@ fn self_or_admin(world: &World, ask: &Ask) -> Result<(), Failure> {
     Err(Failure::Forbidden("Permission check failed".to_owned()))
 }
 
-/// Who keeps the groups that an account is in, which has to be there to be in any.
+/// An administrator of the groups of the account, which must exist to be in any.
 fn account_of_others(world: &World, ask: &Ask, privileges: &[&str]) -> Result<(), Failure> {
     if ask.caller.is_root() {
         return Ok(());
@@ -188,7 +188,7 @@ fn account_of_others(world: &World, ask: &Ask, privileges: &[&str]) -> Result<()
     Err(Failure::Forbidden("Permission check failed".to_owned()))
 }
 
-/// Who may add to a realm, and to the groups.
+/// Users who may add to a realm, and to the groups.
 fn may_add_user(world: &World, ask: &Ask) -> Result<(), Failure> {
     if ask.caller.is_root() {
         return Ok(());
@@ -202,12 +202,12 @@ fn may_add_user(world: &World, ask: &Ask) -> Result<(), Failure> {
     ask.require(world, "/access/groups", &["User.Modify"])
 }
 
-/// What there is to say of a user; a list shows more of it when it is asked to be full.
+/// The fields of a user; a list shows more of them with `full`.
 fn about(user: &User) -> Value {
     let mut value = json!({"enable": u8::from(user.enable), "expire": user.expire});
     if let Some(comment) = &user.comment {
         value["comment"] = json!(comment);
-        // An empty field is seen where another one follows it in the file.
+        // An empty field is shown if another one follows it in the file.
         value["email"] = json!("");
     }
     for (key, text) in &user.details {
@@ -216,7 +216,7 @@ fn about(user: &User) -> Value {
     value
 }
 
-/// The tokens of a user; Perl's undefined where there is none.
+/// The tokens of a user; Perl's undefined if there are none.
 fn tokens_of(user: &User) -> Option<Vec<Value>> {
     let all = user.tokens.iter().map(|(id, token)| {
         let mut value = token_info(token);
@@ -316,7 +316,7 @@ fn change_user(world: &mut World, _: &Store, ask: &Ask) -> Answer {
 
 fn delete_user(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     ask.can_write(world, "user_cfg")?;
-    // One that is not there is deleted already.
+    // A missing entry counts as deleted already.
     let id = ask.text("userid");
     let dc = ask.dc_mut(world);
     dc.users.remove(id);
@@ -379,9 +379,9 @@ fn add_token(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     }
     let mut token = Token { secret: secret.clone(), privsep: true, expire: 0, comment: None };
     set_token(&mut token, ask);
-    // What was just set is told as text here, unlike everywhere else.
+    // A value that was just set is returned as text here, unlike everywhere else.
     let mut info = json!({"privsep": if token.privsep { "1" } else { "0" }});
-    // Without a word on it the default is filled in, which is a number.
+    // If it is not given the default is filled in, which is a number.
     if ask.params.text("privsep").is_none() {
         info["privsep"] = json!(1);
     }
@@ -409,7 +409,7 @@ fn change_token(world: &mut World, _: &Store, ask: &Ask) -> Answer {
             info["full-tokenid"] = json!(full);
             token.secret = secret;
         }
-        // What was just set is told as the text that it came as.
+        // A value that was just set is returned as the text in which it was sent.
         for name in ["expire", "privsep"] {
             if let Some(text) = ask.params.text(name) {
                 info[name] = json!(text);

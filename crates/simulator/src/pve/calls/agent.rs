@@ -1,7 +1,7 @@
 //! `/nodes/{node}/qemu/{vmid}/agent` (qemu-server src/PVE/API2/Qemu/Agent.pm).
 //!
-//! The simulated guest's agent answers what every Linux guest has an answer for. Of programs it
-//! runs `echo` and `true`, which end at once: what a node does is asked through its SSH server.
+//! The agent of a simulated guest answers what every Linux guest can answer. Of programs it runs `echo`
+//! and `true`, which end at once: the state of a node is queried through its SSH server.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ macro_rules! agent {
     };
 }
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     agent!("POST" "ping" AUDIT),
     agent!("POST" "fsfreeze-freeze" FILES),
@@ -119,7 +119,7 @@ pub const CALLS: &[Call] = &[
         permit: Permit::One(VM, &["VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"]),
         run: Run::Read(|world, ask| {
             reachable(world, ask)?;
-            // Files of a simulated guest are written through its SSH server alone.
+            // Files of a simulated guest are written through its SSH server only.
             let file = ask.text("file");
             Err(Failure::Die(format!(
                 "Agent error: failed to open file '{file}' (mode: 'w'): Permission denied"
@@ -147,14 +147,14 @@ fn reachable(world: &World, ask: &Ask) -> Result<(), Failure> {
     Err(Failure::Late(pace::AGENT_TIMEOUT, Box::new(down)))
 }
 
-/// What the agent says to a command without parameters.
+/// The agent's answer to a command without parameters.
 fn result(world: &World, ask: &Ask, command: &str) -> Answer {
     reachable(world, ask)?;
     let vm = vm(world, ask)?;
     let result = match command {
         "network-get-interfaces" => interfaces(world, ask)?,
         "get-host-name" => {
-            // The guest's own, which the VM's need not be.
+            // The guest's own host name, which may differ from the VM's name.
             let key = world.pve.key(ask.dc, ask.vmid());
             let name = vm.name(ask.vmid());
             let short = || name.split('.').next().unwrap_or_default();
@@ -193,7 +193,7 @@ fn result(world: &World, ask: &Ask, command: &str) -> Answer {
     Ok(json!({"result": result}))
 }
 
-/// The words of the command that a call names.
+/// The words of the command in a call.
 fn words(ask: &Ask) -> Vec<String> {
     match ask.params.0.get("command") {
         Some(Given::Many(words)) => words.clone(),
@@ -210,7 +210,7 @@ fn exec(world: &mut World, ask: &Ask) -> Answer {
         "echo" => format!("{}\n", words[1..].join(" ")),
         "true" => String::new(),
         _ => {
-            // The agent quotes in glib's way, and Proxmox cannot write that into an answer.
+            // The agent quotes in glib's way, which Proxmox cannot write into an answer.
             return Err(Failure::Die(format!(
                 "Agent error: Guest agent command failed, error was \u{2018}Failed to execute child \
                  process \u{201c}{program}\u{201d} (No such file or directory)\u{2019}"
@@ -225,7 +225,7 @@ fn exec(world: &mut World, ask: &Ask) -> Answer {
     Ok(json!({"pid": pid}))
 }
 
-/// What became of a process. The agent forgets one that ended when it has told of it.
+/// The status of a process. The agent forgets an ended process once it has reported it.
 fn exec_status(world: &mut World, ask: &Ask) -> Answer {
     reachable(world, ask)?;
     let vm = ask.dc_mut(world).vms.get_mut(&ask.vmid());

@@ -1,5 +1,5 @@
-//! What is the same on every node: `/version`, `/cluster`, `/nodes`
-//! (pve-manager PVE/API2.pm, PVE/API2/Cluster.pm and PVE/API2/Nodes.pm).
+//! The calls with the same answer on every node: `/version`, `/cluster`, `/nodes` (pve-manager
+//! PVE/API2.pm, PVE/API2/Cluster.pm and PVE/API2/Nodes.pm).
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::pve::drive::Drive;
 use crate::pve::state::{Datacenter, Vm};
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -31,7 +31,7 @@ pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/nodes", permit: Permit::User, run: Run::Read(nodes) },
 ];
 
-/// What `/version` says.
+/// The answer of `/version`.
 pub fn version() -> Value {
     json!({"release": "9.2", "version": "9.2.11", "repoid": "14a22df35955d97d"})
 }
@@ -76,7 +76,7 @@ fn nodes(world: &World, ask: &Ask) -> Answer {
         .collect())
 }
 
-/// What a node has; and what of it is in use, while it is there to tell.
+/// A node's resources; and their usage, while the node is online.
 fn add_figures(value: &mut Value, world: &World, dc: &Datacenter, name: &str, up: bool) {
     let Some(host) = dc.hosts.get(name) else { return };
     let memory = host.memory_mib << 20;
@@ -91,7 +91,7 @@ fn add_figures(value: &mut Value, world: &World, dc: &Datacenter, name: &str, up
     }
 }
 
-/// Memory of a node that running VMs have, in bytes.
+/// Memory of a node that running VMs use, in bytes.
 pub fn used_memory(dc: &Datacenter, host: &str) -> u64 {
     let running = dc.vms.values().filter(|vm| vm.host == host && vm.running.is_some());
     running.map(|vm| vm.memory_mib() << 20).sum()
@@ -143,7 +143,7 @@ fn resources(world: &World, ask: &Ask) -> Answer {
         }
     }
     let zone = "localnetwork";
-    // By its own type the zone that every node has is not found.
+    // The zone of every node is not found by its own type.
     if only.is_none() && ask.may(world, &format!("/sdn/zones/{zone}"), &["SDN.Audit"]) {
         all.extend(dc.hosts.keys().map(|name| {
             json!({"type": "network", "id": format!("network/{name}/zone/{zone}"), "node": name,
@@ -153,7 +153,7 @@ fn resources(world: &World, ask: &Ask) -> Answer {
     Ok(Value::Array(all))
 }
 
-/// A VM as `pvestatd` last reported it; one that it has not seen has no name and no status.
+/// A VM as `pvestatd` last reported it; one that it has not reported yet has no name and no status.
 pub fn vm_resource(world: &World, dc: &Datacenter, vmid: u32, vm: &Vm) -> Value {
     let mut value = json!({"type": "qemu", "id": format!("qemu/{vmid}"), "vmid": vmid,
                            "node": vm.host});

@@ -11,7 +11,7 @@ use crate::world::World;
 
 const CONSOLE: Permit = Permit::One("/vms/{vmid}", &["VM.Console"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "PUT",
@@ -63,7 +63,7 @@ fn running(world: &World, ask: &Ask) -> Result<(), Failure> {
     vm(world, ask)?.running.map(|_| ()).ok_or_else(not)
 }
 
-/// A console that nothing connects to: its task ends by itself.
+/// A console without a connection: its task ends by itself.
 fn proxy(world: &mut World, ask: &Ask) -> Answer {
     vm(world, ask)?;
     let ticket = format!("PVEVNC:{:08X}::{}", world.unix(), world.pve.new_uuid());

@@ -1,5 +1,5 @@
-//! Making VMs: new ones and copies, and copying a disk to another storage
-//! (qemu-server src/PVE/API2/Qemu.pm, `create_vm`, `clone_vm`, `move_vm_disk`).
+//! Creates VMs, clones them, and copies a disk to another storage (qemu-server src/PVE/API2/Qemu.pm,
+//! `create_vm`, `clone_vm`, `move_vm_disk`).
 
 use super::{Answer, Ask, Call, Permit, Run};
 use crate::pve::drive::{self, Drive, Layout};
@@ -13,7 +13,7 @@ use crate::pve::{config, disks};
 use crate::store::Store;
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "POST",
@@ -38,7 +38,7 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
-/// VM.Allocate on the new VM, or on the pool that it is to be in.
+/// VM.Allocate on the new VM, or on its pool.
 fn may_allocate(world: &World, ask: &Ask, id: &str) -> Result<(), Failure> {
     if let Some(pool) = ask.params.text("pool") {
         if !ask.dc(world).pools.contains_key(pool) {
@@ -53,7 +53,7 @@ fn may_allocate(world: &World, ask: &Ask, id: &str) -> Result<(), Failure> {
         }
     }
     let allowed = ask.may(world, &format!("/vms/{}", ask.text(id)), &["VM.Allocate"]);
-    // Checks that are alternatives of each other end in the bare text.
+    // Alternative checks fail with the bare text.
     let refused = || Failure::Forbidden("Permission check failed".to_owned());
     if allowed || ask.params.text(id).is_none() { Ok(()) } else { Err(refused()) }
 }
@@ -97,7 +97,7 @@ fn create(world: &mut World, _: &Store, ask: &Ask) -> Answer {
         empty.config.insert(key.clone(), value.clone());
     }
     for (key, value) in options.iter().filter(|(key, _)| options::need(key) != Need::Drive) {
-        // A boot order goes with the disks that are being made.
+        // A boot order may name disks that are being created.
         if key != "boot" {
             config::permitted(dc, &ask.caller, vmid, key, Some(value))?;
         }
@@ -106,7 +106,7 @@ fn create(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     if !options.contains_key("boot") {
         let bootable = |key: &&String| drive::is_drive(key) || nic::is_net(key);
         let order: Vec<_> = options.keys().filter(bootable).cloned().collect();
-        // An empty order is kept as a space.
+        // An empty order is stored as a space.
         let order = drive::boot_order(&order, &options).unwrap_or_else(|| " ".to_owned());
         options.insert("boot".to_owned(), order);
     }
@@ -171,7 +171,7 @@ fn check_clone(world: &World, ask: &Ask) -> Result<CloneWork, Failure> {
             "can't clone VM to node '{target}' (VM uses local storage)"
         )));
     }
-    // One that another node has is found in the task.
+    // A VMID that another node has is detected in the task.
     if dc.vm_on(node, newid).is_some() {
         return Err(Failure::Die(format!(
             "unable to create VM {newid}: config file already exists"
@@ -212,12 +212,12 @@ fn check_clone(world: &World, ask: &Ask) -> Result<CloneWork, Failure> {
     })
 }
 
-/// How fast may be copied, in KiB a second.
+/// The copy rate limit, in KiB/s.
 fn limit(ask: &Ask) -> Option<u64> {
     ask.params.number("bwlimit").and_then(|kib| u64::try_from(kib).ok()).filter(|kib| *kib > 0)
 }
 
-/// Gives a disk to another VM.
+/// Reassigns a disk to another VM.
 fn reassign(world: &mut World, ask: &Ask) -> Answer {
     let own = |name: &str| ask.params.text(name).map(str::to_owned);
     let (vmid, target) = (ask.vmid(), ask.params.vmid("target-vmid").unwrap_or_default());

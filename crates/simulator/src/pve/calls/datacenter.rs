@@ -1,6 +1,6 @@
 //! `/cluster/options`: the settings of `datacenter.cfg` (pve-manager PVE/API2/Cluster.pm and
-//! pve-cluster src/PVE/DataCenterConfig.pm). Of those that can be set the range of free VMIDs alone
-//! has an effect here; the others are kept and shown.
+//! pve-cluster src/PVE/DataCenterConfig.pm). Only the range of free VMIDs has an effect here; the other
+//! settings are stored and shown.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::world::World;
 
 const PATH: &str = "/cluster/options";
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: PATH, permit: Permit::User, run: Run::Read(options) },
     Call {
@@ -25,7 +25,7 @@ pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/cluster/nextid", permit: Permit::User, run: Run::Read(next_id) },
 ];
 
-/// Settings that are several, and the format that says which.
+/// Settings with several parts, and the formats that define them.
 const PARTS: [(&str, &str); 9] = [
     ("crs", "vm-crs"),
     ("ha", "vm-ha"),
@@ -38,7 +38,7 @@ const PARTS: [(&str, &str); 9] = [
     ("webauthn", "vm-webauthn"),
 ];
 
-/// Settings on which more depends than is simulated: what users may tag, new addresses of cards.
+/// Settings with effects that are not simulated: permitted tags, prefix of new MAC addresses.
 const NOT_SIMULATED: [&str; 4] =
     ["consent-text", "mac_prefix", "registered-tags", "user-tag-access"];
 
@@ -75,7 +75,7 @@ fn set(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     for name in given {
         let text = ask.text(name);
         match name {
-            // Each line of it is a comment of the file.
+            // Each of its lines is a comment in the file.
             "description" => {
                 let lines: String = text.lines().map(|line| format!("{line}\n")).collect();
                 options.insert(name.to_owned(), lines);
@@ -83,7 +83,7 @@ fn set(world: &mut World, _: &Store, ask: &Ask) -> Answer {
             "console" if text == "applet" => {
                 options.insert(name.to_owned(), "html5".to_owned());
             }
-            // What it said is said by `migration` today, which counts where it is there.
+            // Its meaning has moved to `migration`, which takes precedence if present.
             "migration_unsecure" => {
                 let kind = if text == "1" { "insecure" } else { "secure" };
                 options.entry("migration".to_owned()).or_insert_with(|| kind.to_owned());
@@ -98,7 +98,7 @@ fn set(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     Ok(Value::Null)
 }
 
-/// The VMIDs that are offered: from the first on, and below the second.
+/// The range of offered VMIDs: from the first, and below the second.
 fn range(dc: &Datacenter) -> (u32, u32) {
     let chosen = dc.options.get("next-id").map(|text| rules::parts("vm-next-id", text));
     let limit = |name: &str, usual: u32| {

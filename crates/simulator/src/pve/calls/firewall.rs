@@ -8,19 +8,19 @@ use crate::pve::rules;
 use crate::pve::wire::Failure;
 use crate::world::World;
 
-/// Who may look at a VM's firewall.
+/// Privileges to read a VM's firewall.
 pub const SEE_VM: Permit = Permit::One("/vms/{vmid}", &["VM.Audit"]);
-/// Who may change it.
+/// Privileges to change it.
 pub const CHANGE_VM: Permit = Permit::One("/vms/{vmid}", &["VM.Config.Network"]);
 const SEE_NODE: Permit = Permit::One("/nodes/{node}", &["Sys.Audit"]);
 const CHANGE_NODE: Permit = Permit::One("/nodes/{node}", &["Sys.Modify"]);
 const SEE_ALL: Permit = Permit::One("/", &["Sys.Audit"]);
 const CHANGE_ALL: Permit = Permit::One("/", &["Sys.Modify"]);
 
-/// How long, in seconds, a firewall that was switched on for a try stays so.
+/// How long, in seconds, a firewall stays on that was enabled for a trial.
 const TRIAL: i64 = 60;
 
-/// Whose firewall a call is about.
+/// The owner of the firewall in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The cluster's.
@@ -32,7 +32,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// What the lock of its file is called, and the file here.
+    /// The name of its file's lock, and of the file here.
     pub fn scope(self, ask: &Ask) -> String {
         match self {
             Level::Cluster => "cluster".to_owned(),
@@ -58,7 +58,7 @@ const VM_OPTIONS: &str = "/nodes/{node}/qemu/{vmid}/firewall/options";
 const VM_RULES: &str = "/nodes/{node}/qemu/{vmid}/firewall/rules";
 const VM_RULE: &str = "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}";
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     call("GET", CLUSTER_OPTIONS, SEE_ALL, Run::Read(|w, ask| options(w, ask, Level::Cluster))),
     call("PUT", CLUSTER_OPTIONS, CHANGE_ALL, Run::Write(|w, _, ask| set(w, ask, Level::Cluster))),
@@ -78,7 +78,7 @@ pub const CALLS: &[Call] = &[
     call("DELETE", VM_RULE, CHANGE_VM, Run::Write(|w, _, ask| delete(w, ask, Level::Vm))),
 ];
 
-/// A firewall's file; an empty one when there is none.
+/// A firewall's file; an empty one if there is none.
 pub fn file(world: &World, ask: &Ask, level: Level) -> Firewall {
     ask.dc(world).firewalls.get(&level.scope(ask)).cloned().unwrap_or_default()
 }
@@ -96,12 +96,12 @@ pub fn write(world: &mut World, ask: &Ask, level: Level, file: Firewall) {
 /// Checks that a firewall's file can be changed.
 ///
 /// # Errors
-/// 500, after the time that the lock is waited for.
+/// 500, after the lock timeout.
 pub fn writable(world: &World, ask: &Ask, level: Level) -> Result<(), Failure> {
     ask.can_lock(world, &format!("firewall-{}", level.scope(ask)))
 }
 
-/// Checks that what is changed is what the caller has seen.
+/// Checks that the changed version is the one that the caller has seen.
 ///
 /// # Errors
 /// 500.
@@ -114,7 +114,7 @@ pub fn unchanged(ask: &Ask, digest: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The options in force: a trial that is over is off.
+/// The options in force: an expired trial is off.
 fn in_force(world: &World, ask: &Ask, level: Level) -> Fields {
     let mut options = file(world, ask, level).options;
     if let Some(since) = options.get_mut("enable")
@@ -176,7 +176,7 @@ fn list(world: &World, ask: &Ask, level: Level) -> Answer {
     Ok((0..rules.len()).map(|pos| rule(&rules, pos)).collect())
 }
 
-/// The place that the path names, if there is a rule.
+/// The position in the path, if there is a rule.
 fn pos(ask: &Ask, rules: &[Fields]) -> Result<usize, Failure> {
     let pos = ask.text("pos").parse().ok().filter(|pos| *pos < rules.len());
     pos.ok_or_else(|| Failure::Die(format!("no rule at position {}", ask.text("pos"))))
@@ -187,7 +187,7 @@ fn one(world: &World, ask: &Ask, level: Level) -> Answer {
     pos(ask, &rules).map(|pos| rule(&rules, pos))
 }
 
-/// What a rule is made of.
+/// The fields of a rule.
 const PROPERTIES: [&str; 13] = [
     "action",
     "comment",
@@ -204,7 +204,7 @@ const PROPERTIES: [&str; 13] = [
     "type",
 ];
 
-/// Puts what the caller gave into a rule; nothing or a dash takes it out.
+/// Sets the caller's values in a rule; an empty value or a dash removes the field.
 fn put_in(ask: &Ask, rule: &mut Fields) -> Result<(), Failure> {
     let given = PROPERTIES.iter().filter_map(|name| Some((*name, ask.params.text(name)?)));
     let given: Fields = given.map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
@@ -231,7 +231,7 @@ fn add(world: &mut World, ask: &Ask, level: Level) -> Answer {
     put_in(ask, &mut rule)?;
     verify(&mut rule, &file, &all, level)?;
     rule.entry("enable".to_owned()).or_insert_with(|| "0".to_owned());
-    // A new one comes first, wherever the caller wanted it.
+    // A new rule comes first, whatever position the caller requested.
     file.rules.insert(0, firewall::kept(rule));
     write(world, ask, level, file);
     Ok(Value::Null)
@@ -247,7 +247,7 @@ fn change(world: &mut World, ask: &Ask, level: Level) -> Answer {
         Some(to) => {
             let last = file.rules.len();
             let rule = file.rules.remove(pos);
-            // It goes before the rule that is at that place now.
+            // It is moved before the rule that is at that position now.
             let place = if to > pos { to.min(last) - 1 } else { to };
             file.rules.insert(place, rule);
         }

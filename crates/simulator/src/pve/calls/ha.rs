@@ -1,5 +1,5 @@
-//! HA's resources, rules and the groups of old (pve-ha-manager src/PVE/API2/HA). No HA manager runs on a
-//! simulated host: what is refused is refused as there, and nothing becomes a resource.
+//! HA's resources, rules and the deprecated groups (pve-ha-manager src/PVE/API2/HA). No HA manager runs
+//! on a simulated host: invalid requests are refused as on a real one, and no resource is created.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ const GROUP: &str = "/cluster/ha/groups/{group}";
 const RULES: &str = "/cluster/ha/rules";
 const RULE: &str = "/cluster/ha/rules/{rule}";
 
-/// What every call about the groups of old says.
+/// The error of every call for the deprecated groups.
 const MIGRATED: &str = "ha groups have been migrated to rules";
 
 const fn call(
@@ -29,7 +29,7 @@ const fn call(
     Call { method, path, permit, run: Run::Read(run) }
 }
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: RESOURCES, permit: AUDIT, run: Run::Index("", &[]) },
     call("POST", RESOURCES, CONSOLE, create),
@@ -51,7 +51,7 @@ pub const CALLS: &[Call] = &[
         let text = format!("HA rule '{}' does not exist", ask.text("rule"));
         die(format!("update HA rules failed: {text}"))
     }),
-    // Deleting one that is not there is no failure.
+    // Deleting a missing one is not an error.
     call("DELETE", RULE, CONSOLE, |_, _| Ok(Value::Null)),
 ];
 
@@ -59,7 +59,7 @@ fn die(text: String) -> Answer {
     Err(Failure::Die(text))
 }
 
-/// The resource that is meant: a bare VMID stands for the VM, which must be there.
+/// The requested resource: a bare VMID stands for the VM, which must exist.
 fn sid(world: &World, ask: &Ask) -> Result<String, Failure> {
     let sid = ask.text("sid");
     let Ok(vmid) = sid.parse::<u32>() else { return Ok(sid.to_owned()) };
@@ -78,7 +78,7 @@ fn not_managed(world: &World, ask: &Ask) -> Answer {
     die(format!("resource '{}' is not HA managed", sid(world, ask)?))
 }
 
-/// Refuses a group, and a type that is not the one of the resource.
+/// Refuses a group, and a type that differs from the resource's.
 fn is_plain(ask: &Ask, sid: &str) -> Result<(), Failure> {
     let kind = sid.split(':').next().unwrap_or_default();
     if ask.params.text("type").is_some_and(|given| given != kind) {

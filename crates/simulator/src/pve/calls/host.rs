@@ -1,5 +1,5 @@
-//! What a node tells of itself beside its status: names, hardware, figures over time
-//! (pve-manager PVE/API2/Nodes.pm and what it puts below a node).
+//! A node's information besides its status: names, hardware, figures over time (pve-manager
+//! PVE/API2/Nodes.pm and the modules below it).
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use crate::world::World;
 
 const AUDIT: Permit = Permit::One("/nodes/{node}", &["Sys.Audit"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -235,8 +235,7 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
-/// Whether a node has the volume group that every simulated storage on LVM is in, and whether the
-/// thin pool in it.
+/// Whether a node has the volume group that contains every simulated LVM storage, and its thin pool.
 fn volume_group(world: &World, ask: &Ask) -> (bool, bool) {
     let here = |kind: &str| {
         let mut all = ask.dc(world).storages.values();
@@ -251,7 +250,7 @@ fn package(name: &str, version: &str) -> Value {
            "Origin": "Proxmox", "CurrentState": "Installed"})
 }
 
-/// What is not named again is gone.
+/// A setting that is not sent again is removed.
 fn set_resolver(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let mut servers: Vec<String> = Vec::new();
     for name in ["dns1", "dns2", "dns3"] {
@@ -280,7 +279,7 @@ fn netstat(world: &World, ask: &Ask) -> Answer {
         .collect())
 }
 
-/// Figures for each minute of the last hour, or for as many steps of a longer time.
+/// Figures for each minute of the last hour, or for as many steps of a longer period.
 fn over_time(world: &World, ask: &Ask, at: impl Fn(i64) -> Value) -> Value {
     let step = match ask.text("timeframe") {
         "hour" => 60,
@@ -293,11 +292,11 @@ fn over_time(world: &World, ask: &Ask, at: impl Fn(i64) -> Value) -> Value {
     (0..70).rev().map(|back| at(last - back * step)).collect()
 }
 
-/// Who may let a node reach out to other places.
+/// Privileges to make a node connect to other hosts.
 pub fn may_reach_out(world: &World, ask: &Ask) -> Result<(), Failure> {
     let network = ask.may(world, &format!("/nodes/{}", ask.node), &["Sys.AccessNetwork"])
         || ask.may(world, "/", &["Sys.Audit"]) && ask.may(world, "/", &["Sys.Modify"]);
-    // Checks that are alternatives of each other end in the bare text.
+    // Alternative checks fail with the bare text.
     let refused = || Failure::Forbidden("Permission check failed".to_owned());
     if network { Ok(()) } else { Err(refused()) }
 }
@@ -329,7 +328,7 @@ fn url_metadata(world: &World, ask: &Ask) -> Answer {
     Ok(json!({"filename": name, "size": size, "mimetype": kind}))
 }
 
-/// Backups are not simulated: the task of one fails.
+/// Backups are not simulated: a backup task fails.
 fn vzdump(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let vmid = ask.text("vmid").to_owned();
     ask.require(world, &format!("/vms/{vmid}"), &["VM.Backup"])?;

@@ -1,5 +1,5 @@
-//! What can be read out of a file that is to be imported
-//! (pve-storage src/PVE/API2/Storage/Status.pm and src/PVE/Storage/DirPlugin.pm).
+//! The metadata of a file to be imported (pve-storage src/PVE/API2/Storage/Status.pm and
+//! src/PVE/Storage/DirPlugin.pm).
 
 use super::storages::missing;
 use super::{Answer, Ask, Call, Permit, Run};
@@ -7,7 +7,7 @@ use crate::pve::drive::Layout;
 use crate::pve::wire::Failure;
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[Call {
     method: "GET",
     path: "/nodes/{node}/storage/{storage}/import-metadata",
@@ -15,7 +15,7 @@ pub const CALLS: &[Call] = &[Call {
     run: Run::Read(metadata),
 }];
 
-/// The kind of a volume of a storage of files, by its name there.
+/// The kind of a volume on a file-based storage, by its name there.
 fn kind(name: &str) -> Option<&str> {
     let (folder, file) = name.split_once('/')?;
     let ends = |all: &[&str]| all.iter().any(|end| file.to_lowercase().ends_with(end));

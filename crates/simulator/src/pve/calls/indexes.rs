@@ -1,4 +1,5 @@
-//! The index pages: which parts a path has; and the lists that are empty on every simulated host.
+//! The index pages, which list the parts of a path; and the lists that are empty on every simulated
+//! host.
 
 use super::{Call, Permit, Run};
 
@@ -8,7 +9,7 @@ const fn index(path: &'static str, key: &'static str, names: &'static [&'static 
     Call { method: GET, path, permit: Permit::User, run: Run::Index(key, names) }
 }
 
-/// A list that has nothing in it.
+/// An empty list.
 const fn empty(path: &'static str, permit: Permit) -> Call {
     Call { method: GET, path, permit, run: Run::Index("", &[]) }
 }
@@ -17,7 +18,7 @@ const AUDIT: Permit = Permit::One("/nodes/{node}", &["Sys.Audit"]);
 const AUDIT_ALL: Permit = Permit::One("/", &["Sys.Audit"]);
 const ALLOCATE: Permit = Permit::One("/storage", &["Datastore.Allocate"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     index("/", "subdir", &["version", "cluster", "nodes", "storage", "access", "pools"]),
     index(
@@ -202,7 +203,7 @@ pub const CALLS: &[Call] = &[
     empty("/cluster/sdn/vnets", Permit::User),
     empty("/cluster/sdn/zones", Permit::User),
     empty("/cluster/ha/rules", AUDIT_ALL),
-    // No container was ever made here, but clients that list all guests ask.
+    // Containers are not simulated, but clients that list all guests request them.
     empty("/nodes/{node}/lxc", Permit::User),
     empty("/nodes/{node}/aplinfo", Permit::User),
     empty("/nodes/{node}/hardware/usb", Permit::User),

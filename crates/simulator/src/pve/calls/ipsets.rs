@@ -18,7 +18,7 @@ const fn call(method: &'static str, path: &'static str, permit: Permit, run: Run
     Call { method, path, permit, run }
 }
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     call("GET", SETS, SEE_VM, Run::Read(list)),
     call("POST", SETS, CHANGE_VM, Run::Write(create)),
@@ -51,7 +51,7 @@ fn comment(ask: &Ask) -> Option<String> {
     ask.params.text("comment").map(str::to_owned)
 }
 
-/// Proxmox keeps a file's names of sets in lower case.
+/// Proxmox stores the names of sets in lower case in the file.
 fn create(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     writable(world, ask, Level::Vm)?;
     let mut file = file(world, ask, Level::Vm);
@@ -86,7 +86,7 @@ fn set(world: &World, ask: &Ask) -> Result<IpSet, Failure> {
     file(world, ask, Level::Vm).sets.remove(name).ok_or_else(missing)
 }
 
-/// Writes one set, or takes it away.
+/// Writes one set, or removes it.
 fn keep(world: &mut World, ask: &Ask, set: Option<IpSet>) -> Answer {
     let mut file = file(world, ask, Level::Vm);
     match set {
@@ -117,7 +117,7 @@ fn entry(world: &World, ask: &Ask) -> Answer {
     all.find(|entry| entry["cidr"] == ask.text("cidr")).ok_or_else(not_there)
 }
 
-/// What an entry says beside its address.
+/// The fields of an entry besides its address.
 fn fields(ask: &Ask, cidr: &str) -> Fields {
     let mut fields = Fields::from([("cidr".to_owned(), cidr.to_owned())]);
     if ask.params.flag("nomatch") {
@@ -129,7 +129,7 @@ fn fields(ask: &Ask, cidr: &str) -> Fields {
     fields
 }
 
-/// The address of the call: no call of the simulator makes an alias that it could name.
+/// The address in the call: the simulator has no call that creates an alias to refer to.
 fn address(ask: &Ask) -> Result<String, Failure> {
     let cidr = ask.text("cidr");
     if firewall::is_alias(cidr) {
@@ -175,7 +175,7 @@ fn change(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     keep(world, ask, Some(set))
 }
 
-/// An address that is not in the set is taken out too.
+/// Removing an address that is not in the set succeeds too.
 fn take_out(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     writable(world, ask, Level::Vm)?;
     let mut set = set(world, ask)?;
@@ -184,7 +184,7 @@ fn take_out(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     keep(world, ask, Some(set))
 }
 
-/// What a rule of the VM can refer to.
+/// The objects that a rule of the VM can refer to.
 fn refs(world: &World, ask: &Ask) -> Answer {
     if ask.params.text("type") == Some("alias") {
         return Ok(json!([]));

@@ -1,5 +1,5 @@
-//! What the nodes of a cluster have together: its membership, HA, its log, what nothing backs up
-//! (pve-manager PVE/API2/{ClusterConfig,Cluster}.pm and pve-ha-manager src/PVE/API2/HA).
+//! The shared state of a cluster's nodes: its membership, HA, its log, VMs without backup (pve-manager
+//! PVE/API2/{ClusterConfig,Cluster}.pm and pve-ha-manager src/PVE/API2/HA).
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use crate::world::World;
 
 const AUDIT: Permit = Permit::One("/", &["Sys.Audit"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/cluster/config/join", permit: AUDIT, run: Run::Read(join) },
     Call {
@@ -70,7 +70,7 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
-/// What is said of Ceph where it is not installed.
+/// The error for Ceph if it is not installed.
 pub const NO_CEPH: &str = "binary not installed: /usr/bin/ceph-mon";
 
 fn member(world: &World, name: &str, host: &Host) -> Value {
@@ -103,7 +103,7 @@ fn join(world: &World, ask: &Ask) -> Answer {
     }))
 }
 
-/// The beginnings and ends of tasks, newest first.
+/// The start and end entries of tasks, newest first.
 fn log(world: &World, ask: &Ask) -> Answer {
     let all = ask.may(world, "/", &["Sys.Syslog"]);
     let most = ask.params.number("max").and_then(|most| usize::try_from(most).ok()).unwrap_or(50);

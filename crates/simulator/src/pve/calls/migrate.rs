@@ -1,4 +1,4 @@
-//! Moving a VM to another node (qemu-server src/PVE/API2/Qemu.pm, `migrate_vm`).
+//! Migrates a VM to another node (qemu-server src/PVE/API2/Qemu.pm, `migrate_vm`).
 
 use serde_json::{Value, json};
 
@@ -14,13 +14,13 @@ use crate::world::World;
 const PERMIT: Permit = Permit::One("/vms/{vmid}", &["VM.Migrate"]);
 const PATH: &str = "/nodes/{node}/qemu/{vmid}/migrate";
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: PATH, permit: PERMIT, run: Run::Read(preconditions) },
     Call { method: "POST", path: PATH, permit: PERMIT, run: Run::Write(migrate) },
 ];
 
-/// A VM's drives that lie on one node alone, as they are in its options.
+/// A VM's drives on node-local storage, as in its options.
 pub fn local_disks<'a>(
     dc: &'a Datacenter,
     vm: &'a Vm,
@@ -31,8 +31,8 @@ pub fn local_disks<'a>(
     })
 }
 
-/// What stands in a migration's way. It never says no: every other node is allowed and, with
-/// nothing against it, not allowed too.
+/// Obstacles to a migration. Proxmox never refuses here: every other node is listed as allowed and,
+/// without an obstacle, as not allowed too.
 fn preconditions(world: &World, ask: &Ask) -> Answer {
     let (dc, vm) = (ask.dc(world), vm(world, ask)?);
     let disks = local_disks(dc, vm).map(|(key, drive)| {

@@ -1,7 +1,7 @@
-//! Which path and method does what, with which parameters and which privileges.
+//! Maps path and method to handler, parameters and required privileges.
 //!
-//! The table was written from Proxmox VE's public API description, not from what our client sends:
-//! a client that calls a wrong path must fail here.
+//! The table was written from Proxmox VE's public API description, not from the requests of k8sha's
+//! client: a client that calls a wrong path must fail here.
 
 mod accounts;
 mod agent;
@@ -47,22 +47,22 @@ use super::work::Work;
 use crate::store::Store;
 use crate::world::{SimTime, World};
 
-/// A request that was understood: who asks whom for what.
+/// A parsed request: the caller, the node and the parameters.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// The datacenter's place in the list.
+    /// The datacenter's index in the list.
     pub dc: usize,
-    /// The node that was contacted.
+    /// The contacted node.
     pub via: String,
-    /// The node that the path names, or the contacted one.
+    /// The node in the path, or the contacted one.
     pub node: String,
-    /// The parameters, those of the path among them.
+    /// The parameters, including those of the path.
     pub params: Params,
-    /// When the handler was first asked.
+    /// When the handler was first called.
     pub first: SimTime,
-    /// Whether the handler had to wait and is asked again.
+    /// Whether the handler had to wait and is called again.
     pub again: bool,
     /// The file of an upload.
     pub sent: Option<Sent>,
@@ -74,33 +74,33 @@ pub struct Call {
     pub method: &'static str,
     /// The path, with `{names}` for its parameters.
     pub path: &'static str,
-    /// Who may call it.
+    /// The required permission.
     pub permit: Permit,
-    /// What it does.
+    /// Its handler.
     pub run: Run,
 }
 
-/// Who may call.
+/// The permission that a call requires.
 #[derive(Clone, Copy)]
 pub enum Permit {
-    /// Anybody, without a login.
+    /// None: no login is required.
     Anyone,
     /// Any user; the handler filters or checks.
     User,
-    /// Who has one of the privileges at the path.
+    /// One of the privileges at the path.
     One(&'static str, &'static [&'static str]),
-    /// Whom the function lets.
+    /// As the function decides.
     Check(fn(&World, &Ask) -> Result<(), Failure>),
 }
 
 /// A handler.
 #[derive(Clone, Copy)]
 pub enum Run {
-    /// It only looks.
+    /// It only reads.
     Read(fn(&World, &Ask) -> Answer),
-    /// It shows some of a list, and says how many there are.
+    /// It returns a part of a list, and the total number.
     List(fn(&World, &Ask) -> Result<Body, Failure>),
-    /// It shows which parts there are, under this key; without a key an empty list.
+    /// It lists the parts of a path, under this key; without a key an empty list.
     Index(&'static str, &'static [&'static str]),
     /// It changes the world.
     Write(fn(&mut World, &Store, &Ask) -> Answer),
@@ -136,7 +136,7 @@ const TABLES: [&[Call]; 25] = [
 
 /// Finds a call, and adds the parameters of its path to `params`.
 pub fn find(method: &str, path: &str, params: &mut Params) -> Option<&'static Call> {
-    // The whole path is decoded before it is taken apart: a `%2F` is a slash.
+    // The whole path is decoded before it is split: a `%2F` is a slash.
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let calls = TABLES.iter().flat_map(|table| table.iter());
     for call in calls.filter(|call| call.method == method) {
@@ -156,7 +156,7 @@ fn matches(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
     for piece in pattern.split('/').filter(|piece| !piece.is_empty()) {
         let name = piece.strip_prefix('{').and_then(|piece| piece.strip_suffix('}'));
         match name {
-            // A volume's name and a network may have slashes in them, and are always last.
+            // A volume's name and a network may contain slashes, and are always last.
             Some(name @ ("volume" | "cidr")) => {
                 let rest: Vec<_> = parts.by_ref().map(str::to_owned).collect();
                 if rest.is_empty() {
@@ -178,14 +178,14 @@ fn matches(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
     parts.next().is_none().then_some(found)
 }
 
-/// What is no token's name is no path either.
+/// An invalid token name does not match a path either.
 fn is_token_id(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good)
 }
 
 impl Call {
-    /// Checks who asks.
+    /// Checks the caller's permission.
     ///
     /// # Errors
     /// 403.
@@ -197,7 +197,7 @@ impl Call {
         }
     }
 
-    /// Checks with what.
+    /// Checks the parameters.
     ///
     /// # Errors
     /// 400.
@@ -214,17 +214,17 @@ impl Call {
 }
 
 impl Ask {
-    /// The datacenter.
+    /// The datacenter, mutable.
     pub fn dc<'a>(&self, world: &'a World) -> &'a Datacenter {
         &world.pve.datacenters[self.dc]
     }
 
-    /// The datacenter, to change.
+    /// The VMID in the path.
     pub fn dc_mut<'a>(&self, world: &'a mut World) -> &'a mut Datacenter {
         &mut world.pve.datacenters[self.dc]
     }
 
-    /// The VMID of the path.
+    /// A text parameter; empty if absent.
     pub fn vmid(&self) -> u32 {
         self.params.vmid("vmid").unwrap_or_default()
     }
@@ -261,22 +261,22 @@ impl Ask {
     /// Checks that a shared file of the cluster can be written.
     ///
     /// # Errors
-    /// 500, after the time that the lock is waited for.
+    /// 500, after the lock timeout.
     pub fn can_write(&self, world: &World, file: &str) -> Result<(), Failure> {
         self.can_lock(world, &format!("file-{file}"))
     }
 
-    /// Checks that a lock of the cluster can be had.
+    /// Checks that a lock of the cluster can be acquired.
     ///
     /// # Errors
-    /// 500, after the time that the lock is waited for.
+    /// 500, after the lock timeout.
     pub fn can_lock(&self, world: &World, name: &str) -> Result<(), Failure> {
         let text = format!("cfs-lock '{name}' error: no quorum!");
         let late = Failure::Late(super::pace::QUORUM_WAIT, Box::new(Failure::Die(text)));
         self.quorum(world).map_err(|_| late)
     }
 
-    /// Starts a task on the node of the path, and answers with its UPID.
+    /// Starts a task on the node in the path, and answers with its UPID.
     pub fn spawn(&self, world: &mut World, kind: &str, id: &str, work: Work) -> Answer {
         self.quorum(world)?;
         Ok(self.spawn_on(world, &self.node, kind, id, work))
@@ -296,7 +296,7 @@ impl Ask {
         let pid = dc.hosts.get_mut(host).map_or(0, Host::take_pid);
         let task = Task::new(host, kind, id, &self.caller, pid, begin, work);
         let upid = json!(task.upid);
-        // Proxmox too forgets old tasks.
+        // Proxmox forgets old tasks too.
         if dc.tasks.len() >= TASKS_KEPT
             && let Some(old) = dc.tasks.iter().position(|task| task.next.is_none())
         {
@@ -315,7 +315,7 @@ impl Ask {
     }
 }
 
-/// Parameters that are for `root@pam` itself, by how the path ends.
+/// Parameters that only `root@pam` itself may use, by the suffix of the path.
 const ROOT_ONLY: [(&str, &[&str]); 6] = [
     ("", &["skiplock"]),
     ("/migrate", &["force", "migration_network", "migration_type"]),
@@ -340,7 +340,7 @@ pub fn digest_of(text: &str) -> String {
     Sha256::digest(text).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How many tasks a datacenter remembers.
+/// The number of tasks that a datacenter remembers.
 const TASKS_KEPT: usize = 1000;
 
 #[cfg(test)]
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_matched_whole_and_decoded() {
+    fn paths_are_matched_completely_and_decoded() {
         let mut params = Params::default();
         let call =
             find("DELETE", "/nodes/pve1/storage/local/content/local%3Aiso%2Fa.iso", &mut params);

@@ -1,6 +1,6 @@
-//! `/nodes/{node}/network`: a node's interfaces (pve-manager PVE/API2/Network.pm). Of those that can be
-//! made a simulated host has bridges alone; what waits for a reload is shown, without the difference
-//! between the two files that a real host adds.
+//! `/nodes/{node}/network`: a node's interfaces (pve-manager PVE/API2/Network.pm). On a simulated host
+//! only bridges can be created; pending changes are shown without the diff of the two files that a real
+//! host adds.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -23,7 +23,7 @@ const fn call(method: &'static str, path: &'static str, permit: Permit, run: Run
     Call { method, path, permit, run }
 }
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     call("GET", ALL, Permit::User, Run::Read(list)),
     call("POST", ALL, CHANGE, Run::Write(create)),
@@ -34,7 +34,7 @@ pub const CALLS: &[Call] = &[
     call("DELETE", ONE, CHANGE, Run::Write(delete)),
 ];
 
-/// What a host has as long as nothing was changed: its cards, and a bridge on each.
+/// A host's initial interfaces: its cards, and a bridge on each.
 fn usual(world: &World, ask: &Ask, host: &Host) -> Interfaces {
     let mut all = BTreeMap::new();
     for (place, bridge) in host.bridges.iter().enumerate() {
@@ -45,7 +45,7 @@ fn usual(world: &World, ask: &Ask, host: &Host) -> Interfaces {
                                "method6": "manual", "autostart": 1, "families": ["inet"],
                                "bridge_ports": port, "bridge_stp": "off",
                                "bridge_fd": "0", "priority": place + 4});
-        // The first bridge is the one that the host itself is reached by.
+        // The first bridge has the host's own address.
         if place == 0 {
             let address = address(world, &ask.node, host.number);
             value["method"] = json!("static");
@@ -64,7 +64,7 @@ fn fields(value: Value) -> Map<String, Value> {
     if let Value::Object(fields) = value { fields } else { Map::new() }
 }
 
-/// The interfaces as the file has them that the next reload takes.
+/// The interfaces in the file that the next reload applies.
 fn interfaces(world: &World, ask: &Ask) -> Interfaces {
     let Some(host) = ask.dc(world).hosts.get(&ask.node) else { return BTreeMap::new() };
     let written = host.new_interfaces.as_ref().or(host.interfaces.as_ref());
@@ -87,8 +87,8 @@ fn list(world: &World, ask: &Ask) -> Answer {
     Ok(shown.map(named).collect())
 }
 
-/// Whether a user sees a bridge: by a privilege on it, or on one of its VLANs
-/// (pve-access-control src/PVE/RPCEnvironment.pm, `check_sdn_bridge`).
+/// Whether a user sees a bridge: by a privilege on it, or on one of its VLANs (pve-access-control
+/// src/PVE/RPCEnvironment.pm, `check_sdn_bridge`).
 fn sees_bridge(world: &World, ask: &Ask, bridge: &str) -> bool {
     let path = format!("/sdn/zones/localnetwork/{bridge}");
     let vlan = |path: &&str| {
@@ -108,7 +108,7 @@ fn one(world: &World, ask: &Ask) -> Answer {
     found.map(Value::Object).ok_or_else(missing)
 }
 
-/// Checks that no other interface has what this one is to have.
+/// Checks that no other interface has the same settings.
 fn no_clash(all: &Interfaces, ask: &Ask) -> Result<(), Failure> {
     let others = || all.iter().filter(|(name, _)| *name != ask.text("iface"));
     if ask.params.text("gateway").is_some()
@@ -128,7 +128,7 @@ fn no_clash(all: &Interfaces, ask: &Ask) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses what a simulated host cannot have.
+/// Refuses settings that are not simulated.
 fn is_known(ask: &Ask) -> Result<(), Failure> {
     let kind = ask.text("type");
     if kind.starts_with("OVS") {
@@ -143,7 +143,7 @@ fn is_known(ask: &Ask) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts what the caller gave into a bridge. Without an address it has none from now on.
+/// Sets the caller's values in a bridge. If no address is given, its address is removed.
 fn fill(bridge: &mut Map<String, Value>, ask: &Ask) -> Result<(), Failure> {
     let get = |name: &str| ask.params.text(name).filter(|text| !text.is_empty());
     let (mut place, mut mask) = (get("address"), get("netmask"));
@@ -160,7 +160,7 @@ fn fill(bridge: &mut Map<String, Value>, ask: &Ask) -> Result<(), Failure> {
     }
     bridge.insert("method".to_owned(), json!(if place.is_some() { "static" } else { "manual" }));
     if let (Some(place), Some(mask)) = (place, mask) {
-        // A mask is kept as the length that it stands for.
+        // A netmask is stored as a prefix length.
         let bits = mask.parse::<Ipv4Addr>().map(|mask| u32::from(mask).count_ones().to_string());
         let mask = bits.unwrap_or_else(|_| mask.to_owned());
         bridge.insert("address".to_owned(), json!(place));
@@ -244,7 +244,7 @@ fn delete(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     write(world, ask, all)
 }
 
-/// What waits for a reload is dropped.
+/// Pending changes are discarded.
 fn revert(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     if let Some(host) = ask.dc_mut(world).hosts.get_mut(&ask.node) {
         host.new_interfaces = None;

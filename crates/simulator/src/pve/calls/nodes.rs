@@ -11,7 +11,7 @@ use crate::pve::cpus;
 use crate::pve::wire::Failure;
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -83,7 +83,7 @@ fn status(world: &World, ask: &Ask) -> Answer {
     }))
 }
 
-/// A host's address: what the name servers say, or one of the lower ones of the gateway's network.
+/// A host's address: from the name servers, or one of the lower addresses in the gateway's network.
 pub fn address(world: &World, node: &str, number: u32) -> Ipv4Addr {
     let name = format!("{node}.{}", world.site.domain);
     let known = world.site.records.iter().find(|(known, _)| *known == name);

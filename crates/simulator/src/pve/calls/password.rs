@@ -8,7 +8,7 @@ use crate::pve::wire::Failure;
 use crate::store::Store;
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[Call {
     method: "PUT",
     path: "/access/password",
@@ -16,7 +16,7 @@ pub const CALLS: &[Call] = &[Call {
     run: Run::Write(change),
 }];
 
-/// A person may: for himself, or for whose account he keeps.
+/// A user for his own account, or for an account that he administers.
 fn may_change(world: &World, ask: &Ask) -> Result<(), Failure> {
     if ask.caller.token.is_some() {
         let text = "Permission check failed (URI '/access/password' not available with API token, \

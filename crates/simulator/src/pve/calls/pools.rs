@@ -10,7 +10,7 @@ use crate::world::World;
 
 const ALLOCATE: Permit = Permit::One("/pool/{poolid}", &["Pool.Allocate"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/pools", permit: Permit::User, run: Run::Read(list) },
     Call { method: "POST", path: "/pools", permit: ALLOCATE, run: Run::Write(create) },

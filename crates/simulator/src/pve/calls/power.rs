@@ -12,7 +12,7 @@ use crate::world::World;
 
 const PERMIT: Permit = Permit::One("/vms/{vmid}", &["VM.PowerMgmt"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -80,7 +80,7 @@ fn limit(ask: &Ask) -> f64 {
     ask.params.number("timeout").map_or(pace::SHUTDOWN_LIMIT, |seconds| seconds as f64)
 }
 
-/// Whether it exists and runs is for the task to find out.
+/// The task checks whether it exists and runs.
 fn power(world: &mut World, ask: &Ask, kind: &str, power: Power) -> Answer {
     let vmid = ask.vmid();
     let skiplock = ask.params.flag("skiplock");

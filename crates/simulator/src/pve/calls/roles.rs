@@ -1,5 +1,5 @@
-//! `/access/roles` and `/access/acl`: roles and who has them where
-//! (pve-access-control src/PVE/API2/{Role,ACL}.pm).
+//! `/access/roles` and `/access/acl`: roles and their assignment to paths (pve-access-control
+//! src/PVE/API2/{Role,ACL}.pm).
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::pve::wire::Failure;
 use crate::store::Store;
 use crate::world::World;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/access/roles", permit: Permit::User, run: Run::Read(roles) },
     Call {
@@ -111,7 +111,7 @@ fn delete_role(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     own_role(world, ask, "delete", "deleted")?;
     let dc = ask.dc_mut(world);
     dc.roles.remove(ask.text("roleid"));
-    // Nothing is said of the grants that go with it.
+    // The ACL entries that are removed with it are not reported.
     dc.acl.retain(|grant| grant.role != ask.text("roleid"));
     Ok(Value::Null)
 }
@@ -130,7 +130,7 @@ fn acl(world: &World, ask: &Ask) -> Answer {
         .collect())
 }
 
-/// Who keeps the permissions of a path, or may make what is at it.
+/// Users who may change the permissions of a path, or create the object at it.
 fn may_grant(world: &World, ask: &Ask) -> Result<(), Failure> {
     let path = format!("/{}", ask.text("path").trim_matches('/'));
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.len() > 1);
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permissions_lie_at_fixed_paths() {
+    fn permissions_exist_only_at_fixed_paths() {
         for path in ["/", "/vms/100", "/sdn/zones/localnetwork/vmbr0/5", "/pool/a/b/c", "/access"] {
             assert!(is_acl_path(path), "{path}");
         }

@@ -11,12 +11,12 @@ use crate::pve::wire::Failure;
 use crate::store::Store;
 use crate::world::World;
 
-/// The kinds of storages that the simulator knows the layout of.
+/// The storage types whose layout the simulator knows.
 const KINDS: &[&str] = &["dir", "lvm", "lvmthin", "nfs", "rbd", "zfspool"];
-/// The size in bytes of a new storage on a node that has no other.
+/// The size in bytes of a new storage on a node without another one.
 const DEFAULT_SIZE: u64 = 100 << 30;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/storage", permit: Permit::User, run: Run::Read(sections) },
     Call {
@@ -76,7 +76,7 @@ fn section(dc: &Datacenter, id: &str, storage: &Storage) -> Value {
     value
 }
 
-/// Whether no storage is configured yet: `local` is there all the same.
+/// Whether no storage is configured yet: `local` exists all the same.
 fn unwritten(dc: &Datacenter) -> bool {
     let implied = ["backup", "images", "iso", "rootdir", "snippets", "vztmpl"];
     let untouched = |(id, storage): (&String, &Storage)| {
@@ -87,7 +87,7 @@ fn unwritten(dc: &Datacenter) -> bool {
     dc.storages.iter().all(untouched)
 }
 
-/// The digest of `storage.cfg`: a SHA-1 on the real host, and as long here.
+/// The digest of `storage.cfg`: a SHA-1 on the real host, and of the same length here.
 fn digest(dc: &Datacenter) -> String {
     let mut hash = Sha256::new();
     if !unwritten(dc) {
@@ -117,8 +117,8 @@ fn sections(world: &World, ask: &Ask) -> Answer {
     Ok(seen.map(with_digest).collect())
 }
 
-/// Adds a section for a storage that is there on its nodes: of what a new one is made beyond its
-/// name, the simulator asks for a directory's path alone.
+/// Adds a section for a storage that exists on its nodes: besides its name, the simulator only checks
+/// the path of a directory.
 fn add_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     ask.can_write(world, "storage_cfg")?;
     let (id, kind) = (ask.text("storage").to_owned(), ask.text("type").to_owned());
@@ -136,7 +136,7 @@ fn add_section(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let (content, nodes) = (ask.params.list("content"), ask.params.list("nodes"));
     let dc = ask.dc_mut(world);
     let size = |host: &String| {
-        // A directory is on the file system that the node has already.
+        // A directory is on an existing file system of the node.
         let there = dc.storages.values().filter_map(|storage| storage.size.get(host));
         (host.clone(), there.max().copied().unwrap_or(DEFAULT_SIZE))
     };

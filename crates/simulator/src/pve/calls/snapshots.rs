@@ -1,5 +1,5 @@
-//! Snapshots of a VM, and what else can be done with its disks
-//! (qemu-server src/PVE/API2/Qemu.pm, pve-guest-common src/PVE/AbstractConfig.pm).
+//! Snapshots of a VM, and other operations on its disks (qemu-server src/PVE/API2/Qemu.pm,
+//! pve-guest-common src/PVE/AbstractConfig.pm).
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::world::World;
 const VM: &str = "/vms/{vmid}";
 const SNAPSHOT: Permit = Permit::One(VM, &["VM.Snapshot"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -102,7 +102,7 @@ fn spawn(world: &mut World, ask: &Ask, kind: &str, step: SnapshotStep) -> Answer
     ask.spawn(world, kind, &vmid.to_string(), Work::Snapshot { vmid, step })
 }
 
-/// The options that a VM had.
+/// The options of the VM at that time.
 pub fn options(snapshot: &Snapshot) -> Value {
     let options = snapshot.config.iter().map(|(key, value)| (key.clone(), shown(key, value)));
     let mut all: serde_json::Map<_, _> = options.collect();
@@ -116,7 +116,7 @@ pub fn options(snapshot: &Snapshot) -> Value {
     Value::Object(all)
 }
 
-/// What a VM is now stands in the list always.
+/// The current state of a VM is always in the list.
 fn list(world: &World, ask: &Ask) -> Answer {
     let vm = vm(world, ask)?;
     let kept = vm.snapshots.iter().map(|(name, snapshot)| {
@@ -137,7 +137,7 @@ fn list(world: &World, ask: &Ask) -> Answer {
     Ok(Value::Array(all))
 }
 
-/// Whether every disk of a VM is on a storage, and in a format, that can keep snapshots.
+/// Whether the storage and format of every disk of a VM support snapshots.
 pub fn can_snapshot(dc: &Datacenter, vm: &Vm) -> bool {
     let mut disks = vm.drives().filter(|(_, drive)| !drive.is_cdrom());
     disks.all(|(_, drive)| {

@@ -15,10 +15,10 @@ use crate::pve::work::{Checksum, Download, Upload, Work};
 use crate::store::Store;
 use crate::world::World;
 
-/// Who may look at a storage.
+/// Privileges to read a storage.
 pub const SEE: &[&str] = &["Datastore.Audit", "Datastore.AllocateSpace"];
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -150,7 +150,7 @@ fn usage(world: &World, ask: &Ask, id: &str, storage: &Storage) -> Value {
            "avail": total - used})
 }
 
-/// The formats that a storage of a type can keep, and the one that it takes when none is named.
+/// The formats that a storage of a type supports, and its default.
 fn formats(kind: &str) -> (&'static [&'static str], &'static str) {
     match Layout::of(kind) {
         Layout::Files if kind == "dir" => (&["qcow2", "raw", "subvol", "vmdk"], "raw"),
@@ -169,7 +169,7 @@ fn list(world: &World, ask: &Ask) -> Answer {
             false => Err(Failure::parameter("storage", "No such storage.")),
         };
     }
-    // What another node does not share with this one is no place to go to.
+    // A storage that is not shared with this node cannot be a target.
     let target = ask.params.text("target").filter(|target| *target != ask.node);
     let seen = dc.storages.iter().filter(|(id, storage)| {
         storage.size.contains_key(&ask.node)
@@ -205,7 +205,7 @@ fn item(volume: &Volume, layout: Layout) -> Value {
         value["used"] = json!(volume.used());
         let base = volume.parent.as_deref().and_then(|base| base.split_once(':'));
         match layout {
-            // The backing file as the image names it.
+            // The backing file as named in the image.
             Layout::Files => value["parent"] = json!(base.map(|(_, path)| format!("../{path}"))),
             Layout::Tree => value["parent"] = json!(base.map(|(_, name)| name)),
             Layout::Thin | Layout::Thick => {}
@@ -222,7 +222,8 @@ fn content(world: &World, ask: &Ask) -> Answer {
         volume.storage == ask.text("storage")
             && volume.seen_from(&ask.node)
             && params.text("content").is_none_or(|content| volume.content == content)
-            // Of the files that belong to no VM only those to import are listed with a VM's own.
+            // Of the files without an owning VM only importable ones are listed together with a VM's
+            // own.
             && (vmid.is_none() || volume.vmid == vmid || volume.content == "import")
     });
     Ok(seen.map(|volume| item(volume, layout)).collect())
@@ -267,7 +268,7 @@ fn allocate(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     Ok(json!(volid))
 }
 
-/// The volume of the path: of this storage, and by a name that can be one there.
+/// The volume in the path: on this storage, and with a valid name there.
 fn volid(world: &World, ask: &Ask) -> Result<String, Failure> {
     let (volume, id) = (ask.text("volume"), ask.text("storage"));
     let name = match volume.split_once(':') {
@@ -309,7 +310,7 @@ fn volume(world: &World, ask: &Ask) -> Answer {
 fn delete(world: &mut World, store: &Store, ask: &Ask) -> Answer {
     let (storage, volid) = (ask.text("storage").to_owned(), volid(world, ask)?);
     let owner = ask.dc(world).volume(&ask.node, &volid).and_then(|volume| volume.vmid);
-    // The owner of a disk may be told by its name alone.
+    // The owner of a disk may be derived from its name alone.
     let named = volid.split_once(':').and_then(|(_, name)| name.split_once('/')?.0.parse().ok());
     let owner = owner.or(named);
     let kept = |vmid: u32| ask.may(world, &format!("/vms/{vmid}"), &["VM.Config.Disk"]);
@@ -321,7 +322,7 @@ fn delete(world: &mut World, store: &Store, ask: &Ask) -> Answer {
     let work = Work::DeleteVolume { storage, volid };
     let upid = ask.spawn_on(world, &ask.node, "imgdel", &id, work);
     if ask.params.text("delay").is_some() {
-        // It waits so long for the task, and ours is always done by then.
+        // It waits that long for the task; the simulated task is always done by then.
         let end = world.now.after(pace::DELETE_VOLUME);
         world.advance(end, store);
         return Ok(Value::Null);
@@ -329,7 +330,7 @@ fn delete(world: &mut World, store: &Store, ask: &Ask) -> Answer {
     Ok(upid)
 }
 
-/// Copies a volume to another name of its storage.
+/// Copies a volume to another name on its storage.
 fn copy(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let volid = volid(world, ask)?;
     let target = ask.text("target").to_owned();
@@ -337,7 +338,7 @@ fn copy(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     ask.spawn(world, "imgcopy", "", Work::Refuse(text))
 }
 
-/// Checks what a file may be called, and gives its volume id.
+/// Checks the name of a file, and returns its volume id.
 fn file_id(world: &World, ask: &Ask, doing: &str) -> Result<String, Failure> {
     let storage = on_node(world, ask)?;
     let (id, content) = (ask.text("storage"), ask.text("content"));
@@ -386,7 +387,7 @@ fn upload(world: &mut World, store: &Store, ask: &Ask) -> Answer {
         temporary: format!("pveupload-{}", blob.get(..32).unwrap_or_default()),
         blob,
     };
-    // The node that was contacted copies the file, to another one too.
+    // The contacted node copies the file, to another node too.
     Ok(ask.spawn_on(world, &ask.via, "imgcopy", "", Work::Upload(Box::new(work))))
 }
 

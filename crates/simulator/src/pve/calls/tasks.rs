@@ -13,10 +13,10 @@ use crate::pve::work;
 use crate::store::Store;
 use crate::world::World;
 
-/// A log that has more bytes than this is compressed when it is sent as a file.
+/// A longer log, in bytes, is compressed when it is sent as a file.
 const COMPRESSED_FROM: usize = 1024;
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call {
         method: "GET",
@@ -72,7 +72,7 @@ fn find(world: &World, ask: &Ask) -> Result<Option<usize>, Failure> {
     Ok(dc.tasks.iter().position(|task| task.upid == upid && task.host == ask.node))
 }
 
-/// The same for a user who wants to look at it.
+/// The same for a user who wants to read it.
 fn find_seen(world: &World, ask: &Ask) -> Result<Option<usize>, Failure> {
     let found = find(world, ask)?;
     if let Some(task) = found.map(|index| &ask.dc(world).tasks[index])
@@ -84,7 +84,7 @@ fn find_seen(world: &World, ask: &Ask) -> Result<Option<usize>, Failure> {
 }
 
 fn is_own(ask: &Ask, task: &Task) -> bool {
-    // A token sees what it started itself; a user sees what his tokens started too.
+    // A token sees the tasks that it started; a user also sees those of his tokens.
     task.user == ask.caller.user && (ask.caller.token.is_none() || task.token == ask.caller.token)
 }
 
@@ -104,7 +104,7 @@ fn cluster_item(task: &Task) -> Value {
     value
 }
 
-/// A task as the file of the running ones has it: the token is a part of the user there.
+/// A task as in the file of running tasks: there the token is a part of the user.
 fn active_item(task: &Task) -> Value {
     let mut value = task.listed();
     if let Some(object) = value.as_object_mut() {
@@ -116,7 +116,7 @@ fn active_item(task: &Task) -> Value {
     value
 }
 
-/// What kind of end a task came to.
+/// The kind of a task's result.
 fn status_of(task: &Task) -> String {
     let kind = match task.result.as_deref() {
         None => "unknown",
@@ -155,7 +155,7 @@ fn list(world: &World, ask: &Ask) -> Result<Body, Failure> {
     let item = |task: &Task| {
         if task.result.is_none() { active_item(task) } else { task.listed() }
     };
-    // Perl leaves out what is false.
+    // Perl omits false values.
     let total = Some(seen.len()).filter(|total| *total > 0);
     let data = seen.into_iter().skip(start).take(limit).map(item).collect();
     Ok(Body { data, total, file: None })
@@ -187,7 +187,7 @@ fn log(world: &World, ask: &Ask) -> Result<Body, Failure> {
     Ok(Body { data, total: Some(lines.len()), file: None })
 }
 
-/// The whole log as a file, compressed when it is long.
+/// The whole log as a file, compressed if it is long.
 fn log_file(task: &Task) -> File {
     let text: String = task.log.iter().map(|line| format!("{line}\n")).collect();
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");

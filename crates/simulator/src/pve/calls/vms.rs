@@ -20,7 +20,7 @@ use crate::pve::work::{Work, no_config};
 use crate::store::Store;
 use crate::world::World;
 
-/// What changing any option needs at least one of.
+/// Changing an option requires at least one of these privileges.
 const ANY_CONFIG: &[&str] = &[
     "VM.Config.Disk",
     "VM.Config.CDROM",
@@ -33,7 +33,7 @@ const ANY_CONFIG: &[&str] = &[
 ];
 const AUDIT: Permit = Permit::One("/vms/{vmid}", &["VM.Audit"]);
 
-/// The calls of this part.
+/// The calls of this module.
 pub const CALLS: &[Call] = &[
     Call { method: "GET", path: "/nodes/{node}/qemu", permit: Permit::User, run: Run::Read(list) },
     Call {
@@ -108,13 +108,13 @@ pub const CALLS: &[Call] = &[
     },
 ];
 
-/// The VM of the path.
+/// The VM in the path.
 pub fn vm<'a>(world: &'a World, ask: &Ask) -> Result<&'a Vm, Failure> {
     let found = ask.dc(world).vm_on(&ask.node, ask.vmid());
     found.ok_or_else(|| Failure::Die(no_config(&ask.node, ask.vmid())))
 }
 
-/// What a VM's status says, in the list and alone; `full` asks QEMU too.
+/// A VM's status, in the list and alone; `full` includes data from QEMU.
 pub fn status(world: &World, dc: &Datacenter, vmid: u32, vm: &Vm, full: bool) -> Value {
     let uptime = vm.running.map_or(0, |since| world.now.0.saturating_sub(since.0) / 1000);
     let mut value = json!({
@@ -287,7 +287,7 @@ fn change_now(world: &mut World, _: &Store, ask: &Ask) -> Answer {
 fn apply(world: &mut World, ask: &Ask, change: &Change) -> Answer {
     let file = vm_lock(&ask.node, ask.vmid());
     let held = ask.dc(world).is_locked(&file, world.now);
-    // It is checked before the file is waited for, and again when it is free.
+    // It is checked before waiting for the file, and again once the file is unlocked.
     if !held || !ask.again {
         config::check(ask.dc(world), &ask.caller, &ask.node, ask.vmid(), change)?;
     }
@@ -307,8 +307,8 @@ fn apply(world: &mut World, ask: &Ask, change: &Change) -> Answer {
     Ok(Value::Null)
 }
 
-/// A device that a running guest does not let go of: the change waits, and that is told as a wrong
-/// parameter, after the time that the guest was given.
+/// A device that a running guest does not release: the change becomes pending, and a parameter error is
+/// returned after the guest's timeout.
 fn busy(world: &mut World, ask: &Ask, change: &Change) -> Result<Option<Failure>, Failure> {
     let found = vm(world, ask)?;
     let reacts = world.guests.reacts(&world.pve.key(ask.dc, ask.vmid()), world.now);
@@ -354,7 +354,7 @@ fn names(devices: &[(String, String)], key: &str) -> bool {
 fn change_later(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     let change = change_of(ask);
     if ask.params.number("background_delay").is_some() {
-        // It waits that long for the task, and ours is always done by then.
+        // It waits that long for the task; the simulated task is always done by then.
         return apply(world, ask, &change);
     }
     overtake(world, ask, &change);
@@ -363,7 +363,7 @@ fn change_later(world: &mut World, _: &Store, ask: &Ask) -> Answer {
     ask.spawn(world, "qmconfig", &vmid.to_string(), Work::Config { vmid, change })
 }
 
-/// Lets another client be faster, where that fault is armed for the VM.
+/// Simulates a faster client, if that fault is armed for the VM.
 fn overtake(world: &mut World, ask: &Ask, change: &Change) {
     let Some(vm) = ask.dc(world).vms.get(&ask.vmid()) else { return };
     let name = vm.config.get("name").cloned().unwrap_or_default();

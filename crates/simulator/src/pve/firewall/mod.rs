@@ -1,4 +1,4 @@
-//! The firewall's configuration files, as data (pve-firewall src/PVE/Firewall.pm). They are kept and
+//! The firewall's configuration files, as data (pve-firewall src/PVE/Firewall.pm). They are stored and
 //! shown; no packet of a guest is filtered.
 
 mod spec;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
-/// Settings by name, as a file has them.
+/// Settings by name, as in a file.
 pub type Fields = BTreeMap<String, String>;
 
 /// One file: of the cluster, of a node or of a VM.
@@ -20,7 +20,7 @@ pub type Fields = BTreeMap<String, String>;
 pub struct Firewall {
     /// The options that are set.
     pub options: Fields,
-    /// The rules, in their order.
+    /// The rules, in order.
     pub rules: Vec<Fields>,
     /// The IP sets by name.
     pub sets: BTreeMap<String, IpSet>,
@@ -29,13 +29,13 @@ pub struct Firewall {
 /// A set of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpSet {
-    /// A remark.
+    /// A comment.
     pub comment: Option<String>,
     /// Its entries by address.
     pub entries: BTreeMap<String, Fields>,
 }
 
-/// The digest of settings, one after another: a SHA-1 over their lines, as Proxmox makes it.
+/// The digest of consecutive settings: a SHA-1 over their lines, as Proxmox computes it.
 pub fn digest<'a>(all: impl IntoIterator<Item = &'a Fields>) -> String {
     let mut hash = Sha1::new();
     for (key, value) in all.into_iter().flatten() {
@@ -44,7 +44,7 @@ pub fn digest<'a>(all: impl IntoIterator<Item = &'a Fields>) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Settings as they are read back: those of these names as numbers.
+/// Settings as they are read back: those with these names as numbers.
 pub fn shown(fields: &Fields, digest: &str, numbers: impl Fn(&str) -> bool) -> Value {
     let mut value = json!({"digest": digest});
     for (key, text) in fields {
@@ -56,7 +56,7 @@ pub fn shown(fields: &Fields, digest: &str, numbers: impl Fn(&str) -> bool) -> V
     value
 }
 
-/// A rule as its file holds it: of a security group's rule nothing but where it stands.
+/// A rule as stored in its file: of a security group's rule only its position.
 pub fn kept(mut rule: Fields) -> Fields {
     if rule.get("type").is_some_and(|kind| kind == "group") {
         let keys = ["action", "comment", "enable", "iface", "type"];
@@ -69,16 +69,16 @@ pub fn kept(mut rule: Fields) -> Fields {
     rule
 }
 
-/// An address of an IP set in the form in which it is kept: without the bits of a host behind the
-/// network, and without the length that an address has by itself.
+/// An address of an IP set in its stored form: without host bits, and without the prefix length that a
+/// single address has by default.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The error in it.
 pub fn entry(cidr: &str) -> Result<String, &'static str> {
     spec::network(cidr).ok_or("value does not look like a valid IP address or CIDR network\n")
 }
 
-/// Whether a text is the name of an alias, which may say where that is defined.
+/// Whether a text is the name of an alias, which may include its scope.
 pub fn is_alias(text: &str) -> bool {
     spec::is_alias(text)
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_of_the_lines_and_nothing_has_the_one_of_an_empty_file() {
+    fn a_digest_covers_the_lines_and_no_settings_have_that_of_an_empty_file() {
         assert_eq!(digest([]), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
         let fields = Fields::from([("enable".to_owned(), "1".to_owned())]);
         // `printf 'enable:1\n' | sha1sum`
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_kept_as_networks() {
+    fn addresses_are_stored_as_networks() {
         for (given, kept) in [
             ("10.0.0.7/8", Ok("10.0.0.0/8")),
             ("10.0.0.7/32", Ok("10.0.0.7")),

@@ -1,9 +1,9 @@
-//! What may stand in a rule: addresses, ports, protocols, kinds of ICMP
-//! (pve-firewall src/PVE/Firewall.pm).
+//! Valid contents of a rule: addresses, ports, protocols, ICMP types (pve-firewall
+//! src/PVE/Firewall.pm).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why a text is not taken.
+/// Why a text is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// In Proxmox's words.
@@ -21,12 +21,12 @@ fn is_name(text: &str) -> bool {
     text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good)
 }
 
-/// Whether it names an alias, with where that is defined or without.
+/// Whether it names an alias, with or without its scope.
 pub fn is_alias(text: &str) -> bool {
     is_name(scoped(text, &["dc/", "guest/"]))
 }
 
-/// The name of the IP set that is referred to.
+/// The name of the referenced IP set.
 pub fn set_of(text: &str) -> Option<&str> {
     let name = scoped(text.strip_prefix('+')?, &["guest/", "dc/", "sdn/"]);
     is_name(name).then_some(name)
@@ -36,7 +36,7 @@ fn scoped<'a>(text: &'a str, scopes: &[&str]) -> &'a str {
     scopes.iter().find_map(|scope| text.strip_prefix(scope)).unwrap_or(text)
 }
 
-/// A network's first address, for a length that its kind of address has.
+/// A network's first address, for a valid prefix length of its IP version.
 fn first(address: IpAddr, length: u32) -> Option<IpAddr> {
     match address {
         IpAddr::V4(address) if length <= 32 => {
@@ -62,7 +62,7 @@ pub fn network(text: &str) -> Option<String> {
     Some(if length == whole { first.to_string() } else { format!("{first}/{length}") })
 }
 
-/// One element of a list of addresses: whether it is of IPv6, and whether it is a range.
+/// One element of a list of addresses: whether it is IPv6, and whether it is a range.
 fn element(text: &str) -> Option<(bool, bool)> {
     if let Some((from, to)) = text.split_once('-') {
         let (from, to): (IpAddr, IpAddr) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
@@ -71,14 +71,14 @@ fn element(text: &str) -> Option<(bool, bool)> {
     let Some((address, length)) = text.split_once('/') else {
         return text.parse::<IpAddr>().ok().map(|address| (address.is_ipv6(), false));
     };
-    // Behind the network no bit may be set.
+    // No host bit may be set.
     let address: IpAddr = address.parse().ok()?;
     let network = first(address, length.parse().ok()?)?;
     (network == address).then_some((address.is_ipv6(), false))
 }
 
-/// Checks where a rule's packets come from or go to: gives the version of IP when that shows it. What
-/// the real host's library says of a text that is no address is not known here beyond its beginning.
+/// Checks the source or destination of a rule: returns the IP version if it determines one. Of the real
+/// host's library error for an invalid address only the beginning is known here.
 pub fn addresses(text: &str) -> Result<Option<u8>, Wrong> {
     if text.strip_prefix('+').is_some_and(|name| !name.is_empty() && !name.contains(' ')) {
         return if text.len() > 65 { said("ipset name too long\n") } else { Ok(None) };
@@ -180,7 +180,7 @@ const ICMP_6: &str = "destination-unreachable no-route communication-prohibited 
     router-advertisement neighbor-solicitation neighbour-solicitation neighbor-advertisement \
     neighbour-advertisement redirect";
 
-/// Whether a kind of ICMP message is one of a protocol's; without one, of either version's.
+/// Whether an ICMP type is one of a protocol's; without a protocol, of either version's.
 pub fn is_icmp_type(text: &str, protocol: Option<&str>) -> bool {
     let has = |list: &str| list.split_whitespace().any(|known| known == text);
     match protocol {
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_lists_of_one_kind_a_range_or_a_name() {
+    fn addresses_are_lists_of_one_ip_version_a_range_or_a_name() {
         for (text, version) in [
             ("10.0.0.0/8", Ok(Some(4))),
             ("10.0.0.1,10.0.0.2", Ok(Some(4))),

@@ -1,10 +1,10 @@
-//! Whether a rule can be (pve-firewall src/PVE/Firewall.pm, `verify_rule`).
+//! Validates rules (pve-firewall src/PVE/Firewall.pm, `verify_rule`).
 
 use super::Fields;
 use super::spec::{self, Wrong};
 use crate::pve::wire::Failure;
 
-/// Whose rule it is.
+/// The owner of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Env {
     /// A node's.
@@ -22,7 +22,7 @@ impl Env {
     }
 }
 
-/// What was found wrong with a parameter.
+/// The error in a parameter.
 fn refusal(name: &str, start: &str, wrong: Wrong) -> Failure {
     match wrong {
         Wrong::Said(text) => Failure::parameter(name, format!("{start}{text}")),
@@ -30,10 +30,10 @@ fn refusal(name: &str, start: &str, wrong: Wrong) -> Failure {
     }
 }
 
-/// Checks the parameters of a call that makes or changes a rule, each by itself.
+/// Checks the parameters of a call that creates or changes a rule, each by itself.
 ///
 /// # Errors
-/// 400, or 500 for what a simulated host has no file of names for.
+/// 400, or 500 for names that a simulated host has no file for.
 pub fn formats(given: &Fields) -> Result<(), Failure> {
     for (name, text) in given.iter().filter(|(_, text)| !text.is_empty()) {
         let found = match name.as_str() {
@@ -50,10 +50,10 @@ pub fn formats(given: &Fields) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks a whole rule, and notes the version of IP where the rule shows it.
+/// Checks a whole rule, and records its IP version if the rule determines one.
 ///
 /// # Errors
-/// 400, or 500 for what a simulated host has no file of names for.
+/// 400, or 500 for names that a simulated host has no file for.
 pub fn verify(rule: &mut Fields, env: Env, has_set: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let wrong = |name: &str, text: String| Err(Failure::parameter(name, text));
     let get = |name: &str| rule.get(name).map(String::as_str).filter(|text| !text.is_empty());
@@ -97,7 +97,7 @@ pub fn verify(rule: &mut Fields, env: Env, has_set: impl Fn(&str) -> bool) -> Re
         if !(spec::has_ports(protocol) || icmp && name == "dport") {
             return wrong(name, format!("protocol '{protocol}' does not support ports"));
         }
-        // The kind of ICMP comes between the two.
+        // The ICMP type comes between the two.
         if name == "dport"
             && let Some(icmp_type) = get("icmp-type")
         {
@@ -125,7 +125,7 @@ pub fn verify(rule: &mut Fields, env: Env, has_set: impl Fn(&str) -> bool) -> Re
                 Some(_) => {}
             }
         } else if spec::is_alias(text) {
-            // No call of the simulator makes one.
+            // The simulator has no call that creates one.
             return wrong(name, format!("no such alias '{text}'"));
         }
     }

@@ -1,4 +1,4 @@
-//! Copying a VM (qemu-server src/PVE/API2/Qemu.pm, `clone_vm`).
+//! Clones a VM (qemu-server src/PVE/API2/Qemu.pm, `clone_vm`).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,18 +9,18 @@ use crate::pve::state::{Datacenter, Vm, Volume};
 use crate::pve::task::{storage_lock, timeout_text, vm_lock};
 use crate::pve::{config, disks, nic, pace};
 
-/// A clone, as it was asked for.
+/// A requested clone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Clone {
     /// The VM to copy.
     pub source: u32,
-    /// The VM to be.
+    /// The new VM.
     pub newid: u32,
-    /// The node on which it is to be.
+    /// The node of the new VM.
     pub target: String,
-    /// Whether disks are copied rather than linked.
+    /// Whether disks are copied instead of linked.
     pub full: bool,
-    /// Where the disks go; `None`: where the source's are.
+    /// The storage of the disks; `None`: the source's.
     pub storage: Option<String>,
     /// The disks' format.
     pub format: Option<String>,
@@ -30,14 +30,14 @@ pub struct Clone {
     pub description: Option<String>,
     /// Its pool.
     pub pool: Option<String>,
-    /// The snapshot that is copied; `None`: what the VM is now.
+    /// The snapshot to copy; `None`: the current state.
     #[serde(default)]
     pub snapshot: Option<String>,
-    /// How fast it may read, in KiB a second.
+    /// The read rate limit, in KiB/s.
     pub limit: Option<u64>,
-    /// The lock of the storage on which it copies, while it does.
+    /// The lock of the target storage, while it copies.
     pub copying: Option<String>,
-    /// The disks that it copies.
+    /// The disks to copy.
     pub copies: Vec<Copied>,
 }
 
@@ -46,25 +46,25 @@ pub struct Clone {
 pub struct Copied {
     /// The drive's option name.
     pub drive: String,
-    /// What the drive is set to when all is copied.
+    /// The drive's value when the copy is complete.
     pub value: String,
     /// Its size in bytes.
     pub size: u64,
-    /// How many of them are data.
+    /// The part of it that is data.
     pub used: u64,
-    /// The command that copies.
+    /// The copy command.
     pub command: String,
 }
 
-/// Making the new configuration.
+/// Creating the new configuration.
 const BEGIN: u8 = 0;
 /// Allocating the volumes.
 const ALLOCATE: u8 = 1;
-/// The volumes are there; copying begins.
+/// The volumes exist; copying starts.
 const COPY: u8 = 2;
-/// All is copied.
+/// The copy is complete.
 const FINISH: u8 = 3;
-/// A copy that breaks (an injected fault).
+/// A copy that fails (an injected fault).
 const BREAK: u8 = 4;
 
 /// One stage.
@@ -144,7 +144,7 @@ fn begin(turn: &mut Turn, work: &Clone, host: &str) -> Result<Next, Next> {
         let elsewhere = there.host != host;
         let text = if elsewhere {
             turn.say(format!("creating a clone of VM {} with ID {}", work.source, work.newid));
-            // The file of the same name is on another node.
+            // The file with the same name is on another node.
             format!(
                 "close (rename) atomic file '/etc/pve/nodes/{host}/qemu-server/{}.conf' failed: \
                  File exists",
@@ -168,7 +168,7 @@ fn begin(turn: &mut Turn, work: &Clone, host: &str) -> Result<Next, Next> {
     Ok(turn.after(ALLOCATE, pace::CLONE_CONFIG))
 }
 
-/// Takes the storage's lock and makes the new VM's volumes and configuration.
+/// Takes the storage's lock and creates the new VM's volumes and configuration.
 fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next> {
     let Some(mut source) = turn.dc().vms.get(&work.source).cloned() else {
         return Err(Next::End(Err(super::no_config(host, work.source))));
@@ -206,7 +206,7 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     let drives: Vec<_> = source.drives().map(|(key, drive)| (key.to_owned(), drive)).collect();
     for (key, old) in drives {
         let new = copy_drive(turn, work, host, &key, &old, unix);
-        // A drive is set when what is in it is whole.
+        // A drive is set when its volume is complete.
         if work.copies.iter().any(|copy| copy.drive == key) {
             vm.config.remove(&key);
         } else if let Some(new) = new {
@@ -223,20 +223,20 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     let mut smbios: Vec<&str> = kept.chain([uuid.as_str()]).collect();
     smbios.sort_unstable();
     vm.config.insert("smbios1".to_owned(), smbios.join(","));
-    // Who has no generation id gets none.
+    // A source without a generation id gets none.
     if vm.config.contains_key("vmgenid") {
         let generation = turn.world.pve.new_uuid();
         vm.config.insert("vmgenid".to_owned(), generation);
     }
     let copy = || format!("Copy-of-VM-{}", source.name(work.source));
     vm.config.insert("name".to_owned(), work.name.clone().unwrap_or_else(copy));
-    // To Perl an empty description is none: the source's stays.
+    // To Perl an empty description is false: the source's is kept.
     if let Some(text) = work.description.as_ref().filter(|text| !text.is_empty()) {
         vm.config.insert("description".to_owned(), config::trimmed(text));
     }
     let dc = turn.dc();
     dc.vms.insert(work.newid, vm);
-    // The firewall's file goes with it, and replaces what another VM of that number left.
+    // The firewall's file is cloned too, and replaces one left by another VM with that VMID.
     dc.firewalls.remove(&format!("vm-{}", work.newid));
     if let Some(file) = dc.firewalls.get(&format!("vm-{}", work.source)).cloned() {
         dc.firewalls.insert(format!("vm-{}", work.newid), file);
@@ -245,7 +245,7 @@ fn allocate(turn: &mut Turn, work: &mut Clone, host: &str) -> Result<Next, Next>
     Ok(turn.after(COPY, hold))
 }
 
-/// Copies or links what is in a drive, and gives the new drive.
+/// Copies or links the volume of a drive, and returns the new drive.
 pub(super) fn copy_drive(
     turn: &mut Turn,
     work: &mut Clone,
@@ -255,7 +255,7 @@ pub(super) fn copy_drive(
     unix: i64,
 ) -> Option<Drive> {
     if old.is_cdrom() && !old.is_cloudinit() {
-        // A CD-ROM stays in the drive.
+        // A CD-ROM is kept in the drive.
         return None;
     }
     let base = turn.dc().volume(host, &old.volume)?.clone();
@@ -306,7 +306,7 @@ pub(super) fn copy_drive(
     Some(new)
 }
 
-/// What `qemu-img create` says of a new file.
+/// The output of `qemu-img create` for a new file.
 fn formatting(
     dc: &Datacenter,
     storage: &str,
@@ -352,13 +352,13 @@ fn command(
     )
 }
 
-/// How long a disk is copied: all of it is looked at, and its data may have a limit.
+/// The duration of copying a disk: all of it is read, and its data may be rate-limited.
 pub(super) fn time(copy: &Copied, limit: Option<u64>) -> f64 {
     let free = copy.size as f64 / pace::COPY_RATE;
     limit.map_or(free, |limit| free.max(copy.used as f64 / 1024.0 / limit as f64))
 }
 
-/// How a clone ends whose task is stopped.
+/// The end of a clone whose task is stopped.
 pub fn interrupted(work: &Clone) -> String {
     match work.copies.first() {
         Some(Copied { command, .. }) => {
@@ -368,7 +368,7 @@ pub fn interrupted(work: &Clone) -> String {
     }
 }
 
-/// Takes away what a clone made that did not come to its end.
+/// Removes what an unfinished clone created.
 pub fn undo(dc: &mut Datacenter, work: &Clone) {
     if dc.vms.get(&work.newid).is_some_and(|vm| vm.lock.as_deref() == Some("clone")) {
         dc.vms.remove(&work.newid);

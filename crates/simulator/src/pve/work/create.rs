@@ -1,4 +1,4 @@
-//! Making a VM (qemu-server src/PVE/API2/Qemu.pm, `create_vm`).
+//! Creates a VM (qemu-server src/PVE/API2/Qemu.pm, `create_vm`).
 
 use serde::{Deserialize, Serialize};
 
@@ -8,16 +8,16 @@ use crate::pve::state::Vm;
 use crate::pve::task::{Task, storage_lock, vm_lock};
 use crate::pve::{config, disks, drive, pace};
 
-/// A VM, as it was asked for.
+/// A requested VM.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Create {
     /// Its id.
     pub vmid: u32,
-    /// Its options, as they were given.
+    /// Its options, as given.
     pub options: Options,
     /// Its pool.
     pub pool: Option<String>,
-    /// Whether to switch it on afterwards.
+    /// Whether to start it afterwards.
     pub start: bool,
 }
 
@@ -34,7 +34,7 @@ pub fn step(turn: &mut Turn, work: Create) -> Result<Next, Next> {
             pool.vms.insert(vmid);
         }
         if work.start {
-            // How the start goes is for its own task to tell.
+            // The result of the start is reported by its own task.
             turn.say("Execute autostart");
             let begin = (turn.at, turn.unix());
             let caller = turn.task.caller();

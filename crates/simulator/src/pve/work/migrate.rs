@@ -1,4 +1,4 @@
-//! Moving a VM to another node (qemu-server src/PVE/QemuMigrate.pm).
+//! Migrates a VM to another node (qemu-server src/PVE/QemuMigrate.pm).
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -11,28 +11,28 @@ use crate::pve::pace;
 use crate::pve::state::{Datacenter, Vm};
 use crate::pve::task::vm_lock;
 
-/// A migration, as it was asked for.
+/// A requested migration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Migrate {
     /// The VM.
     pub vmid: u32,
-    /// The node on which it is to be.
+    /// The target node.
     pub target: String,
-    /// Whether a running VM's disks go with it.
+    /// Whether a running VM's local disks are migrated too.
     pub with_disks: bool,
 }
 
-/// The VM is looked at.
+/// The VM is checked.
 const SCAN: u8 = 0;
 /// Its configuration is locked; disks and memory are copied.
 const COPY: u8 = 1;
-/// Its memory is on the target, and it stands still here.
+/// Its memory is on the target, and it is paused here.
 const HAND_OVER: u8 = 2;
 /// Its configuration is on the target.
 const MOVE: u8 = 3;
-/// What QEMU says of a machine that has gone on elsewhere.
+/// QEMU's state of a VM that was migrated away.
 const MOVED: &str = "postmigrate";
-/// Nothing was done.
+/// Nothing was changed.
 const ABORT: u8 = 9;
 
 fn say(turn: &mut Turn, text: &str) {
@@ -112,7 +112,7 @@ pub fn step(turn: &mut Turn, work: &Migrate) -> Result<Next, Next> {
     }
 }
 
-/// The volumes that snapshots name and the VM itself does not.
+/// The volumes that only snapshots reference, not the VM itself.
 fn of_snapshots(vm: &Vm) -> Vec<Drive> {
     let mut all: Vec<Drive> = Vec::new();
     for snapshot in vm.snapshots.values() {
@@ -127,7 +127,7 @@ fn of_snapshots(vm: &Vm) -> Vec<Drive> {
     all
 }
 
-/// Tells what lies on this node alone, and why it cannot go.
+/// Reports the volumes local to this node, and why they cannot be migrated.
 fn scan(turn: &mut Turn, vm: &Vm, work: &Migrate) -> Result<(), String> {
     let host = turn.host();
     let mut against = Vec::new();
@@ -175,14 +175,14 @@ fn scan(turn: &mut Turn, vm: &Vm, work: &Migrate) -> Result<(), String> {
     if against.is_empty() { Ok(()) } else { Err("can't migrate VM - check log".to_owned()) }
 }
 
-/// Lets a VM go on here that was being moved.
+/// Resumes a VM here whose migration failed.
 pub fn undo(dc: &mut Datacenter, work: &Migrate) {
     if let Some(vm) = dc.vms.get_mut(&work.vmid) {
         vm.halted = vm.halted.take().filter(|halted| halted != MOVED);
     }
 }
 
-/// Takes a VM's volumes from one node to another.
+/// Moves a VM's volumes from one node to another.
 fn carry_over(dc: &mut Datacenter, vmid: u32, vm: &Vm, host: &str, target: &str) {
     for (key, mut disk) in vm.drives().map(|(key, disk)| (key.to_owned(), disk)) {
         let section = disk.storage().and_then(|id| dc.storages.get(id));
@@ -190,7 +190,7 @@ fn carry_over(dc: &mut Datacenter, vmid: u32, vm: &Vm, host: &str, target: &str)
         let layout = section.map_or(Layout::Files, |section| Layout::of(&section.kind));
         let Some(volume) = dc.volume_mut(host, &disk.volume).filter(|_| local) else { continue };
         volume.host = Some(target.to_owned());
-        // The generated drive is given the size that it has when it goes.
+        // The generated drive gets its size when it is migrated.
         let size = drive::format_size(volume.size);
         let unsized_ = disk.is_cloudinit() && layout == Layout::Files;
         if unsized_ && !disk.options.contains_key("size") {

@@ -1,4 +1,4 @@
-//! What tasks do, stage by stage.
+//! The work of tasks, stage by stage.
 
 mod clone;
 mod create;
@@ -31,12 +31,12 @@ pub use reassign::{Reassign, check as check_reassign};
 pub use snapshot::Step as SnapshotStep;
 pub use storage::{Checksum, Download, Upload};
 
-/// What a task does.
+/// The work of a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Work {
     /// Copies a VM.
     Clone(Box<CloneWork>),
-    /// Makes a VM.
+    /// Creates a VM.
     Create(Box<Create>),
     /// Changes a VM's options.
     Config {
@@ -45,7 +45,7 @@ pub enum Work {
         /// The change.
         change: Change,
     },
-    /// Turns a VM into a template.
+    /// Converts a VM to a template.
     Template(u32),
     /// Grows a disk.
     Resize {
@@ -53,16 +53,16 @@ pub enum Work {
         vmid: u32,
         /// The drive's option name.
         disk: String,
-        /// The new size, or how much more with a `+`.
+        /// The new size, or with a `+` the increase.
         size: String,
     },
-    /// Switches a VM on, off, or on again.
+    /// Changes a VM's power state.
     Power {
         /// The VM.
         vmid: u32,
-        /// How.
+        /// The change.
         power: Power,
-        /// Whether a lock of its configuration does not count.
+        /// Whether to ignore a lock of its configuration.
         #[serde(default)]
         skiplock: bool,
     },
@@ -70,32 +70,32 @@ pub enum Work {
     Destroy {
         /// The VM.
         vmid: u32,
-        /// Whether to take it out of related configurations.
+        /// Whether to remove it from related configurations.
         purge: bool,
-        /// Whether a lock of its configuration does not count.
+        /// Whether to ignore a lock of its configuration.
         #[serde(default)]
         skiplock: bool,
     },
-    /// Takes, deletes or returns to a snapshot.
+    /// Takes, deletes or rolls back to a snapshot.
     Snapshot {
         /// The VM.
         vmid: u32,
-        /// What is done.
+        /// The action.
         step: SnapshotStep,
     },
-    /// Moves a VM to another node.
+    /// Migrates a VM to another node.
     Migrate(Box<Migrate>),
     /// Moves a disk to another storage.
     MoveDisk(Box<MoveDisk>),
-    /// Gives a disk to another VM.
+    /// Reassigns a disk to another VM.
     Reassign(Box<Reassign>),
-    /// A node takes the network configuration that waits for it.
+    /// Applies a node's pending network configuration.
     ReloadNetwork,
-    /// Fails with this text: what it would do is not simulated.
+    /// Fails with this text: the work is not simulated.
     Refuse(String),
-    /// Puts an uploaded file in its place.
+    /// Moves an uploaded file to its destination.
     Upload(Box<Upload>),
-    /// Fetches a file.
+    /// Downloads a file.
     Download(Box<Download>),
     /// Deletes a volume.
     DeleteVolume {
@@ -106,25 +106,25 @@ pub enum Work {
     },
 }
 
-/// What comes after a stage.
+/// The result of a stage.
 pub enum Next {
-    /// The same or another stage, then.
+    /// The same or another stage, at that time.
     At(SimTime),
     /// The end.
     End(Result<(), String>),
 }
 
-/// One stage of a task: the world in which it happens, and the instant.
+/// One stage of a task: its world and its time.
 pub struct Turn<'a> {
     /// The world.
     pub world: &'a mut World,
-    /// Where large objects are.
+    /// The store of large objects.
     pub store: &'a Store,
-    /// The datacenter's place in the list.
+    /// The datacenter's index in the list.
     pub dc: usize,
     /// The task.
     pub task: &'a mut Task,
-    /// The instant.
+    /// The time.
     pub at: SimTime,
 }
 
@@ -159,7 +159,7 @@ impl Turn<'_> {
         Next::At(self.at.after(seconds))
     }
 
-    /// Takes a lock file, or says what to do instead.
+    /// Acquires a lock file, or returns what to do instead.
     fn lock(&mut self, file: &str, shared: bool, wait: f64) -> Result<(), Next> {
         let dc = &mut self.world.pve.datacenters[self.dc];
         match self.task.lock(dc, file, shared, wait, self.at) {
@@ -200,7 +200,7 @@ impl Turn<'_> {
     }
 }
 
-/// Lets every stage of every task happen whose instant has come, in the order of the instants.
+/// Runs every due stage of every task, in order of time.
 pub fn run_until(world: &mut World, until: SimTime, store: &Store) {
     loop {
         let mut first: Option<(SimTime, usize, usize)> = None;
@@ -255,12 +255,12 @@ pub fn interrupt(world: &mut World, dc: usize, index: usize, at: SimTime) {
     world.pve.datacenters[dc].tasks[index] = task;
 }
 
-/// What is said of a VM that is not there.
+/// The error for a missing VM.
 pub fn no_config(host: &str, vmid: u32) -> String {
     format!("Configuration file 'nodes/{host}/qemu-server/{vmid}.conf' does not exist")
 }
 
-/// What is said when a storage has no room.
+/// The error for a full storage.
 fn no_room(storage: &str, kind: &str) -> String {
     match kind {
         "lvmthin" => format!(
@@ -271,5 +271,5 @@ fn no_room(storage: &str, kind: &str) -> String {
     }
 }
 
-/// Options of a VM, as they stand in its configuration file.
+/// Options of a VM, as in its configuration file.
 type Options = BTreeMap<String, String>;

@@ -10,31 +10,31 @@ use crate::pve::pace;
 use crate::pve::state::Datacenter;
 use crate::pve::task::vm_lock;
 
-/// A move, as it was asked for.
+/// A requested move.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MoveDisk {
     /// The VM.
     pub vmid: u32,
     /// The drive's option name.
     pub disk: String,
-    /// Where it goes.
+    /// The target storage.
     pub storage: String,
     /// The new disk's format.
     pub format: Option<String>,
-    /// Whether the old disk goes, which else stays unused.
+    /// Whether to delete the old disk, which otherwise becomes unused.
     pub delete: bool,
-    /// What the configuration's digest was.
+    /// The digest of the configuration at the request.
     pub digest: Option<String>,
-    /// How fast it may be copied, in KiB a second.
+    /// The copy rate limit, in KiB/s.
     pub limit: Option<u64>,
-    /// What the drive becomes, once there is a volume for it.
+    /// The drive's value, once it has a volume.
     pub new: Option<String>,
 }
 
-/// Checks that a disk can be moved, and gives its drive.
+/// Checks that a disk can be moved, and returns its drive.
 ///
 /// # Errors
-/// Why it cannot.
+/// Why it cannot be moved.
 pub fn check(dc: &Datacenter, host: &str, work: &MoveDisk) -> Result<Drive, String> {
     let MoveDisk { vmid, disk, storage, .. } = work;
     let vm = dc.vm_on(host, *vmid).ok_or_else(|| no_config(host, *vmid))?;
@@ -112,7 +112,7 @@ pub fn step(turn: &mut Turn, mut work: MoveDisk) -> Result<Next, Next> {
     Ok(turn.after(1, pace::ALLOCATE + pace::FULL_CLONE + seconds))
 }
 
-/// All is copied: the drive has the new disk.
+/// The copy is complete: the drive uses the new disk.
 fn finish(turn: &mut Turn, work: &MoveDisk, host: &str, new: &str) -> Result<Next, Next> {
     let MoveDisk { vmid, disk, delete, .. } = work;
     let mut new = Drive::parse(new);
@@ -141,7 +141,7 @@ fn finish(turn: &mut Turn, work: &MoveDisk, host: &str, new: &str) -> Result<Nex
     Ok(Next::End(Ok(())))
 }
 
-/// Takes away what a move made that did not come to its end.
+/// Removes what an unfinished move created.
 pub fn undo(dc: &mut Datacenter, host: &str, work: &MoveDisk) {
     if let Some(new) = &work.new {
         dc.remove_volume(host, &Drive::parse(new).volume);

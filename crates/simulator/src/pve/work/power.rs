@@ -1,4 +1,4 @@
-//! Switching VMs on and off (qemu-server src/PVE/QemuServer.pm).
+//! Changes the power state of VMs (qemu-server src/PVE/QemuServer.pm).
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -12,39 +12,39 @@ use crate::site::Site;
 use crate::store::Store;
 use crate::world::{Machine, SimTime, World};
 
-/// How to switch.
+/// The change of the power state.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Power {
-    /// On.
+    /// Start.
     Start,
-    /// Off, at once.
+    /// Stop, at once.
     Stop,
-    /// Off, asking the guest.
+    /// Shut down, through the guest.
     Shutdown(Shutdown),
-    /// Off, asking the guest, and on again.
+    /// Reboot, through the guest.
     Reboot(Shutdown),
-    /// Off and on at once.
+    /// Reset: stop and start at once.
     Reset,
-    /// It stands still.
+    /// Suspend.
     Pause,
-    /// It goes on.
+    /// Resume.
     Resume,
 }
 
-/// How a guest is asked to shut down.
+/// The settings of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shutdown {
-    /// How long to wait for it, in seconds.
+    /// The timeout in seconds.
     pub limit: f64,
-    /// Whether to switch off what does not react.
+    /// Whether to stop a guest that does not react.
     pub force: bool,
 }
 
-/// The guest reacted and is down.
+/// The guest reacted and has shut down.
 const DOWN: u8 = 1;
 /// The guest did not react in time.
 const DEAF: u8 = 2;
-/// How a start ends when QEMU itself does not take its arguments.
+/// The result of a start if QEMU rejects its arguments.
 const QEMU_REFUSED: &str = "start failed: QEMU exited with code 1";
 
 /// One stage.
@@ -54,7 +54,7 @@ pub fn step(turn: &mut Turn, vmid: u32, power: Power, skiplock: bool) -> Result<
         turn.lock(&vm_lock(&host, vmid), false, pace::VM_LOCK_WAIT)?;
     }
     let Some(vm) = turn.dc().vm_on(&host, vmid).cloned() else {
-        // A stop that had to wait looks for it in another way.
+        // A stop that had to wait checks for it in another way.
         let waited = turn.task.log.iter().any(|line| line.starts_with("trying to acquire lock"));
         let text = match power {
             Power::Stop | Power::Shutdown(_) if waited => {
@@ -163,7 +163,7 @@ fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), St
     let (vmid_lock, at) = (vm_lock(host, vmid), turn.at);
     let recent = vm.stopped.is_some_and(|stopped| at < stopped.after(pace::CLEANUP_WINDOW));
     if recent {
-        // The cleanup of the run before finds the new one and waits for its end, holding the lock.
+        // The cleanup of the previous run finds the new one and waits for its end, holding the lock.
         let until = Some(at.after(pace::START + pace::CLEANUP_LOCK));
         let owner = format!("qm cleanup {vmid}");
         turn.dc().locks.push(Lock { file: vmid_lock, shared: false, owner, until });
@@ -171,8 +171,8 @@ fn check_start(turn: &mut Turn, host: &str, vmid: u32, vm: &Vm) -> Result<(), St
     Ok(())
 }
 
-/// Switches a VM on. What waited for this start may be more than its host has: then it stays off,
-/// and a task that did more than start it ends well all the same, for Proxmox starts it in another.
+/// Starts a VM. Its pending changes may require more than its host has: then it stays off, and a task
+/// that did more than start it succeeds all the same, because Proxmox starts the VM in another task.
 pub fn switch_on(turn: &mut Turn, vmid: u32) {
     let at = turn.at;
     let key = turn.key(vmid);
@@ -190,14 +190,13 @@ pub fn switch_on(turn: &mut Turn, vmid: u32) {
     }
 }
 
-/// Whether QEMU would run a VM with its virtual CPUs.
+/// Whether QEMU accepts a VM's virtual CPUs.
 fn can_run(dc: &Datacenter, vmid: u32) -> bool {
     let fits = |vm: &Vm| dc.too_many_vcpus(vm).is_none() && vm.vcpus() <= vm.max_vcpus();
     dc.vms.get(&vmid).is_some_and(fits)
 }
 
-/// The guest begins again in the machine that it is in: what waits for the machine's end goes on
-/// waiting.
+/// The guest reboots inside the same QEMU process: changes pending until the VM stops remain pending.
 fn reset(turn: &mut Turn, vmid: u32) {
     let (at, key) = (turn.at, turn.key(vmid));
     turn.world.guests.power_off(&key, true, at);
@@ -207,7 +206,7 @@ fn reset(turn: &mut Turn, vmid: u32) {
     }
 }
 
-/// A VM's configuration was written: a guest that runs finds the media that are in its drives now.
+/// A VM's configuration was written: a running guest sees the media that are in its drives now.
 pub fn exchange(world: &mut World, dc: usize, vmid: u32, store: &Store) {
     let dc = &world.pve.datacenters[dc];
     if dc.vms.get(&vmid).is_none_or(|vm| vm.running.is_none()) {
@@ -247,7 +246,7 @@ pub fn after_outage(world: &mut World, now: SimTime, store: &Store) {
     }
 }
 
-/// Switches a VM off.
+/// Stops a VM.
 pub fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
     let at = turn.at;
     let key = turn.key(vmid);
@@ -259,14 +258,14 @@ pub fn switch_off(turn: &mut Turn, vmid: u32, hard: bool) {
     }
 }
 
-/// What the guest finds when it wakes up.
+/// The hardware that the guest sees when it starts.
 fn machine(dc: &Datacenter, site: &Site, vmid: u32, key: String) -> Option<Machine> {
     let vm = dc.vms.get(&vmid)?;
     let disk = vm.boot_disk().and_then(|(_, drive)| {
         let volume = dc.volume(&vm.host, &drive.volume)?;
         Some((volume.size as f64 / f64::from(1 << 30), volume.system))
     });
-    // The guest finds IDE drives first, then SATA, then SCSI, each by its number.
+    // The guest sees IDE drives first, then SATA, then SCSI, each by its number.
     let mut blobs = Vec::new();
     let mut generated = None;
     for (_, drive) in vm.drives() {
@@ -278,7 +277,7 @@ fn machine(dc: &Datacenter, site: &Site, vmid: u32, key: String) -> Option<Machi
             blobs.extend(dc.volume(&vm.host, &drive.volume).and_then(|volume| volume.blob.clone()));
         }
     }
-    // qemu-server gives every VM one; a configuration that was written by hand may lack it.
+    // qemu-server gives every VM one; a manually written configuration may lack it.
     let uuid = vm.config.get("smbios1").and_then(|value| {
         value.split(',').find_map(|part| part.strip_prefix("uuid=")).map(str::to_lowercase)
     });

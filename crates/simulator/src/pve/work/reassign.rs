@@ -1,4 +1,4 @@
-//! Giving a disk to another VM (qemu-server src/PVE/API2/Qemu.pm, `move_vm_disk`).
+//! Reassigns a disk to another VM (qemu-server src/PVE/API2/Qemu.pm, `move_vm_disk`).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,18 +10,18 @@ use crate::pve::pace;
 use crate::pve::state::{Datacenter, Vm};
 use crate::pve::task::vm_lock;
 
-/// A gift, as it was asked for.
+/// A requested reassignment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reassign {
     /// The VM that has the disk.
     pub vmid: u32,
     /// The drive's option name there.
     pub disk: String,
-    /// The VM that gets it.
+    /// The target VM.
     pub target: u32,
     /// The drive's option name there.
     pub target_disk: String,
-    /// What the configurations' digests were, of the one VM and the other.
+    /// The digests of the two configurations at the request.
     pub digests: [Option<String>; 2],
 }
 
@@ -34,10 +34,10 @@ fn unlocked(dc: &Datacenter, vmid: u32) -> Result<&Vm, String> {
     }
 }
 
-/// Checks that a disk can be given, and gives its drive.
+/// Checks that a disk can be reassigned, and returns its drive.
 ///
 /// # Errors
-/// Why it cannot.
+/// Why it cannot be reassigned.
 pub fn check(dc: &Datacenter, work: &Reassign) -> Result<Drive, String> {
     let Reassign { vmid, disk, target, target_disk, .. } = work;
     if !dc.vms.contains_key(target) {
@@ -84,7 +84,7 @@ pub fn check(dc: &Datacenter, work: &Reassign) -> Result<Drive, String> {
     Ok(drive)
 }
 
-/// The one stage, once the configurations of both are locked.
+/// The only stage, once both configurations are locked.
 pub fn step(turn: &mut Turn, work: &Reassign) -> Result<Next, Next> {
     let Reassign { vmid, disk, target, target_disk, .. } = work;
     let host = turn.host();
@@ -124,7 +124,7 @@ pub fn step(turn: &mut Turn, work: &Reassign) -> Result<Next, Next> {
     Ok(Next::End(Ok(())))
 }
 
-/// Gives a volume a name of another VM's; a linked clone stays one.
+/// Renames a volume for another VM; a linked clone remains one.
 fn renamed(dc: &mut Datacenter, host: &str, drive: &Drive, target: u32) -> Option<String> {
     let storage = drive.storage()?.to_owned();
     let layout = Layout::of(&dc.storages.get(&storage)?.kind);
@@ -139,7 +139,7 @@ fn renamed(dc: &mut Datacenter, host: &str, drive: &Drive, target: u32) -> Optio
     Some(volid)
 }
 
-/// Takes a drive out of the order of booting; says whether it was in it.
+/// Removes a drive from the boot order; returns whether it was in it.
 fn leave_boot_order(vm: &mut Vm, disk: &str) -> bool {
     let order = vm.config.get("boot").and_then(|boot| boot.strip_prefix("order="));
     let Some(order) = order.filter(|order| order.split(';').any(|key| key == disk)) else {

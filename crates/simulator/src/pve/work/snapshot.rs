@@ -1,4 +1,4 @@
-//! Taking, deleting and returning to snapshots (pve-guest-common src/PVE/AbstractConfig.pm).
+//! Takes, deletes and rolls back to snapshots (pve-guest-common src/PVE/AbstractConfig.pm).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,28 +9,28 @@ use crate::pve::pace;
 use crate::pve::state::Snapshot;
 use crate::pve::task::vm_lock;
 
-/// What is done about a snapshot.
+/// The action on a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Step {
-    /// It is taken.
+    /// Take it.
     Take {
         /// Its name.
         name: String,
-        /// A remark.
+        /// A comment.
         description: String,
     },
-    /// It is deleted.
+    /// Delete it.
     Delete {
         /// Its name.
         name: String,
-        /// Whether also when its disks' part of it cannot be deleted.
+        /// Whether to continue if the disks' snapshots cannot be deleted.
         force: bool,
     },
-    /// The VM becomes what it was.
+    /// Roll the VM back to it.
     Rollback {
         /// Its name.
         name: String,
-        /// Whether to switch the VM on afterwards.
+        /// Whether to start the VM afterwards.
         start: bool,
     },
 }
@@ -99,7 +99,7 @@ fn take(turn: &mut Turn, vmid: u32, name: &str, description: &str) {
     vm.config.insert("parent".to_owned(), name.to_owned());
 }
 
-/// What came after a snapshot comes after the one before it now.
+/// The snapshots after it get the one before it as their parent.
 fn delete(turn: &mut Turn, vmid: u32, name: &str) {
     let Some(vm) = turn.dc().vms.get_mut(&vmid) else { return };
     let before = vm.snapshots.remove(name).and_then(|snapshot| snapshot.parent);
@@ -130,7 +130,7 @@ fn rollback(turn: &mut Turn, vmid: u32, name: &str) {
             .map(|(key, value)| (key.clone(), value.clone())),
     );
     config.insert("parent".to_owned(), name.to_owned());
-    // A guest must learn that it has gone back.
+    // A new generation id tells the guest that it was rolled back.
     if config.contains_key("vmgenid") {
         config.insert("vmgenid".to_owned(), generation);
     }

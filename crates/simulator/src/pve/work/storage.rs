@@ -1,5 +1,5 @@
-//! Bringing files to storages and taking volumes away
-//! (pve-storage src/PVE/API2/Storage/Status.pm and Content.pm).
+//! Uploads and downloads files, and deletes volumes (pve-storage src/PVE/API2/Storage/Status.pm and
+//! Content.pm).
 
 use md5::Md5;
 use serde::{Deserialize, Serialize};
@@ -16,19 +16,19 @@ use crate::pve::pace;
 use crate::pve::resolver::Resolver;
 use crate::pve::state::Volume;
 
-/// A checksum that a file must have.
+/// The required checksum of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     /// `sha256` and so on.
     pub algorithm: String,
-    /// In hex.
+    /// The digest in hex.
     pub value: String,
 }
 
-/// A file that was sent.
+/// An uploaded file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Upload {
-    /// The node whose storage it is for.
+    /// The node of the target storage.
     pub target: String,
     /// The storage.
     pub storage: String,
@@ -36,17 +36,17 @@ pub struct Upload {
     pub content: String,
     /// The volume's id.
     pub volid: String,
-    /// What is in it.
+    /// Its contents.
     pub blob: String,
     /// Its size in bytes.
     pub size: u64,
-    /// The checksum it must have.
+    /// The required checksum.
     pub checksum: Option<Checksum>,
-    /// The name under which the server keeps it until then.
+    /// The temporary name on the server.
     pub temporary: String,
 }
 
-/// A file to be fetched.
+/// A file to download.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Download {
     /// The storage.
@@ -55,13 +55,13 @@ pub struct Download {
     pub content: String,
     /// The volume's id.
     pub volid: String,
-    /// From where.
+    /// The URL.
     pub url: String,
-    /// The checksum it must have.
+    /// The required checksum.
     pub checksum: Option<Checksum>,
 }
 
-/// Puts an uploaded file in its place; one of the same name is overwritten.
+/// Moves an uploaded file to its destination; an existing one with the same name is overwritten.
 pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
     if turn.task.stage == 0 {
         turn.say(format!("starting file import from: /var/tmp/{}", work.temporary));
@@ -76,7 +76,7 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
             let text = format!("checksum mismatch: got '{got}' != expect '{}'", checksum.value);
             return Ok(Next::End(Err(text)));
         }
-        // The second half of the line is said when the first is known to be true.
+        // The second half of the line is logged once the first is verified.
         turn.say("calculating checksum...OK, checksum verified");
     }
     let path = turn.dc().path(&work.storage, &work.volid);
@@ -99,7 +99,7 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
         storage: work.storage,
         host: (!shared).then(|| work.target.clone()),
         format: format_of(&work.content, &path),
-        // What a person uploads may be any disk: no system is known to be on it.
+        // An uploaded disk may be any: it is not known to contain an operating system.
         system: false,
         content: work.content,
         size: work.size,
@@ -114,7 +114,7 @@ pub fn upload(turn: &mut Turn, work: Upload) -> Result<Next, Next> {
     Ok(Next::End(Ok(())))
 }
 
-/// Fetches a file from the simulated internet ([`internet`]).
+/// Downloads a file from the simulated internet ([`internet`]).
 pub fn download(turn: &mut Turn, work: Download) -> Result<Next, Next> {
     let host = turn.host();
     let path = turn.dc().path(&work.storage, &work.volid);
@@ -131,7 +131,7 @@ pub fn download(turn: &mut Turn, work: Download) -> Result<Next, Next> {
             return Ok(Next::End(Err(text)));
         }
         let bytes = connect(turn, &work.url, &found).map_err(|text| {
-            // The last line that `wget` said, or how it ended.
+            // The last line of `wget`'s output, or its exit.
             Next::End(Err(format!("download failed: {text}")))
         })?;
         if turn.world.faults.active(FaultKind::DiskFull, &host) {
@@ -178,7 +178,7 @@ pub fn download(turn: &mut Turn, work: Download) -> Result<Next, Next> {
     Ok(Next::End(Ok(())))
 }
 
-/// What `wget` says until a file begins to come, and the file's length in bytes.
+/// `wget`'s output before the transfer starts, and the file's length in bytes.
 fn connect(turn: &mut Turn, url: &str, found: &Found) -> Result<u64, String> {
     let second =
         OffsetDateTime::from_unix_timestamp(turn.unix()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -214,7 +214,7 @@ fn connect(turn: &mut Turn, url: &str, found: &Found) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// Deletes a volume. One that is not there is deleted already.
+/// Deletes a volume. A missing one counts as deleted already.
 pub fn delete(turn: &mut Turn, storage: &str, volid: &str) -> Result<Next, Next> {
     let host = turn.host();
     if turn.task.stage == 0 {

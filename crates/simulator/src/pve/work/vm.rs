@@ -28,7 +28,7 @@ fn masked<'a>(key: &str, value: &'a str) -> &'a str {
     if key == "cipassword" { "<hidden>" } else { value }
 }
 
-/// Turns a VM into a template: its disks become base volumes.
+/// Converts a VM to a template: its disks become base volumes.
 pub fn template(turn: &mut Turn, vmid: u32) -> Result<Next, Next> {
     let host = turn.host();
     if turn.task.stage == 0 {
@@ -111,7 +111,7 @@ pub fn resize(turn: &mut Turn, vmid: u32, disk: &str, size: &str) -> Result<Next
     Ok(Next::End(Ok(())))
 }
 
-/// Destroys a VM and what is its own.
+/// Destroys a VM and everything it owns.
 pub fn destroy(turn: &mut Turn, vmid: u32, purge: bool, skiplock: bool) -> Result<Next, Next> {
     let host = turn.host();
     let stage = turn.task.stage;
@@ -130,7 +130,7 @@ pub fn destroy(turn: &mut Turn, vmid: u32, purge: bool, skiplock: bool) -> Resul
     }
     for (_, disk) in vm.drives().filter(|(_, disk)| drive::is_base(&disk.volume)) {
         let kind = disk.storage().and_then(|storage| dc.storages.get(storage));
-        // LVM thin keeps its own count of what hangs on a base.
+        // LVM thin keeps its own count of the clones of a base.
         let thin = kind.is_some_and(|storage| Layout::of(&storage.kind) == Layout::Thin);
         if !thin && dc.child_of(&host, &disk.volume).is_some() {
             return fail(format!("base volume '{}' is still in use by linked cloned", disk.volume));

@@ -15,7 +15,7 @@ NOTICE = "[k8sha] this %s is k8sha's scripted stand-in: no Kubernetes runs here"
 
 
 class Failed(Exception):
-    """An end with the words that the real program says."""
+    """An exit with the real program's message."""
 
 
 def notice(program):
@@ -23,7 +23,7 @@ def notice(program):
 
 
 def version():
-    """The version that the runner wrote down, such as `v1.28.4`."""
+    """The version that the runner recorded, such as `v1.28.4`."""
     with open(f"{ROOT}/version", encoding="utf-8") as file:
         return "v" + file.read().strip().lstrip("v")
 
@@ -43,7 +43,7 @@ def read(path):
 
 
 def write(path, text, mode=0o600):
-    """Writes a file of this mode, whole or not at all."""
+    """Writes a file with this mode atomically."""
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     with open(path + ".new", "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, mode)) as file:
         file.write(text)
@@ -52,7 +52,7 @@ def write(path, text, mode=0o600):
 
 
 def run(argv, data=None, **more):
-    """Runs a program; its standard output as bytes."""
+    """Runs a program; returns its standard output as bytes."""
     if isinstance(data, str):
         data = data.encode()
     done = subprocess.run(argv, input=data or b"", capture_output=True, check=False, **more)
@@ -80,7 +80,7 @@ def moment(at=None, after=0, micro=False):
 
 
 def since(text):
-    """Seconds since a moment; negative for one that is to come."""
+    """Seconds since a time; negative for a future one."""
     form = "%Y-%m-%dT%H:%M:%S" + (".%f" if "." in text else "") + "%z"
     return (now() - datetime.datetime.strptime(text.replace("Z", "+0000"), form)).total_seconds()
 

@@ -15,14 +15,14 @@ from .store import RESOURCES, Store, merge, refused
 from .wire import Etcd, Refused
 
 MASTERS = {"system:masters", "kubeadm:cluster-admins"}
-# What RBAC, as kubeadm sets it up, lets joining nodes read.
+# The paths that RBAC, as kubeadm configures it, lets joining nodes read.
 BOOTSTRAP = {("configmaps", "kube-system", "kubeadm-config"), ("configmaps", "kube-system", "kubelet-config"),
              ("configmaps", "kube-system", "kube-proxy"), ("secrets", "kube-system", "kubeadm-certs")}
 ROLE = "node-role.kubernetes.io/"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves with what the manifest's arguments say."""
+    """Serves with the settings in the manifest's arguments."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -40,7 +40,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("0.0.0.0", int(given["--secure-port"])), Handler)
 
     def trouble(self):
-        """What is wrong with etcd; looked at once a second however many ask."""
+        """The error of etcd; checked once a second, however many callers there are."""
         with self.looking:
             at, known = self.healthy
             if time.monotonic() - at > 1:
@@ -53,7 +53,7 @@ class Server(http.server.ThreadingHTTPServer):
             return known
 
     def handle_error(self, request, client_address):
-        """Who breaks off, or shows a strange certificate, is no matter for a stack trace."""
+        """A dropped connection or an unknown certificate needs no stack trace."""
         print(f"{client_address[0]}: {sys.exc_info()[1]}", file=sys.stderr, flush=True)
 
 
@@ -70,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         super().setup()
 
     def log_message(self, format, *args):  # noqa: A002
-        """Says nothing of requests."""
+        """Does not log requests."""
 
     def answer(self, code, body, kind="application/json"):
         data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -112,7 +112,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
 
     def plain(self, path, query):
-        """What an anonymous user may ask."""
+        """The requests of an anonymous user that are allowed."""
         check = path.strip("/")
         if check in ("readyz", "livez", "healthz"):
             trouble = self.server.trouble()
@@ -204,7 +204,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                       f'group "{group}"{where}')
 
     def certified(self, resource, body):
-        """What the controller manager does to a kubelet's first request: approves and signs it."""
+        """Approves and signs a kubelet's first request, as the controller manager does."""
         if resource != "certificatesigningrequests":
             return body
         request = unpack(body["spec"]["request"]).decode()
@@ -218,7 +218,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def chosen(value, query):
-    """Field and label selectors, as far as `=` goes."""
+    """Field and label selectors; only `=` is supported."""
     for pair in filter(None, query.get("fieldSelector", "").split(",")):
         path, _, wanted = pair.replace("==", "=").partition("=")
         found = value

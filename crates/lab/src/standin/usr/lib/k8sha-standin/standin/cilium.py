@@ -1,4 +1,4 @@
-"""`cilium`, the command-line tool: what it installs is a ConfigMap, upon which the kubelets do as if."""
+"""`cilium`, the command-line tool: it installs a ConfigMap, and the kubelets then act as if Cilium ran."""
 import os
 import sys
 import time
@@ -32,7 +32,7 @@ def main(argv):
     try:
         words, given = options(argv, {"--wait", "--client"})
         if words == ["version"]:
-            # The runner writes down which version the profile asks for.
+            # The runner records the version in the profile.
             known = f"{ROOT}/cilium-cli"
             say(f"cilium-cli: v{read(known).strip().lstrip('v') if os.path.exists(known) else 'unknown'} stand-in of k8sha")
             return 0

@@ -1,4 +1,4 @@
-"""kubeadm's configuration file as kubeadm reads it: by API version, strictly.
+"""kubeadm's configuration file as kubeadm parses it: strictly, by API version.
 
 Sources: kubernetes cmd/kubeadm/app/apis/kubeadm/{v1beta3,v1beta4}/types.go, app/util/config.
 """
@@ -16,7 +16,7 @@ UNSAFE = ('discovery.bootstrapToken.caCertHashes: Invalid value: "": using token
           "caCertHashes can be unsafe. Set unsafeSkipCAVerification as true in your kubeadm config file "
           "or pass --discovery-token-unsafe-skip-ca-verification flag to continue")
 REGISTRATION = ("name criSocket taints kubeletExtraArgs ignorePreflightErrors imagePullPolicy", "", "imagePullSerial")
-# Kind → path → the fields of both API versions, of v1beta3 alone, of v1beta4 alone.
+# Kind → path → the fields of both API versions, of v1beta3 only, of v1beta4 only.
 FIELDS = {
     "InitConfiguration": {
         "": ("apiVersion kind bootstrapTokens nodeRegistration localAPIEndpoint certificateKey skipPhases patches",
@@ -50,7 +50,7 @@ ARGUMENTS = {
 
 
 def at(value, path):
-    """What lies at a dotted path; `None` for nothing."""
+    """The value at a dotted path; `None` if there is none."""
     for part in filter(None, path.split(".")):
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -75,7 +75,7 @@ def accepts(api, kind, minor):
 
 
 def strict(value, api, kind):
-    """What decoding says of values of another version's form, and of fields that are not known."""
+    """Decoding errors for values in the form of another version, and for unknown fields."""
     four = api.endswith("v1beta4")
     for path in ARGUMENTS.get(kind, ()):
         found = at(value, path)
@@ -101,7 +101,7 @@ def token(text):
 
 
 def load(text, minor):
-    """Reads a configuration as the kubeadm of a minor version does."""
+    """Parses a configuration as the kubeadm of a minor version does."""
     found = types.SimpleNamespace(warnings=[], init={}, cluster={}, join={}, proxy={}, kubelet={}, raw="")
     kinds = {"InitConfiguration": "init", "ClusterConfiguration": "cluster", "JoinConfiguration": "join",
              "KubeProxyConfiguration": "proxy", "KubeletConfiguration": "kubelet"}
@@ -131,7 +131,7 @@ def load(text, minor):
 
 
 def settle(found):
-    """Takes out of the documents what matters, with kubeadm's defaults."""
+    """Extracts the relevant fields of the documents, with kubeadm's defaults."""
     own, cluster = found.join or found.init, found.cluster
     found.node = (at(own, "nodeRegistration.name") or "").lower()
     arguments = at(own, "nodeRegistration.kubeletExtraArgs") or {}

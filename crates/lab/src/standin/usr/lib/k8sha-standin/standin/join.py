@@ -49,7 +49,7 @@ def cluster_info(config, ca=None):
 
 
 def discover(config):
-    """Finds the cluster's CA by token and pin; asks again until patience ends."""
+    """Finds the cluster's CA by token and pin; retries until the timeout."""
     name, _, secret = config.token.partition(".")
     signature, began, told = f"jws-kubeconfig-{name}", time.monotonic(), False
     while True:
@@ -76,7 +76,7 @@ def discover(config):
     if not config.unpinned and found not in config.pins:
         raise failing("preflight", IDENTITY + "cluster CA found in cluster-info ConfigMap is invalid: none of the public "
                       f'keys "{found}" are pinned')
-    # Again, now with proof that the server holds a certificate of that CA.
+    # Again, now with proof that the server has a certificate of that CA.
     try:
         if cluster_info(config, ca)["kubeconfig"] != text:
             raise Failed("the second kubeconfig from cluster-info is another one")
@@ -86,7 +86,7 @@ def discover(config):
 
 
 def combined(config, api):
-    """The configuration that the cluster holds, with this node's own part."""
+    """The configuration stored in the cluster, with this node's own part."""
     say("[preflight] Reading configuration from the cluster...",
         "[preflight] FYI: You can look at this config file with 'kubectl -n kube-system get cm kubeadm-config -o yaml'")
     try:
@@ -130,7 +130,7 @@ def download(config, api, key):
 
 
 def bootstrap(config, shared, ca):
-    """Starts the kubelet, which asks for its certificate with the token."""
+    """Starts the kubelet, which requests its certificate with the token."""
     server = f"https://{config.join_endpoint}"
     write(BOOTSTRAP, kubeconfig(shared.name, server, ca, "tls-bootstrap-token-user", {"token": config.token}))
     if not os.path.exists(f"{PKI}/ca.crt"):
@@ -155,7 +155,7 @@ def member_list(endpoints, patience=4):
 
 
 def add_member(shared, api):
-    """Makes this node a member of the stacked etcd, and waits until it answers."""
+    """Adds this node to the stacked etcd, and waits until its member answers."""
     pods = api.get(f"{SYSTEM}/pods?labelSelector=component=etcd")["items"]
     urls = [each["metadata"]["annotations"]["kubeadm.kubernetes.io/etcd.advertise-client-urls"] for each in pods]
     me, mine = node_name(shared), f"https://{address(shared)}:2380"
@@ -170,7 +170,7 @@ def add_member(shared, api):
                 etcd.call("/v3/cluster/member/add", {"peerURLs": [mine]})
             break
         except Failed as error:
-            # etcd takes a member only once the last one is well.
+            # etcd accepts a member only once the previous one is healthy.
             if time.monotonic() > until:
                 raise Failed(f"error creating local etcd static pod manifest file: {error}") from None
             time.sleep(0.5)
@@ -203,7 +203,7 @@ def join(config, given):
     say("[preflight] Running pre-flight checks before initializing the new control plane instance",
         "[preflight] Pulling images required for setting up a Kubernetes cluster")
     download(shared, api, config.key)
-    # The second round of checks knows the cluster's etcd, and so comes after the download.
+    # The second round of checks knows the cluster's etcd, so it runs after the download.
     check(shared, ignored, "second")
     certificates(shared, False)
     say(f'[certs] Valid certificates and keys now exist in "{PKI}"', "[kubeconfig] Generating kubeconfig files")

@@ -44,7 +44,7 @@ def word(length):
 
 
 def phase(name, work, *args):
-    """Runs a phase; its failure is told as kubeadm does."""
+    """Runs a phase; reports its failure as kubeadm does."""
     try:
         return work(*args)
     except Failed as error:
@@ -103,7 +103,7 @@ def upload_config(api, config):
 
 
 def upload_certs(api, config, key):
-    """Uploads what further control planes need, under a key, for two hours (phases/copycerts)."""
+    """Uploads the files for further control planes, under a key, for two hours (phases/copycerts)."""
     check_key(key)
     files = {name: f"{PKI}/{name}" for name in ("ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.key",
                                                 "sa.pub")}
@@ -150,7 +150,7 @@ def create_token(api, config):
 
 
 def reset():
-    """Undoes what `init` or `join` left; the node object and an external etcd stay."""
+    """Undoes what `init` or `join` left; the node object and an external etcd are kept."""
     say("[preflight] Running pre-flight checks")
     if os.path.exists(f"{ETC}/manifests/etcd.yaml"):
         leave()
@@ -179,7 +179,7 @@ def reset():
 
 
 def leave():
-    """Takes this node's member out of a stacked etcd; a cluster that does not answer is left alone."""
+    """Removes this node's member from a stacked etcd; a cluster that does not answer is left alone."""
     try:
         with_pod = yaml.safe_load(read(f"{ETC}/manifests/etcd.yaml"))["spec"]["containers"][0]["command"]
         name = next(each.partition("=")[2] for each in with_pod if each.startswith("--name="))
@@ -192,7 +192,7 @@ def leave():
 
 
 def short_command(words, given):
-    """Commands that only look, or change one thing in the API."""
+    """Commands that only read, or change one object in the API."""
     config = load(read(given["--config"]), minor()) if "--config" in given else None
     match words:
         case ["config", "validate"]:

@@ -1,4 +1,4 @@
-"""`kubectl`: the commands that k8sha and its users send, as a client of whatever API server there is."""
+"""`kubectl`: the commands that k8sha and its users send, as a client of any API server."""
 import json
 import os
 import sys
@@ -83,7 +83,8 @@ def show(what, value, form, single):
 
 def get(api, words, given):
     if words[0] in ("daemonsets", "daemonset", "ds"):
-        # Nothing here runs pods, so there are none; that is asked, as of a real API server.
+        # Nothing here runs pods, so there are none; a request checks the API server, as with a real
+        # one.
         api.get("/version")
         print(dumps({"apiVersion": "v1", "items": [], "kind": "List", "metadata": {"resourceVersion": ""}}))
         return

@@ -1,4 +1,4 @@
-"""`kubelet`: runs the static pods that have a stand-in or a real program, and keeps its node in the API."""
+"""`kubelet`: runs the static pods that have a stand-in or a real program, and maintains its node in the API."""
 import functools
 import glob
 import hashlib
@@ -24,13 +24,13 @@ RUN = "/run/k8sha-standin"
 LOGS = "/var/log/pods"
 NETWORKS = "/etc/cni/net.d"
 LOOK, HEARTBEAT = 0.2, 10
-# Programs that have no stand-in hold their ports, as kubeadm's checks expect.
+# Programs without a stand-in hold their ports, as kubeadm's checks expect.
 HELD = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 
 def born(pid):
-    """When a process began; `None` for one that is gone."""
+    """When a process started; `None` if it has exited."""
     try:
         fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
@@ -39,7 +39,7 @@ def born(pid):
 
 
 class Pod:
-    """A static pod: a process that outlives the kubelet and is found again by what is written down."""
+    """A static pod: a process that outlives the kubelet and is found again by its recorded state."""
 
     def __init__(self, name):
         self.name, self.note, self.child, self.again = name, f"{RUN}/{name}.json", None, 0.0
@@ -69,13 +69,13 @@ class Pod:
 
 
 def stop_pods():
-    """Ends every static pod, as `kubeadm reset` does through the runtime."""
+    """Stops every static pod, as `kubeadm reset` does through the runtime."""
     for note in glob.glob(f"{RUN}/*.json"):
         Pod(os.path.basename(note).removesuffix(".json")).stop()
 
 
 class Pods:
-    """What the manifests ask for."""
+    """The pods in the manifests."""
 
     def __init__(self):
         self.pods, self.held, self.seen, self.files = {}, {}, {}, {}
@@ -111,7 +111,7 @@ class Pods:
         if alive and pod.known["mark"] != mark:
             pod.stop()
             alive = False
-        # As with containers: without the runtime those that run go on, and none is started.
+        # As with containers: without the runtime those that run continue, and none is started.
         if not alive and time.monotonic() > pod.again and not runtime() and cgroups():
             pod.start(command, mark)
 
@@ -143,7 +143,7 @@ class Healthz(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, format, *args):  # noqa: A002
-        """Says nothing of requests."""
+        """Does not log requests."""
 
 
 class Node:
@@ -173,7 +173,7 @@ class Node:
         write(self.conf, kubeconfig("default-cluster", server, ca, "default-auth", pair))
 
     def work(self):
-        """Once around; errors are told once each."""
+        """One iteration; reports each error once."""
         try:
             if not os.path.exists(self.conf):
                 if not os.path.exists(self.bootstrap):
@@ -185,7 +185,7 @@ class Node:
                 return
             self.post(status, ready != self.ready)
             self.ready, self.told = ready, None
-            # A node without a pod network looks more often whether one has come.
+            # A node without a pod network checks more often whether there is one.
             self.beat = time.monotonic() + (HEARTBEAT if network() else 2)
         except Failed as error:
             if str(error) != self.told:
@@ -222,7 +222,7 @@ class Node:
         try:
             api.patch(path, {"status": status})
         except Refused as error:
-            # It registers once: a node that was deleted stays away until the kubelet is restarted.
+            # It registers once: a deleted node is not created again until the kubelet restarts.
             if error.code != 404 or self.known:
                 raise
             labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
@@ -240,7 +240,7 @@ class Node:
             self.cilium(api)
 
     def cilium(self, api):
-        """What Cilium's agent would do on this node, once the stand-in for its tool has installed it."""
+        """Does what Cilium's agent would do on this node, once the stand-in for its tool has installed it."""
         system = "/api/v1/namespaces/kube-system"
         if api.there(f"{system}/configmaps/cilium-config"):
             write(f"{NETWORKS}/05-cilium.conflist", '{"cniVersion": "0.3.1", "name": "cilium", "plugins": []}\n')
@@ -273,7 +273,7 @@ def node_info():
     except (OSError, Failed, IndexError):
         runtime_version = "unknown"
     machine = read("/etc/machine-id").strip() if os.path.exists("/etc/machine-id") else ""
-    # As cadvisor finds it: the machine's id where the firmware has none.
+    # As cadvisor determines it: the machine id if the firmware has none.
     firmware = "/sys/class/dmi/id/product_uuid"
     uuid = read(firmware).strip() if os.path.exists(firmware) else machine
     return {"architecture": "amd64", "operatingSystem": "linux", "kernelVersion": platform.release(),
@@ -294,7 +294,7 @@ def main(argv):
         read(path)
         pods = Pods()
         node = Node(given, pods)
-        # Held while it runs: the port of its own API, and that of its health.
+        # Held while it runs: the ports of its API and of its health check.
         sockets = [listening("0.0.0.0", 10250)]
         health = http.server.ThreadingHTTPServer(("127.0.0.1", 10248), Healthz)
     except (Failed, OSError, KeyError) as error:

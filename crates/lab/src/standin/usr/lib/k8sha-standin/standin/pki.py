@@ -15,13 +15,13 @@ CNF = f"{ROOT}/openssl.cnf"
 
 
 class Making:
-    """Certificates in the making: OpenSSL processes side by side."""
+    """Pending certificates: parallel OpenSSL processes."""
 
     def __init__(self):
         self.started = []
 
     def issue(self, path, kind, subject, ca=None, names=()):
-        """Begins a pair `path`.crt and `path`.key; says whether it was there already."""
+        """Starts creating the pair `path`.crt and `path`.key; returns whether it existed already."""
         if os.path.exists(path + ".crt") and os.path.exists(path + ".key"):
             return True
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)

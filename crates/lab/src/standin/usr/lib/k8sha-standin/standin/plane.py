@@ -1,4 +1,4 @@
-"""What `init` and `join` leave on a machine: certificates, kubeconfig files, manifests, a running kubelet."""
+"""The files and services that `init` and `join` leave on a machine: certificates, kubeconfig files, manifests, a running kubelet."""
 import ipaddress
 import os
 import shlex
@@ -27,7 +27,7 @@ def node_name(config):
 
 
 def address(config):
-    """The node's own address: what it advertises."""
+    """The node's own advertised address."""
     if config.advertise:
         return config.advertise
     given = config.kubelet_args.get("node-ip")
@@ -44,7 +44,7 @@ def endpoint(config):
 
 
 def sans(config):
-    """The names that the API server's certificate is for: DNS names, then addresses."""
+    """The names in the API server's certificate: DNS names, then addresses."""
     first = str(ipaddress.ip_network(config.services, strict=False)[1])
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{config.domain}",
              node_name(config), *config.names, endpoint(config).rpartition(":")[0], first, address(config)]
@@ -147,7 +147,7 @@ def manifests(config):
 
 
 def etcd_manifest(config, members):
-    """`members`: names with their peer URLs, this one's too."""
+    """`members`: names with their peer URLs, including this one's."""
     me, own = node_name(config), address(config)
     pair = [f"--{kind}{name}={PKI}/etcd/{file}.{end}" for kind, file in (("", "server"), ("peer-", "peer"))
             for name, end in (("cert-file", "crt"), ("key-file", "key"))]
@@ -178,7 +178,7 @@ def start_kubelet(config):
 
 
 def ready(server):
-    """What an API server says of itself, without looking at its certificate."""
+    """An API server's own status, without verifying its certificate."""
     try:
         return request(server, context(read(f"{PKI}/ca.crt")), "GET", "/livez", timeout=3)[1].decode().strip()
     except (Unreachable, OSError, ssl.SSLError, ValueError) as error:

@@ -10,7 +10,7 @@ from .wire import context, request
 
 SOCKET = "/run/containerd/containerd.sock"
 MANIFESTS = "/etc/kubernetes/manifests"
-# What the VM was given, where the runner wrote it down: a system container shows the whole host.
+# The VM's resources, if the runner recorded them: a system container shows the whole host's.
 MACHINE = "/etc/k8sha-standin/machine.json"
 
 
@@ -19,7 +19,7 @@ class Fatal(Failed):
 
 
 def runtime():
-    """What is wrong with the container runtime; `None` if nothing is."""
+    """The error of the container runtime; `None` if there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(SOCKET)
@@ -62,7 +62,7 @@ def machine(first):
 
 
 def node():
-    """What every node needs."""
+    """The checks of every node."""
     trouble = runtime()
     if trouble:
         text = f'level=fatal msg="validate service connection: validate CRI v1 runtime API for endpoint ' \

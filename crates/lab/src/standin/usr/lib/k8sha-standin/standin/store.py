@@ -1,4 +1,4 @@
-"""Kubernetes objects in etcd, under the keys that kube-apiserver uses, and what controllers would do to them."""
+"""Kubernetes objects in etcd, under the keys that kube-apiserver uses, and the controllers' effects on them."""
 import base64
 import copy
 import hashlib
@@ -9,7 +9,7 @@ import uuid
 from . import Failed, moment, pack, since, unpack
 from .wire import Refused
 
-# Resource → folder below /registry, kind, API version, whether it is in namespaces.
+# Resource → folder below /registry, kind, API version, whether it is namespaced.
 RESOURCES = {
     "nodes": ("minions", "Node", "v1", False),
     "namespaces": ("namespaces", "Namespace", "v1", False),
@@ -21,7 +21,7 @@ RESOURCES = {
     "certificatesigningrequests": ("certificatesigningrequests", "CertificateSigningRequest", "certificates.k8s.io/v1",
                                    False),
 }
-# After so long without a heartbeat the node controller gives a node up (node-monitor-grace-period).
+# After this long without a heartbeat the node controller gives a node up (node-monitor-grace-period).
 GRACE = 40
 
 
@@ -53,7 +53,7 @@ def expired(secret):
 
 
 def jws(text, token):
-    """A detached signature as the bootstrap signer makes it (RFC 7515, HS256)."""
+    """A detached signature as the bootstrap signer creates it (RFC 7515, HS256)."""
     def pad(data):
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
     head = pad(json.dumps({"alg": "HS256", "kid": token["token-id"]}, separators=(",", ":")).encode())
@@ -117,7 +117,7 @@ class Store:
                       "modified; please apply your changes to the latest version and try again")
 
     def change(self, resource, space, name, change):
-        """Applies a function to an object until no other writer was quicker."""
+        """Applies a function to an object, and retries on a conflict with another writer."""
         key = self.key(resource, space, name)
         for _ in range(20):
             found = [self.read(each) for each in self.etcd.range(key)]
@@ -139,7 +139,7 @@ class Store:
         self.etcd.delete(self.key(resource, space, name))
 
     def shown(self, resource, values):
-        """Objects as controllers would have left them by now."""
+        """Objects in the state that controllers would have given them."""
         if resource == "secrets":
             return self.living(values)
         if resource == "configmaps":
@@ -150,7 +150,7 @@ class Store:
         return values
 
     def living(self, secrets):
-        """Without tokens that have expired (token cleaner), and what they owned (garbage collector)."""
+        """Without expired tokens (token cleaner), and without what they owned (garbage collector)."""
         left = []
         for secret in secrets:
             meta = secret["metadata"]
@@ -167,7 +167,7 @@ class Store:
         return any(not expired(each) for each in found)
 
     def tokens(self):
-        """The bootstrap tokens that are good, by id."""
+        """The valid bootstrap tokens, by id."""
         found = [token_of(each) for each in self.list("secrets", "kube-system")
                  if each.get("type") == "bootstrap.kubernetes.io/token"]
         return {each["token-id"]: each for each in found}
@@ -180,7 +180,7 @@ class Store:
         return info
 
     def begin(self):
-        """The objects that every API server makes."""
+        """The objects that every API server creates."""
         for space in ("default", "kube-system", "kube-public", "kube-node-lease"):
             self.make("namespaces", "", {"metadata": {"name": space}})
         self.make("services", "default", {"metadata": {"name": "kubernetes"}})
@@ -209,7 +209,7 @@ def watched(node, lease):
 
 
 def bootstrap_token(token, ttl, description="", groups=None):
-    """The Secret of a bootstrap token; without groups it only keeps a time."""
+    """The Secret of a bootstrap token; without groups it only stores an expiry."""
     name, secret = token.split(".")
     data = {"token-id": name, "token-secret": secret}
     if ttl:

@@ -1,4 +1,4 @@
-"""HTTPS with client certificates, with failures told in Go's words; and etcd's JSON gateway on top of it."""
+"""HTTPS with client certificates, with errors in Go's wording; and etcd's JSON gateway on top of it."""
 import errno
 import http.client
 import json
@@ -37,7 +37,7 @@ def context(ca=None, pair=None):
     if isinstance(pair, tuple):
         made.load_cert_chain(*pair)
     elif pair and pair.startswith("-----"):
-        # OpenSSL takes files only: one that lives in memory.
+        # OpenSSL reads files only: this one is in memory.
         file = os.memfd_create("pair")
         os.write(file, pair.encode())
         made.load_cert_chain(f"/proc/self/fd/{file}")
@@ -48,7 +48,7 @@ def context(ca=None, pair=None):
 
 
 def said(error, host, port):
-    """What Go would say of a connection that failed."""
+    """Go's error for a failed connection."""
     dial = f"dial tcp {host}:{port}: "
     match error:
         case socket.gaierror():
@@ -73,7 +73,7 @@ def said(error, host, port):
 
 
 def request(server, tls, method, path, body=None, headers=None, timeout=10):
-    """One request on a connection of its own: status and bytes."""
+    """One request on a new connection: status and bytes."""
     url = urllib.parse.urlsplit(server)
     host, port = url.hostname, url.port or 443
     connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
@@ -96,7 +96,7 @@ class Api:
 
     @classmethod
     def of(cls, kubeconfig, patience=0):
-        """As a kubeconfig file says. `patience` is how many seconds a lost connection is tried again."""
+        """From a kubeconfig file. `patience` is for how many seconds a lost connection is retried."""
         return cls(*read_kubeconfig(kubeconfig), patience=patience)
 
     def raw(self, method, path, body=None, kind="application/json"):
@@ -125,7 +125,7 @@ class Api:
         return self.ask("GET", path)
 
     def there(self, path):
-        """The same, or `None` for what does not exist."""
+        """The same, or `None` if it does not exist."""
         try:
             return self.get(path)
         except Refused as error:
@@ -137,7 +137,7 @@ class Api:
         return self.ask("PATCH", path, body, "application/merge-patch+json")
 
     def put(self, path, body):
-        """Creates an object, or replaces the one of its name."""
+        """Creates an object, or replaces the one with its name."""
         try:
             return self.ask("POST", path, body)
         except Refused as error:
@@ -147,7 +147,7 @@ class Api:
 
 
 class Etcd:
-    """etcd over its JSON gateway: any member that answers will do, beginning with the last that did."""
+    """etcd over its JSON gateway: it uses any member that answers, starting with the last one that did."""
 
     def __init__(self, endpoints, ca, pair, timeout=4):
         self.endpoints, self.tls, self.timeout = list(endpoints), context(ca, pair), timeout
@@ -170,7 +170,7 @@ class Etcd:
             try:
                 answer = self.send(connection, path, body)
             except Unreachable as error:
-                # A connection that was kept may have been closed meanwhile: that says nothing yet.
+                # A kept connection may have been closed meanwhile: that is not an error yet.
                 if "timeout" in str(error):
                     raise
         if answer is None:
@@ -208,7 +208,7 @@ class Etcd:
         return [(unpack(each["key"]).decode(), unpack(each.get("value", "")), int(each["mod_revision"])) for each in found]
 
     def put(self, key, value, revision):
-        """Writes where the key still has this revision (0: is not there); the new revision or `None`."""
+        """Writes if the key still has this revision (0: does not exist); the new revision or `None`."""
         done = self.call("/v3/kv/txn", {
             "compare": [{"key": pack(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}],
             "success": [{"request_put": {"key": pack(key), "value": pack(value)}}]})
