@@ -1,14 +1,14 @@
-//! The network card of a machine: what the profile asks of it, and what stays as it is. Pure.
+//! The network card of a VM: the settings that the profile decides and those that are kept. Pure.
 
 use super::spec::CARD;
 use crate::proxmox::{Nic, PropertyString};
 
-/// Parts of a card's value that the profile decides, or that have to be absent: an unplugged card
-/// leaves its machine without a network.
+/// Parts of a card's value that the profile decides, or that must be absent: an unplugged card
+/// leaves its VM without a network.
 const OURS: [&str; 6] = ["bridge", "tag", "firewall", "link_down", "model", "macaddr"];
 
-/// Whether a card is as asked: on the bridge and VLAN, without the Proxmox firewall, plugged in.
-/// Proxmox VE adds the MAC address and leaves out what is its default.
+/// Whether a card matches the profile: on the bridge and VLAN, without the Proxmox firewall,
+/// plugged in. Proxmox VE adds the MAC address and omits defaults.
 pub fn is_as_asked(want: &str, have: &str) -> bool {
     let (Some(want), Some(found)) = (Nic::parse(want), Nic::parse(have)) else {
         return want == have;
@@ -17,9 +17,9 @@ pub fn is_as_asked(want: &str, have: &str) -> bool {
     plugged && Nic { mac: None, ..found } == Nic { mac: None, ..want }
 }
 
-/// The value that makes a card as asked. It keeps its MAC address, for a card that is written without
-/// one gets a new one, unless the machine's documents name another (`mac`). What else a person has set,
-/// such as its queues, stays.
+/// Returns the corrected value of a card. It keeps the MAC address, because a card written without
+/// one gets a new one, unless the VM's documents name another (`mac`). Other settings that a user
+/// has made, such as `queues`, are kept.
 pub fn corrected(want: &str, have: &str, mac: Option<&str>) -> String {
     let Some(wanted) = Nic::parse(want) else { return want.to_owned() };
     let found = Nic::parse(have).unwrap_or_else(|| wanted.clone());
@@ -44,7 +44,7 @@ pub fn has_mac(have: &str, mac: &str) -> bool {
     found.is_some_and(|found| found.eq_ignore_ascii_case(mac))
 }
 
-/// Where a card leads, as a phrase: its bridge and VLAN.
+/// The network of a card as a phrase: its bridge and VLAN.
 pub fn leads_to(card: &str) -> String {
     match Nic::parse(card) {
         Some(Nic { bridge, vlan: Some(tag), .. }) => format!("{bridge}, VLAN {tag}"),

@@ -1,7 +1,7 @@
-//! The profile against what runs: every difference, with what becomes of it. Pure.
+//! Compares the profile with what runs: lists every difference and how it is handled. Pure.
 //!
-//! `plan`, `up`, `status` and `doctor` all show this one list. What runs is the truth: nothing here
-//! guesses from what could not be seen.
+//! `plan`, `up`, `status` and `doctor` all show this one list. Only observed state counts: nothing
+//! here is inferred from what could not be read.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -23,42 +23,42 @@ pub use machine::image;
 pub(super) use place::storage_of;
 pub use unwell::unwell;
 
-/// What becomes of a difference.
+/// How a difference is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// `up` changes it now.
+    /// `up` changes it.
     Followed,
-    /// Only a new machine will have it; the present one keeps what it has.
+    /// Only a new machine gets it; the existing one keeps its value.
     NewMachine,
-    /// Nothing follows it.
+    /// k8sha does not change it.
     NotFollowed,
 }
 
-/// Something that is not as the profile asks.
+/// A difference from the profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The node, or what else it is about.
+    /// The node or other object that differs.
     pub on: String,
-    /// The setting, by the profile's name where it has one.
+    /// The setting, by its name in the profile if it has one.
     pub what: String,
-    /// What is there.
+    /// The current value.
     pub have: String,
-    /// What the profile asks for.
+    /// The value in the profile.
     pub want: String,
-    /// What becomes of it.
+    /// How it is handled.
     pub class: Class,
-    /// Whether nothing at all is done while it stands: acting on the rest would do harm.
+    /// Whether it blocks the whole run, because acting on the rest would do harm.
     pub blocks: bool,
     /// What to do about it.
     pub next: String,
 }
 
 impl Difference {
-    /// What differs, without what it is about.
+    /// The difference, without the object that differs.
     pub fn told(&self) -> String {
         let Self { what, have, want, .. } = self;
-        format!("{what} is {have}, the profile asks for {want}")
+        format!("{what} is {have}, should be {want}")
     }
 }
 
@@ -71,16 +71,16 @@ impl fmt::Display for Difference {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Class::Followed => "followed now",
+            Class::Followed => "changed by `up`",
             Class::NewMachine => "needs a new machine",
-            Class::NotFollowed => "not followed",
+            Class::NotFollowed => "not changed by k8sha",
         })
     }
 }
 
-/// Every difference that `up` does not follow by itself, and those that it does not know how to.
+/// Returns every difference that `up` does not resolve by itself, and those that it cannot resolve.
 ///
-/// What `up` makes, starts or joins is in its plan.
+/// What `up` creates, starts or joins is in its plan.
 pub fn differences(
     cluster: &Cluster,
     specs: &Specs,
@@ -95,7 +95,7 @@ pub fn differences(
     }
     found.extend(inventory.strays.iter().map(|one| stray(cluster, one)));
     found.extend(templates(cluster, inventory));
-    // What another cluster has is none of ours to compare; that it answers is a conflict.
+    // An API of another cluster is not compared; that it answers is a conflict.
     if !inventory.is_anothers_api() {
         cluster_settings(cluster, inventory, &mut found);
         registered(cluster, inventory, &mut found);
@@ -103,7 +103,7 @@ pub fn differences(
     found
 }
 
-/// Templates of ours that the next clone would wait for, or that lie where it should not.
+/// k8sha's templates that the next clone would wait for, or that are on the wrong storage.
 fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
     let mut found = Vec::new();
     for (host, state) in &inventory.hosts {
@@ -129,8 +129,11 @@ fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
                 differs(
                     "the template",
                     &format!("locked ({lock})"),
-                    "one that can be cloned",
-                    format!("see what holds it (`pvenode task list --source active`){unlock}"),
+                    "unlocked",
+                    format!(
+                        "check what holds the lock (`pvenode task list --source \
+                         active`){unlock}"
+                    ),
                 );
             }
             let on = config.get(spec::DISK).and_then(|disk| place::storage_of(disk));
@@ -143,8 +146,8 @@ fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
                     &settings.storage,
                     format!(
                         "set `storage: {on}` on {host} again; or give the template another VMID \
-                         (`templates`), which makes a new one: a linked clone lies where its \
-                         template lies"
+                         (`templates`), and k8sha creates a new one: a linked clone is on the \
+                         storage of its template"
                     ),
                 );
             }
@@ -153,18 +156,18 @@ fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
     found
 }
 
-/// A VM with our mark that no row takes.
+/// A VM with k8sha's mark that matches no row.
 fn stray(cluster: &Cluster, stray: &Stray) -> Difference {
     let Stray { node, why, vm } = stray;
     let where_ = format!("VM {} on {}", vm.vmid, vm.host);
     let (have, want, next) = match why {
         StrayReason::NoRow => (
-            format!("{where_}, made as `{node}`"),
-            "no such machine".to_owned(),
+            format!("{where_}, created as `{node}`"),
+            "absent".to_owned(),
             format!(
-                "put its row back; k8sha does not remove machines yet. To remove it yourself: \
-                 `kubectl drain` and `kubectl delete node`, its etcd member if it is a master, then \
-                 `qm stop {0} && qm destroy {0}` on {1}",
+                "restore its row in the profile: k8sha does not remove single machines yet. To \
+                 remove it manually: `kubectl drain` and `kubectl delete node`, remove its etcd \
+                 member if it is a master, then `qm stop {0} && qm destroy {0}` on {1}",
                 vm.vmid, vm.host
             ),
         ),
@@ -172,16 +175,16 @@ fn stray(cluster: &Cluster, stray: &Stray) -> Difference {
             format!("{where_} as well"),
             "one VM".to_owned(),
             format!(
-                "two VMs carry the mark of `{node}`: find out which one is right, and remove the other \
-                 one or the mark in its description"
+                "two VMs have the mark of `{node}`: find out which one is right, and remove the \
+                 other one or the mark in its description"
             ),
         ),
         StrayReason::OtherCreation => (
             format!("{where_} of another creation (`{}`)", vm.mark.creation),
-            "this state folder's own".to_owned(),
+            "of this state folder".to_owned(),
             format!(
-                "it belongs to a cluster `{}` that another state folder made: run with that folder \
-                 (`--state`), or give this cluster another name",
+                "it belongs to a cluster `{}` that was created with another state folder: use that \
+                 folder (`--state`), or give this cluster another name",
                 cluster.name
             ),
         ),
@@ -197,7 +200,7 @@ fn stray(cluster: &Cluster, stray: &Stray) -> Difference {
     }
 }
 
-/// What `kubeadm init` fixed for the whole cluster.
+/// The settings that `kubeadm init` fixed for the whole cluster.
 fn cluster_settings(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Difference>) {
     let Some(api) = &inventory.survey.api else { return };
     let wanted = settings::wanted(cluster);
@@ -208,8 +211,8 @@ fn cluster_settings(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Di
         }
         let next = match *what {
             settings::VERSION => format!(
-                "set `version: {have}`: k8sha does not upgrade yet. A node that joins now would have \
-                 another version than the API servers"
+                "set `version: {have}`: k8sha does not upgrade yet, and a node that joins now \
+                 would have a different version than the API servers"
             ),
             settings::CNI => {
                 format!("set it back to {have}: k8sha does not change a pod network yet")
@@ -228,14 +231,14 @@ fn cluster_settings(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Di
     }
 }
 
-/// The Node objects and etcd members, against the table.
+/// Compares the Node objects and etcd members with the table.
 fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Difference>) {
     let Some(api) = &inventory.survey.api else { return };
     let version = format!("v{}", cluster.kubernetes.version);
     let running = api.settings.get(settings::VERSION);
     for (name, known) in &api.nodes {
         let row = cluster.nodes.iter().find(|node| node.fqdn == *name);
-        // Kubelets of the version that the cluster runs are told with the cluster's.
+        // Kubelets of the version that the cluster runs are covered by the cluster's difference.
         let told = running.is_some_and(|running| known.kubelet == format!("v{running}"));
         if row.is_some() && known.kubelet != version && !known.kubelet.is_empty() && !told {
             found.push(Difference {
@@ -245,8 +248,8 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
                 want: version.clone(),
                 class: Class::NotFollowed,
                 blocks: true,
-                next: "bring the node to the cluster's version by hand, or correct `version`: k8sha does \
-                       not upgrade yet"
+                next: "upgrade the node to the cluster's version manually, or correct `version`: \
+                       k8sha does not upgrade yet"
                     .into(),
             });
         }
@@ -255,11 +258,11 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
                 on: name.clone(),
                 what: "Node object".into(),
                 have: if known.ready { "Ready" } else { "NotReady" }.into(),
-                want: "no such row".into(),
+                want: "absent".into(),
                 class: Class::NotFollowed,
                 blocks: false,
                 next: format!(
-                    "if it is not needed: `kubectl delete node {name}`; k8sha leaves it alone"
+                    "if it is not needed: `kubectl delete node {name}`; k8sha does not remove it"
                 ),
             });
         }
@@ -285,8 +288,8 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
         if !known && !moved {
             member(
                 format!("{} at {}", listed.name, listed.address),
-                "no such master",
-                format!("if its machine is gone for good: {}", removal(cluster, api, listed)),
+                "absent",
+                format!("if its machine is permanently lost: {}", removal(cluster, api, listed)),
             );
         }
     }
@@ -298,8 +301,8 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
                 format!("none at {} ({})", node.ip, node.name),
                 "one on each master",
                 format!(
-                    "it was removed, and a removed member does not come back: drain {0}, remove its VM \
-                     in Proxmox VE and run `k8sha up`, which makes the machine again",
+                    "it was removed, and a removed member does not rejoin: drain {0}, remove its \
+                     VM in Proxmox VE and run `k8sha up`, which recreates the VM",
                     node.name
                 ),
             );
@@ -307,8 +310,8 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
     }
 }
 
-/// The command that removes a member of a stacked etcd, through the member beside the master that
-/// answered. etcdctl is in its image, and kubeadm's files are mounted there (kubernetes
+/// The command that removes a member of a stacked etcd, run in the etcd Pod of the master that
+/// answered. The image contains etcdctl, and kubeadm's files are mounted there (kubernetes
 /// cmd/kubeadm/app/phases/etcd/local.go, `GetEtcdPodSpec`).
 pub(super) fn removal(cluster: &Cluster, api: &Api, member: &StackedMember) -> String {
     let pki = "/etc/kubernetes/pki/etcd";
@@ -322,7 +325,7 @@ pub(super) fn removal(cluster: &Cluster, api: &Api, member: &StackedMember) -> S
     )
 }
 
-/// Whether a Node object was registered by a machine that another line of the list is about.
+/// Whether a Node object was registered by a machine that another difference already covers.
 fn is_machine_of_ours(inventory: &Inventory, known: &KubeNode) -> bool {
     inventory.survey.machines.values().any(|machine| match machine {
         super::survey::Machine::Seen(seen) => {

@@ -1,4 +1,5 @@
-//! What stands in the way of a plan: things that are not ours, or not where the profile has them.
+//! Conflicts that block a plan: VMs and other objects that k8sha did not create, or that are not
+//! where the profile puts them.
 
 use super::halt;
 use super::inventory::{Inventory, Making, OurVm, Stray, StrayReason, TemplateState, VmState};
@@ -9,27 +10,27 @@ use super::survey::Machine;
 use super::template::flaws;
 use crate::cluster::{Cluster, HostName, NodeName, Role, TemplateSource, VmId};
 
-/// Why nothing may be planned: something that is not ours stands in the way.
+/// Why nothing can be planned: a conflict with something that k8sha did not create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The node or host.
     pub on: String,
-    /// What stands in the way.
+    /// The conflict.
     pub text: String,
-    /// What to do about it: a line for each command.
+    /// The fix, one command per line.
     pub hint: String,
-    /// Whether it may pass by itself: something is being made.
+    /// Whether it may resolve by itself, because a task is still creating something.
     pub underway: bool,
 }
 
 impl Conflict {
-    /// Something that stays in the way until a person does something about it.
+    /// A conflict that remains until the user resolves it.
     pub fn new(on: impl ToString, text: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { on: on.to_string(), text: text.into(), hint: hint.into(), underway: false }
     }
 }
 
-/// All that stands in the way.
+/// Returns all conflicts.
 pub fn conflicts(
     cluster: &Cluster,
     specs: &Specs,
@@ -38,7 +39,7 @@ pub fn conflicts(
 ) -> Vec<Conflict> {
     let mut found = Vec::new();
     for node in cluster.nodes.iter().filter(|node| part.covers(&node.host)) {
-        // A name whose keys are older than this command had a machine once.
+        // If the keys are older than this command, the name had a machine before.
         let made_before = !inventory.new_keys.hosts.contains(&node.name);
         match inventory.vms.get(&node.name) {
             Some(VmState::Foreign { host, name, why }) => found.push(Conflict {
@@ -46,29 +47,34 @@ pub fn conflicts(
                 on: node.name.to_string(),
                 text: match former(inventory, host, node.vmid) {
                     Some(was) => format!(
-                        "VM {} on {host} was made as `{was}`, a name that no row has",
+                        "VM {} on {host} was created as `{was}`, and no row has that name",
                         node.vmid
                     ),
                     None => {
-                        format!("VM {} on {host} is `{name}`, which is not ours: {why}", node.vmid)
+                        format!(
+                            "VM {} on {host} is `{name}`, which k8sha did not create: {why}",
+                            node.vmid
+                        )
                     }
                 },
                 hint: match former(inventory, host, node.vmid) {
                     Some(was) => format!(
-                        "name the row `{was}` again: a machine is not renamed. A new machine needs a \
-                         row of its own, with another `vmid` and address, beside the old row"
+                        "rename the row back to `{was}`: machines cannot be renamed. For a new \
+                         machine, add a separate row with another `vmid` and address, and keep the \
+                         old row"
                     ),
                     None if name == node.name.as_str() && why == UNMARKED && made_before => {
                         unmarked(specs, node)
                     }
                     None if name == node.name.as_str() && why != UNMARKED => format!(
-                        "it is called like this row: if `cluster.name` was changed, set it back; else \
-                         give {} another `vmid` and address, or move that VM away",
+                        "it has the name of this row: if `cluster.name` was changed, set it back; \
+                         otherwise give {} another `vmid` and address, or change the VMID of that \
+                         VM",
                         node.name
                     ),
                     None => format!(
-                        "give {} another `vmid` in the profile, or move that VM away; k8sha never \
-                         touches it",
+                        "give {} another `vmid` in the profile, or change the VMID of that VM; \
+                         k8sha never changes it",
                         node.name
                     ),
                 },
@@ -82,22 +88,22 @@ pub fn conflicts(
                     on: node.name.to_string(),
                     text: match inventory.new_keys.creation {
                         true => format!(
-                            "VM {} carries our mark (creation `{}`), and this state folder has made \
-                             nothing: its SSH host key is not known here",
+                            "VM {} has k8sha's mark (creation `{}`), but this state folder has \
+                             created nothing: the VM's SSH host key is not known here",
                             node.vmid, vm.mark.creation
                         ),
                         false => format!(
-                            "VM {} carries our mark, but of another creation (`{}`, this state \
-                             folder knows `{}`): its SSH host key is not known here",
+                            "VM {} has k8sha's mark, but of another creation (`{}`, this state \
+                             folder has `{}`): its SSH host key is not known here",
                             node.vmid, vm.mark.creation, specs[&node.name].mark.creation
                         ),
                     },
-                    hint: "run on the machine that made it, or with a copy of that state folder: \
-                           `--state DIR`"
+                    hint: "run on the machine that created it, or with a copy of that state \
+                           folder: `--state DIR`"
                         .to_owned(),
                 });
             }
-            // One that has booted is whole, whatever lock it has.
+            // A VM that has booted is complete, whatever its lock.
             Some(VmState::Ours(vm))
                 if vm.making.is_some() && !vm.running() && vm.mark.read.is_none() =>
             {
@@ -110,13 +116,13 @@ pub fn conflicts(
                 underway: false,
                 on: node.name.to_string(),
                 text: format!(
-                    "VM {} is locked ({}) and no task of ours is at work on it",
+                    "VM {} is locked ({}) and no task of k8sha is working on it",
                     node.vmid,
                     vm.lock.as_deref().unwrap_or_default()
                 ),
                 hint: format!(
-                    "see what holds it in the task list of {}; if nothing does, `qm unlock {}` \
-                     there and run again",
+                    "check what holds the lock in the task list of {}; if nothing does, `qm unlock \
+                     {}` there and run again",
                     node.host, node.vmid
                 ),
             }),
@@ -129,10 +135,10 @@ pub fn conflicts(
             Some(VmState::Ours(vm)) if vm.config.get("template").is_some_and(|it| it == "1") => {
                 found.push(Conflict::new(
                     &node.name,
-                    format!("VM {} was made a template, which cannot be started", vm.vmid),
+                    format!("VM {} was converted to a template, which cannot be started", vm.vmid),
                     format!(
-                        "a template does not become a machine again: `qm destroy {}` on {}, then \
-                         `k8sha up` makes the machine again",
+                        "a template cannot be converted back: run `qm destroy {}` on {}, then \
+                         `k8sha up` recreates the VM",
                         vm.vmid, vm.host
                     ),
                 ));
@@ -140,7 +146,7 @@ pub fn conflicts(
             Some(VmState::Ours(vm)) if vm.halted.is_some() => found.push(Conflict::new(
                 &node.name,
                 format!(
-                    "VM {} is switched on and does not run: QEMU says `{}`",
+                    "VM {} is powered on but does not run: QEMU reports `{}`",
                     vm.vmid,
                     vm.halted.as_deref().unwrap_or_default()
                 ),
@@ -150,7 +156,7 @@ pub fn conflicts(
                 found.push(Conflict {
                     underway: false,
                     on: node.name.to_string(),
-                    text: format!("VM {} does not run", node.vmid),
+                    text: format!("VM {} is not running", node.vmid),
                     hint: "`k8sha provision` starts it".to_owned(),
                 });
             }
@@ -159,7 +165,7 @@ pub fn conflicts(
                     underway: false,
                     on: node.name.to_string(),
                     text: format!("VM {} does not exist", node.vmid),
-                    hint: "`k8sha provision` makes it".to_owned(),
+                    hint: "`k8sha provision` creates it".to_owned(),
                 });
             }
             _ => {}
@@ -169,9 +175,9 @@ pub fn conflicts(
         let Some(node) = cluster.node(name) else { continue };
         found.push(Conflict::new(
             name,
-            format!("its address {} is taken: {said}, and its VM does not exist", node.ip),
-            "find out which machine has the address (`k8sha doctor` names a VM of this site); two \
-             machines at one address cut each other off",
+            format!("its address {} is in use, but its VM does not exist: {said}", node.ip),
+            "find out which machine has the address (`k8sha doctor` identifies VMs of these \
+             hosts); two machines with the same address break each other's connections",
         ));
     }
     found.extend(identity(inventory, specs));
@@ -191,26 +197,26 @@ pub fn conflicts(
             let problem = match (source, template) {
                 (TemplateSource::Ours(_), TemplateState::Foreign { name })
                 | (TemplateSource::Ours(_), TemplateState::Theirs { name, .. }) => Some((
-                    format!("is `{name}`, which does not carry our mark"),
-                    "give the template another VMID in the profile, or say `mine: true` to clone \
+                    format!("is `{name}`, which has no k8sha mark"),
+                    "give the template another VMID in the profile, or set `mine: true` to clone \
                      that one as it is",
                 )),
                 (TemplateSource::Theirs(_), TemplateState::Absent) => Some((
                     "does not exist".to_owned(),
-                    "make that template, or leave out `mine: true` and k8sha makes one",
+                    "create that template, or remove `mine: true` and k8sha creates one",
                 )),
                 (TemplateSource::Theirs(_), TemplateState::Foreign { name }) => Some((
-                    format!("is `{name}`, which is no template"),
-                    "make it a template, or name another VMID",
+                    format!("is `{name}`, which is not a template"),
+                    "convert it to a template, or use another VMID",
                 )),
                 (TemplateSource::Ours(_), TemplateState::Ours { spec, .. })
                     if *spec != template_spec(cluster, os)
                         && needs_template(cluster, inventory, part, host, os) =>
                 {
                     Some((
-                        format!("was made from another image (spec {spec})"),
-                        "give the new template another VMID in the profile (`templates`); the old one \
-                         stays, for machines hang on it",
+                        format!("was created from another image (spec {spec})"),
+                        "give the new template another VMID in the profile (`templates`); the old \
+                         one is kept, because VMs may depend on it",
                     ))
                 }
                 _ => None,
@@ -237,19 +243,20 @@ pub fn conflicts(
     found
 }
 
-/// What to do where a VM without a mark is called as its row, whose machine this state folder has made: its
-/// notes were deleted. To a VM that is a stranger's the mark must not go, so a person has to look first.
+/// The fix for a VM without a mark that has the name of a row whose machine this state folder
+/// created: its notes were deleted. A VM that k8sha did not create must not get the mark, so the
+/// user has to check first.
 fn unmarked(specs: &Specs, node: &crate::cluster::Node) -> String {
     let block = specs.get(&node.name).map(|spec| spec.mark.block()).unwrap_or_default();
     format!(
-        "this state folder has made a machine of that name. If it is this VM, and its notes were \
-         deleted, put this back into them (Summary, Notes); another `vmid` would make a second machine \
-         at {}. If it is a stranger's, move it away:\n{block}",
+        "this state folder has created a machine with that name. If it is this VM, and its notes \
+         were deleted, restore them (Summary, Notes) as follows; another `vmid` would create a \
+         second machine at {}. If it is a different VM, change its VMID:\n{block}",
         node.ip
     )
 }
 
-/// How a disk that was detached gets back: Proxmox VE keeps it as unused.
+/// The fix for a detached disk: Proxmox VE keeps it as unused.
 fn attach(vm: &OurVm) -> String {
     let unused = vm.config.iter().find(|(key, _)| key.starts_with("unused"));
     let (vmid, host, disk) = (vm.vmid, &vm.host, spec::DISK);
@@ -258,14 +265,14 @@ fn attach(vm: &OurVm) -> String {
             "qm set {vmid} --{disk} {volume} --boot order={disk}     (on {host}, then run again)"
         ),
         None => format!(
-            "attach its disk again; if it is gone, remove VM {vmid} on {host} (`qm stop {vmid} && qm \
-             destroy {vmid}`), and `k8sha up` makes the machine again"
+            "attach its disk again; if the disk is lost, remove VM {vmid} on {host} (`qm stop \
+             {vmid} && qm destroy {vmid}`), and `k8sha up` recreates the VM"
         ),
     }
 }
 
-/// A VM that is being cloned or created, or whose making was cut off; whether it is empty, so that its
-/// removal can do no harm.
+/// A VM that is being cloned or created, or whose creation was interrupted; `empty` tells whether
+/// it is safe to remove.
 fn underway(
     on: impl ToString,
     host: &HostName,
@@ -276,27 +283,33 @@ fn underway(
     let clear = format!("qm unlock {vmid} && qm destroy {vmid}     (on {host}, then run again)");
     let clear = match empty {
         true => clear,
-        false => format!("qm config {vmid}     (see whose it is; if it can go:)\n{clear}"),
+        false => format!(
+            "qm config {vmid}     (check who created it; if it can be \
+             removed:)\n{clear}"
+        ),
     };
     let (text, hint) = match making {
         Making::Runs { task } => (
-            format!("VM {vmid} is being made (lock `{lock}`): the task {task} is at work on it"),
-            format!("run again when it has ended: `pvenode task log '{task}'` on {host} shows it"),
+            format!("VM {vmid} is being created (lock `{lock}`) by the task {task}"),
+            format!(
+                "run again when it has finished: `pvenode task log '{task}'` on {host} shows \
+                 its progress"
+            ),
         ),
         Making::CutOff => (
             format!(
-                "VM {vmid} is half made: it keeps the lock `{lock}`, and no task is at work on it"
+                "VM {vmid} is incomplete: it has the lock `{lock}`, and no task is working on it"
             ),
             clear,
         ),
         Making::Unseen => (
             format!(
-                "VM {vmid} keeps the lock `{lock}` of a VM in the making, and no task that we may \
-                 see is at work on it"
+                "VM {vmid} has the lock `{lock}` of a VM that is being created, and no task \
+                 visible to k8sha is working on it"
             ),
             format!(
-                "pvenode task list --source active     (on {host}; if no task makes it any more:)\n\
-                 {clear}"
+                "pvenode task list --source active     (on {host}; if no task is creating \
+                 it:)\n{clear}"
             ),
         ),
     };
@@ -304,14 +317,14 @@ fn underway(
     Conflict { on: on.to_string(), text, hint, underway }
 }
 
-/// The name that a machine of ours on this VMID was made with, where no row has it now.
+/// The name under which k8sha created a VM on this VMID, if no row has that name now.
 fn former<'a>(inventory: &'a Inventory, host: &HostName, vmid: VmId) -> Option<&'a NodeName> {
     let on = |stray: &&Stray| stray.vm.vmid == vmid && stray.vm.host == *host;
     let stray = inventory.strays.iter().find(on)?;
     (stray.why == StrayReason::NoRow).then_some(&stray.node)
 }
 
-/// Keys that machines of ours were made with, and that the state folder has no more.
+/// Keys that machines were created with and that the state folder no longer has.
 fn lost_keys(cluster: &Cluster, inventory: &Inventory) -> Vec<Conflict> {
     let new = &inventory.new_keys;
     let ours = |name| match inventory.vms.get(name) {
@@ -327,11 +340,12 @@ fn lost_keys(cluster: &Cluster, inventory: &Inventory) -> Vec<Conflict> {
         return vec![Conflict::new(
             "state folder",
             format!(
-                "the folder `ssh` is gone, with the key that opens {} machines and the keys by which \
-                 each is known",
+                "the folder `ssh` is missing, with the key that logs in to {} machines and their \
+                 host keys",
                 machines.len()
             ),
-            "restore that folder from a backup: the machines run on, and nothing else lets k8sha in",
+            "restore that folder from a backup: the machines keep running, but k8sha cannot log in \
+             without it",
         )];
     }
     for name in &new.hosts {
@@ -339,15 +353,15 @@ fn lost_keys(cluster: &Cluster, inventory: &Inventory) -> Vec<Conflict> {
         found.push(Conflict::new(
             name,
             format!(
-                "VM {} on {} was made with an SSH host key that the state folder no longer has \
+                "VM {} on {} was created with an SSH host key that the state folder no longer has \
                  (`ssh/host-{name}`)",
                 vm.vmid, vm.host
             ),
             format!(
-                "restore that file from a backup; without it the machine cannot be told from \
-                 another one at its address. Without a backup: drain it, remove VM {} on {}, and `k8sha \
-                 up` makes it again. Remove one machine at a time, and run `k8sha up` before the next: \
-                 without a majority of its masters or members of etcd the cluster is lost",
+                "restore that file from a backup; without it k8sha cannot verify the machine's \
+                 identity. Without a backup: drain it, remove VM {} on {}, and `k8sha up` \
+                 recreates it. Remove one machine at a time, and run `k8sha up` before the next: \
+                 without a majority of its masters or etcd members the cluster is lost",
                 vm.vmid, vm.host
             ),
         ));
@@ -356,9 +370,12 @@ fn lost_keys(cluster: &Cluster, inventory: &Inventory) -> Vec<Conflict> {
     if new.operator && !machines.is_empty() && !answered {
         found.push(Conflict::new(
             "state folder",
-            format!("the key that opens {} machines is gone (`ssh/operator`)", machines.len()),
-            "restore that file from a backup, or give a key that `access.authorized_keys` named \
-             when the machines were made: `--identity FILE`",
+            format!(
+                "the key that logs in to {} machines is missing (`ssh/operator`)",
+                machines.len()
+            ),
+            "restore that file from a backup, or pass a key that `access.authorized_keys` \
+             contained when the machines were created: `--identity FILE`",
         ));
     }
     let foreign: Vec<&str> = inventory
@@ -371,11 +388,11 @@ fn lost_keys(cluster: &Cluster, inventory: &Inventory) -> Vec<Conflict> {
         found.push(Conflict::new(
             "state folder",
             format!(
-                "the authority of etcd (`etcd/ca.pem`) is another one than these members trust: {}",
+                "the etcd CA (`etcd/ca.pem`) is not the one that these members trust: {}",
                 foreign.join(", ")
             ),
-            "restore the folder `etcd` from a backup; another authority would lock the API servers \
-             and the members out",
+            "restore the folder `etcd` from a backup; a different CA would lock out the API \
+             servers and the members",
         ));
     }
     let members = machines.iter().filter(|node| node.role == Role::Etcd).count();
@@ -383,23 +400,23 @@ fn lost_keys(cluster: &Cluster, inventory: &Inventory) -> Vec<Conflict> {
         found.push(Conflict::new(
             "state folder",
             format!(
-                "the key of etcd's authority is gone (`etcd/ca.pem`); {members} members trust it"
+                "the key of the etcd CA is missing (`etcd/ca.pem`); {members} members trust it"
             ),
-            "restore the folder `etcd` from a backup; another authority would lock the API servers \
-             and the members out",
+            "restore the folder `etcd` from a backup; a different CA would lock out the API \
+             servers and the members",
         ));
     }
     found
 }
 
-/// Whether what runs is the cluster that this state folder made.
+/// Checks whether the running cluster is the one that this state folder created.
 fn identity(inventory: &Inventory, specs: &Specs) -> Vec<Conflict> {
     let survey = &inventory.survey;
     let mut found = Vec::new();
     let mut conflict = |on: &str, text: String| {
         let hint =
-            "stop and find out which cluster is the right one; k8sha touches neither. Another \
-                    state folder is named with `--state`"
+            "find out which cluster is the right one; k8sha changes neither. To use another state \
+             folder, pass `--state`"
                 .to_owned();
         found.push(Conflict::new(on, text, hint));
     };
@@ -411,20 +428,23 @@ fn identity(inventory: &Inventory, specs: &Specs) -> Vec<Conflict> {
         if let (Some(ca), Some(own)) = (ca, &seen.ca)
             && own != ca
         {
-            conflict(name.as_str(), format!("it trusts the CA {own}, the cluster's is {ca}"));
+            conflict(
+                name.as_str(),
+                format!("it trusts the CA {own}, but the cluster's CA is {ca}"),
+            );
         }
     }
     let Some(api) = &survey.api else { return found };
     if let Some(known) = &survey.known {
         if known.ca != api.ca {
             let text =
-                format!("the cluster's CA is {}, this state folder knows {}", api.ca, known.ca);
+                format!("the cluster's CA is {}, this state folder has {}", api.ca, known.ca);
             conflict("cluster", text);
         }
         if known.uid != api.uid {
             let text = format!(
-                "the UID of kube-system is {}, this state folder knows {}: the cluster's data is \
-                 another one",
+                "the UID of kube-system is {}, this state folder has {}: the cluster's data was \
+                 replaced",
                 api.uid, known.uid
             );
             conflict("cluster", text);
@@ -434,7 +454,7 @@ fn identity(inventory: &Inventory, specs: &Specs) -> Vec<Conflict> {
         specs.values().next().map(|spec| spec.mark.creation.as_str()).unwrap_or_default();
     if let Some(mark) = api.mark.as_ref().filter(|mark| mark.creation != creation) {
         let text = format!(
-            "the cluster's own mark says `{}`, creation `{}`; this state folder is of creation \
+            "the mark in the cluster has `{}`, creation `{}`; this state folder has creation \
              `{creation}`",
             mark.cluster, mark.creation
         );

@@ -1,4 +1,4 @@
-//! A plan as a person reads it.
+//! The text form of a plan.
 
 use std::fmt::{self, Write as _};
 
@@ -43,25 +43,25 @@ impl fmt::Display for Plan {
         list(f, &self.unwell)?;
         if self.is_settled() {
             return match self.differences.len() + self.unwell.len() {
-                0 => write!(f, "nothing to do: all is as the profile asks"),
-                1 => write!(f, "nothing to do, but 1 thing is not as the profile asks"),
-                many => write!(f, "nothing to do, but {many} things are not as the profile asks"),
+                0 => write!(f, "nothing to do: the cluster matches the profile"),
+                1 => write!(f, "nothing to do, but 1 difference from the profile remains"),
+                many => write!(f, "nothing to do, but {many} differences from the profile remain"),
             };
         }
-        writeln!(f, "{} steps, {} of which only look:", self.steps.len(), self.looks())?;
+        writeln!(f, "{} steps, {} of them read-only:", self.steps.len(), self.looks())?;
         let mut table = Table::new();
         for step in &self.steps {
             table.add([step.on.as_str(), &one_line(&step.action.to_string())]);
         }
         f.write_str(&table.text())?;
         for what in &self.look_again {
-            writeln!(f, "then k8sha looks again, and plans the rest: {}", one_line(what))?;
+            writeln!(f, "then k8sha looks again and plans the rest: {}", one_line(what))?;
         }
         write!(f, "{}", self.summary())
     }
 }
 
-/// Differences as a person reads them, and an empty line behind them.
+/// Writes the differences, followed by an empty line.
 fn list(f: &mut fmt::Formatter<'_>, differences: &[Difference]) -> fmt::Result {
     for difference in differences {
         writeln!(f, "differs: {} ({})", one_line(&difference.to_string()), difference.class)?;

@@ -1,22 +1,22 @@
-//! What has changed in a machine's documents since it was made: the lines that tell. Pure.
+//! Compares a machine's cloud-init documents with those it was created with: the lines that
+//! changed. Pure.
 
 use std::collections::BTreeMap;
 
-/// How many lines are told of each side, and how much of each.
+/// How many lines are shown of each side, and how much of each.
 const LINES: usize = 3;
 const WIDTH: usize = 80;
 
-/// The lines that only the documents of then have, and those that only the ones of now have.
+/// The lines that only the old documents have, and those that only the new ones have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Changed {
-    /// Then.
+    /// Only in the old documents.
     pub then: Vec<String>,
-    /// Now.
+    /// Only in the new documents.
     pub now: Vec<String>,
 }
 
-/// Holds the documents of then against those of now, line by line; where lines only moved, nothing is
-/// left.
+/// Compares the old and new documents line by line; lines that only moved are not reported.
 pub fn changed(then: &str, now: &str) -> Changed {
     Changed { then: only(then, now), now: only(now, then) }
 }
@@ -36,7 +36,7 @@ fn only<'a>(one: &'a str, other: &'a str) -> Vec<String> {
     lines(one).filter(is_new).map(str::to_owned).collect()
 }
 
-/// The lines that say something; comments are for people.
+/// The significant lines; comments are skipped.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
@@ -47,7 +47,7 @@ fn cut(line: &str) -> String {
     if short.len() < line.len() { format!("{short}…") } else { short }
 }
 
-/// Lines as a phrase; `nothing` where there are none.
+/// Lines as a phrase; `nothing` if there are none.
 pub fn phrase(lines: &[String]) -> String {
     if lines.is_empty() {
         return "nothing".to_owned();

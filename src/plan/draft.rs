@@ -1,11 +1,11 @@
-//! Steps in the making: each need is one that was planned, or one that was found to be done already.
+//! Steps of an unfinished plan: each need is either planned or already done.
 
 use std::collections::BTreeSet;
 
 use super::action::StepId;
 use super::{Action, Step};
 
-/// The steps of a plan so far.
+/// The steps planned so far.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     steps: Vec<Step>,
@@ -15,8 +15,8 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Adds the step of an action, which comes after what it needs. A need that is done already asks
-    /// for nothing; one that is neither planned nor done is a fault of this program, and is told by
+    /// Adds the step of an action, to run after its needs. A need that is already done adds no
+    /// dependency; one that is neither planned nor done is a bug in k8sha and is reported by
     /// [`Steps::unknown`].
     pub(super) fn add(
         &mut self,
@@ -33,7 +33,7 @@ impl Steps {
         let unknown: Vec<String> = needs
             .iter()
             .filter(|need| !known(need))
-            .map(|need| format!("`{id}` needs `{need}`, which is neither planned nor done already"))
+            .map(|need| format!("`{id}` needs `{need}`, which is neither planned nor already done"))
             .collect();
         self.unknown.extend(unknown);
         let mut waits: Vec<String> = Vec::new();
@@ -48,7 +48,7 @@ impl Steps {
         id
     }
 
-    /// Notes that nothing is to be done for a step.
+    /// Records that a step is already done.
     pub(super) fn done(&mut self, id: StepId) {
         self.done.insert(id);
     }
@@ -63,17 +63,17 @@ impl Steps {
         self.planned.is_empty()
     }
 
-    /// Every step that is planned so far.
+    /// Every step planned so far.
     pub(super) fn all(&self) -> Vec<StepId> {
         self.planned.iter().cloned().collect()
     }
 
-    /// What is wrong with the plan itself.
+    /// Bugs found in the plan itself.
     pub(super) fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    /// The steps, each after what it needs.
+    /// The steps, each after its needs.
     pub(super) fn into_steps(self) -> Vec<Step> {
         self.steps
     }
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(
             steps.unknown(),
             [
-                "`etcd-client/c` needs `clone/c`, which is neither planned nor done already",
+                "`etcd-client/c` needs `clone/c`, which is neither planned nor already done",
                 "`etcd-client/c` is planned twice"
             ]
         );

@@ -1,7 +1,7 @@
-//! What a machine that is off needs before it is started, besides its settings: the address that its
-//! documents name, one seed, and nothing of a template that is not for it. Pure.
+//! What a VM that is off needs before it starts, besides its settings: the MAC address that its
+//! documents name, one seed, and no leftovers of its template. Pure.
 //!
-//! Of a machine that runs nothing of this is changed: a new address would take its network away.
+//! Nothing of this is changed on a running VM: a new MAC address would disconnect it.
 
 use super::Change;
 use super::spec::{self, NodeSpec, SEED_DRIVE};
@@ -9,8 +9,8 @@ use super::template::{self, Settings};
 use crate::mark::Mark;
 use crate::proxmox::PropertyString;
 
-/// Adds what else is to be changed to the settings that differ in a VM that is off. A setting whose
-/// new value is empty goes.
+/// Adds these changes to the settings that differ in a VM that is off. A setting with an empty new
+/// value is deleted.
 pub fn add(changes: &mut Vec<Change>, spec: &NodeSpec, settings: &Settings) {
     if let Some(to) = card(spec, settings) {
         changes.retain(|change| change.key != spec::CARD);
@@ -18,15 +18,15 @@ pub fn add(changes: &mut Vec<Change>, spec: &NodeSpec, settings: &Settings) {
     }
     let mut rest = template::leftovers(settings);
     if is_configured(settings) {
-        // From then on a setting is what a person has made of it.
+        // From then on, settings that a user changed are kept.
         let seeds: Vec<&str> = template::foreign_seeds(settings).collect();
         rest.retain(|(key, _)| seeds.contains(&key.as_str()));
     }
     changes.extend(rest.into_iter().map(|(key, to)| change(settings, &key, to)));
 }
 
-/// Whether a VM has had a seed of ours before: until then all its settings are the template's. An
-/// empty drive does not tell, for a template may have one.
+/// Whether a VM has had one of k8sha's seeds: until then all its settings come from the template.
+/// An empty drive proves nothing, because a template may have one.
 fn is_configured(settings: &Settings) -> bool {
     let mark = settings.get("description").and_then(|text| Mark::find(text));
     if mark.is_some_and(|mark| mark.read.is_some()) {
@@ -37,7 +37,7 @@ fn is_configured(settings: &Settings) -> bool {
     file.starts_with("k8sha-") && file.ends_with(".iso")
 }
 
-/// The network card with the address that the documents name, where it is another one or unplugged.
+/// The network card with the MAC address from the documents, if it has another one or is unplugged.
 fn card(spec: &NodeSpec, settings: &Settings) -> Option<String> {
     let wanted = spec.settings.get(spec::CARD)?;
     let mac = spec.mac.as_ref()?;
@@ -49,7 +49,7 @@ fn card(spec: &NodeSpec, settings: &Settings) -> Option<String> {
     if unplugged || !spec::same(spec::CARD, wanted, have) {
         return Some(named);
     }
-    // What else a person has set of a card, such as its queues, stays.
+    // Other settings of the card that a user has made, such as `queues`, are kept.
     card.set("virtio", mac);
     (!known).then(|| card.to_string())
 }

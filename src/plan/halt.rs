@@ -1,27 +1,30 @@
-//! VMs that are switched on and do not run: what QEMU says, and what helps. Pure.
+//! VMs that are powered on but do not run: the state that QEMU reports, and the fix. Pure.
 //!
-//! Proxmox VE calls such a VM `running`; only `qmpstatus` tells. Source: QEMU qapi/run-state.json,
-//! `RunState`.
+//! Proxmox VE calls such a VM `running`; only `qmpstatus` shows the difference. Source: QEMU
+//! qapi/run-state.json, `RunState`.
 
 use crate::cluster::{HostName, VmId};
 
-/// What to do about a VM that QEMU has halted.
+/// The fix for a VM that QEMU has halted.
 pub fn fix(vmid: VmId, host: &HostName, state: &str) -> String {
     match state {
         "paused" | "suspended" => format!("qm resume {vmid}     (on {host})"),
         "prelaunch" => {
-            format!("qm resume {vmid}     (on {host}; a backup that begins passes by itself)")
+            format!(
+                "qm resume {vmid}     (on {host}; a backup that is starting resumes it by \
+                 itself)"
+            )
         }
         "io-error" => format!(
-            "pvesm status     (on {host}: a write to its disk failed, mostly because the storage is \
-             full; make room first)\nqm resume {vmid}"
+            "pvesm status     (on {host}: a write to its disk failed, usually because the storage \
+             is full; free space first)\nqm resume {vmid}"
         ),
         "internal-error" | "guest-panicked" | "watchdog" => format!(
-            "qm reset {vmid}     (on {host}: its guest has crashed and does not go on; `qm terminal` \
-             and `journalctl` there may show why)"
+            "qm reset {vmid}     (on {host}: its guest has crashed; `qm terminal` and `journalctl` \
+             there may show why)"
         ),
         "shutdown" => format!("qm stop {vmid} && qm start {vmid}     (on {host})"),
-        _ => format!("qm status {vmid} --verbose     (on {host}: it may pass by itself)"),
+        _ => format!("qm status {vmid} --verbose     (on {host}: it may resolve by itself)"),
     }
 }
 

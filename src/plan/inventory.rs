@@ -1,5 +1,5 @@
-//! What exists, as data: the planner's second input. Taken with GET requests and read-only
-//! commands only.
+//! The existing state, as data: the planner's second input. Collected with GET requests and
+//! read-only commands only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,39 +14,39 @@ use crate::mark::{Mark, Marked};
 use crate::proxmox::is_making;
 use crate::proxmox::wire::VmConfig;
 
-/// What exists of a cluster.
+/// The existing state of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Inventory {
-    /// The creation id that the state folder knows.
+    /// The creation id in the state folder.
     pub creation: String,
     /// The keys that the state folder did not have when this command began.
     pub new_keys: NewKeys,
-    /// How the hosts belong together, as a phrase.
+    /// How the hosts are clustered, as a phrase.
     pub topology: String,
     /// Whether the hosts form one Proxmox VE cluster, with one VMID space.
     pub one_cluster: bool,
-    /// What each host holds.
+    /// The state of each host.
     pub hosts: BTreeMap<HostName, HostState>,
-    /// The VM of each row: found by its mark, wherever it is and whatever its VMID.
+    /// The VM of each row: found by its mark, on any host and with any VMID.
     pub vms: BTreeMap<NodeName, VmState>,
-    /// VMs with this cluster's mark that belong to no row, or to a row that has another VM already.
+    /// VMs with this cluster's mark that match no row, or a row that already has another VM.
     pub strays: Vec<Stray>,
-    /// Rows whose VMs do not exist and whose addresses answer, and what was seen there.
+    /// Rows whose VMs do not exist but whose addresses answer, and what answered.
     pub taken: BTreeMap<NodeName, String>,
-    /// The pool of each row's VM, where the profile names one and Proxmox tells.
+    /// The pool of each row's VM, if the profile sets one and Proxmox VE shows it.
     pub pools: BTreeMap<NodeName, Option<String>>,
-    /// What has changed in the documents of machines since they were made, where that is on record.
+    /// Changes in the documents of machines since they were created, if recorded.
     pub documents: BTreeMap<NodeName, Changed>,
-    /// What the running nodes say of themselves.
+    /// The state that the running nodes report.
     pub nodes: BTreeMap<NodeName, NodeState>,
-    /// The running nodes that did not answer, and what was met instead.
+    /// The running nodes that did not answer, and the error.
     pub silent: BTreeMap<NodeName, Silent>,
-    /// The files of load balancers that are kept up to date and in use, and their SHA-256; nothing of
-    /// those that could not be asked.
+    /// The files of load balancers that k8sha keeps up to date and that are in use, with their
+    /// SHA-256; empty for those that could not be read.
     pub balancers: BTreeMap<NodeName, BTreeMap<String, String>>,
-    /// The members of our etcd on the nodes that could be asked.
+    /// The members of k8sha's etcd on the nodes that answered.
     pub etcd: BTreeMap<NodeName, EtcdMember>,
-    /// Masters whose etcd client certificate is not the one of now.
+    /// Masters whose etcd client certificate is not the current one.
     pub etcd_outdated: BTreeSet<NodeName>,
     /// What is known of the Kubernetes cluster.
     pub survey: Survey,
@@ -54,10 +54,10 @@ pub struct Inventory {
     pub kubeconfig: bool,
 }
 
-/// What a host holds of ours or of what we need.
+/// The state of a host, limited to k8sha's own objects and what k8sha needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct HostState {
-    /// The storages that we see.
+    /// The storages that k8sha can see.
     pub storages: BTreeSet<String>,
     /// Volume ids on the image storage.
     pub images: BTreeSet<String>,
@@ -65,13 +65,13 @@ pub struct HostState {
     pub isos: BTreeSet<String>,
     /// The VM on each template's VMID, per operating system.
     pub templates: BTreeMap<String, TemplateState>,
-    /// Templates with this cluster's mark on VMIDs that the profile does not name for this host.
+    /// Templates with this cluster's mark on VMIDs that the profile does not list for this host.
     pub unnamed_templates: BTreeSet<VmId>,
-    /// The ISO images in the drives of every VM with a k8sha mark, of whatever cluster, by VMID.
+    /// The ISO images in the drives of every VM with a k8sha mark, of any cluster, by VMID.
     pub attached: BTreeMap<VmId, BTreeSet<String>>,
-    /// VMIDs of clones (of whatever cluster) that were made from a template, by the template's VMID.
+    /// VMIDs of clones (of any cluster) that were created from a template, by the template's VMID.
     pub linked: BTreeMap<VmId, BTreeSet<VmId>>,
-    /// What it did not let us see of what new VMs need.
+    /// What k8sha could not read of what new VMs need, for lack of privileges.
     pub unseen: BTreeSet<Unseen>,
 }
 
@@ -81,40 +81,40 @@ pub struct HostState {
 pub enum TemplateState {
     /// None.
     Absent,
-    /// One that is being created, or whose making was cut off.
+    /// One that is being created, or whose creation was interrupted.
     Underway {
         /// Its VMID.
         vmid: VmId,
         /// The lock that Proxmox holds on it.
         lock: String,
-        /// Whether a task makes it.
+        /// Whether a task is creating it.
         making: Making,
-        /// Whether nothing is in it yet: it is what Proxmox VE begins a VM with.
+        /// Whether it is still empty: the state in which Proxmox VE begins a VM.
         empty: bool,
     },
-    /// A template without our mark.
+    /// A template without k8sha's mark.
     Theirs {
         /// Its name.
         name: String,
-        /// Its settings, as Proxmox prints them.
+        /// Its settings, as Proxmox VE returns them.
         settings: BTreeMap<String, String>,
     },
-    /// A VM without our mark that is no template.
+    /// A VM without k8sha's mark that is not a template.
     Foreign {
         /// Its name.
         name: String,
     },
-    /// Ours.
+    /// Created by k8sha.
     Ours {
-        /// The cluster that it was made for; others may clone it too.
+        /// The cluster that it was created for; others may clone it too.
         cluster: String,
-        /// The hash of what it was made from.
+        /// The hash of its sources.
         spec: String,
-        /// Whether it has been made a template already.
+        /// Whether it has been converted to a template.
         template: bool,
         /// The lock that Proxmox holds on it.
         lock: Option<String>,
-        /// Its settings, as Proxmox prints them.
+        /// Its settings, as Proxmox VE returns them.
         settings: BTreeMap<String, String>,
     },
 }
@@ -125,144 +125,145 @@ pub enum TemplateState {
 pub enum VmState {
     /// None.
     Absent,
-    /// One without our mark, or with the mark of another cluster.
+    /// One without k8sha's mark, or with the mark of another cluster.
     Foreign {
-        /// Where it is.
+        /// Its host.
         host: HostName,
         /// Its name.
         name: String,
-        /// Why it is not ours.
+        /// Why it is not this cluster's.
         why: String,
     },
-    /// One that is being cloned or created, or whose making was cut off.
+    /// One that is being cloned or created, or whose creation was interrupted.
     Underway {
-        /// Where it is.
+        /// Its host.
         host: HostName,
         /// Its VMID.
         vmid: VmId,
         /// The lock that Proxmox holds on it.
         lock: String,
-        /// Whether a task makes it.
+        /// Whether a task is creating it.
         making: Making,
-        /// Whether nothing is in it yet: it is what Proxmox VE begins a VM with.
+        /// Whether it is still empty: the state in which Proxmox VE begins a VM.
         empty: bool,
     },
-    /// Ours, whichever VMID and host it is on.
+    /// This cluster's VM, whatever its VMID and host.
     Ours(Box<OurVm>),
 }
 
-/// A VM with this cluster's mark that no row takes for its own.
+/// A VM with this cluster's mark that matches no row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stray {
     /// The node that its mark names.
     pub node: NodeName,
-    /// Why no row takes it.
+    /// Why it matches no row.
     pub why: StrayReason,
     /// The VM.
     pub vm: OurVm,
 }
 
-/// Why no row takes a VM with this cluster's mark.
+/// Why a VM with this cluster's mark matches no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrayReason {
     /// The table has no row of that name.
     NoRow,
-    /// Another VM carries the mark of the same node.
+    /// Another VM has the mark of the same node.
     Twin,
-    /// It was made by another state folder, or before a rebuild.
+    /// It was created with another state folder, or before a rebuild.
     OtherCreation,
 }
 
-/// What a VM runs with. New settings of CPU and memory are pending until it is switched off and on.
+/// The hardware of a running VM. Changes of CPU and memory are pending until the VM is stopped and
+/// started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Hardware {
-    /// Virtual CPUs, where Proxmox says.
+    /// Virtual CPUs, if Proxmox VE shows them.
     pub cpus: Option<u64>,
-    /// Memory in MiB, where Proxmox says.
+    /// Memory in MiB, if Proxmox VE shows it.
     pub memory_mib: Option<u64>,
-    /// The settings with a change that waits for the next start: what is in use of each until then,
-    /// empty where it is unset.
+    /// The settings with a change that is pending until the next start, with the value in use;
+    /// empty if unset.
     pub unapplied: BTreeMap<String, String>,
 }
 
-/// A VM with our mark.
+/// A VM with k8sha's mark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OurVm {
-    /// Where it is.
+    /// Its host.
     pub host: HostName,
     /// Its VMID.
     pub vmid: VmId,
-    /// Its configuration, as Proxmox prints it.
+    /// Its configuration, as Proxmox VE returns it.
     pub config: BTreeMap<String, String>,
     /// The size of its boot disk in bytes.
     pub disk_bytes: Option<u64>,
-    /// What it runs with; `None` where it does not run.
+    /// Its hardware in use; `None` if it is not running.
     pub hardware: Option<Hardware>,
     /// The lock that Proxmox holds on it.
     pub lock: Option<String>,
-    /// Whether a task makes it, where it carries the lock of a VM in the making.
+    /// Whether a task is creating it, if it has the lock of a VM that is being created.
     pub making: Option<Making>,
-    /// What QEMU does instead of running, such as `paused`.
+    /// QEMU's state if it is not running, such as `paused`.
     pub halted: Option<String>,
     /// Its mark.
     pub mark: Mark,
 }
 
-/// What a running node says of itself.
+/// The state that a running node reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NodeState {
-    /// Whether it has finished its first boot: cloud-init is done and the kernel is right.
+    /// Whether its first boot is complete: cloud-init is done and the kernel is the right one.
     pub booted: bool,
-    /// Whether its first boot has ended in an error: cloud-init has to run again.
+    /// Whether its first boot failed: cloud-init has to run again.
     pub failed: bool,
     /// `uname -r`.
     pub kernel: String,
 }
 
-/// A node that runs and does not answer.
+/// A running node that does not answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Silent {
-    /// What was met instead of an answer.
+    /// The error instead of an answer.
     pub said: String,
-    /// The next thing to try, where it is known.
+    /// The next thing to try, if known.
     pub hint: Option<String>,
 }
 
-/// A member of our etcd, as its node says.
+/// A member of k8sha's etcd, as its node reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EtcdMember {
-    /// Whether it has the certificates that it should have.
+    /// Whether it has the right certificates.
     pub planted: bool,
-    /// Whether it trusts another authority than the state folder's.
+    /// Whether it trusts a different CA than the state folder's.
     pub foreign: bool,
-    /// Whether it is healthy, which takes a quorum.
+    /// Whether it is healthy, which requires a quorum.
     pub healthy: bool,
 }
 
-/// What is known of the task that makes a VM which carries the lock of one in the making.
+/// What is known of the task that is creating a VM, for VMs with such a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Making {
-    /// It runs.
+    /// It is running.
     Runs {
         /// Its id.
         task: String,
     },
-    /// None runs: the making was cut off.
+    /// None is running: the creation was interrupted.
     CutOff,
-    /// None that we may see runs.
+    /// No task visible to k8sha is running.
     Unseen,
 }
 
-/// Whether a VM is no more than what Proxmox VE begins one with.
+/// Whether a VM is still in the state in which Proxmox VE begins one.
 pub fn is_empty(config: &VmConfig) -> bool {
     let is_plain = config.get("description").is_none() && config.name().is_none();
     config.is_clone_placeholder() || is_plain
 }
 
 impl TemplateState {
-    /// What the configuration of the VM on a template's VMID says.
+    /// Classifies the VM on a template's VMID by its configuration.
     pub fn of(vmid: VmId, config: &VmConfig, making: Option<&Making>) -> Self {
         if let Some(lock) = config.lock().filter(|lock| is_making(lock) && !config.is_template()) {
             let making = making.cloned().unwrap_or(Making::Unseen);
@@ -297,7 +298,7 @@ impl TemplateState {
 }
 
 impl OurVm {
-    /// A VM of ours as it was found, with its mark.
+    /// One of k8sha's VMs, as found, with its mark.
     pub fn new(found: Found, mark: Mark) -> Self {
         let Found { host, vmid, running, halted, making, config } = found;
         Self {
@@ -313,30 +314,30 @@ impl OurVm {
         }
     }
 
-    /// Whether it is switched on, be it that QEMU has halted it.
+    /// Whether it is powered on, even if QEMU has halted it.
     pub fn running(&self) -> bool {
         self.hardware.is_some()
     }
 
-    /// Whether its guest runs, so that it can be asked.
+    /// Whether its guest runs, so that k8sha can reach it.
     pub fn awake(&self) -> bool {
         self.running() && self.halted.is_none()
     }
 
-    /// The role that it was made for, as far as its mark tells.
+    /// The role that it was created for, if its mark shows it.
     pub fn role(&self) -> Option<Role> {
         if let Some(machine) = &self.mark.machine {
             return Some(machine.role);
         }
-        // Marks of former releases have it in the line for people only.
+        // Marks of former releases have it only in the line for the user.
         let line = self.config.get("description")?.lines().next()?;
         Role::parse(line.split(' ').next()?)
     }
 }
 
 impl Inventory {
-    /// What would be there after everything of ours was removed but for the templates, for the plan of
-    /// what is made then.
+    /// The inventory after everything of the cluster except its templates was removed, to plan what
+    /// is created next.
     pub fn emptied(&self) -> Self {
         let ours = |state: &VmState| matches!(state, VmState::Ours(_));
         let vms = self.vms.iter().map(|(name, state)| {
@@ -352,7 +353,7 @@ impl Inventory {
         }
     }
 
-    /// VMs with this cluster's mark that this state folder has not made, each as a phrase.
+    /// VMs with this cluster's mark that this state folder did not create, each as a phrase.
     pub fn made_elsewhere(&self) -> Vec<String> {
         let rows = self.vms.values().filter_map(|state| match state {
             VmState::Ours(vm) => Some(vm.as_ref()),
@@ -364,8 +365,8 @@ impl Inventory {
             .collect()
     }
 
-    /// Whether the API that answers is another cluster's: it has another CA, another `kube-system` or
-    /// another mark than ours.
+    /// Whether the API that answers belongs to another cluster: it has a different CA,
+    /// `kube-system` UID or mark.
     pub fn is_anothers_api(&self) -> bool {
         let Some(api) = &self.survey.api else { return false };
         let known = self.survey.known.as_ref();
@@ -373,7 +374,7 @@ impl Inventory {
             || api.mark.as_ref().is_some_and(|mark| mark.creation != self.creation)
     }
 
-    /// The VM of a row, where it is ours.
+    /// The VM of a row, if k8sha created it.
     pub fn ours(&self, node: &NodeName) -> Option<&OurVm> {
         match self.vms.get(node) {
             Some(VmState::Ours(vm)) => Some(vm),

@@ -1,43 +1,43 @@
-//! Whether a cluster lives on our machines. Pure.
+//! Determines whether a cluster exists on k8sha's machines. Pure.
 //!
-//! `kubeadm init` makes a certificate authority. A second one beside a living cluster destroys it, so
-//! the answer "nothing lives" takes proof from everything that could know better. What could not be
-//! asked proves nothing.
+//! `kubeadm init` creates a CA. A second one beside an existing cluster destroys it, so the answer
+//! "no cluster" requires proof from every source that could show otherwise. A machine that could
+//! not be queried proves nothing.
 
 use super::survey::{Answer, Machine, Survey};
 use crate::cluster::{Cluster, NodeName};
 
-/// Whether a cluster lives.
+/// Whether a cluster exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// None does, and everything was asked.
+    /// None exists, and everything was queried.
     None,
-    /// Our own `kubeadm init` was begun there and did not end.
+    /// An own `kubeadm init` was started there and did not finish.
     Unfinished {
         /// The master.
         on: NodeName,
     },
-    /// It lives.
+    /// It exists.
     Living {
         /// A master that answered.
         via: NodeName,
     },
-    /// It cannot be told before these have been started, reached or made.
+    /// Unknown until these have been started, reached or created.
     Pending {
         /// What is waited for, each a phrase.
         what: Vec<String>,
     },
-    /// A cluster is or was there, and nothing answers for it.
+    /// A cluster is or was there, but does not answer.
     Lost {
-        /// What was seen, a line each.
+        /// What was found, one line each.
         seen: Vec<String>,
-        /// What to do.
+        /// The fix.
         hint: String,
     },
 }
 
-/// Judges the evidence. `repairs` names what a plan would start or make that the API may be waiting
-/// for, such as a load balancer.
+/// Judges the evidence. `repairs` names what a plan would start or create that the API may be
+/// waiting for, such as a load balancer.
 pub fn judge(cluster: &Cluster, survey: &Survey, repairs: &[String]) -> Life {
     if let Some(api) = &survey.api {
         return Life::Living { via: NodeName(api.via.clone()) };
@@ -47,7 +47,7 @@ pub fn judge(cluster: &Cluster, survey: &Survey, repairs: &[String]) -> Life {
         match machine {
             Machine::Off => waiting.push(format!("{name} is off")),
             Machine::Silent { said } => {
-                waiting.push(format!("{name} cannot be asked: {}", first_line(said)));
+                waiting.push(format!("{name} cannot be queried: {}", first_line(said)));
             }
             Machine::Seen(_) => {}
         }
@@ -88,14 +88,14 @@ pub fn judge(cluster: &Cluster, survey: &Survey, repairs: &[String]) -> Life {
     Life::None
 }
 
-/// Whether a machine has a control plane that was finished once. Of a cluster that the state folder
-/// remembers, every control plane was.
+/// Whether a machine has a control plane that was completed once. If the state folder remembers the
+/// cluster, every control plane was.
 fn is_finished(survey: &Survey, seen: &super::survey::Seen) -> bool {
     seen.has_control_plane()
         || (survey.was_made() && seen.apiserver && !seen.join.is_open() && seen.kubelet)
 }
 
-/// A control plane is there and does not answer.
+/// A control plane exists and does not answer.
 fn lost(cluster: &Cluster, survey: &Survey, finished: &[&NodeName]) -> Life {
     let mut seen: Vec<String> = survey.machines.iter().filter_map(api_line).collect();
     if let Answer::Answers { said } | Answer::Silent { said } = &survey.vip {
@@ -104,16 +104,16 @@ fn lost(cluster: &Cluster, survey: &Survey, finished: &[&NodeName]) -> Life {
     let masters = cluster.with_role(crate::cluster::Role::Master).count();
     let hint = if cluster.etcd.endpoints().is_none() && finished.len() * 2 <= masters {
         format!(
-            "{} of {masters} masters are there, and a stacked etcd of {masters} needs {}: its quorum \
-             is lost. Bring the other masters' VMs back from a Proxmox VE backup (`qmrestore`), or \
-             restore an etcd snapshot; k8sha does neither yet. `k8sha rebuild` makes a new, empty \
-             cluster",
+            "{} of {masters} masters remain, but a stacked etcd of {masters} needs {}: its quorum \
+             is lost. Restore the other masters' VMs from a Proxmox VE backup (`qmrestore`), or \
+             restore an etcd snapshot; k8sha does neither yet. `k8sha rebuild` creates a new, \
+             empty cluster",
             finished.len(),
             masters / 2 + 1
         )
     } else {
-        "see on a master why its API server does not answer: `sudo crictl ps -a`, `sudo journalctl -u \
-         kubelet`. k8sha makes no second cluster beside it"
+        "check on a master why its API server does not answer: `sudo crictl ps -a`, `sudo \
+         journalctl -u kubelet`. k8sha does not create a second cluster beside it"
             .to_owned()
     };
     Life::Lost { seen, hint }
@@ -128,18 +128,18 @@ fn api_line((name, machine): (&NodeName, &Machine)) -> Option<String> {
     Some(format!("{name} has a control plane; its API server: {said}"))
 }
 
-/// A cluster was there, and no master of it is left.
+/// A cluster existed, and none of its masters is left.
 fn orphaned(survey: &Survey, begun: &[&NodeName], bound: &[&NodeName]) -> Life {
     let mut seen = Vec::new();
     if let Some(known) = &survey.known {
         seen.push(format!(
-            "this cluster was initialised (CA {}, kube-system {}), and no master of it is left",
+            "this cluster was initialised (CA {}, kube-system {}), but none of its masters is left",
             known.ca, known.uid
         ));
     } else if survey.kubeconfig {
         seen.push(
-            "this cluster was initialised: the state folder has its kubeconfig, and no master of it is \
-             left"
+            "this cluster was initialised: the state folder has its kubeconfig, but none of its \
+             masters is left"
                 .to_owned(),
         );
     }
@@ -147,11 +147,11 @@ fn orphaned(survey: &Survey, begun: &[&NodeName], bound: &[&NodeName]) -> Life {
         seen.push(format!("still members of a cluster: {}", names(bound)));
     }
     if begun.len() > 1 {
-        seen.push(format!("`kubeadm init` was begun on several masters: {}", names(begun)));
+        seen.push(format!("`kubeadm init` was started on several masters: {}", names(begun)));
     }
-    let hint = "restore a master's VM from a Proxmox VE backup (`qmrestore`) and run again; an etcd \
-                snapshot alone does not bring back the CA's key. `k8sha rebuild` makes a new, empty \
-                cluster"
+    let hint = "restore a master's VM from a Proxmox VE backup (`qmrestore`) and run again; an \
+                etcd snapshot alone does not restore the CA's key. `k8sha rebuild` creates a new, \
+                empty cluster"
         .to_owned();
     Life::Lost { seen, hint }
 }

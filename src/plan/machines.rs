@@ -1,4 +1,5 @@
-//! Whether a host can run the VMs of the profile: its CPUs, its CPU types, its memory, its pools. Pure.
+//! Checks whether a host can run the VMs of the profile: its CPUs, CPU types, memory and pools.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,25 +12,25 @@ use crate::cluster::{Cluster, HostName, Node};
 use crate::proxmox::wire::{CpuInfo, CpuModel};
 use crate::proxmox::{Identity, rights};
 
-/// What a host tells of this.
+/// What a host reports about this.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// Its CPUs; `None` where we may not see them.
+    /// Its CPUs; `None` if k8sha may not see them.
     pub cpus: Option<CpuInfo>,
-    /// Its memory in MiB; `None` where we may not see it.
+    /// Its memory in MiB; `None` if k8sha may not see it.
     pub memory_mib: Option<u64>,
-    /// The CPU types that it knows; `None` where it does not say.
+    /// The CPU types that it supports; `None` if it does not report them.
     pub models: Option<Vec<CpuModel>>,
-    /// The pools that we see.
+    /// The pools that k8sha can see.
     pub pools: Vec<String>,
-    /// Whether we would see the profile's pool if it were there.
+    /// Whether k8sha could see the profile's pool if it existed.
     pub sees_pools: bool,
 }
 
-/// The privileges of which one makes a pool visible (pve-manager PVE/API2/Pool.pm, `index`).
+/// The privileges, one of which makes a pool visible (pve-manager PVE/API2/Pool.pm, `index`).
 pub const SEES_POOLS: [&str; 2] = ["Pool.Audit", "Pool.Allocate"];
 
-/// What a host did not let us see. That is no lack: a run may do well without.
+/// What k8sha could not see on a host. It is not treated as missing: a run may work without it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unseen {
@@ -42,12 +43,12 @@ pub enum Unseen {
 }
 
 impl Unseen {
-    /// The command that lets us see it, for the host's root.
+    /// The command that makes it visible, for the host's root.
     pub fn fix(&self, who: &Identity) -> Vec<String> {
         let (path, roles) = match self {
-            // Above it nothing can be replaced, and roles on one path add up.
+            // No ACL above this path could be replaced, and roles on one path add up.
             Unseen::Cpus | Unseen::Model(_) => ("/".to_owned(), "PVEAuditor".to_owned()),
-            // An entry on a path replaces those that are inherited from above.
+            // An ACL on a path replaces those inherited from above.
             Unseen::Pool(pool) => (format!("/pool/{pool}"), format!("PVEAuditor,{}", rights::ROLE)),
         };
         vec![format!("pveum acl modify {path} {} --roles {roles}", who.acl_options())]
@@ -58,33 +59,33 @@ impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unseen::Cpus => f.write_str(
-                "its CPUs could not be seen (that takes Sys.Audit on /nodes): whether they are \
-                 enough for each VM is not known",
+                "its CPUs are not visible (this requires Sys.Audit on /nodes): whether they are \
+                 enough for each VM is unknown",
             ),
             Unseen::Model(model) => write!(
                 f,
-                "the CPU type `{model}` could not be seen (that takes Sys.Audit on /nodes): whether \
-                 it is there is not known"
+                "the CPU type `{model}` is not visible (this requires Sys.Audit on /nodes): \
+                 whether it exists is unknown"
             ),
             Unseen::Pool(pool) => write!(
                 f,
-                "the pool `{pool}` could not be seen (that takes Pool.Audit on /pool/{pool}): \
-                 whether it is there is not known"
+                "the pool `{pool}` is not visible (this requires Pool.Audit on /pool/{pool}): \
+                 whether it exists is unknown"
             ),
         }
     }
 }
 
-/// What was found out about a host.
+/// The result for a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
     /// What it lacks.
     pub lacks: Vec<Lack>,
-    /// What could not be seen.
+    /// What is not visible.
     pub unseen: BTreeSet<Unseen>,
 }
 
-/// Holds what the profile wants of a host's VMs against what the host told.
+/// Compares what the profile needs for a host's VMs with what the host reported.
 pub fn judge(cluster: &Cluster, host: &HostName, told: &Told, who: &Identity) -> Judged {
     let mut judged = Judged::default();
     let model = cluster.proxmox.cpu.split(',').next().unwrap_or_default();
@@ -114,21 +115,21 @@ pub fn judge(cluster: &Cluster, host: &HostName, told: &Told, who: &Identity) ->
     judged
 }
 
-/// Whether the host knows the CPU type; `false` where it would not say.
+/// Whether the host knows the CPU type; `false` if it does not say.
 fn known(model: &str, host: &HostName, models: Option<&[CpuModel]>) -> Result<bool, Lack> {
     let Some(models) = models.filter(|models| !models.is_empty()) else { return Ok(false) };
     if models.iter().any(|known| known.name == model) {
         return Ok(true);
     }
-    // Custom types are left out of the list for who may not see them.
+    // Custom types are omitted from the list for users who may not see them.
     let customs = models.iter().any(|known| known.name.starts_with("custom-"));
     if model.starts_with("custom-") && !customs {
         return Ok(false);
     }
     Err(Lack {
-        what: format!("it knows no CPU type `{model}`"),
+        what: format!("it has no CPU type `{model}`"),
         fix: vec![
-            "name another one as `proxmox.cpu` in the profile; it knows:".to_owned(),
+            "set another one as `proxmox.cpu` in the profile; this lists them:".to_owned(),
             format!("pvesh get /nodes/{host}/capabilities/qemu/cpu"),
         ],
     })
@@ -143,37 +144,40 @@ fn too_many(cluster: &Cluster, host: &HostName, cpus: &CpuInfo) -> Option<Lack> 
         .nodes
         .iter()
         .filter(large)
-        .map(|node| format!("{} wants {}", node.name, node.vcpu))
+        .map(|node| format!("{} needs {}", node.name, node.vcpu))
         .collect();
     (!large.is_empty()).then(|| Lack {
-        what: format!("it has {has} CPUs and starts no VM with more: {}", large.join(", ")),
-        fix: vec![format!("a `vcpu` of {has} at most, or another host (`pve`) for these rows")],
+        what: format!("it has {has} CPUs and cannot start VMs with more: {}", large.join(", ")),
+        fix: vec![format!(
+            "reduce `vcpu` to {has} at most, or use another host (`pve`) for these \
+             rows"
+        )],
     })
 }
 
-/// VMs with more memory than the host has. Proxmox VE starts them, and the kernel kills one when they
-/// use it.
+/// VMs with more memory than the host has. Proxmox VE starts them, and the kernel kills one when
+/// they use it.
 fn too_large(cluster: &Cluster, host: &HostName, has: u64) -> Option<Lack> {
     let large = |node: &&Node| node.host == *host && has > 0 && u64::from(node.ram_mib) > has;
     let large: Vec<String> = cluster
         .nodes
         .iter()
         .filter(large)
-        .map(|node| format!("{} wants {} MiB", node.name, node.ram_mib))
+        .map(|node| format!("{} needs {} MiB", node.name, node.ram_mib))
         .collect();
     (!large.is_empty()).then(|| Lack {
-        what: format!("it has {has} MiB of memory, less than one VM wants: {}", large.join(", ")),
-        fix: vec!["less `ram`, or another host (`pve`) for these rows".to_owned()],
+        what: format!("it has {has} MiB of memory, less than one VM needs: {}", large.join(", ")),
+        fix: vec!["reduce `ram`, or use another host (`pve`) for these rows".to_owned()],
     })
 }
 
-/// What Proxmox's own CPU types ask of the host's CPU, by the names of `/proc/cpuinfo` (qemu-server
-/// src/PVE/QemuServer/CPUConfig.pm, `$builtin_models`). QEMU is told to enforce them.
+/// What Proxmox VE's own CPU types require of the host's CPU, by the names of `/proc/cpuinfo`
+/// (qemu-server src/PVE/QemuServer/CPUConfig.pm, `$builtin_models`). QEMU runs with `enforce`.
 const V2: [&str; 5] = ["popcnt", "pni", "sse4_1", "sse4_2", "ssse3"];
 const V3: [&str; 9] = ["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"];
 const V4: [&str; 5] = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
 
-/// What the host's CPU cannot do of what the CPU type asks for.
+/// The features that the CPU type requires and the host's CPU lacks.
 fn unable(model: &str, flags: &str) -> Option<Lack> {
     let aes: &[&str] = &["aes"];
     let wanted: Vec<&[&str]> = match model {
@@ -191,25 +195,25 @@ fn unable(model: &str, flags: &str) -> Option<Lack> {
         wanted.into_iter().flatten().copied().filter(|flag| !has.contains(flag)).collect();
     (!missing.is_empty()).then(|| Lack {
         what: format!(
-            "its CPU has no {}, which the CPU type `{model}` needs: no VM of that type starts",
+            "its CPU has no {}, which the CPU type `{model}` requires: no VM of that type starts",
             missing.join(", ")
         ),
-        fix: vec!["take a lower one as `proxmox.cpu` in the profile, or `host`".to_owned()],
+        fix: vec!["set a lower one as `proxmox.cpu` in the profile, or `host`".to_owned()],
     })
 }
 
 fn no_pool(pool: &str, known: &[String], who: &Identity) -> Lack {
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     Lack {
-        what: format!("there is no pool `{pool}`; {who} sees {known}"),
+        what: format!("pool `{pool}` does not exist; {who} sees {known}"),
         fix: vec![
-            "name another one as `proxmox.pool` in the profile, or make it:".to_owned(),
+            "use another one as `proxmox.pool` in the profile, or create it:".to_owned(),
             format!("pveum pool add {pool}"),
         ],
     }
 }
 
-/// What the hosts did not let us see, each said once with its hosts.
+/// What was not visible, each reported once with its hosts.
 pub fn unseen(inventory: &Inventory) -> Vec<String> {
     let mut hosts: BTreeMap<&Unseen, Vec<&str>> = BTreeMap::new();
     for (host, state) in &inventory.hosts {
@@ -260,7 +264,7 @@ mod tests {
         cluster.nodes[7].vcpu = 99; // on pve2
         assert_eq!(
             lacks(&cluster, &told(2, FLAGS, &["x86-64-v2-AES"])),
-            ["it has 2 CPUs and starts no VM with more: k8s1master1 wants 3"]
+            ["it has 2 CPUs and cannot start VMs with more: k8s1master1 needs 3"]
         );
         assert!(lacks(&cluster, &told(3, FLAGS, &["x86-64-v2-AES"])).is_empty());
     }
@@ -272,7 +276,7 @@ mod tests {
         let small = Told { memory_mib: Some(8999), ..told(4, FLAGS, &["x86-64-v2-AES"]) };
         assert_eq!(
             lacks(&cluster, &small),
-            ["it has 8999 MiB of memory, less than one VM wants: k8s1master1 wants 9000 MiB"]
+            ["it has 8999 MiB of memory, less than one VM needs: k8s1master1 needs 9000 MiB"]
         );
         assert!(lacks(&cluster, &Told { memory_mib: Some(9000), ..small.clone() }).is_empty());
         assert!(lacks(&cluster, &Told { memory_mib: None, ..small }).is_empty());
@@ -284,14 +288,13 @@ mod tests {
         let old = FLAGS.replace(" aes", "");
         assert_eq!(
             lacks(&cluster, &told(4, &old, &["x86-64-v2-AES"])),
-            [
-                "its CPU has no aes, which the CPU type `x86-64-v2-AES` needs: no VM of that type starts"
-            ]
+            ["its CPU has no aes, which the CPU type `x86-64-v2-AES` requires: no VM of that \
+              type starts"]
         );
         cluster.proxmox.cpu = "EPYC-Milano,flags=+aes".to_owned();
         assert_eq!(
             lacks(&cluster, &told(4, FLAGS, &["EPYC-Milan"])),
-            ["it knows no CPU type `EPYC-Milano`"]
+            ["it has no CPU type `EPYC-Milano`"]
         );
         cluster.proxmox.cpu = "cputype=host".to_owned();
         assert!(lacks(&cluster, &told(4, FLAGS, &["host"])).is_empty());
@@ -308,10 +311,10 @@ mod tests {
         let unseen =
             [Unseen::Cpus, Unseen::Model("custom-node".to_owned()), Unseen::Pool("k8s".to_owned())];
         assert_eq!(found.unseen, unseen.into());
-        // Who sees custom types sees that this one is not among them.
+        // A user that sees custom types sees that this one is missing.
         assert_eq!(
             lacks(&cluster, &Told { cpus: None, ..told(0, "", &["host", "custom-other"]) }),
-            ["it knows no CPU type `custom-node`"]
+            ["it has no CPU type `custom-node`"]
         );
         let silent = Told { models: None, ..blind };
         assert!(judged(&cluster, &silent).lacks.is_empty());
@@ -326,7 +329,7 @@ mod tests {
         told.pools = vec!["other".to_owned()];
         assert_eq!(
             lacks(&cluster, &told),
-            ["there is no pool `k8s`; the token `k8sha@pve!ci` sees other"]
+            ["pool `k8s` does not exist; the token `k8sha@pve!ci` sees other"]
         );
         told.pools.push("k8s".to_owned());
         told.sees_pools = false;

@@ -1,4 +1,4 @@
-//! What will be done, as data: every choice made, nothing done.
+//! The plan as data: every choice made, nothing executed.
 //!
 //! [`planner::plan`] is pure: the same cluster and the same [`inventory::Inventory`] give the same
 //! [`Plan`], byte for byte. The executor chooses nothing.
@@ -36,63 +36,63 @@ pub mod survey;
 pub mod teardown;
 pub mod template;
 
-/// A job: steps, each with what it needs.
+/// A plan: steps, each with its needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// The cluster's name.
     pub cluster: String,
-    /// How the Proxmox hosts belong together, as found.
+    /// How the Proxmox VE hosts are clustered, as found.
     pub topology: String,
-    /// What becomes of each VM.
+    /// What happens to each VM.
     pub vms: Vec<PlannedVm>,
-    /// What to do, in an order in which each step comes after what it needs.
+    /// What to do, in an order in which each step comes after its needs.
     pub steps: Vec<Step>,
-    /// Things to know that change nothing about the steps.
+    /// Notices that do not affect the steps.
     pub notices: Vec<String>,
-    /// Where what runs is not as the profile asks, and no step changes that.
+    /// Differences from the profile that no step resolves.
     pub differences: Vec<Difference>,
     /// What does not work right now; the run waits for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unwell: Vec<Difference>,
-    /// Why it has to be looked again after these steps, before the rest can be planned.
+    /// Why k8sha has to look again after these steps, before it can plan the rest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub look_again: Vec<String>,
 }
 
-/// A VM of the plan: where it is, and what becomes of it.
+/// A VM of the plan: where it is, and what happens to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlannedVm {
     /// The node's name.
     pub node: NodeName,
     /// Its role.
     pub role: Role,
-    /// The host it lives on.
+    /// Its host.
     pub host: HostName,
     /// Its VMID.
     pub vmid: VmId,
-    /// What becomes of it.
+    /// What happens to it.
     #[serde(flatten)]
     pub disposition: Disposition,
 }
 
-/// What becomes of a VM.
+/// What happens to a VM.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "disposition", rename_all = "lowercase")]
 pub enum Disposition {
-    /// It is not there and will be.
+    /// It does not exist and will be created.
     Created,
-    /// It is as asked.
+    /// It matches the profile.
     Kept,
-    /// It is as asked but for being off, and will be switched on.
+    /// It matches the profile but is off, and will be started.
     Started,
-    /// It is there and these settings will change.
+    /// It exists and these settings will change.
     Changed {
         /// The settings.
         changes: Vec<Change>,
     },
-    /// It is there and will be removed.
+    /// It exists and will be removed.
     Destroyed,
-    /// It is not there and stays so.
+    /// It does not exist and will not be created.
     Absent,
 }
 
@@ -101,16 +101,16 @@ pub enum Disposition {
 pub struct Change {
     /// The setting, as Proxmox names it.
     pub key: String,
-    /// What it is; empty when unset.
+    /// The current value; empty if unset.
     pub from: String,
-    /// What it will be.
+    /// The new value.
     pub to: String,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
-    /// Names the step in the plan, such as `clone/k8s1master1`.
+    /// Identifies the step in the plan, such as `clone/k8s1master1`.
     pub id: String,
     /// The node or host it is about.
     pub on: String,
@@ -136,7 +136,7 @@ impl fmt::Display for StoredSeed {
 }
 
 impl Step {
-    /// Whether it can change something; the others only look.
+    /// Whether it can change something; the others are read-only.
     pub fn writes(&self) -> bool {
         self.action.act().writes()
     }
@@ -148,7 +148,7 @@ impl Plan {
         self.steps.iter().filter(|step| step.writes())
     }
 
-    /// Everything that is not as the profile asks: what the steps change, then what they do not.
+    /// All differences from the profile: what the steps change, then what they do not.
     pub fn all_differences(&self) -> Vec<Difference> {
         let follow = |on: &str, what: String, have: String, want: String| Difference {
             on: on.to_owned(),
@@ -164,9 +164,9 @@ impl Plan {
             let name = vm.node.as_str();
             match &vm.disposition {
                 Disposition::Created => {
-                    all.push(follow(name, "its VM".into(), "absent".into(), "one".into()));
+                    all.push(follow(name, "VM".into(), "absent".into(), "present".into()));
                 }
-                // The mark in the notes follows whatever else is changed.
+                // The mark in the notes changes with the other settings.
                 Disposition::Changed { changes } => all.extend(
                     changes
                         .iter()
@@ -186,7 +186,7 @@ impl Plan {
         let steps: Vec<Difference> = self
             .writes()
             .filter(|step| !told(&step.on))
-            .map(|step| follow(&step.on, step.action.to_string(), "due".into(), "it".into()))
+            .map(|step| follow(&step.on, step.action.to_string(), "pending".into(), "done".into()))
             .collect();
         all.extend(steps);
         all.extend(self.differences.iter().cloned());
@@ -194,7 +194,7 @@ impl Plan {
         all
     }
 
-    /// The master through which the cluster is seen at the end.
+    /// The master through which the cluster is read at the end.
     pub fn via(&self) -> Option<&NodeName> {
         self.steps.iter().find_map(|step| match &step.action {
             Action::Verify(verify) => Some(&verify.via),
@@ -202,8 +202,8 @@ impl Plan {
         })
     }
 
-    /// Whether nothing would be changed, and nothing is waited for: a machine that was not reached is
-    /// not as asked, whatever it is.
+    /// Whether nothing would be changed and nothing is waited for: a machine that was not reached
+    /// does not match the profile, whatever its state.
     pub fn is_settled(&self) -> bool {
         let waits = |step: &Step| matches!(step.action, Action::Boot(_));
         self.look_again.is_empty() && !self.steps.iter().any(|step| step.writes() || waits(step))
@@ -211,9 +211,9 @@ impl Plan {
 
     /// The longest chain of dependent steps: its ids and the sum of its durations in seconds.
     ///
-    /// Steps without a duration (they were not run) count as nothing.
+    /// Steps without a duration (they did not run) count as zero.
     pub fn critical_path(&self, seconds: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
-        // Steps come after what they need, so one pass is enough.
+        // Steps come after their needs, so one pass is enough.
         let mut best: BTreeMap<&str, (f64, Option<&str>)> = BTreeMap::new();
         for step in &self.steps {
             let before = step

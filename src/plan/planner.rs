@@ -1,4 +1,4 @@
-//! From what is wanted and what exists to what will be done. Pure.
+//! Computes the plan from the profile and the existing state. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,14 +22,14 @@ mod seeds;
 #[cfg(test)]
 mod tests;
 
-/// Which part of the job is planned.
+/// The part of the job that is planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The hosts acted on; `None` is all of them.
+    /// The hosts to act on; `None` means all of them.
     pub hosts: Option<BTreeSet<HostName>>,
-    /// Whether VMs are made.
+    /// Whether VMs are created.
     pub provision: bool,
-    /// Whether Kubernetes is.
+    /// Whether Kubernetes is set up.
     pub bootstrap: bool,
 }
 
@@ -45,13 +45,13 @@ impl Part {
     }
 }
 
-/// What each node's VM is to look like, by node.
+/// The wanted state of each node's VM, by node.
 pub type Specs = BTreeMap<NodeName, NodeSpec>;
 
-/// Why nothing is planned.
+/// Why there is no plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refusal {
-    /// What stands in the way.
+    /// The conflicts.
     pub conflicts: Vec<Conflict>,
     /// Every difference between the profile and what runs; some of them block.
     pub differences: Vec<Difference>,
@@ -60,7 +60,7 @@ pub struct Refusal {
 /// Plans the job.
 ///
 /// # Errors
-/// All that stands in the way at once: nothing is written then.
+/// All conflicts at once; nothing was changed then.
 pub fn plan(
     cluster: &Cluster,
     specs: &Specs,
@@ -100,8 +100,8 @@ pub fn plan(
     let wrong = draft.steps.unknown().iter().map(|text| {
         Conflict::new(
             "plan",
-            format!("a fault of k8sha: {text}"),
-            "please report it; nothing was done",
+            format!("bug in k8sha: {text}"),
+            "please report it; nothing was changed",
         )
     });
     draft.refusals.extend(wrong.collect::<Vec<_>>());
@@ -130,12 +130,13 @@ struct Draft<'a> {
     notices: Vec<String>,
     refusals: Vec<Conflict>,
     look_again: Vec<String>,
-    /// Rows whose machines are not made now: their cluster was made once and does not answer.
+    /// Rows whose machines are not created now: their cluster was created before and does not
+    /// answer.
     held: BTreeSet<NodeName>,
 }
 
 impl Draft<'_> {
-    /// The rows acted on, in the order in which their steps queue: what the first `kubeadm init`
+    /// The rows to act on, in the order in which their steps queue: what the first `kubeadm init`
     /// waits for comes first.
     fn rows(&self) -> Vec<&Node> {
         let first = self.cluster.first_master().name.clone();
@@ -146,8 +147,8 @@ impl Draft<'_> {
         rows
     }
 
-    /// What no step is planned for: rows that are not acted on, and all of `provision` in a run that
-    /// makes no VMs.
+    /// Records what no step is planned for: rows of other hosts, and all of `provision` in a run
+    /// that creates no VMs.
     fn leave_out(&mut self) {
         let acted: BTreeSet<NodeName> =
             self.rows().into_iter().map(|node| node.name.clone()).collect();
@@ -174,8 +175,8 @@ impl Draft<'_> {
         self.inventory.nodes.get(&node.name).is_some_and(|state| state.booted)
     }
 
-    /// The host on which a host's template lives: itself, unless two hosts of one Proxmox VE
-    /// cluster name the same VMID and the same (shared) storage; then the first of them.
+    /// The host that holds a host's template: itself, unless two hosts of one Proxmox VE cluster
+    /// have the same VMID and the same (shared) storage; then the first of them.
     fn home(&self, host: &HostName, os: &str) -> HostName {
         let hosts = &self.cluster.proxmox.hosts;
         let own = &hosts[host];
@@ -220,7 +221,7 @@ impl Draft<'_> {
             .collect()
     }
 
-    /// What differs in a VM, less what a running guest would not read any more.
+    /// What differs in a VM, except what a running guest no longer reads.
     fn changes(&self, node: &Node, vm: &OurVm) -> Vec<super::Change> {
         let mut changes = spec::changes(&self.specs[&node.name], &vm.config);
         if !vm.running() {
@@ -231,7 +232,7 @@ impl Draft<'_> {
             if let [only] = changes.as_slice()
                 && only.key == "description"
             {
-                // Nothing but the seed differs, and that is told as a difference.
+                // Only the seed differs, and that is reported as a difference.
                 changes.clear();
             }
             if !vm.config.contains_key(spec::SEED_DRIVE) {
@@ -274,7 +275,7 @@ impl Draft<'_> {
         rows.iter().for_each(|node| self.boot(node));
     }
 
-    /// Waits for a node's first boot, unless it is over; then its seed has served.
+    /// Waits for a node's first boot, unless it is over; then the seed is no longer needed.
     fn boot(&mut self, node: &Node) {
         self.first_boot(node);
         self.eject(node);
@@ -288,7 +289,7 @@ impl Draft<'_> {
             return;
         }
         let again = self.inventory.nodes.get(&name).is_some_and(|state| state.failed);
-        // A first boot that starts over reads its seed again, and fills its disk.
+        // A first boot that is repeated reads the seed again, and fills the disk.
         let needs = [StepId::Seed, StepId::Configure, StepId::Grow, StepId::Start];
         let needs = needs.map(|step| step(name.clone()));
         let boot = self.steps.add(&name, action::Boot { node: name.clone(), again }, &needs);
@@ -364,8 +365,8 @@ impl Draft<'_> {
         if let Some(called) = ours.as_ref().and_then(|vm| vm.config.get("name"))
             && *called != name.0
         {
-            // Its mark says what it is; what a person calls it in Proxmox is theirs to say.
-            self.notices.push(format!("{name}: VM {} is called `{called}` by now", node.vmid));
+            // Its mark identifies it; the user may rename it in Proxmox VE.
+            self.notices.push(format!("{name}: VM {} is now named `{called}`", node.vmid));
         }
         let wanted = Arc::new(self.specs[&name].clone());
         let needs_seed = self.needs_seed(node);

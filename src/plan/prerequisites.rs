@@ -1,4 +1,4 @@
-//! What a host must have before anything can be made on it. Pure: what it has is handed in.
+//! What a host must have before VMs can be created on it. Pure: the host's state is passed in.
 
 use crate::cluster::{Cluster, Host, HostName, TemplateSource};
 use crate::proxmox::wire::{NetworkIface, StorageStatus};
@@ -7,13 +7,13 @@ use crate::proxmox::{Identity, rights};
 /// Something that a host lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lack {
-    /// What, as a sentence without its host.
+    /// What, as a sentence without the host's name.
     pub what: String,
-    /// How it is fixed: command lines where there are any.
+    /// The fix: command lines if there are any.
     pub fix: Vec<String>,
 }
 
-/// The storages that are used of a host, each with a content type that it must take.
+/// The storages of a host that are used, each with a content type that it must accept.
 pub fn uses(host: &Host) -> Vec<(&str, &'static str)> {
     let mut uses = vec![(host.storage.as_str(), "images"), (host.iso_storage.as_str(), "iso")];
     if host.templates.values().any(|source| matches!(source, TemplateSource::Ours(_))) {
@@ -22,8 +22,8 @@ pub fn uses(host: &Host) -> Vec<(&str, &'static str)> {
     uses
 }
 
-/// The storages of the profile that are not there, are switched off, or do not take what is put
-/// there. `seen` is what the host lists to `who`.
+/// The storages of the profile that do not exist, are disabled, or do not accept the needed
+/// content. `seen` is what the host lists to `who`.
 pub fn storages(host: &Host, seen: &[StorageStatus], who: &Identity) -> Vec<Lack> {
     let mut lacks: Vec<Lack> = Vec::new();
     let mut wanted: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -37,12 +37,14 @@ pub fn storages(host: &Host, seen: &[StorageStatus], who: &Identity) -> Vec<Lack
         let Some(found) = seen.iter().find(|seen| seen.storage.as_deref() == Some(storage)) else {
             let known: Vec<&str> = seen.iter().filter_map(|seen| seen.storage.as_deref()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let what =
-                format!("there is no storage `{storage}` that we may use; known are: {known}");
+            let what = format!(
+                "storage `{storage}` does not exist or is not visible to k8sha; visible \
+                 are: {known}"
+            );
             let privilege = "Datastore.AllocateSpace";
             let mut fix = vec![format!(
-                "name another one in the profile, or, where it is there (`pvesm status`), let \
-                 {who} see it: {privilege} on /storage/{storage}"
+                "use another one in the profile, or, if it exists (`pvesm status`), grant {who} \
+                 {privilege} on /storage/{storage}"
             )];
             fix.extend(rights::grant(who, &format!("/storage/{storage}"), &[privilege]));
             lacks.push(Lack { what, fix });
@@ -63,7 +65,7 @@ pub fn storages(host: &Host, seen: &[StorageStatus], who: &Identity) -> Vec<Lack
             let all = [has.as_slice(), missing.as_slice()].concat();
             lacks.push(Lack {
                 what: format!(
-                    "storage `{storage}` does not take content `{}`; it takes {}",
+                    "storage `{storage}` does not accept content `{}`; it accepts {}",
                     missing.join("`, `"),
                     has.join(", ")
                 ),
@@ -74,11 +76,11 @@ pub fn storages(host: &Host, seen: &[StorageStatus], who: &Identity) -> Vec<Lack
     lacks
 }
 
-/// The bridges of the profile that are missing. `seen` is what the host lists.
+/// The bridges of the profile that do not exist. `seen` is what the host lists.
 pub fn bridges(cluster: &Cluster, host: &HostName, seen: &[NetworkIface]) -> Vec<Lack> {
     let known: Vec<&str> =
         seen.iter().filter(|iface| iface.is_bridge()).map(|iface| iface.iface.as_str()).collect();
-    // A bridge on which we have no right is not listed; a list without any says nothing.
+    // Bridges without a privilege are not listed; a list without any bridge proves nothing.
     if known.is_empty() {
         return Vec::new();
     }
@@ -87,9 +89,9 @@ pub fn bridges(cluster: &Cluster, host: &HostName, seen: &[NetworkIface]) -> Vec
     missing.dedup();
     missing.retain(|bridge| !known.contains(&bridge.as_str()));
     let lack = |bridge: String| Lack {
-        what: format!("there is no bridge `{bridge}`; known are {}", known.join(", ")),
+        what: format!("bridge `{bridge}` does not exist; existing are {}", known.join(", ")),
         fix: vec![
-            "change `bridge` in the profile, or make that bridge:".to_owned(),
+            "change `bridge` in the profile, or create that bridge:".to_owned(),
             format!(
                 "pvesh create /nodes/{host}/network --iface {bridge} --type bridge --autostart 1"
             ),
@@ -104,7 +106,7 @@ pub fn quorum() -> Lack {
     Lack {
         what: "it has no quorum: its configuration is read-only".to_owned(),
         fix: vec![
-            "bring the other Proxmox node or a QDevice up (`pvecm status` on a host)".to_owned(),
+            "bring the other Proxmox VE node or a QDevice up (`pvecm status` on a host)".to_owned(),
         ],
     }
 }

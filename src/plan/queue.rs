@@ -1,18 +1,18 @@
-//! Which steps stand in a queue, since what they act on takes only so many at once.
+//! Queues for steps that act on something with limited concurrency.
 
 use crate::cluster::HostName;
 
-/// A queue: of the steps in it only so many are done at once.
+/// A queue: only a limited number of its steps run at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Its name.
     pub name: String,
-    /// How many; `None` is what the run is told.
+    /// How many; `None` for the number set for the run.
     pub length: Option<usize>,
 }
 
 impl Queue {
-    /// That of a storage: Proxmox VE locks one while it allocates there.
+    /// The queue of a storage: Proxmox VE locks a storage while it allocates there.
     pub fn allocates(host: &HostName, storage: &str) -> Self {
         Self { name: format!("{host}/{storage}"), length: None }
     }

@@ -1,4 +1,4 @@
-//! Which of the VMs that were found is which row's, by their marks. Pure.
+//! Assigns the VMs found to the rows, by their marks. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,30 @@ use crate::mark::{Mark, Marked};
 use crate::proxmox::is_making;
 use crate::proxmox::wire::VmConfig;
 
-/// A VM that may concern us.
+/// A VM that may belong to the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Where it is.
+    /// Its host.
     pub host: HostName,
     /// Its VMID.
     pub vmid: VmId,
-    /// What it runs with; `None` where it does not run.
+    /// Its hardware in use; `None` if it is not running.
     pub running: Option<Hardware>,
-    /// What QEMU does instead of running, such as `paused`.
+    /// QEMU's state if it is not running, such as `paused`.
     pub halted: Option<String>,
-    /// Whether a task makes it, where it carries the lock of a VM in the making.
+    /// Whether a task is creating it, if it has the lock of a VM that is being created.
     pub making: Option<Making>,
     /// Its configuration.
     pub config: VmConfig,
 }
 
-/// Why a VM without any mark is not ours.
-pub const UNMARKED: &str = "it does not carry our mark";
+/// Why a VM without any mark is not this cluster's.
+pub const UNMARKED: &str = "it has no k8sha mark";
 
-/// Gives every row its VM, and lists the VMs with this cluster's mark that no row takes.
+/// Assigns a VM to every row, and lists the VMs with this cluster's mark that match no row.
 pub fn sort(cluster: &Cluster, creation: &str, found: Vec<Found>, inventory: &mut Inventory) {
     let mut marked: Vec<(NodeName, OurVm)> = Vec::new();
-    // One with a mark is made already, whatever holds it now.
+    // A VM with a mark is created already, whatever its lock.
     let is_being_made =
         |vm: &Found| vm.config.mark().is_none() && vm.config.lock().is_some_and(is_making);
     let (making, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_being_made);
@@ -71,8 +71,8 @@ pub fn sort(cluster: &Cluster, creation: &str, found: Vec<Found>, inventory: &mu
     }
 }
 
-/// Of the VMs with a row's mark, the one that is most likely the row's: made by us, where the row has
-/// it. Any other one is a twin.
+/// Of the VMs with a row's mark, takes the most likely one: created with this state folder, and on
+/// the row's host and VMID. Any other one is a twin.
 fn take_best(row: &Node, creation: &str, marked: &mut Vec<(NodeName, OurVm)>) -> Option<OurVm> {
     let rank = |vm: &OurVm| {
         (vm.mark.creation == creation, vm.vmid == row.vmid, vm.host == row.host, vm.running())
@@ -82,7 +82,7 @@ fn take_best(row: &Node, creation: &str, marked: &mut Vec<(NodeName, OurVm)>) ->
     Some(marked.remove(best).1)
 }
 
-/// What stands on a row's VMID, where nothing has the row's mark.
+/// The VM on a row's VMID, if no VM has the row's mark.
 fn stranger(
     cluster: &Cluster,
     row: &Node,
@@ -99,7 +99,7 @@ fn stranger(
         return VmState::Foreign {
             host: vm.host.clone(),
             name: vm.config.get("name").cloned().unwrap_or_default(),
-            why: format!("its mark says that it is `{node}` of this cluster"),
+            why: format!("its mark identifies it as `{node}` of this cluster"),
         };
     }
     let Some(vm) = others.iter().find(|vm| here(&vm.host, vm.vmid)) else {
@@ -107,20 +107,21 @@ fn stranger(
     };
     let why = match vm.config.mark() {
         _ if !cluster.proxmox.hosts.contains_key(&vm.host) => {
-            "it is on a host that the profile does not name".to_owned()
+            "it is on a host that is not in the profile".to_owned()
         }
         None => UNMARKED.to_owned(),
         Some(mark) if mark.cluster != cluster.name => {
             format!("it belongs to the cluster `{}`", mark.cluster)
         }
-        Some(_) => "its mark says that it is a template of this cluster".to_owned(),
+        Some(_) => "its mark identifies it as a template of this cluster".to_owned(),
     };
     let name = vm.config.name().unwrap_or("without a name").to_owned();
     VmState::Foreign { host: vm.host.clone(), name, why }
 }
 
-/// Which VMs with a mark, of whatever cluster, were made from which template of ours on this host: not
-/// every storage can tell. One of a former release does not say, so it may be any.
+/// Which VMs with a mark, of any cluster, were created from which of k8sha's templates on this
+/// host: not every storage shows it. Marks of a former release do not say, so any template may be
+/// meant.
 pub fn clones(found: &[Found]) -> Vec<(VmId, VmId)> {
     let marked = |vm: &&Found| vm.config.mark().is_some_and(|mark| mark.node.is_some());
     let mut clones = Vec::new();

@@ -1,5 +1,5 @@
-//! The settings of a cluster as a whole, by the profile's names: what `kubeadm init` fixed and a
-//! running cluster can be held against. Pure.
+//! Cluster-wide settings, by their names in the profile: those that `kubeadm init` fixed and that
+//! can be compared with a running cluster. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ pub const CNI: &str = "kubernetes.cni";
 /// The setting of the version.
 pub const VERSION: &str = "kubernetes.version";
 
-/// What the profile asks for. A running cluster's settings have the same names
-/// ([`super::survey::Api::settings`]); one that is missing there could not be seen.
+/// The settings in the profile. A running cluster's settings have the same names
+/// ([`super::survey::Api::settings`]); one that is missing there could not be read.
 pub fn wanted(cluster: &Cluster) -> BTreeMap<&'static str, String> {
     let kubernetes = &cluster.kubernetes;
     let proxy = match kubernetes.proxy {
@@ -44,7 +44,7 @@ pub fn wanted(cluster: &Cluster) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// The pod network as a phrase: its kind, and its version where k8sha chooses one.
+/// The pod network as a phrase: its kind, and its version if k8sha chooses one.
 pub fn cni(cni: &Cni) -> String {
     match cni {
         Cni::None => "none".to_owned(),

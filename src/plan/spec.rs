@@ -1,5 +1,5 @@
-//! What a VM and a template are to look like in Proxmox's own terms, and how that is compared with
-//! what is there.
+//! The wanted state of a VM and a template in Proxmox VE's terms, and its comparison with the
+//! existing one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,44 +11,44 @@ use crate::mark::{Machine, Mark, TAG};
 /// The boot disk.
 pub const DISK: &str = "scsi0";
 
-/// The drive that the seed ISO sits in.
+/// The drive that holds the seed ISO.
 pub const SEED_DRIVE: &str = "ide2";
 
-/// That drive without a medium. On a VM that runs the exchange of a medium takes effect at once, and
-/// the removal of a drive only when it is next switched off.
+/// That drive without a medium. On a running VM, a change of the medium takes effect at once, but
+/// the removal of a drive only at the next power cycle.
 pub const EJECTED: &str = "none,media=cdrom";
 
-/// The network card that the documents are for.
+/// The network card that the documents configure.
 pub const CARD: &str = "net0";
 
-/// How long each hash in the name of a seed ISO is.
+/// The length of each hash in the name of a seed ISO.
 const HASH: usize = 12;
 
-/// What a node's VM is to look like.
+/// The wanted state of a node's VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSpec {
     /// The seed ISO's file name.
     pub seed_file: String,
-    /// Settings by Proxmox's name, without `description`.
+    /// Settings by Proxmox VE's name, without `description`.
     pub settings: BTreeMap<String, String>,
-    /// The address of [`CARD`] that the documents name, where they name one; it is no setting, for a
-    /// machine that has booted keeps the address that it has.
+    /// The MAC address of [`CARD`] in the documents, if they contain one; it is not a setting,
+    /// because a machine that has booted keeps its address.
     pub mac: Option<String>,
     /// The mark, with the hash of all this.
     pub mark: Mark,
     /// The first line of the description.
     pub line: String,
-    /// The description that carries the mark.
+    /// The description that contains the mark.
     pub description: String,
-    /// The files that are kept up to date on the machine once it has booted, and their SHA-256.
+    /// The files that k8sha keeps up to date on the machine once it has booted, and their SHA-256.
     pub kept: BTreeMap<String, String>,
 }
 
-/// How the names of all our seed ISOs begin.
+/// The prefix of the names of all k8sha seed ISOs.
 const SEED: &str = "k8sha-seed-";
 
-/// The name of a node's seed ISO. The creation id has no dash and the hashes have none, so that the
-/// name tells without doubt whose it is, whatever clusters and nodes are called.
+/// The name of a node's seed ISO. Neither the creation id nor the hashes contain a dash, so the
+/// name is unambiguous, whatever the names of clusters and nodes.
 pub fn seed_file(creation: &str, node: &NodeName, hashes: &str) -> String {
     format!("{SEED}{creation}-{node}-{hashes}.iso")
 }
@@ -70,8 +70,8 @@ pub fn seed_node<'a>(volume: &'a str, creation: &str) -> Option<&'a str> {
     (found == creation && is_hashes(hashes)).then_some(node)
 }
 
-/// Whether a volume in the seed drive of a node's VM is a seed that was made for that VM, by this
-/// release or a former one.
+/// Whether a volume in the seed drive of a node's VM is a seed that was created for that VM, by
+/// this release or a former one.
 pub fn is_own_seed(volume: &str, mark: &Mark) -> bool {
     let Some(node) = &mark.node else { return false };
     let file = volume.rsplit('/').next().unwrap_or(volume);
@@ -80,13 +80,13 @@ pub fn is_own_seed(volume: &str, mark: &Mark) -> bool {
         || (file == former && !seed_hashes(volume).is_empty())
 }
 
-/// Whether a volume is called like a seed of ours, those of former releases included.
+/// Whether a volume is named like a k8sha seed, including those of former releases.
 pub fn is_seed_name(volume: &str) -> bool {
     let file = volume.rsplit('/').next().unwrap_or(volume);
     file.starts_with("k8sha-") && !seed_hashes(file).is_empty()
 }
 
-/// The hashes in the name of a seed ISO, be it a file, a volume or a drive; empty where it has none.
+/// The hashes in the name of a seed ISO (a file, a volume or a drive); empty if it has none.
 pub fn seed_hashes(seed: &str) -> &str {
     let volume = seed.split(',').next().unwrap_or(seed);
     let hashes = volume.strip_suffix(".iso").and_then(|stem| stem.rsplit('-').next());
@@ -97,20 +97,20 @@ fn is_hashes(text: &str) -> bool {
     [HASH, 2 * HASH].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The file name of a downloaded cloud image; Proxmox takes a qcow2 only under that ending.
+/// The file name of a downloaded cloud image; Proxmox VE accepts a qcow2 only with that extension.
 pub fn image_file(os: &str, image: &Image) -> String {
     format!("k8sha-{os}-{}.qcow2", image.sha256.get(..12).unwrap_or(&image.sha256))
 }
 
-/// The hash of what a template is made from.
+/// The hash of a template's sources.
 pub fn template_spec(os: &str, image: &Image) -> String {
-    // The number counts the ways in which we have made templates.
+    // The number counts the versions of how k8sha builds templates.
     hash::short(format!("template 1\n{os}\n{}\n", image.sha256).as_bytes())
 }
 
-/// What a node's VM is to look like.
+/// The wanted state of a node's VM.
 ///
-/// `seed_file` is the seed ISO's file name, which its content decides.
+/// `seed_file` is the seed ISO's file name, which depends on its content.
 pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str) -> NodeSpec {
     let host = &cluster.proxmox.hosts[&node.host];
     let home = cluster.network.home(node.ip);
@@ -123,7 +123,7 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
             // The Proxmox firewall would drop VRRP and the VIP's traffic.
             (CARD, format!("virtio,bridge={}{vlan},firewall=0", home.bridge)),
             (SEED_DRIVE, format!("{}:iso/{seed_file},media=cdrom", host.iso_storage)),
-            // Proxmox VE appends a new CD-ROM to the order itself; the disk stays first.
+            // Proxmox VE appends a new CD-ROM to the boot order itself; the disk stays first.
             ("boot", format!("order={DISK};{SEED_DRIVE}")),
             ("onboot", "1".to_owned()),
             ("tags", format!("{TAG};{}", cluster.name)),
@@ -154,8 +154,8 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
     NodeSpec { seed_file, settings, mac: None, mark, line, description, kept }
 }
 
-/// Whether two seeds differ in more than files that are kept up to date on the machine. Where there
-/// are such files, the first of the two hashes in a name is over everything else.
+/// Whether two seeds differ in more than files that are kept up to date on the machine. If there
+/// are such files, the first of the two hashes in a name covers everything else.
 pub fn differ_in_more_than_kept(one: &str, other: &str) -> bool {
     let rest = |hashes: &str| {
         let long = hashes.len() == 2 * HASH;
@@ -164,7 +164,7 @@ pub fn differ_in_more_than_kept(one: &str, other: &str) -> bool {
     rest(one) != rest(other)
 }
 
-/// The settings that differ between a VM's configuration and what is asked for.
+/// The settings that differ between a VM's configuration and the wanted state.
 pub fn changes(spec: &NodeSpec, config: &BTreeMap<String, String>) -> Vec<Change> {
     let mut changes: Vec<Change> = spec
         .settings
@@ -189,8 +189,8 @@ pub fn changes(spec: &NodeSpec, config: &BTreeMap<String, String>) -> Vec<Change
     changes
 }
 
-/// What is to be changed of a machine's network card: where it leads, that it is plugged in, and that it
-/// has the MAC address that the documents name which the machine has read.
+/// The change of a machine's network card: its network, whether it is plugged in, and the MAC
+/// address in the documents that the machine has read.
 fn card_change(
     spec: &NodeSpec,
     config: &BTreeMap<String, String>,
@@ -212,7 +212,7 @@ fn card_change(
     Some(Change { key: CARD.to_owned(), from: have.to_owned(), to })
 }
 
-/// Whether Proxmox's form of a setting says what we asked for: it adds MAC addresses and sizes,
+/// Whether Proxmox VE's form of a setting equals the wanted one: it adds MAC addresses and sizes,
 /// and sorts tags.
 pub fn same(key: &str, want: &str, have: &str) -> bool {
     match key {
@@ -232,7 +232,7 @@ fn tags(text: &str) -> BTreeSet<String> {
     split.filter(|tag| !tag.is_empty()).map(str::to_lowercase).collect()
 }
 
-/// A property string as a map; what stands first without a name has the empty one.
+/// A property string as a map; a first value without a key gets the empty key.
 fn properties(text: &str) -> BTreeMap<String, String> {
     text.split(',')
         .enumerate()
@@ -268,7 +268,7 @@ mod tests {
         let volume = |creation: &str, name: &str| {
             format!("local:iso/{}", seed_file(creation, &node(name), hashes))
         };
-        // Of clusters `prod` with the node `eu-m1` and `prod-eu` with `m1`.
+        // Clusters `prod` with the node `eu-m1` and `prod-eu` with `m1`.
         assert!(is_seed_of(&volume("1a2b3c4d", "eu-m1"), "1a2b3c4d"));
         assert!(!is_seed_of(&volume("5e6f7a8b", "m1"), "1a2b3c4d"));
         assert!(!is_seed_of("local:iso/k8sha-prod-eu-m1-00112233aabb.iso", "prod"));

@@ -1,5 +1,4 @@
-//! What is known of Kubernetes on our machines: evidence, as data. What it means is judged by
-//! [`super::life`].
+//! The state of Kubernetes on k8sha's machines: evidence, as data. [`super::life`] judges it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,47 +6,48 @@ use serde::Serialize;
 
 use crate::cluster::{Identity, NodeName};
 
-/// What is known of the cluster that runs on our machines.
+/// What is known of the cluster on k8sha's machines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Survey {
-    /// Every machine of ours with a Kubernetes role that exists, whether it has a row or not.
+    /// Every machine with a Kubernetes role that exists, with or without a row.
     pub machines: BTreeMap<NodeName, Machine>,
     /// What answers on the API's port at the VIP.
     pub vip: Answer,
-    /// What the API says, where it answers.
+    /// What the API reports, if it answers.
     pub api: Option<Api>,
-    /// Whether it answers by its name, as every node and person calls it; asked where it answers at all.
+    /// Whether it answers under its DNS name, which nodes and users use; queried only if it answers
+    /// at all.
     pub by_name: Answer,
-    /// The one load balancer that holds the VIP; asked where the API answers.
+    /// The one load balancer that holds the VIP; queried only if the API answers.
     pub holder: Answer,
-    /// What the state folder remembers of the cluster that was made.
+    /// The cluster's identity in the state folder.
     pub known: Option<Identity>,
-    /// Whether the state folder holds the kubeconfig of such a cluster, which tells that there was one
-    /// even where the record of its identity is lost.
+    /// Whether the state folder holds the kubeconfig of such a cluster, which proves that there was
+    /// one even if the record of its identity is lost.
     pub kubeconfig: bool,
 }
 
-/// What a machine says of itself.
+/// The state that a machine reports.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Machine {
     /// Its VM does not run.
     Off,
-    /// Its VM runs, and the machine cannot be asked.
+    /// Its VM runs, but the machine cannot be queried.
     Silent {
-        /// What was met instead of an answer.
+        /// The error instead of an answer.
         said: String,
     },
-    /// It was asked.
+    /// It was queried.
     Seen(Box<Seen>),
 }
 
-/// What a machine that was asked has of Kubernetes.
+/// The Kubernetes state of a machine that was queried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Seen {
-    /// What tells this machine from every other one, for its whole life.
+    /// The machine id, which identifies this machine for its whole life.
     pub machine_id: String,
-    /// Whether it is a master by its mark or its row.
+    /// Whether its mark or its row makes it a master.
     pub master: bool,
     /// The hash of the CA's public key that it trusts.
     pub ca: Option<String>,
@@ -55,33 +55,33 @@ pub struct Seen {
     pub kubelet: bool,
     /// Whether an API server is set up.
     pub apiserver: bool,
-    /// What is on record of our `kubeadm init` there.
+    /// The record of k8sha's `kubeadm init` there.
     pub init: Work,
-    /// What is on record of our `kubeadm join` there.
+    /// The record of k8sha's `kubeadm join` there.
     pub join: Work,
-    /// What its own API server answers.
+    /// The answer of its own API server.
     pub api: Answer,
 }
 
-/// How far a long command of ours has come on a machine.
+/// The state of a long-running k8sha command on a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// Nothing is on record.
     #[default]
     None,
-    /// It runs.
+    /// It is running.
     Running,
-    /// It ended well.
+    /// It succeeded.
     Done,
-    /// It ended badly.
+    /// It failed.
     Failed,
-    /// It was begun, and nothing tells that it ended well.
+    /// It was started, and nothing shows that it succeeded.
     Unfinished,
 }
 
 impl Work {
-    /// Whether it was begun and has not ended well.
+    /// Whether it was started and has not succeeded.
     pub fn is_open(self) -> bool {
         matches!(self, Work::Running | Work::Failed | Work::Unfinished)
     }
@@ -91,48 +91,48 @@ impl Work {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// It was not asked, for there is nothing that could answer.
+    /// It was not queried, because nothing there could answer.
     #[default]
     NotAsked,
-    /// Something speaks TLS there.
+    /// Something there speaks TLS.
     Answers {
-        /// What it said.
+        /// The answer.
         said: String,
     },
-    /// Nothing does.
+    /// Nothing answers.
     Silent {
-        /// What was met instead.
+        /// The error instead of an answer.
         said: String,
     },
 }
 
-/// The cluster as its API shows it.
+/// The cluster as its API reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Api {
-    /// The master through which it was asked.
+    /// The master through which it was queried.
     pub via: String,
-    /// The UID of the namespace `kube-system`, which lives as long as the cluster's data.
+    /// The UID of the namespace `kube-system`, which stays the same as long as the cluster's data.
     pub uid: String,
     /// The hash of the CA's public key.
     pub ca: String,
-    /// Our mark inside the cluster.
+    /// k8sha's mark inside the cluster.
     pub mark: Option<ClusterMark>,
     /// Registered nodes by their names in Kubernetes.
     pub nodes: BTreeMap<String, KubeNode>,
-    /// The settings that it runs with, by the profile's names ([`super::settings`]).
+    /// The settings in use, by their names in the profile ([`super::settings`]).
     pub settings: BTreeMap<String, String>,
     /// The members of a stacked etcd.
     pub members: Vec<StackedMember>,
 }
 
-/// Our mark inside a cluster: the ConfigMap `k8sha` in `kube-system`.
+/// k8sha's mark inside a cluster: the ConfigMap `k8sha` in `kube-system`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ClusterMark {
     /// The cluster's name.
     pub cluster: String,
     /// The creation id.
     pub creation: String,
-    /// The pod network that we have installed.
+    /// The pod network that k8sha has installed.
     pub cni: Option<String>,
 }
 
@@ -145,7 +145,7 @@ pub struct KubeNode {
     pub ready: bool,
     /// Why it is not.
     pub message: Option<String>,
-    /// What tells the machine that registered it from every other one.
+    /// The machine id of the machine that registered it.
     pub machine_id: String,
     /// Its internal address.
     pub address: Option<String>,
@@ -156,23 +156,23 @@ pub struct KubeNode {
 /// A member of a stacked etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StackedMember {
-    /// Its name; empty until it has started once.
+    /// Its name; empty until its first start.
     pub name: String,
-    /// The address that other members call it by.
+    /// The address under which other members reach it.
     pub address: String,
-    /// Its id in hexadecimal digits, as `etcdctl` takes it.
+    /// Its id in hexadecimal digits, as `etcdctl` accepts it.
     pub id: String,
-    /// Whether it was asked, since no row has its address, and did not answer.
+    /// Whether it was queried, because no row has its address, and did not answer.
     pub silent: bool,
 }
 
 impl Survey {
-    /// Whether `kubeadm init` of this creation was completed once, as far as the state folder tells.
+    /// Whether `kubeadm init` of this creation was completed once, according to the state folder.
     pub fn was_made(&self) -> bool {
         self.known.is_some() || self.kubeconfig
     }
 
-    /// What a machine that was asked has said.
+    /// The report of a machine that was queried.
     pub fn seen(&self, node: &NodeName) -> Option<&Seen> {
         match self.machines.get(node) {
             Some(Machine::Seen(seen)) => Some(seen),
@@ -180,19 +180,19 @@ impl Survey {
         }
     }
 
-    /// The Node objects, where the API answers.
+    /// The Node objects, if the API answers.
     pub fn nodes(&self) -> Option<&BTreeMap<String, KubeNode>> {
         self.api.as_ref().map(|api| &api.nodes)
     }
 }
 
 impl Seen {
-    /// Whether nothing of Kubernetes has been set up.
+    /// Whether nothing of Kubernetes is set up.
     pub fn is_fresh(&self) -> bool {
         !self.kubelet && !self.apiserver && self.ca.is_none()
     }
 
-    /// Whether it has a control plane that nothing of ours is still at work on.
+    /// Whether it has a control plane and no k8sha command is still working on it.
     pub fn has_control_plane(&self) -> bool {
         self.apiserver && self.kubelet && !self.init.is_open() && !self.join.is_open()
     }

@@ -1,4 +1,4 @@
-//! Planning the removal of a cluster: only what carries our mark.
+//! Plans the removal of a cluster: only objects with k8sha's mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,11 @@ use crate::cluster::{Cluster, Etcd, HostName, NodeName, Role, TemplateSource, Vm
 /// How much is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Whether our templates and images stay, for a cluster that is made again at once.
+    /// Whether k8sha's templates and images are kept, for a cluster that is created again at once.
     pub keep_templates: bool,
-    /// Whether our keys in an external etcd stay.
+    /// Whether the keys in an external etcd are kept.
     pub keep_etcd: bool,
-    /// Whether the cluster is made again at once.
+    /// Whether the cluster is created again at once.
     pub again: bool,
 }
 
@@ -49,8 +49,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         match inventory.vms.get(&node.name) {
             Some(VmState::Ours(_)) => continue,
             Some(VmState::Foreign { host, name, why }) => {
-                notices
-                    .push(format!("VM {} on {host} (`{name}`) stays as it is: {why}", node.vmid));
+                notices.push(format!("VM {} on {host} (`{name}`) is kept: {why}", node.vmid));
             }
             Some(VmState::Underway { host, vmid, lock, empty, .. }) => {
                 let clear = match empty {
@@ -58,7 +57,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                     false => String::new(),
                 };
                 notices.push(format!(
-                    "VM {vmid} on {host} (lock `{lock}`) stays: it does not carry our mark{clear}"
+                    "VM {vmid} on {host} (lock `{lock}`) is kept: it has no k8sha mark{clear}"
                 ));
             }
             _ => {}
@@ -73,7 +72,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     }
     for twin in inventory.strays.iter().filter(|stray| stray.why == StrayReason::Twin) {
         notices.push(format!(
-            "VM {} on {} stays: it carries the mark of {} as well, as a copy of that VM does",
+            "VM {} on {} is kept: it also has the mark of {}, like a copy of that VM",
             twin.vm.vmid, twin.vm.host, twin.node
         ));
     }
@@ -82,15 +81,15 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
         steps.add(&host, action::RemoveVolume { host: host.clone(), volume }, &gone);
     }
     for (host, volume, user) in kept {
-        notices.push(format!("{volume} on {host} stays: {user} has it in a drive"));
+        notices.push(format!("{volume} on {host} is kept: {user} has it in a drive"));
     }
     if !extent.keep_templates {
         for (name, state) in &inventory.hosts {
-            // One may be a person's copy, which has the same mark.
+            // It may be a user's copy, which has the same mark.
             notices.extend(state.unnamed_templates.iter().map(|vmid| {
                 format!(
-                    "template {vmid} on {name} stays: it carries this cluster's mark, but the profile \
-                     does not name it; `qm destroy {vmid}` removes it"
+                    "template {vmid} on {name} is kept: it has this cluster's mark, but the \
+                     profile does not list it; `qm destroy {vmid}` removes it"
                 )
             }));
             for (os, source) in &cluster.proxmox.hosts[name].templates {
@@ -108,8 +107,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                     .collect();
                 if !others.is_empty() {
                     notices.push(format!(
-                        "template {vmid} on {name} stays: VM {} hangs on its disk, or was made from \
-                         the same image",
+                        "template {vmid} on {name} is kept: VM {} depends on its disk, or was \
+                         created from the same image",
                         others.join(", ")
                     ));
                     continue;
@@ -118,7 +117,8 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
                 if let Some(TemplateState::Ours { cluster: maker, .. }) = state.templates.get(os) {
                     if *maker != cluster.name {
                         notices.push(format!(
-                            "template {vmid} on {name} stays: it was made for the cluster `{maker}`"
+                            "template {vmid} on {name} is kept: it was created for the cluster \
+                             `{maker}`"
                         ));
                         continue;
                     }
@@ -142,7 +142,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
             }
         }
     }
-    notices.extend(steps.unknown().iter().map(|text| format!("a fault of k8sha: {text}")));
+    notices.extend(steps.unknown().iter().map(|text| format!("bug in k8sha: {text}")));
     Plan {
         cluster: cluster.name.clone(),
         topology: inventory.topology.clone(),
@@ -155,16 +155,16 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
     }
 }
 
-/// What Proxmox VE would refuse in the middle of a removal.
+/// Something that Proxmox VE would refuse in the middle of a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// What stands in the way.
+    /// The obstacle.
     pub said: String,
     /// The commands that clear it, on its host.
     pub fix: String,
 }
 
-/// All that Proxmox VE would refuse to remove of a plan: protected and locked VMs and templates.
+/// All that Proxmox VE would refuse to remove in a plan: protected and locked VMs and templates.
 pub fn obstacles(cluster: &Cluster, inventory: &Inventory, plan: &Plan) -> Vec<Obstacle> {
     let mut found = Vec::new();
     for (_, _, vm) in machines(cluster, inventory) {
@@ -203,23 +203,23 @@ fn obstacle(
     }
     let lock = settings.get("lock").filter(|lock| !lock.is_empty())?;
     let fix = match runs {
-        true => "a task is at work on it: run again when it has ended".to_owned(),
+        true => "a task is working on it: run again when it has finished".to_owned(),
         false => format!(
-            "pvenode task list --source active     (on {host}; if no task is at work on it:)\n\
-             qm unlock {vmid}"
+            "pvenode task list --source active     (on {host}; if no task is working on it:)\nqm \
+             unlock {vmid}"
         ),
     };
     Some(Obstacle { said: format!("{what} {vmid} on {host} is locked ({lock})"), fix })
 }
 
-/// Every VM with this cluster's mark, with a row or not. Load balancers last: as long as a master
-/// lives, its API is reached through them.
+/// Every VM with this cluster's mark, with a row or not. Load balancers come last: as long as a
+/// master exists, its API is reached through them.
 fn machines<'a>(cluster: &Cluster, inventory: &'a Inventory) -> Vec<(NodeName, Role, &'a OurVm)> {
     let rows = cluster.nodes.iter().filter_map(|node| {
         let vm = inventory.ours(&node.name)?;
         Some((node.name.clone(), node.role, vm))
     });
-    // Of two VMs with one node's mark, the one that the row does not take may be a person's copy.
+    // Of two VMs with one node's mark, the one that the row does not match may be a user's copy.
     let strays = inventory
         .strays
         .iter()
@@ -232,8 +232,8 @@ fn machines<'a>(cluster: &Cluster, inventory: &'a Inventory) -> Vec<(NodeName, R
 
 type Seeds = BTreeSet<(HostName, String)>;
 
-/// The seeds that are ours by the creation in their names, or by the drive of a VM of ours; and those
-/// of them that a VM of another cluster has in a drive, which stay.
+/// The cluster's seeds, recognised by the creation in their names or by the drive of one of its
+/// VMs; and those of them that a VM of another cluster has in a drive, which are kept.
 fn seeds(cluster: &Cluster, inventory: &Inventory) -> (Seeds, Vec<(HostName, String, String)>) {
     let own = machines(cluster, inventory);
     let creations: BTreeSet<&str> = own

@@ -1,8 +1,8 @@
-//! What the configuration of a template means for the machines that are cloned from it: what makes it
-//! useless to us, and what its clones have besides what the profile asks for. Pure.
+//! Checks a template's configuration: what makes it unusable, and what its clones have beyond the
+//! profile. Pure.
 //!
-//! A clone has every setting of its template but for MAC addresses, UUIDs, unused disks and
-//! `template` itself; `protection` and a cloud-init drive come with it.
+//! A clone gets every setting of its template except MAC addresses, UUIDs, unused disks and
+//! `template` itself; it does get `protection` and a cloud-init drive.
 //! Source: qemu-server src/PVE/API2/Qemu.pm, `clone_vm`.
 
 use std::collections::BTreeMap;
@@ -20,23 +20,23 @@ mod tests;
 /// The settings of a VM or a template, as Proxmox prints them.
 pub type Settings = BTreeMap<String, String>;
 
-/// Something in a template that keeps its clones from becoming machines of the cluster.
+/// A problem of a template that makes its clones unusable as machines of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
-    /// What, as the end of a sentence that begins with the template.
+    /// The problem, as the end of a sentence that begins with the template.
     pub what: String,
-    /// What to do on the template's host: command lines where there are any.
+    /// The fix on the template's host: command lines if there are any.
     pub fix: Vec<String>,
 }
 
-/// Buses in the order in which Proxmox VE looks for a boot disk where nothing names it.
+/// Buses in the order in which Proxmox VE searches a boot disk if none is set.
 /// Source: qemu-server src/PVE/QemuServer.pm, `get_default_bootdevices`.
 const BUSES: [&str; 4] = ["ide", "scsi", "virtio", "sata"];
 
 /// The formats of disks. Source: qemu-server src/PVE/QemuServer/Drive.pm, `QEMU_FORMAT_RE`.
 const FORMATS: [&str; 7] = ["raw", "qcow", "qcow2", "qed", "vmdk", "cloop", "cow"];
 
-/// All that makes a template useless to us.
+/// Returns everything that makes a template unusable.
 pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     let mut flaw = |what: String, fix: Vec<String>| flaws.push(Flaw { what, fix });
@@ -51,20 +51,23 @@ pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
     }
     if let Some(arch) = settings.get("arch").filter(|arch| *arch != "x86_64") {
         flaw(
-            format!("is for {arch}: machines of that kind have no IDE drive for our seed"),
-            vec!["name a template for x86_64 in the profile".to_owned()],
+            format!("is for {arch}: machines of that architecture have no IDE drive for the seed"),
+            vec!["use a template for x86_64 in the profile".to_owned()],
         );
     }
     match boot_disk(settings) {
         None => flaw(
             "has no disk".to_owned(),
             vec![format!(
-                "name another template in the profile; one that k8sha has made it makes again after \
-                 `qm destroy {vmid}`"
+                "use another template in the profile; if k8sha created this one, it recreates it \
+                 after `qm destroy {vmid}`"
             )],
         ),
         Some(disk) if disk != DISK => flaw(
-            format!("boots from `{disk}`: k8sha boots its machines from `{DISK}`, and grows that"),
+            format!(
+                "boots from `{disk}`: k8sha boots its machines from `{DISK}`, and grows that \
+                 disk"
+            ),
             move_disk(vmid, settings, disk),
         ),
         Some(_) => {}
@@ -72,7 +75,7 @@ pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
     if let Some(value) = settings.get(SEED_DRIVE).filter(|value| is_disk(value)) {
         let free = free_slot(settings);
         flaw(
-            format!("has a disk at `{SEED_DRIVE}`, where the seed goes"),
+            format!("has a disk on `{SEED_DRIVE}`, which the seed needs"),
             vec![
                 format!("qm set {vmid} --delete {SEED_DRIVE}"),
                 format!("qm set {vmid} --{free} {}", volume(value)),
@@ -83,8 +86,8 @@ pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
         if is_cdrom(value) && !is_cloudinit(value) && volume(value) != "none" {
             flaw(
                 format!(
-                    "has `{}` in the drive `{key}`: cloud-init would take it for the seed if its \
-                     label is `cidata`, which Proxmox VE does not tell",
+                    "has `{}` in the drive `{key}`: cloud-init would use it as the seed if its \
+                     label is `cidata`, which Proxmox VE does not show",
                     volume(value)
                 ),
                 vec![format!("qm set {vmid} --{key} none,media=cdrom")],
@@ -94,7 +97,7 @@ pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
     for key in ["args", "smbios1"] {
         if settings.get(key).is_some_and(|value| names_seed(value)) {
             flaw(
-                format!("names another seed for cloud-init (`ds=nocloud` in `{key}`)"),
+                format!("points cloud-init to another seed (`ds=nocloud` in `{key}`)"),
                 vec![format!("qm set {vmid} --delete {key}")],
             );
         }
@@ -103,7 +106,8 @@ pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
         if PropertyString::parse(value).get("mapping").is_none() {
             flaw(
                 format!(
-                    "passes a PCI device of the host on (`{key}`): one machine at a time can have it"
+                    "passes through a PCI device of the host (`{key}`): only one machine at a time \
+                     can use it"
                 ),
                 vec![format!("qm set {vmid} --delete {key}")],
             );
@@ -112,8 +116,8 @@ pub fn flaws(vmid: VmId, settings: &Settings) -> Vec<Flaw> {
     flaws
 }
 
-/// What clones of a template have, or do not get, besides what the profile says; `None` where there
-/// is nothing to tell.
+/// What clones of a template have, or do not get, beyond the profile; `None` if there is nothing to
+/// report.
 pub fn notice(vmid: VmId, settings: &Settings) -> Option<String> {
     let others = drives(settings).filter(|(key, value)| *key != DISK && is_disk(value));
     let mut kept: Vec<&str> = others.map(|(key, _)| key).collect();
@@ -135,50 +139,50 @@ pub fn notice(vmid: VmId, settings: &Settings) -> Option<String> {
     (!said.is_empty()).then(|| format!("template {vmid}: {}", said.join("; ")))
 }
 
-/// What a clone must not keep of its template: settings and the values that they are to have, empty
-/// where they go.
+/// What a clone must not inherit from its template: settings and their new values, empty if the
+/// setting is deleted.
 pub(super) fn leftovers(settings: &Settings) -> Vec<(String, String)> {
     let mut changes: Vec<(String, String)> =
         foreign_seeds(settings).map(|key| (key.to_owned(), String::new())).collect();
     let is = |key: &str, value: &str| settings.get(key).is_some_and(|have| have == value);
     let mut set = |key: &str, to: &str| changes.push((key.to_owned(), to.to_owned()));
-    // It is the template that is protected; a clone with it cannot be destroyed.
+    // Protection is meant for the template; a clone with it cannot be destroyed.
     if is("protection", "1") {
         set("protection", "");
     }
-    // A kubelet counts on the memory that it finds at its start.
+    // A kubelet relies on the memory that it finds when it starts.
     if settings.get("balloon").is_some_and(|value| value != "0") {
         set("balloon", "");
     }
-    // A row's `vcpu` is all of a machine's CPUs.
+    // A row's `vcpu` is the total of a machine's CPUs.
     if settings.get("sockets").is_some_and(|value| value != "1") {
         set("sockets", "1");
     }
     if settings.contains_key("vcpus") {
         set("vcpus", "");
     }
-    // A machine that waits at its start, or goes off where its kernel policy reboots it.
+    // A machine that waits when it starts, or powers off when its kernel policy reboots it.
     if is("freeze", "1") {
         set("freeze", "");
     }
     if is("reboot", "0") {
         set("reboot", "");
     }
-    // Our documents install the agent; without the option Proxmox VE does not ask it.
+    // The documents install the agent; without the option Proxmox VE does not query it.
     if !settings.get("agent").is_some_and(|value| has_agent(value)) {
         set("agent", "enabled=1");
     }
     changes
 }
 
-/// Whether clones come with a seed of Proxmox's own making, in whatever drive: to take it out needs a
-/// privilege more than all else.
+/// Whether clones come with a seed generated by Proxmox VE, in any drive: removing it requires an
+/// additional privilege.
 pub fn brings_seed(settings: &Settings) -> bool {
     drives(settings).any(|(_, value)| is_cloudinit(value))
 }
 
-/// The drives with a seed of Proxmox's own making. cloud-init takes one volume labelled `cidata`: of
-/// several the one whose device name comes last.
+/// The drives with a seed generated by Proxmox VE. cloud-init uses one volume labelled `cidata`: of
+/// several, the one whose device name comes last.
 /// Source: cloud-init cloudinit/sources/DataSourceNoCloud.py, `_get_devices`.
 pub(super) fn foreign_seeds(settings: &Settings) -> impl Iterator<Item = &str> {
     drives(settings)
@@ -202,7 +206,7 @@ fn boot_disk(settings: &Settings) -> Option<&str> {
     ordered.or_else(named).or_else(first).map(|(key, _)| key)
 }
 
-/// The commands that hang the boot disk where we have ours, and what hangs there elsewhere.
+/// The commands that move the boot disk to k8sha's slot, and a disk in that slot elsewhere.
 fn move_disk(vmid: VmId, settings: &Settings, disk: &str) -> Vec<String> {
     let boots = settings.get(disk).map_or("", |value| volume(value));
     let there = settings.get(DISK).filter(|value| volume(value) != "none");
@@ -221,13 +225,13 @@ fn move_disk(vmid: VmId, settings: &Settings, disk: &str) -> Vec<String> {
     ]
 }
 
-/// The first place for a further disk.
+/// The first free slot for another disk.
 fn free_slot(settings: &Settings) -> String {
     let mut slots = (1..31).map(|number| format!("scsi{number}"));
     slots.find(|slot| !settings.contains_key(slot)).unwrap_or_else(|| "scsi30".to_owned())
 }
 
-/// The drives that can hold a disk or a disc.
+/// The drives that can hold a disk or a CD-ROM.
 fn drives(settings: &Settings) -> impl Iterator<Item = (&str, &str)> {
     settings
         .iter()
@@ -250,7 +254,8 @@ fn is_cdrom(value: &str) -> bool {
     PropertyString::parse(value).get("media") == Some("cdrom")
 }
 
-/// Whether a drive holds a seed that Proxmox VE generates, judged by the volume's name as it does.
+/// Whether a drive holds a seed that Proxmox VE generates, recognised by the volume's name as
+/// Proxmox VE does.
 /// Source: qemu-server src/PVE/QemuServer/Drive.pm, `drive_is_cloudinit`.
 fn is_cloudinit(value: &str) -> bool {
     let Some((_, path)) = volume(value).split_once(':') else { return false };
@@ -265,14 +270,14 @@ fn is_disk(value: &str) -> bool {
     !is_cdrom(value) && !is_cloudinit(value) && volume(value) != "none"
 }
 
-/// Whether Proxmox VE asks the guest's agent.
+/// Whether Proxmox VE queries the guest agent.
 fn has_agent(value: &str) -> bool {
     let property = PropertyString::parse(value);
     property.head().or(property.get("enabled")).is_some_and(|flag| flag == "1")
 }
 
-/// Whether a value has cloud-init look for its documents elsewhere: it reads the serial number of the
-/// machine, which Proxmox VE may keep encoded.
+/// Whether a value makes cloud-init search for its documents elsewhere: it reads the serial number
+/// of the machine, which Proxmox VE may store encoded.
 /// Source: cloud-init cloudinit/sources/DataSourceNoCloud.py, `ds_detect` and `_get_data`.
 fn names_seed(value: &str) -> bool {
     let plain = |text: &str| text.to_ascii_lowercase().contains("ds=nocloud");

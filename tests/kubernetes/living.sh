@@ -121,7 +121,7 @@ living() {
   refuses domain 'master1.kloud.lan'
   cp "$work/as-made.yaml" "$profile"
   sed -i 's/role: worker, /role: master, /' "$profile"
-  refuses role 'role is worker, the profile asks for master'
+  refuses role 'role is worker, should be master'
   say 'A changed `network.domain`, and a worker changed to a master: refused with exit code 1 before the first'
   say 'step; neither Proxmox VE nor a machine was written to.'
   say

@@ -107,7 +107,7 @@ fn a_balancer_that_grows_while_a_master_is_added_keeps_its_seed() {
     let report = world.run(&["up", "--json"]).ok().json();
     assert_eq!(report["verdict"], "settled", "{report:#}");
     let differs = report["differences"][0]["text"].as_str().unwrap();
-    assert!(differs.contains("ram in use is 2048 MiB, the profile asks for 3072 MiB"), "{differs}");
+    assert!(differs.contains("ram in use is 2048 MiB, should be 3072 MiB"), "{differs}");
     assert_eq!(world.run(&["status", "--json"]).json()["healthy"], false);
     assert_eq!(world.run(&["plan", "--exit-code"]).code, 10);
 }

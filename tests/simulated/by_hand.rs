@@ -46,7 +46,7 @@ fn told(living: &Living, faults: &[&str], words: &str) {
 fn a_pending_cpu_type_is_reported_until_the_restart() {
     let mut living = Living::stacked();
     living.edit(&[("proxmox:\n", "proxmox:\n  cpu: host\n")]);
-    let words = "k8s-worker1: cpu in use is x86-64-v2-AES, the profile asks for host";
+    let words = "k8s-worker1: cpu in use is x86-64-v2-AES, should be host";
     told(&living, &[], words);
     let up = living.world.run(&["up"]).ok();
     assert!(up.stdout.contains(words), "{}", up.stdout);
@@ -86,7 +86,7 @@ fn another_vlan_or_bridge_does_not_move_the_machines_of_a_running_cluster() {
     let before = config(&living, "net0");
     living.edit(&[("  bridge: vmbr0\n", "  bridge: vmbr0\n  vlan: 30\n")]);
     living.refused(&[
-        "network (bridge and vlan) is vmbr0, the profile asks for vmbr0, VLAN 30",
+        "network (bridge and vlan) is vmbr0, should be vmbr0, VLAN 30",
         "one at a time",
     ]);
     assert_eq!(config(&living, "net0"), before);
@@ -154,8 +154,8 @@ fn machines_outside_the_profiles_pool_are_reported_until_they_are_moved() {
     });
     living.settled();
     living.edit(&[("proxmox:\n", "proxmox:\n  pool: k8s\n")]);
-    told(&living, &[], "k8s-worker1: proxmox.pool is theirs, the profile asks for k8s");
-    told(&living, &[], "k8s-worker2: proxmox.pool is none, the profile asks for k8s");
+    told(&living, &[], "k8s-worker1: proxmox.pool is theirs, should be k8s");
+    told(&living, &[], "k8s-worker2: proxmox.pool is none, should be k8s");
     let up = living.world.run(&["up"]).ok();
     let line = "pvesh set /pools --poolid k8s --vms 3051 --allow-move 1";
     assert!(up.stdout.contains(line), "{}", up.stdout);
@@ -180,11 +180,11 @@ fn a_disk_outside_the_profiles_storage_is_reported_and_not_moved() {
     });
     let before = config(&living, "scsi0");
     living.edit(&[("storage: local-lvm", "storage: fast")]);
-    told(&living, &[], "k8s-worker1: storage of its disk is local-lvm, the profile asks for fast");
+    told(&living, &[], "k8s-worker1: storage of its disk is local-lvm, should be fast");
     told(
         &living,
         &[],
-        "pve1: storage of the template of ubuntu-22.04 is local-lvm, the profile asks for fast",
+        "pve1: storage of the template of ubuntu-22.04 is local-lvm, should be fast",
     );
     let up = living.world.run(&["up"]).ok();
     assert!(up.stdout.contains("qm disk move 3051 scsi0 fast --delete 1"), "{}", up.stdout);

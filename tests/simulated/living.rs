@@ -313,9 +313,9 @@ fn another_domain_or_role_or_address_or_user_is_refused_before_the_first_write()
         "role: worker,        name: k8s-worker1, ip: 192.168.10.51, ram: 8G",
         "role: master,        name: k8s-worker1, ip: 192.168.10.51, ram: 8G",
     )]);
-    living.refused(&["role is worker, the profile asks for master"]);
+    living.refused(&["role is worker, should be master"]);
     living.edit(&[("ip: 192.168.10.52", "ip: 192.168.10.53")]);
-    living.refused(&["ip is 192.168.10.52, the profile asks for 192.168.10.53"]);
+    living.refused(&["ip is 192.168.10.52, should be 192.168.10.53"]);
     living.edit(&[("access:\n", "access:\n  user: opsen\n")]);
     living.refused(&["access.user is"]);
     living.edit(&[]);
@@ -612,8 +612,8 @@ fn a_run_that_writes_a_setting_for_the_next_restart_reports_it() {
     let told = |ran: &Ran| {
         let text = said(ran);
         for words in [
-            "k8s-worker1: vcpu in use is 4, the profile asks for 3",
-            "k8s-worker1: ram in use is 8192 MiB, the profile asks for 6144 MiB",
+            "k8s-worker1: vcpu in use is 4, should be 3",
+            "k8s-worker1: ram in use is 8192 MiB, should be 6144 MiB",
             "qm shutdown 3051 && qm start 3051",
         ] {
             assert!(text.contains(words), "no `{words}` in {text}");

@@ -60,7 +60,7 @@ fn after_a_run_the_differences_are_computed_again() {
     // A linked clone is on its template's storage, and is reported to be.
     let plan = living.world.run(&["plan"]).ok();
     assert!(plan.stdout.contains("clone 3092 to 3032 (linked, local-lvm)"), "{}", plan.stdout);
-    let line = "k8s-lb2: storage of its disk is local-lvm, the profile asks for fast";
+    let line = "k8s-lb2: storage of its disk is local-lvm, should be fast";
     assert!(!plan.stdout.contains(line), "it is not there yet: {}", plan.stdout);
     let up = living.world.run(&["up"]).ok();
     assert!(up.stdout.contains(line), "{}", up.stdout);

@@ -1,4 +1,4 @@
-//! The load balancers: their files, and the VIP that one of them holds.
+//! The load balancers: their files, and the check that one of them holds the VIP.
 
 use std::fmt;
 
@@ -7,31 +7,31 @@ use serde::Serialize;
 use super::Act;
 use crate::cluster::NodeName;
 
-/// Bring a load balancer's configuration files up to date, and let their programs read them.
+/// Update a load balancer's configuration files and reload the services that use them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Balance {
     /// The node.
     pub node: NodeName,
-    /// The files that differ, or all where it could not be asked.
+    /// The files that differ, or all if it could not be queried.
     pub files: Vec<String>,
 }
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.files.iter().map(|path| path.rsplit('/').next().unwrap_or(path));
-        write!(f, "bring {} up to date", names.collect::<Vec<_>>().join(" and "))
+        write!(f, "update {}", names.collect::<Vec<_>>().join(" and "))
     }
 }
 
 impl Act for Balance {}
 
-/// See that exactly one load balancer holds the VIP.
+/// Check that exactly one load balancer holds the VIP.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Vip;
 
 impl fmt::Display for Vip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("see that one load balancer holds the VIP")
+        f.write_str("check that one load balancer holds the VIP")
     }
 }
 

@@ -7,21 +7,21 @@ use serde::Serialize;
 use super::Act;
 use crate::cluster::NodeName;
 
-/// Wait until a node is reached with its planted host key, has finished cloud-init and runs
-/// the kernel that was asked for.
+/// Wait until a node is reachable with the host key from its seed, has finished cloud-init and runs
+/// the requested kernel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Boot {
     /// The node.
     pub node: NodeName,
-    /// Whether an earlier first boot has failed, so that cloud-init is run again.
+    /// Whether an earlier first boot failed, so that cloud-init runs again.
     pub again: bool,
 }
 
 impl fmt::Display for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.again {
-            false => "wait for SSH, cloud-init and kernel",
-            true => "run cloud-init again, which has failed",
+            false => "wait for SSH, cloud-init and the kernel",
+            true => "run cloud-init again, because it failed",
         })
     }
 }

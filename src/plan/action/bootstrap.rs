@@ -11,10 +11,10 @@ use crate::plan::queue::Queue;
 /// `kubeadm init`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Init {
-    /// The master: nothing lives, and everything that could tell was asked.
+    /// The master: no cluster exists, and everything that could show otherwise was queried.
     pub node: NodeName,
-    /// Whether it goes on with what an earlier run of it there has left, for the phrase: kubeadm's own files
-    /// tell what is left to do.
+    /// Whether it resumes an earlier run there; only used in the phrase, because kubeadm's own
+    /// files show what is left to do.
     pub resumed: bool,
 }
 
@@ -22,14 +22,14 @@ impl fmt::Display for Init {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.resumed {
             false => "kubeadm init",
-            true => "go on with the kubeadm init that did not end",
+            true => "resume the unfinished kubeadm init",
         })
     }
 }
 
 impl Act for Init {}
 
-/// See that token and certificate key are alive, and renew them if not.
+/// Check that token and certificate key are valid, and renew them if not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Keys {
     /// The master through which.
@@ -38,7 +38,7 @@ pub struct Keys {
 
 impl fmt::Display for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("see that token and certificate key are alive")
+        f.write_str("check that token and certificate key are valid")
     }
 }
 
@@ -55,7 +55,7 @@ pub struct Join {
     pub node: NodeName,
     /// The master through which.
     pub via: NodeName,
-    /// How many of these joins may run at once, where there is a limit: the length of their queue.
+    /// How many of these joins may run at once, if there is a limit: the length of their queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<usize>,
 }
@@ -119,7 +119,7 @@ impl fmt::Display for Cni {
 
 impl Act for Cni {}
 
-/// See that the cluster is what was asked for.
+/// Check that the cluster matches the profile.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verify {
     /// The master through which.
@@ -128,7 +128,7 @@ pub struct Verify {
 
 impl fmt::Display for Verify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("see that the cluster is as asked")
+        f.write_str("check that the cluster matches the profile")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Setting a VM's configuration: what it is to be, and what of that differs from what is found.
+//! Sets a VM's configuration: the wanted settings that differ from the existing ones.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ pub struct Configure {
     pub host: HostName,
     /// The VMID.
     pub vmid: VmId,
-    /// The settings that differ, and no others are set; empty when the VM does not exist yet: then
-    /// whatever its clone has otherwise is set.
+    /// The settings that differ; no others are set. Empty if the VM does not exist yet: then every
+    /// setting in which the clone differs is set.
     pub changes: Vec<Change>,
-    /// What becomes of the seed drive.
+    /// What happens to the seed drive.
     pub seed: SeedDrive,
-    /// What the VM is to look like.
+    /// The wanted state of the VM.
     #[serde(serialize_with = "settings")]
     pub wanted: Arc<NodeSpec>,
 }
 
-/// What becomes of a VM's seed drive.
+/// What happens to a VM's seed drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SeedDrive {
-    /// It gets the seed of now, which the machine reads when it boots.
+    /// It gets the current seed, which the machine reads when it boots.
     New,
-    /// It is there, without a medium.
+    /// It exists, without a medium.
     Emptied,
-    /// It stays as it is.
+    /// It is kept as it is.
     Stays,
 }
 
@@ -56,8 +56,9 @@ impl fmt::Display for Configure {
 impl Act for Configure {}
 
 impl Configure {
-    /// What of the carried values differs from what is found; a setting whose new value is empty goes. The
-    /// description is told by what differs of its mark: [`Configure::mark`] is what it is to carry.
+    /// The planned values that differ from the existing ones; a setting with an empty new value is
+    /// deleted. The description is compared by its mark; [`Configure::mark`] returns the mark to
+    /// write.
     pub fn due(&self, found: &Settings, mark: Option<&Mark>, running: bool) -> Vec<Change> {
         let mut changes = spec::changes(&self.wanted, found);
         if !running {
@@ -67,7 +68,7 @@ impl Configure {
         if !self.changes.is_empty() {
             changes.retain(|change| planned(&change.key));
         } else if mark.is_some_and(|mark| mark.read.is_some()) {
-            // Another run has made the machine meanwhile, and seen it boot.
+            // Another run has created the machine in the meantime, and it has booted.
             changes.retain(|change| change.key != spec::SEED_DRIVE);
         }
         match self.seed {
@@ -82,8 +83,8 @@ impl Configure {
         changes
     }
 
-    /// The mark that a VM carries once `due` is set. What the machine was made as stays, unless it gets
-    /// another seed to read; its disk comes from where it came from in any case.
+    /// The mark of a VM once `due` is set. What the machine was created from is kept, unless it
+    /// gets another seed to read; the source of its disk never changes.
     pub fn mark(&self, found: Option<&Mark>, due: &[Change]) -> Mark {
         let wanted = &self.wanted.mark;
         let Some(found) = found else { return wanted.clone() };
@@ -104,7 +105,8 @@ impl Configure {
     }
 }
 
-/// In JSON a plan tells the settings; the rest of a VM's looks follows from them and from the profile.
+/// In JSON a plan contains the settings; the rest of a VM's wanted state follows from them and from
+/// the profile.
 fn settings<S: Serializer>(wanted: &Arc<NodeSpec>, to: S) -> Result<S::Ok, S::Error> {
     wanted.settings.serialize(to)
 }
@@ -179,10 +181,10 @@ mod tests {
         let kept = mark("new", "aa", "ubuntu-22.04 1", Some("aa"));
         assert_eq!(stays.mark(Some(&found), &[]), kept);
         assert_eq!(new.mark(Some(&found), &[]), kept, "its seed is in the drive already");
-        // One of a former release does not say it, and nothing is made up.
+        // A mark of a former release does not have it, and nothing is made up.
         let former = Mark { machine: None, read: None, ..found.clone() };
         assert_eq!(stays.mark(Some(&former), &[]), Mark { machine: None, ..wanted.clone() });
-        // A machine that starts over reads the new seed, on the disk that it has.
+        // A machine that repeats its first boot reads the new seed, on its existing disk.
         let again = mark("new", "bb", "ubuntu-22.04 1", None);
         assert_eq!(new.mark(Some(&found), &seeded), again);
         assert_eq!(new.mark(None, &seeded), *wanted);
@@ -194,7 +196,7 @@ mod tests {
         let memory = || change("memory", "4096");
         let only = action(vec![memory()], SeedDrive::Stays);
         assert_eq!(keys(&only.due(&found, None, true)), [("memory", "4096")]);
-        // What another run has set meanwhile is not set again.
+        // What another run has set in the meantime is not set again.
         let set = settings_of(&[("memory", "4096"), ("cores", "1")]);
         assert_eq!(keys(&only.due(&set, None, true)), []);
         let drive = vec![memory(), change(spec::SEED_DRIVE, spec::EJECTED)];

@@ -1,4 +1,4 @@
-//! What removes a cluster: only what carries our mark.
+//! Removes a cluster: only objects with k8sha's mark.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Act;
 use crate::cluster::{HostName, NodeName, VmId};
 
-/// Stop and remove a VM of ours.
+/// Stop and remove one of the cluster's VMs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Destroy {
     /// The node that its mark names.
@@ -32,7 +32,7 @@ impl Act for Destroy {
     }
 }
 
-/// Remove a file of ours from a storage.
+/// Remove one of k8sha's files from a storage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RemoveVolume {
     /// The host.
@@ -53,7 +53,7 @@ impl Act for RemoveVolume {
     }
 }
 
-/// Remove a template of ours.
+/// Remove one of k8sha's templates.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RemoveTemplate {
     /// The host.

@@ -1,4 +1,4 @@
-//! Asking the name servers, from here and from a node.
+//! DNS checks, from this machine and from a node.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use serde::Serialize;
 use super::Act;
 use crate::cluster::NodeName;
 
-/// Ask every name server for every name.
+/// Check every name on every name server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dns;
 
 impl fmt::Display for Dns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ask every name server for every name")
+        f.write_str("check every name on every name server")
     }
 }
 
@@ -23,7 +23,7 @@ impl Act for Dns {
     }
 }
 
-/// Ask every name server from inside a node.
+/// Check every name server from a node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeDns {
     /// The node.
@@ -32,7 +32,7 @@ pub struct NodeDns {
 
 impl fmt::Display for NodeDns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ask the name servers from the node")
+        f.write_str("check the name servers from the node")
     }
 }
 

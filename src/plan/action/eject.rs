@@ -1,4 +1,4 @@
-//! What becomes of seeds that have served.
+//! Removes seeds that are no longer needed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::Act;
 use crate::cluster::NodeName;
 use crate::plan::StoredSeed;
 
-/// Take the seed out of the drive of a machine that has booted, and delete its file: it
-/// holds the private host key of the machine.
+/// Eject the seed from the drive of a machine that has booted, and delete its file: it contains the
+/// machine's private host key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Eject {
     /// The node.
@@ -23,14 +23,14 @@ impl fmt::Display for Eject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seeds.len() {
             1 => f.write_str("eject the seed and delete it"),
-            many => write!(f, "eject the seed and delete {many} files of it"),
+            many => write!(f, "eject the seed and delete its {many} files"),
         }
     }
 }
 
 impl Act for Eject {}
 
-/// Delete a seed of this creation whose node has no row any more.
+/// Delete a seed of this creation whose node no longer has a row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeleteSeed {
     /// The seed.

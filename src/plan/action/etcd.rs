@@ -1,4 +1,4 @@
-//! An etcd beside the masters, ours or another's.
+//! An external etcd, managed by k8sha or by the user.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Act;
 use crate::cluster::NodeName;
 
-/// Plant the certificates of a member of our etcd.
+/// Copy the certificates to a member of k8sha's etcd.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EtcdMember {
     /// The node.
@@ -16,25 +16,25 @@ pub struct EtcdMember {
 
 impl fmt::Display for EtcdMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("plant etcd's certificates")
+        f.write_str("copy etcd's certificates")
     }
 }
 
 impl Act for EtcdMember {}
 
-/// See every member of our etcd healthy: form the cluster, or bring lost members back.
+/// Make every member of k8sha's etcd healthy: form the cluster, or restore lost members.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EtcdForm;
 
 impl fmt::Display for EtcdForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("form the etcd cluster, or bring its members back")
+        f.write_str("form the etcd cluster, or restore its members")
     }
 }
 
 impl Act for EtcdForm {}
 
-/// Give a master the client certificate of now.
+/// Copy the current client certificate to a master.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EtcdClient {
     /// The node.
@@ -49,33 +49,33 @@ impl fmt::Display for EtcdClient {
 
 impl Act for EtcdClient {}
 
-/// Copy the etcd files to the master that runs `kubeadm init`, and prove every member.
+/// Copy the etcd files to the master that runs `kubeadm init`, and check every member.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Etcd {
     /// The master.
     pub node: NodeName,
-    /// Whether our own keys in it are those of an unfinished `kubeadm init` that goes on.
+    /// Whether the keys in it belong to an unfinished `kubeadm init` of this cluster that resumes.
     pub resumed: bool,
 }
 
 impl fmt::Display for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("copy the etcd files and prove every member")
+        f.write_str("copy the etcd files and check every member")
     }
 }
 
 impl Act for Etcd {}
 
-/// Remove our keys from an external etcd.
+/// Remove the cluster's keys from an external etcd.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ForgetEtcd {
-    /// Whether a cluster is made on it at once, which needs every member.
+    /// Whether a cluster is created on it at once, which requires every member.
     pub again: bool,
 }
 
 impl fmt::Display for ForgetEtcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("remove our keys from etcd")
+        f.write_str("remove the cluster's keys from etcd")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which cluster this is, and machines that came and went.
+//! The cluster's identity, and machines that were lost or replaced.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use crate::cluster::NodeName;
 pub struct Mark {
     /// The master through which.
     pub via: NodeName,
-    /// The pod network that is installed by now.
+    /// The pod network that is installed now.
     pub cni: Option<String>,
 }
 
@@ -25,37 +25,37 @@ impl fmt::Display for Mark {
 
 impl Act for Mark {}
 
-/// Make the cluster forget a machine that is gone: its etcd member and its Node object.
+/// Remove a lost machine from the cluster: its etcd member and its Node object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forget {
-    /// The node whose machine it was.
+    /// The node of the lost machine.
     pub node: NodeName,
     /// The master through which.
     pub via: NodeName,
     /// The name of its Node object.
     pub name: String,
-    /// Its machine id in that object; empty where it has none.
+    /// Its machine id in that object; empty if it has none.
     pub machine_id: String,
-    /// The addresses at which its member of a stacked etcd may be listed.
+    /// The addresses under which its member of a stacked etcd may be listed.
     pub members: Vec<Ipv4Addr>,
-    /// Why it counts as gone, for the phrase.
+    /// Why it counts as lost, for the phrase.
     pub reason: String,
 }
 
 impl fmt::Display for Forget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "forget the lost machine {}: {}", self.name, self.reason)
+        write!(f, "remove the lost machine {} from the cluster: {}", self.name, self.reason)
     }
 }
 
 impl Act for Forget {}
 
-/// `kubeadm reset` of what our own unfinished join has left.
+/// Run `kubeadm reset` to remove an unfinished join.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reset {
     /// The node.
     pub node: NodeName,
-    /// The master through which the cluster is asked whether it serves it.
+    /// The master through which k8sha checks whether the cluster uses the node.
     pub via: NodeName,
     /// Why, for the phrase.
     pub reason: String,

@@ -1,5 +1,5 @@
-//! What steps do, one file per family: each action's data with every choice made, its phrase, whether it
-//! writes and the queue it stands in. Pure: the file of the same name in `run::step` performs it.
+//! What steps do, one file per family: each action's data with every choice made, its phrase,
+//! whether it writes, and its queue. Pure: the file of the same name in `run::step` executes it.
 
 use std::fmt;
 
@@ -33,37 +33,38 @@ pub use lifecycle::{Forget, Mark, Reset};
 pub use template::{Image, Template};
 pub use vm::{Clone, Grow, Seed, Start};
 
-/// What is planned and told about an action. Its text is what `plan` prints for it.
+/// What a plan shows of an action. Its text is what `plan` prints.
 pub trait Act: fmt::Display {
-    /// Whether it can change something; the others only look.
+    /// Whether it can change something; the others are read-only.
     fn writes(&self) -> bool {
         true
     }
 
-    /// The queue it stands in, where what it acts on takes only so many at once.
+    /// Its queue, if the object that it acts on has limited concurrency.
     fn queue(&self) -> Option<Queue> {
         None
     }
 
-    /// Whether it copies or removes whole disks or files, which takes its time.
+    /// Whether it copies or removes whole disks or files, which takes time.
     fn copies(&self) -> bool {
         false
     }
 }
 
-/// Of each action: the fields that tell its step from others of its kind, and how their names begin.
+/// For each action: the fields that identify its step among others of its kind, and the prefix of
+/// their names.
 macro_rules! actions {
     ($($name:ident $({ $($key:ident: $of:ty),+ })? = $text:literal,)+) => {
         /// What a step does, with every choice made.
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "action", rename_all = "kebab-case")]
-        #[expect(missing_docs, reason = "each is told by its struct")]
+        #[expect(missing_docs, reason = "each is documented by its struct")]
         pub enum Action {
             $($name($name),)+
         }
 
-        /// Which step: the kind of act and what it is about. Its text, such as `clone/k8s1master1`, is
-        /// the step's name in plans, events and reports.
+        /// Identifies a step: the kind of action and its object. Its text, such as
+        /// `clone/k8s1master1`, is the step's name in plans, events and reports.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[expect(missing_docs, reason = "each is the step of the action of the same name")]
         pub enum StepId {
@@ -71,14 +72,14 @@ macro_rules! actions {
         }
 
         impl Action {
-            /// What is planned and told about it.
+            /// What a plan shows of it.
             pub fn act(&self) -> &dyn Act {
                 match self {
                     $(Action::$name(it) => it,)+
                 }
             }
 
-            /// What its step is called.
+            /// The name of its step.
             pub fn id(&self) -> StepId {
                 match self {
                     $(Action::$name($name { $($($key,)+)? .. }) => {

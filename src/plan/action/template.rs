@@ -1,4 +1,4 @@
-//! What gives a host its template: the image, and the VM that becomes it.
+//! Creates a host's template: the image, and the VM that becomes the template.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use super::Act;
 use crate::cluster::{HostName, VmId};
 use crate::plan::queue::Queue;
 
-/// Let a host download a cloud image.
+/// Download a cloud image to a host.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Image {
     /// The host.
     pub host: HostName,
-    /// The operating system's name, which the step is called by.
+    /// The operating system's name, part of the step's name.
     pub os: String,
-    /// The storage that takes it.
+    /// The storage for it.
     pub storage: String,
     /// The file's name there.
     pub file: String,
-    /// Where it comes from.
+    /// Its URL.
     pub url: String,
-    /// What it must hash to.
+    /// Its expected checksum.
     pub sha256: String,
 }
 
@@ -37,7 +37,7 @@ impl Act for Image {
     }
 }
 
-/// Make a template of a downloaded image.
+/// Create a template from a downloaded image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Template {
     /// The host.
@@ -50,16 +50,16 @@ pub struct Template {
     pub image: String,
     /// The storage of its disk.
     pub storage: String,
-    /// The hash of what it is made from.
+    /// The hash of its sources.
     pub spec: String,
-    /// The size that its disk is grown to, in GiB, so that its clones need not grow theirs.
+    /// The size to which its disk is grown, in GiB, so that its clones need not grow theirs.
     pub disk_gib: Option<u32>,
 }
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.disk_gib.map_or(String::new(), |gib| format!(", {gib} GiB"));
-        write!(f, "make template {} ({}{size}) on {}", self.vmid, self.os, self.storage)
+        write!(f, "create template {} ({}{size}) on {}", self.vmid, self.os, self.storage)
     }
 }
 

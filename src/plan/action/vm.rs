@@ -1,4 +1,4 @@
-//! What makes a VM and starts it: seed, clone, disk, start.
+//! Creates a VM and starts it: seed, clone, disk, start.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Seed {
     pub node: NodeName,
     /// The host.
     pub host: HostName,
-    /// The storage that takes it.
+    /// The storage for it.
     pub storage: String,
     /// The file's name there.
     pub file: String,
@@ -38,20 +38,20 @@ pub struct Clone {
     pub node: NodeName,
     /// The host that the clone is for.
     pub host: HostName,
-    /// The host that the template lives on; another one only with shared storage.
+    /// The host of the template; differs only with shared storage.
     pub home: HostName,
     /// The template.
     pub source: VmId,
     /// The clone.
     pub vmid: VmId,
-    /// Whether the disk is copied whole.
+    /// Whether it is a full clone.
     pub full: bool,
     /// The storage of the disk; a linked clone is there already, and only queues for it.
     pub storage: String,
-    /// The pool that the clone is put into.
+    /// The pool for the clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// What the VM is to look like: the clone carries its mark from the first moment.
+    /// The wanted state of the VM: the clone has its mark from the start.
     #[serde(skip)]
     pub wanted: Arc<NodeSpec>,
 }
@@ -96,7 +96,7 @@ impl fmt::Display for Grow {
 
 impl Act for Grow {}
 
-/// Switch a VM on.
+/// Start a VM.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Start {
     /// The node.
@@ -105,7 +105,7 @@ pub struct Start {
     pub host: HostName,
     /// The VMID.
     pub vmid: VmId,
-    /// The size that its disk has to have by now, in GiB.
+    /// The size that its disk must have now, in GiB.
     pub disk_gib: u32,
 }
 

@@ -1,4 +1,5 @@
-//! A row against its machine: where it is, what it was made as, what it runs with.
+//! Compares a row with its machine: its role and address, the sources it was created from, and its
+//! hardware in use.
 
 use super::{Class, Difference, place};
 use crate::cluster::{Cluster, Node, Role, TemplateSource};
@@ -9,7 +10,7 @@ use crate::plan::survey::KubeNode;
 use crate::plan::{card, spec};
 use crate::proxmox::wire::VmConfig;
 
-/// Every difference between a row and its machine that `up` does not follow by itself.
+/// Every difference between a row and its machine that `up` does not resolve by itself.
 pub(super) fn differences(
     cluster: &Cluster,
     specs: &Specs,
@@ -20,7 +21,7 @@ pub(super) fn differences(
     let mut found = Vec::new();
     place::differences(cluster, node, vm, inventory, &mut found);
     if place::is_of_another_row(cluster, node, vm) {
-        // What else differs is the other row's.
+        // The other differences belong to the other row.
         return found;
     }
     machine(cluster, node, vm, inventory, &mut found);
@@ -32,7 +33,7 @@ pub(super) fn differences(
     found
 }
 
-/// What a machine was made as, and what it serves as.
+/// What a machine was created as, and its role in the cluster.
 fn machine(
     cluster: &Cluster,
     node: &Node,
@@ -76,7 +77,7 @@ fn machine(
     }
 }
 
-/// The Node object that a row's machine has registered, whatever it is called there.
+/// The Node object that a row's machine has registered, under any name.
 fn own_node<'a>(node: &Node, inventory: &'a Inventory) -> Option<(&'a String, &'a KubeNode)> {
     let seen = inventory.survey.seen(&node.name)?;
     let nodes = inventory.survey.nodes()?;
@@ -92,16 +93,16 @@ fn remake(node: &Node, vm: &OurVm, what: &str, have: &str) -> String {
         Role::LoadBalancer | Role::Etcd => "",
     };
     format!(
-        "set it back to {have}; or {drain}remove VM {} on {} (`qm stop {} && qm destroy {}`) and run \
-         `k8sha up`, which makes the machine again. One machine at a time",
+        "set it back to {have}; or {drain}remove VM {} on {} (`qm stop {} && qm destroy {}`) and \
+         run `k8sha up`, which recreates the VM. Do this for one machine at a time",
         vm.vmid, vm.host, vm.vmid, vm.vmid
     )
 }
 
-/// Where a machine's network card leads, where the profile has come to name another bridge or VLAN. A
-/// machine that serves the cluster is not moved: if the other network is not there, all of them would
-/// be cut off at once. A card that a person moved by hand is put back: the mark tells what the profile
-/// asked for when the VM was written.
+/// The network of a machine's card, if the profile now has another bridge or VLAN. k8sha does not
+/// move a machine that serves the cluster: if the other network does not exist, all of them would
+/// be disconnected at once. A card that a user moved by hand is restored: the mark shows what the
+/// profile had when the VM was written.
 fn network(
     specs: &Specs,
     node: &Node,
@@ -130,21 +131,21 @@ fn network(
         class: Class::NotFollowed,
         blocks: true,
         next: format!(
-            "set it back; or move the machines by hand, one at a time, and see each one answer \
-             before the next: `qm set {} --net0 {to}` on {}",
+            "set it back; or move the machines manually, one at a time, and check that each one \
+             answers before the next: `qm set {} --net0 {to}` on {}",
             vm.vmid, vm.host
         ),
     });
 }
 
-/// What a running machine has, where that is not what the row asks for. A change is pending while the
-/// machine runs (qemu-server's src/PVE/API2/Qemu.pm, `update_vm`), so writing it, as this run may, does
-/// not settle it.
+/// The hardware of a running machine, if it differs from the row. A change is pending while the
+/// machine runs (qemu-server's src/PVE/API2/Qemu.pm, `update_vm`), so the difference remains after
+/// this run has written it.
 fn hardware(cluster: &Cluster, node: &Node, vm: &OurVm, found: &mut Vec<Difference>) {
     let Some(hardware) = &vm.hardware else { return };
     let restart = format!(
-        "drain the node, then `qm shutdown {0} && qm start {0}` on {1} (a restart from inside the \
-         guest applies nothing)",
+        "drain the node, then `qm shutdown {0} && qm start {0}` on {1} (a reboot inside the guest \
+         does not apply the change)",
         vm.vmid, vm.host
     );
     let mut differs = |what: &str, have: String, want: String, next: String| {
@@ -160,7 +161,7 @@ fn hardware(cluster: &Cluster, node: &Node, vm: &OurVm, found: &mut Vec<Differen
     };
     let then = |written: bool| match written {
         true => format!("it is written and pending: {restart}"),
-        false => format!("once `k8sha up` has written it: {restart}"),
+        false => format!("after `k8sha up` has written it: {restart}"),
     };
     let mut number = |what: &str, key: &str, want: u64, have: Option<u64>, unit: &str| {
         let Some(have) = have.filter(|have| *have != want) else { return };
@@ -171,7 +172,7 @@ fn hardware(cluster: &Cluster, node: &Node, vm: &OurVm, found: &mut Vec<Differen
         let next = then(written);
         differs(&format!("{what} in use"), format!("{have}{unit}"), format!("{want}{unit}"), next);
     };
-    // What multiplies or limits the cores is a person's, or a template's.
+    // Settings that multiply or limit the cores come from a user or a template.
     let others: Vec<String> = [("sockets", "1"), ("vcpus", "")]
         .iter()
         .filter_map(|(key, usual)| Some((key, vm.config.get(*key).filter(|it| it != usual)?)))
@@ -186,17 +187,17 @@ fn hardware(cluster: &Cluster, node: &Node, vm: &OurVm, found: &mut Vec<Differen
             "`qm set {} --sockets 1 --delete vcpus` on {}, then {restart}",
             vm.vmid, vm.host
         );
-        differs("vcpu", others.join(", "), format!("all of {} cores, once", node.vcpu), next);
+        differs("vcpu", others.join(", "), format!("{} cores in total", node.vcpu), next);
     }
     let least = vm.config.get("balloon").and_then(|value| value.parse::<u64>().ok());
     if let Some(least) = least.filter(|least| (1..u64::from(node.ram_mib)).contains(least)) {
         let next = format!(
-            "`qm set {} --balloon 0` on {}: the host takes memory from the machine when it is short \
-             of it, and a kubelet counts on what it saw at its start",
+            "`qm set {} --balloon 0` on {}: the host takes memory from the machine when its own is \
+             short, but a kubelet relies on the amount that it found when it started",
             vm.vmid, vm.host
         );
         differs(
-            "ram that is always there",
+            "guaranteed ram",
             format!("{least} MiB (`balloon`)"),
             format!("{} MiB", node.ram_mib),
             next,
@@ -220,18 +221,18 @@ fn hardware(cluster: &Cluster, node: &Node, vm: &OurVm, found: &mut Vec<Differen
     }
 }
 
-/// The type of CPU of a VM that names none.
+/// The CPU type of a VM that sets none.
 /// Source: qemu-server src/PVE/QemuServer/CPUConfig.pm, `get_cpu_options`.
 const CPU: &str = "kvm64";
 
-/// Whether Proxmox VE changes a setting of this machine while it runs: of CPU and memory only memory,
-/// and only where that is switched on (the feature `cpu` is about `vcpus`, not `cores`).
+/// Whether Proxmox VE changes a setting of this machine while it runs: of CPU and memory only
+/// memory, and only if hotplug is enabled for it (the feature `cpu` is about `vcpus`, not `cores`).
 fn plugged(vm: &OurVm, key: &str) -> bool {
     let features = vm.config.get("hotplug");
     features.is_some_and(|features| features.split([',', ';']).any(|feature| feature == key))
 }
 
-/// What a booted machine was made from, and does not read again.
+/// The sources of a booted machine, which it does not read again.
 fn documents(
     cluster: &Cluster,
     specs: &Specs,
@@ -242,10 +243,11 @@ fn documents(
 ) {
     let booted = inventory.nodes.get(&node.name).is_some_and(|state| state.booted);
     let mut differs = |what: &str, have: String, want: String| {
-        // A template of ours is made from one image for its life.
+        // A k8sha template is created from one image and keeps it.
         let first = match what {
             "image" => {
-                "first give the new image's template another VMID (`templates` of each host), then "
+                "first give the template of the new image another VMID (`templates` of each host), \
+                 then "
             }
             _ => "",
         };
@@ -257,9 +259,9 @@ fn documents(
             class: Class::NewMachine,
             blocks: false,
             next: format!(
-                "set it back; or {first}{}remove VM {} on {} (`qm stop {1} && qm destroy {1}`) and run `k8sha \
-                 up`, which makes the machine again. One machine at a time; `k8sha rebuild` makes a \
-                 new cluster of new machines",
+                "set it back; or {first}{}remove VM {} on {} (`qm stop {1} && qm destroy {1}`) and \
+                 run `k8sha up`, which recreates the VM. Do this for one machine at a time; `k8sha \
+                 rebuild` creates a new cluster of new machines",
                 if node.role.is_kubernetes() { "drain it (`kubectl drain`), " } else { "" },
                 vm.vmid,
                 vm.host
@@ -277,10 +279,11 @@ fn documents(
         let changed = inventory.documents.get(&node.name);
         let (have, want) = match changed.filter(|changed| **changed != Changed::default()) {
             Some(changed) => (documents::phrase(&changed.then), documents::phrase(&changed.now)),
-            // Nothing tells which lines: it was made by an earlier release, or from another folder.
+            // The changed lines are unknown: it was created by an earlier release, or from another
+            // folder.
             None => (read, wanted.to_owned()),
         };
-        differs("its cloud-init seed", have, want);
+        differs("cloud-init seed", have, want);
     }
     if let Some(made) = &vm.mark.machine {
         let want = image(cluster, node);
@@ -289,7 +292,7 @@ fn documents(
         }
     }
     let want = u64::from(node.disk_gib) << 30;
-    // A machine that is made again has its template's disk again, at least.
+    // A recreated machine gets at least its template's disk.
     let templates = inventory.hosts.values().filter_map(|host| host.templates.get(&node.os));
     let least = templates
         .filter_map(TemplateState::settings)
@@ -302,7 +305,7 @@ fn documents(
     }
 }
 
-/// What a machine's disk is made from: the operating system, and which image or template of it.
+/// The source of a machine's disk: the operating system, and its image or template.
 pub fn image(cluster: &Cluster, node: &Node) -> String {
     let source =
         cluster.proxmox.hosts.get(&node.host).and_then(|host| host.templates.get(&node.os));

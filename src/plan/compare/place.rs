@@ -1,11 +1,11 @@
-//! A row against where its VM is: VMID, host, pool and storage.
+//! Compares a row with where its VM is: VMID, host, pool and storage.
 
 use super::{Class, Difference};
 use crate::cluster::{CloneMode, Cluster, Node, TemplateSource};
 use crate::plan::inventory::{Inventory, OurVm, TemplateState};
 use crate::plan::spec;
 
-/// Every difference between where a row's VM is and where the row wants it.
+/// Every difference between where a row's VM is and where the profile puts it.
 pub(super) fn differences(
     cluster: &Cluster,
     node: &Node,
@@ -17,8 +17,8 @@ pub(super) fn differences(
         let other = named_by(cluster, node, vm);
         let next = match other {
             Some(other) => format!(
-                "the row of {} names that VMID: a machine keeps its name, VMID and address, so write \
-                 both rows as they were",
+                "the row of {} has that VMID: a machine keeps its name, VMID and address, so \
+                 restore both rows",
                 other.name
             ),
             None => format!("set `vmid: {}` again: a VMID cannot be changed", vm.vmid),
@@ -32,7 +32,7 @@ pub(super) fn differences(
             blocks: true,
             next,
         });
-        // Where it is on another host, too, that is told with it.
+        // If it is on another host, too, that difference includes it.
         return;
     }
     if vm.host != node.host {
@@ -55,18 +55,18 @@ pub(super) fn differences(
     }
 }
 
-/// The other row that names the VMID of a row's VM, as after rows were mixed up.
+/// The other row that has the VMID of a row's VM, for example after rows were swapped.
 fn named_by<'a>(cluster: &'a Cluster, node: &Node, vm: &OurVm) -> Option<&'a Node> {
     let other = |row: &&Node| row.vmid == vm.vmid && row.host == vm.host && row.name != node.name;
     cluster.nodes.iter().find(other)
 }
 
-/// Whether another row names the VMID of a row's VM.
+/// Whether another row has the VMID of a row's VM.
 pub(super) fn is_of_another_row(cluster: &Cluster, node: &Node, vm: &OurVm) -> bool {
     vm.vmid != node.vmid && named_by(cluster, node, vm).is_some()
 }
 
-/// The pool of a row's VM. Without one in the profile it is a person's.
+/// The pool of a row's VM. If the profile has none, the user decides.
 fn pool(
     cluster: &Cluster,
     node: &Node,
@@ -87,7 +87,8 @@ fn pool(
         class: Class::NotFollowed,
         blocks: false,
         next: format!(
-            "`pvesh set /pools --poolid {want} --vms {}{}` on {}; k8sha has no right to change pools",
+            "`pvesh set /pools --poolid {want} --vms {}{}` on {}; k8sha has no privilege to change \
+             pools",
             vm.vmid,
             if have.is_some() { " --allow-move 1" } else { "" },
             vm.host
@@ -95,8 +96,9 @@ fn pool(
     });
 }
 
-/// The storage of a row's disk. A linked clone of an operator's template lies where that lies: Proxmox
-/// VE takes a storage for full clones only (qemu-server src/PVE/API2/Qemu.pm, `clone_vm`).
+/// The storage of a row's disk. A linked clone of an operator's template is on the storage of the
+/// template: Proxmox VE accepts a storage for full clones only (qemu-server src/PVE/API2/Qemu.pm,
+/// `clone_vm`).
 fn storage(
     cluster: &Cluster,
     node: &Node,
@@ -119,10 +121,10 @@ fn storage(
     let unknown = known.is_some_and(|known| !known.is_empty() && !known.contains(want));
     let back = format!("set `storage: {have}` on {} again", node.host);
     let next = match unknown {
-        true => format!("{back}: there is no storage `{want}` that we may use"),
+        true => format!("{back}: storage `{want}` does not exist or is not visible to k8sha"),
         false => format!(
-            "{back}; or `qm disk move {0} {1} {want} --delete 1` on {2}, which copies the whole disk \
-             while the machine runs",
+            "{back}; or `qm disk move {0} {1} {want} --delete 1` on {2}, which copies the whole \
+             disk while the machine runs",
             vm.vmid,
             spec::DISK,
             node.host
@@ -130,7 +132,7 @@ fn storage(
     };
     found.push(Difference {
         on: node.name.to_string(),
-        what: "storage of its disk".into(),
+        what: "storage of the disk".into(),
         have: have.to_owned(),
         want: want.clone(),
         class: Class::NotFollowed,
@@ -139,7 +141,7 @@ fn storage(
     });
 }
 
-/// The storage that a drive's volume lies on.
+/// The storage of a drive's volume.
 pub fn storage_of(drive: &str) -> Option<&str> {
     let volume = drive.split(',').next()?.trim_start_matches("file=");
     volume.split_once(':').map(|(storage, _)| storage)

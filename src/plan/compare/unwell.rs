@@ -1,4 +1,4 @@
-//! What is there and does not work right now. A run waits for it, and fails where it does not come.
+//! What exists but does not work right now. A run waits for it, and fails if it does not recover.
 
 use super::{Class, Difference};
 use crate::cluster::{Cluster, Cni, Role};
@@ -6,13 +6,13 @@ use crate::plan::inventory::Inventory;
 use crate::plan::planner::Part;
 use crate::plan::survey::{Answer, Machine};
 
-/// What does not answer or is not Ready, of machines that run and of a cluster that was reached.
+/// What does not answer or is not Ready, of running machines and of a cluster that was reached.
 pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut unwell = |on: &str, have: String, want: &str, next: String| {
         found.push(Difference {
             on: on.to_owned(),
-            what: "its state".into(),
+            what: "state".into(),
             have,
             want: want.to_owned(),
             class: Class::NotFollowed,
@@ -23,19 +23,18 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     let rows = || cluster.nodes.iter().filter(|node| part.covers(&node.host));
     for node in rows() {
         let Some(vm) = inventory.ours(&node.name).filter(|vm| vm.awake()) else { continue };
-        let console = format!("see its console in Proxmox VE (VM {} on {})", vm.vmid, vm.host);
+        let console = format!("check its console in Proxmox VE (VM {} on {})", vm.vmid, vm.host);
         match (inventory.silent.get(&node.name), inventory.nodes.get(&node.name)) {
             (Some(silent), _) => unwell(
                 node.name.as_str(),
                 format!("no answer by SSH ({})", one_line(&silent.said)),
-                "a machine that answers",
+                "reachable",
                 silent.hint.clone().unwrap_or(console),
             ),
             (None, Some(state)) if !state.booted => unwell(
                 node.name.as_str(),
-                if state.failed { "a failed first boot" } else { "a first boot that is not over" }
-                    .to_owned(),
-                "a machine that has booted",
+                if state.failed { "a failed first boot" } else { "in its first boot" }.to_owned(),
+                "booted",
                 "`k8sha up` waits for it".to_owned(),
             ),
             _ => {}
@@ -43,7 +42,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     }
     let survey = &inventory.survey;
     for node in rows().filter(|node| node.role.is_kubernetes()) {
-        // One that does not answer at all is told above.
+        // A machine that does not answer at all is reported above.
         if let (Some(Machine::Silent { said }), false) =
             (survey.machines.get(&node.name), inventory.silent.contains_key(&node.name))
             && inventory.ours(&node.name).is_some_and(|vm| vm.awake())
@@ -51,8 +50,8 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
             unwell(
                 node.name.as_str(),
                 format!("no answer about Kubernetes ({})", one_line(said)),
-                "a machine that answers",
-                "`k8sha up` asks again".to_owned(),
+                "reachable",
+                "`k8sha up` queries it again".to_owned(),
             );
         }
     }
@@ -62,8 +61,8 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
         if booted && member.planted && !member.healthy && survey.known.is_some() {
             unwell(
                 node.name.as_str(),
-                "a member of etcd that is not healthy".into(),
-                "a healthy one",
+                "an unhealthy etcd member".into(),
+                "healthy",
                 format!("`sudo journalctl -u etcd -n 50` on {}", node.name),
             );
         }
@@ -87,23 +86,25 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     if let Answer::Silent { said } = &survey.by_name {
         unwell(
             "API",
-            format!("no answer by its name ({})", one_line(said)),
+            format!("no answer under its name ({})", one_line(said)),
             &format!("`ok` from https://{}:{}/readyz", cluster.api.fqdn, cluster.api.port),
-            "`k8sha dns` asks every name server, `k8sha status` shows who holds the VIP".into(),
+            "`k8sha dns` checks every name server, `k8sha status` shows which load balancer holds \
+             the VIP"
+                .into(),
         );
     }
     if let Answer::Silent { said } = &survey.holder {
         unwell(
             "VIP",
             one_line(said),
-            "one load balancer that holds it",
+            "held by one load balancer",
             "`sudo journalctl -u keepalived -u haproxy -n 50` on the load balancers".into(),
         );
     }
     found
 }
 
-/// What was said, in one line.
+/// Puts the text on one line.
 fn one_line(said: &str) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }

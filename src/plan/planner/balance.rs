@@ -1,19 +1,19 @@
-//! Planning the load balancers' configuration.
+//! Plans the load balancers' configuration.
 
 use super::Draft;
 use crate::cluster::{Node, NodeName, Role};
 use crate::plan::action::{self, StepId};
 
 impl Draft<'_> {
-    /// Brings the balancers up to date that are there already: a new one has its files from
-    /// cloud-init.
+    /// Updates the load balancers that exist already: a new one has its files from cloud-init.
     ///
-    /// In every part of the job: what a machine is made of belongs to `provision`, and `bootstrap`
-    /// must not let masters join that will not be asked. It comes before the VIP is looked at, and so
-    /// before init and joins: until a master is ready, haproxy's own look keeps it out.
+    /// This is part of both `provision` and `bootstrap`: the files belong to the machine, and
+    /// `bootstrap` must not let masters join that the load balancers do not know. It comes before
+    /// the check of the VIP, and so before init and joins: until a master is ready, haproxy's own
+    /// check keeps it out.
     ///
-    /// One after the other, for the VIP to have somewhere to be. Where one fails, the next keeps what
-    /// it has.
+    /// The load balancers are updated one after the other, so that one can always hold the VIP. If
+    /// one fails, the next keeps its files.
     pub(super) fn balance(&mut self) {
         let cluster = self.cluster;
         let mut before: Option<StepId> = None;
@@ -31,8 +31,8 @@ impl Draft<'_> {
         }
     }
 
-    /// The files of a machine that are not as wanted. One that was off, or did not answer, may have
-    /// any: it is asked when its turn comes.
+    /// The files of a machine that differ. A machine that was off, or did not answer, may have any:
+    /// it is queried when its step runs.
     fn outdated(&self, node: &Node) -> Vec<String> {
         let found = self.inventory.balancers.get(&node.name);
         let wanted = self.specs[&node.name].kept.iter();

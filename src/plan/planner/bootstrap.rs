@@ -1,4 +1,4 @@
-//! Planning Kubernetes: one init where nothing lives, else every join through a master that is well.
+//! Plans Kubernetes: one init if no cluster exists, otherwise every join through a healthy master.
 
 use std::net::Ipv4Addr;
 
@@ -18,21 +18,21 @@ enum Way {
     Joined,
     /// It may join.
     Join { reset: Option<String>, forget: Option<String> },
-    /// It cannot be told before it was started and asked.
+    /// Unknown until it was started and queried.
     Unasked(String),
-    /// It has something of Kubernetes that must not be touched.
+    /// It has Kubernetes state that must not be touched.
     Refused(String),
 }
 
 impl Draft<'_> {
-    /// Of a cluster that was made once and does not answer, no machine is made: it could not join, and
-    /// would stand where a backup is to be restored.
+    /// Creates no machines for a cluster that was created before and does not answer: they could
+    /// not join, and would take the place of machines that are to be restored from a backup.
     pub(super) fn hold_back(&mut self) {
         let survey = &self.inventory.survey;
         if !survey.was_made() || survey.api.is_some() {
             return;
         }
-        // Members of etcd come back by themselves while a quorum of them lives.
+        // etcd members come back by themselves while a quorum of them is up.
         let etcd = self.cluster.etcd.is_ours() && !self.has_quorum();
         let held = |node: &Node| node.role.is_kubernetes() || (etcd && node.role == Role::Etcd);
         let absent = self.cluster.nodes.iter().filter(|node| self.ours(node).is_none());
@@ -41,22 +41,24 @@ impl Draft<'_> {
             match life::judge(self.cluster, survey, &[]) {
                 _ if self.lost_members() => self.refuse_etcd(),
                 Life::Lost { seen, hint } => {
-                    self.refuse("reach the control plane that is or was there", seen, &hint);
+                    self.refuse("reach the existing or former control plane", seen, &hint);
                 }
                 _ => {}
             }
             let names: Vec<&str> = self.held.iter().map(NodeName::as_str).collect();
-            self.notices
-                .push(format!("not made while the cluster does not answer: {}", names.join(", ")));
+            self.notices.push(format!(
+                "not created while the cluster does not answer: {}",
+                names.join(", ")
+            ));
         }
     }
 
-    /// How many members of our etcd have to be healthy.
+    /// How many members of k8sha's etcd have to be healthy.
     fn quorum(&self) -> usize {
         self.cluster.with_role(Role::Etcd).count() / 2 + 1
     }
 
-    /// Whether enough members of our etcd are healthy.
+    /// Whether enough members of k8sha's etcd are healthy.
     fn has_quorum(&self) -> bool {
         let rows = self.cluster.with_role(Role::Etcd);
         let healthy =
@@ -64,7 +66,7 @@ impl Draft<'_> {
         rows.filter(healthy).count() >= self.quorum()
     }
 
-    /// Whether so many machines of our etcd are gone that those which are there are no quorum.
+    /// Whether so many machines of k8sha's etcd are lost that the remaining ones are not a quorum.
     fn lost_members(&self) -> bool {
         let held = |node: &&Node| self.held.contains(&node.name);
         let rows = || self.cluster.with_role(Role::Etcd);
@@ -79,7 +81,7 @@ impl Draft<'_> {
             nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ")
         };
         let seen = format!(
-            "of {} members of etcd the machines of {} are gone ({}), and {} are a quorum",
+            "of {} etcd members, the machines of {} are lost ({}), and {} are a quorum",
             rows().count(),
             gone.len(),
             names(&gone),
@@ -90,9 +92,9 @@ impl Draft<'_> {
         self.refuse(
             "reach the cluster's etcd",
             seen,
-            "bring the VMs of the lost members back from a Proxmox VE backup (`qmrestore`), or restore \
-             an etcd snapshot; k8sha does neither yet, and makes no machine where one is to be \
-             restored. `k8sha rebuild` makes a new, empty cluster",
+            "restore the VMs of the lost members from a Proxmox VE backup (`qmrestore`), or \
+             restore an etcd snapshot; k8sha does neither yet, and does not create a machine where \
+             one has to be restored. `k8sha rebuild` creates a new, empty cluster",
         );
     }
 
@@ -117,16 +119,17 @@ impl Draft<'_> {
             }
             Life::Unfinished { on } => self.init(&on, true),
             Life::Pending { what } if self.steps.is_empty() => self.refuse(
-                "tell whether a cluster lives on these machines",
+                "determine whether a cluster exists on these machines",
                 what,
-                "`kubeadm init` beside a living cluster would destroy it: see to these machines first",
+                "`kubeadm init` beside an existing cluster would destroy it: fix these machines \
+                 first",
             ),
             Life::Pending { mut what } => {
                 what.dedup();
                 self.look_again = what;
             }
             Life::Lost { seen, hint } => {
-                self.refuse("reach the control plane that is or was there", seen, &hint);
+                self.refuse("reach the existing or former control plane", seen, &hint);
             }
         }
     }
@@ -136,7 +139,7 @@ impl Draft<'_> {
         self.refusals.push(Conflict::new("cluster", text, hint));
     }
 
-    /// What is planned so far that an API which does not answer may be waiting for.
+    /// The steps planned so far that an API which does not answer may be waiting for.
     fn repairs(&self) -> Vec<String> {
         let planned = |steps: &[fn(NodeName) -> StepId], node: &Node| {
             steps.iter().any(|step| self.steps.has(&step(node.name.clone())))
@@ -151,7 +154,7 @@ impl Draft<'_> {
         let waited = members.filter(|node| planned(&up[..2], node));
         repairs.extend(waited.map(|node| format!("the etcd member {} is not up", node.name)));
         if self.steps.has(&StepId::EtcdForm) {
-            repairs.push("etcd is not whole".to_owned());
+            repairs.push("etcd is incomplete".to_owned());
         }
         repairs
     }
@@ -182,7 +185,7 @@ impl Draft<'_> {
         self.steps.add(self.cluster.api.vip, action::Vip, &balancers);
     }
 
-    /// Everything that goes through a master that is well; `initialised` is the one that this plan
+    /// Plans everything that goes through a healthy master; `initialised` is the one that this plan
     /// initialises.
     fn join_all(&mut self, via: &NodeName, initialised: Option<&NodeName>) {
         let cluster = self.cluster;
@@ -199,9 +202,9 @@ impl Draft<'_> {
                 Way::Refused(why) => self.refusals.push(Conflict::new(
                     &node.name,
                     why,
-                    "it is left as it is. If its kubelet only lost its Node object: `sudo systemctl \
-                     restart kubelet` there registers it again; else drain it, remove its VM in Proxmox \
-                     VE and run `k8sha up`",
+                    "it is not changed. If its kubelet only lost its Node object: `sudo systemctl \
+                     restart kubelet` there registers it again; otherwise drain it, remove its VM \
+                     in Proxmox VE and run `k8sha up`",
                 )),
                 Way::Joined | Way::Join { .. } => {}
             }
@@ -224,8 +227,8 @@ impl Draft<'_> {
         }
     }
 
-    /// A master does not join while a member of etcd is out of reach. One whose row is gone is no
-    /// machine of ours to judge, so that a person removes it.
+    /// A master does not join while an etcd member is unreachable. A member without a row is not
+    /// k8sha's to judge, so the user has to remove it.
     fn refuse_joins_beside_lost_members(&mut self, ways: &[(&Node, Way)]) {
         let Some(api) = &self.inventory.survey.api else { return };
         let joins = |(node, way): &&(&Node, Way)| {
@@ -242,19 +245,19 @@ impl Draft<'_> {
         let conflicts: Vec<Conflict> = lost
             .map(|member| {
                 let text = format!(
-                    "it cannot join: etcd lists the member {} at {}, which no row has and which does \
-                     not answer, and takes no new member while one is out of reach",
+                    "it cannot join: etcd lists the member {} at {}, which has no row and does not \
+                     answer, and etcd accepts no new member while one is unreachable",
                     member.name, member.address
                 );
                 let remove = compare::removal(self.cluster, api, member);
-                let hint = format!("if its machine is gone for good: {remove}, then run this again");
+                let hint = format!("if its machine is permanently lost: {remove}, then run again");
                 Conflict::new(&node.name, text, hint)
             })
             .collect();
         self.refusals.extend(conflicts);
     }
 
-    /// What has to be done before a node can join.
+    /// Determines what has to be done before a node can join.
     fn way(&self, node: &Node) -> Way {
         let survey = &self.inventory.survey;
         let registered = survey.nodes().and_then(|nodes| nodes.get(&node.fqdn));
@@ -264,7 +267,7 @@ impl Draft<'_> {
             return Way::Join { reset: None, forget: left("its VM is gone".into()) };
         }
         match survey.machines.get(&node.name) {
-            None => Way::Unasked(format!("{} was not asked", node.name)),
+            None => Way::Unasked(format!("{} was not queried", node.name)),
             Some(Machine::Off) => Way::Unasked(format!("{} is off", node.name)),
             Some(Machine::Silent { .. }) => {
                 Way::Unasked(format!("{} does not answer yet", node.name))
@@ -273,7 +276,7 @@ impl Draft<'_> {
         }
     }
 
-    /// The addresses at which a master's member of a stacked etcd is listed.
+    /// The addresses under which a master's member of a stacked etcd is listed.
     fn members(&self, node: &Node) -> Vec<Ipv4Addr> {
         let Some(api) = &self.inventory.survey.api else { return Vec::new() };
         if node.role != Role::Master || self.cluster.etcd.endpoints().is_some() {
@@ -287,8 +290,8 @@ impl Draft<'_> {
         members
     }
 
-    /// Resets and forgets what is in the way of joins; masters of a stacked etcd one by one, and all of
-    /// them before the first joins: etcd takes no new member while one is out of reach.
+    /// Resets and removes what blocks joins; masters of a stacked etcd one by one, and all of them
+    /// before the first joins: etcd accepts no new member while one is unreachable.
     fn clear(&mut self, via: &NodeName, ways: &[(&Node, Way)]) -> Vec<StepId> {
         let mut before: Option<StepId> = None;
         let mut cleared = Vec::new();
@@ -368,7 +371,7 @@ impl Draft<'_> {
         for (node, way) in ways {
             let of = |step: fn(NodeName) -> StepId| step(node.name.clone());
             if matches!(way, Way::Join { .. }) {
-                // kubeadm asks every etcd member before it lets a master join.
+                // kubeadm queries every etcd member before it lets a master join.
                 let mut needs = vec![StepId::Keys, StepId::Vip, StepId::EtcdForm];
                 needs.extend([of(StepId::NodeDns), of(StepId::Reset), of(StepId::Forget)]);
                 if !external && node.role == Role::Master {
@@ -377,7 +380,7 @@ impl Draft<'_> {
                     needs.push(before.clone());
                     before = of(StepId::Join);
                 }
-                // Workers touch no etcd and nothing of each other: they join all at once.
+                // Workers touch neither etcd nor each other: they join concurrently.
                 let limited = external && node.role == Role::Master;
                 let at_once = cluster.kubernetes.parallel_joins.filter(|_| limited);
                 let action = action::Join { node: node.name.clone(), via: via.clone(), at_once };
@@ -399,12 +402,12 @@ impl Draft<'_> {
         *way == Way::Joined && known.is_some_and(|known| !known.roles.contains("worker"))
     }
 
-    /// The members of our etcd: certificates first, then all of them at once.
+    /// The members of k8sha's etcd: certificates first, then all of them at once.
     fn etcd_members(&mut self) {
         let cluster = self.cluster;
         let seen = |node: &Node| self.inventory.etcd.get(&node.name).copied().unwrap_or_default();
         if cluster.with_role(Role::Etcd).any(|node| self.held.contains(&node.name)) {
-            // A lost member comes back when the others are a quorum, which the next look tells.
+            // A lost member comes back when the others are a quorum, which the next look shows.
             return;
         }
         let rows: Vec<(Node, EtcdMember)> =
@@ -427,7 +430,7 @@ impl Draft<'_> {
     }
 }
 
-/// What has to be done with a machine that was asked.
+/// Determines what has to be done with a machine that was queried.
 fn seen_way(
     node: &Node,
     seen: &Seen,
@@ -447,18 +450,18 @@ fn seen_way(
     }
     if seen.is_fresh() {
         let made_again = registered.map_or("it lost its data".to_owned(), |known| {
-            format!("its VM was made again (the Node names machine {})", known.machine_id)
+            format!("its VM was recreated (the Node belongs to machine {})", known.machine_id)
         });
         return Way::Join { reset: None, forget: left(made_again) };
     }
     if seen.join.is_open() && seen.init == Work::None && own.is_none_or(|known| !known.ready) {
-        let reason = "its own kubeadm join was begun and did not end".to_owned();
-        return Way::Join { reset: Some(reason), forget: left("its join did not end".into()) };
+        let reason = "its own kubeadm join was started and did not finish".to_owned();
+        return Way::Join { reset: Some(reason), forget: left("its join did not finish".into()) };
     }
     let what = match own {
-        Some(_) => "its kubelet serves the cluster, and its control plane is not complete",
-        None if seen.kubelet => "its kubelet serves a cluster, and the API knows no such node",
-        None => "it has certificates of a cluster, and the API knows no such node",
+        Some(_) => "its kubelet serves the cluster, but its control plane is incomplete",
+        None if seen.kubelet => "its kubelet serves a cluster, but the API has no such node",
+        None => "it has certificates of a cluster, but the API has no such node",
     };
     Way::Refused(what.to_owned())
 }

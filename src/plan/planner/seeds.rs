@@ -1,6 +1,6 @@
-//! Planning where seeds are: with a machine until its first boot is over, and nowhere after that.
+//! Plans where seeds are: with a machine until its first boot is over, and nowhere after that.
 //!
-//! A seed holds the private SSH host key of its machine. cloud-init reads it once.
+//! A seed contains the private SSH host key of its machine. cloud-init reads it once.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::plan::inventory::OurVm;
 use crate::plan::{StoredSeed, spec};
 
 impl Draft<'_> {
-    /// Whether a node's machine has to find its seed in its drive when it boots next.
+    /// Whether a node's machine needs its seed in its drive at the next boot.
     ///
-    /// A first boot that failed starts over, and a drive that names a seed must have the file, or
-    /// Proxmox VE does not start the VM: such is one that was restored from an early backup.
+    /// A failed first boot is repeated, and if a drive names a seed the file must exist, or Proxmox
+    /// VE does not start the VM: for example one that was restored from an early backup.
     pub(super) fn needs_seed(&self, node: &Node) -> bool {
         let Some(vm) = self.ours(node) else { return true };
         if self.booted(node) {
@@ -24,8 +24,8 @@ impl Draft<'_> {
         failed || vm.mark.read.is_none() || in_drive(vm).is_some()
     }
 
-    /// Ejects the seed of a machine whose first boot is over or waited for, and deletes every file
-    /// that is one of its seeds.
+    /// Ejects the seed of a machine whose first boot is over or waited for, and deletes all of its
+    /// seed files.
     pub(super) fn eject(&mut self, node: &Node) {
         let name = node.name.clone();
         let waited = self.steps.has(&StepId::Boot(name.clone()));
@@ -50,7 +50,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Deletes the seeds of this creation whose nodes have no row any more.
+    /// Deletes the seeds of this creation whose nodes no longer have a row.
     pub(super) fn leftover_seeds(&mut self) {
         let (cluster, inventory) = (self.cluster, self.inventory);
         let gone = |volume: &str| {
@@ -66,17 +66,17 @@ impl Draft<'_> {
         }
     }
 
-    /// The seeds of this creation for a node that lie on the storages.
+    /// The seeds of this creation for a node on the storages.
     fn stored(&self, node: &str) -> BTreeSet<StoredSeed> {
         let hosts = self.inventory.hosts.iter().map(|(host, state)| (host, &state.isos));
         stored(hosts, |volume| spec::seed_node(volume, &self.inventory.creation) == Some(node))
     }
 
-    /// Leaves alone what another VM has in a drive.
+    /// Keeps seeds that another VM has in a drive.
     fn keep_others(&mut self, seeds: &mut BTreeSet<StoredSeed>, own: Option<&(HostName, VmId)>) {
         let inventory = self.inventory;
         seeds.retain(|seed| {
-            // Storages may be shared, so whatever names the volume on any host counts.
+            // Storages may be shared, so a VM on any host counts.
             let mut holders = inventory.hosts.iter().flat_map(|(host, state)| {
                 let all = state.attached.iter();
                 all.filter(|(_, held)| held.contains(&seed.volume))
@@ -86,7 +86,7 @@ impl Draft<'_> {
                 .find(|(host, vmid)| own.is_none_or(|(at, own)| (*host, *vmid) != (at, *own)));
             if let Some((host, vmid)) = other {
                 self.notices.push(format!(
-                    "{} on {} stays: VM {vmid} on {host} has it in a drive",
+                    "{} on {} is kept: VM {vmid} on {host} has it in a drive",
                     seed.volume, seed.host
                 ));
             }

@@ -42,7 +42,7 @@ fn seed(node: &Node, rest: &str, all: &str) -> String {
     spec::seed_file("1", &node.name, &format!("{rest:0>12}{all:0>12}"))
 }
 
-/// The cluster as it is asked for, whose balancers' files hash to this.
+/// The wanted state of the cluster, with load balancer files of this hash.
 fn specs(cluster: &Cluster, rest: &str, haproxy: &str) -> Specs {
     let spec = |node: &Node| {
         let mut spec = spec::node_spec(cluster, node, &seed(node, rest, haproxy), "1");
@@ -55,7 +55,7 @@ fn specs(cluster: &Cluster, rest: &str, haproxy: &str) -> Specs {
     cluster.nodes.iter().map(spec).collect()
 }
 
-/// All there and as these specs say, long after the first boot.
+/// Everything exists and matches these specs, long after the first boot.
 fn inventory(cluster: &Cluster, specs: &Specs) -> Inventory {
     let mut inventory =
         Inventory { kubeconfig: true, creation: "1".into(), ..Inventory::default() };
@@ -177,7 +177,7 @@ fn balancers_are_brought_up_to_date_one_after_the_other_in_every_part_of_the_job
         assert_eq!(writes(&plan), ["balance/k8s1vrrp1", "balance/k8s1vrrp2"]);
         let first = step(&plan, "balance/k8s1vrrp1");
         assert!(first.needs.is_empty(), "{first:?}");
-        assert_eq!(first.action.to_string(), "bring haproxy.cfg up to date");
+        assert_eq!(first.action.to_string(), "update haproxy.cfg");
         let second = step(&plan, "balance/k8s1vrrp2");
         assert_eq!(second.needs, ["balance/k8s1vrrp1"]);
         assert!(plan.notices.is_empty(), "nothing else differs: {:?}", plan.notices);
@@ -204,7 +204,7 @@ fn a_balancer_that_cannot_be_asked_is_asked_when_it_has_booted_and_a_new_one_is_
     let plan = plan_of(&cluster, &specs, &seen, &Part::all());
     let one = step(&plan, "balance/k8s1vrrp1");
     assert_eq!(one.needs, ["node-dns/k8s1vrrp1"]);
-    assert_eq!(one.action.to_string(), "bring haproxy.cfg and keepalived.conf up to date");
+    assert_eq!(one.action.to_string(), "update haproxy.cfg and keepalived.conf");
     assert!(!plan.steps.iter().any(|step| step.id == "balance/k8s1vrrp2"), "{plan:#?}");
 }
 
@@ -221,9 +221,9 @@ fn documents_that_a_booted_machine_does_not_read_again_are_told() {
         .collect();
     let all = cluster.nodes.iter();
     let wanted: Vec<_> =
-        all.map(|node| (node.name.as_str(), "its cloud-init seed", Class::NewMachine)).collect();
+        all.map(|node| (node.name.as_str(), "cloud-init seed", Class::NewMachine)).collect();
     assert_eq!(told, wanted);
-    assert!(!plan.to_string().contains("all is as the profile asks"), "{plan}");
+    assert!(!plan.to_string().contains("the cluster matches the profile"), "{plan}");
 }
 
 /// The profile's nodes by name, so that an edit reads like one.
@@ -292,7 +292,7 @@ fn a_machine_that_was_made_again_is_told_by_its_id_and_one_that_serves_is_left_a
     let half = with(&|seen| (seen.machine_id, seen.join) = ("new".into(), Work::Failed));
     let plan = plan_of(&half);
     assert_eq!(dangerous(&plan), ["reset/k8s1master3", "forget/k8s1master3"]);
-    assert!(plan.to_string().contains("kubeadm reset: its own kubeadm join was begun"), "{plan}");
+    assert!(plan.to_string().contains("kubeadm reset: its own kubeadm join was started"), "{plan}");
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn another_cluster_behind_the_same_names_is_refused() {
         let said = refused_of(&cluster, &specs, &had);
         assert!(said.iter().any(|line| line.contains(what)), "{what}: {said:?}");
     }
-    // The nodes of that other cluster are none of ours to delete.
+    // The nodes of that other cluster are not deleted.
     for (what, edit) in &edits[..3] {
         let mut had = inventory(&cluster, &specs);
         let nodes = &mut had.survey.api.as_mut().unwrap().nodes;
@@ -393,7 +393,7 @@ fn machines_that_are_off_are_started_before_anything_is_decided() {
     assert!(dangerous(&plan).is_empty(), "{plan}");
     assert!(!plan.look_again.is_empty() && step(&plan, "start/k8s1master1").needs.is_empty());
     assert!(!plan.steps.iter().any(|step| step.id.starts_with("join/")), "{plan}");
-    // Where nothing can be started, nothing is guessed.
+    // If nothing can be started, nothing is guessed.
     had.survey.machines.retain(|name, _| name.as_str() == "k8s1master1");
     let had = Inventory { vms: had.vms.clone(), ..inventory(&cluster, &specs) };
     assert!(plan_of(&cluster, &specs, &had, &Part::all()).look_again.is_empty());

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A template as people make it of a cloud image.
+/// A template as users create it from a cloud image.
 fn with(pairs: &[(&str, &str)]) -> Settings {
     let plain = [
         ("agent", "enabled=1,fstrim_cloned_disks=1"),
@@ -65,7 +65,7 @@ fn a_boot_disk_on_another_bus_is_moved_by_the_commands_that_are_told() {
         settings.remove("boot");
         assert_eq!(flaw(&settings).0, what, "without a boot order");
     }
-    // What hangs where the boot disk is to be goes elsewhere, and a cloud-init drive with it.
+    // A disk in the slot of the boot disk is moved, and a cloud-init drive with it.
     let data = ("scsi0", "tank:base-9000-disk-7,size=1G");
     let both = with(&[data, ("virtio0", &value), ("boot", "order=virtio0"), ("scsi1", "tank:x-1")]);
     let (_, fix) = flaw(&both);

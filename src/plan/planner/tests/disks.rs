@@ -1,4 +1,4 @@
-//! How large templates are planned to be, and which clones have to grow.
+//! The planned sizes of templates, and which clones have to grow.
 
 use super::*;
 use crate::cluster::{CloneMode, Image};
@@ -6,7 +6,7 @@ use crate::plan::inventory::{HostState, TemplateState};
 
 const OS: &str = "ubuntu-22.04";
 
-/// A cluster with templates of ours, and nothing of it made yet.
+/// A cluster with k8sha's templates, before any VM is created.
 fn unmade(clone: CloneMode) -> (Cluster, Inventory) {
     let mut cluster = k8s1();
     for host in cluster.proxmox.hosts.values_mut() {
@@ -20,7 +20,7 @@ fn unmade(clone: CloneMode) -> (Cluster, Inventory) {
     (cluster, inventory)
 }
 
-/// The sizes of the templates that are made, the rows whose disks grow, and what is told.
+/// The sizes of the created templates, the rows whose disks grow, and the notices.
 fn planned(cluster: &Cluster, had: &Inventory) -> (Vec<Option<u32>>, Vec<String>, Vec<String>) {
     let part = Part { bootstrap: false, ..Part::all() };
     let plan = plan_of(cluster, &specs(cluster, "aa", "bb"), had, &part);
@@ -79,6 +79,6 @@ fn clones_of_a_template_that_is_there_grow_unless_it_is_large_enough() {
     assert_eq!((grown, told.len()), (0, rows));
     assert!(
         told[0]
-            .ends_with("will have 30G, as its template's has, instead of 20G: a disk only grows")
+            .ends_with("will have 30G, like its template's, instead of 20G: a disk can only grow")
     );
 }

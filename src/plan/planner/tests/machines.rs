@@ -1,4 +1,4 @@
-//! What a person changes of a machine in Proxmox VE, and what does not answer.
+//! Changes that a user makes to a machine in Proxmox VE, and machines that do not answer.
 
 use super::*;
 use crate::cluster::CloneMode;
@@ -11,7 +11,7 @@ fn ours<'a>(had: &'a mut Inventory, name: &str) -> &'a mut OurVm {
     }
 }
 
-/// Everything that is told, a line each.
+/// Everything that is reported, one line each.
 fn told(plan: &Plan) -> Vec<String> {
     plan.all_differences()
         .iter()
@@ -66,8 +66,8 @@ fn machines_that_serve_a_cluster_are_not_moved_to_another_network_by_an_edit() {
     let had = inventory(&cluster, &specs(&cluster, "aa", "bb"));
     type Edit = fn(&mut Cluster);
     let edits: [(&str, Edit); 2] = [
-        ("vmbr0, the profile asks for vmbr7", |c| c.network.bridge = "vmbr7".into()),
-        ("vmbr0, the profile asks for vmbr0, VLAN 30", |c| c.network.vlan = Some(30)),
+        ("vmbr0, should be vmbr7", |c| c.network.bridge = "vmbr7".into()),
+        ("vmbr0, should be vmbr0, VLAN 30", |c| c.network.vlan = Some(30)),
     ];
     for (what, edit) in edits {
         let mut edited = cluster.clone();
@@ -76,14 +76,14 @@ fn machines_that_serve_a_cluster_are_not_moved_to_another_network_by_an_edit() {
         let said = refused_of(&edited, &wanted, &had);
         assert_eq!(said.len(), cluster.nodes.len(), "{said:?}");
         assert!(said[0].contains(what), "{said:?}");
-        // What was moved by hand, one at a time, is as asked; no machine has been off for it.
+        // Machines moved by hand, one at a time, match the profile without having been off.
         let mut moved = had.clone();
         for node in &cluster.nodes {
             let card = wanted[&node.name].settings[spec::CARD].clone();
             ours(&mut moved, node.name.as_str()).config.insert(spec::CARD.into(), card);
         }
         assert!(plan(&edited, &wanted, &moved, &Part::all()).is_ok());
-        // One that has never booted is made as the profile asks now.
+        // A machine that has never booted gets the network that the profile has now.
         let mut fresh = had.clone();
         for node in &cluster.nodes {
             let vm = ours(&mut fresh, node.name.as_str());
@@ -108,8 +108,11 @@ fn what_waits_for_a_restart_is_told_until_there_was_one() {
     // Not written yet, then written and pending, then in use.
     ours(&mut had, MASTER).config.insert("cpu".into(), "host".into());
     let lines = told(&plan_of(&cluster, &specs, &had, &Part::all()));
-    let line = format!("{MASTER}: cpu in use is host, the profile asks for {want} (not followed)");
-    assert!(lines.iter().any(|one| one.starts_with(&line) && one.contains("once")), "{lines:?}");
+    let line = format!("{MASTER}: cpu in use is host, should be {want} (not changed by k8sha)");
+    assert!(
+        lines.iter().any(|one| one.starts_with(&line) && one.contains("after `k8sha up`")),
+        "{lines:?}"
+    );
     let vm = ours(&mut had, MASTER);
     vm.config.insert("cpu".into(), want.clone());
     vm.hardware = Some(running(&[("cpu", "host"), ("boot", "order=scsi0")]));
@@ -119,7 +122,7 @@ fn what_waits_for_a_restart_is_told_until_there_was_one() {
     assert!(lines[0].starts_with(&line) && lines[0].contains("it is written"), "{lines:?}");
     ours(&mut had, MASTER).hardware = Some(running(&[]));
     assert!(told(&plan_of(&cluster, &specs, &had, &Part::all())).is_empty());
-    // The type that Proxmox VE gives where none is named.
+    // The CPU type that Proxmox VE uses if none is set.
     ours(&mut had, MASTER).hardware = Some(running(&[("cpu", "")]));
     let lines = told(&plan_of(&cluster, &specs, &had, &Part::all()));
     assert!(lines[0].contains("cpu in use is kvm64"), "{lines:?}");
@@ -155,16 +158,16 @@ fn a_cluster_in_which_something_does_not_answer_is_not_called_as_asked() {
     let silent = || Answer::Silent { said: "it is down".into() };
     type Break = fn(&mut Inventory, Answer);
     let breaks: [(&str, Break); 4] = [
-        ("API: its state is no answer by its name (it is down)", |had, silent| {
+        ("API: state is no answer under its name (it is down)", |had, silent| {
             had.survey.by_name = silent;
         }),
-        ("VIP: its state is it is down", |had, silent| had.survey.holder = silent),
-        ("k8s1master2: its state is NotReady (PLEG is not healthy)", |had, _| {
+        ("VIP: state is it is down", |had, silent| had.survey.holder = silent),
+        ("k8s1master2: state is NotReady (PLEG is not healthy)", |had, _| {
             let api = had.survey.api.as_mut().unwrap();
             let known = api.nodes.values_mut().nth(1).unwrap();
             (known.ready, known.message) = (false, Some("PLEG is not healthy".into()));
         }),
-        ("k8s1vrrp1: its state is no answer by SSH (another host key)", |had, _| {
+        ("k8s1vrrp1: state is no answer by SSH (another host key)", |had, _| {
             let name = NodeName("k8s1vrrp1".into());
             had.nodes.remove(&name);
             let said = "another host key".into();
@@ -177,7 +180,7 @@ fn a_cluster_in_which_something_does_not_answer_is_not_called_as_asked() {
         let plan = plan_of(&cluster, &specs, &had, &Part::all());
         let told: Vec<String> = plan.unwell.iter().map(ToString::to_string).collect();
         assert!(told.len() == 1 && told[0].starts_with(line), "{line}: {told:?}");
-        assert!(!plan.to_string().contains("all is as the profile asks"), "{plan}");
+        assert!(!plan.to_string().contains("the cluster matches the profile"), "{plan}");
     }
 }
 
@@ -215,7 +218,7 @@ fn the_pool_of_a_machine_is_compared_where_the_profile_names_one_and_proxmox_tel
     assert!(told(&plan_of(&cluster, &specs, &had, &Part::all())).is_empty());
     cluster.proxmox.pool = Some("k8s".into());
     let lines = told(&plan_of(&cluster, &specs, &had, &Part::all()));
-    assert_eq!(lines.len(), 1, "of the others Proxmox tells nothing: {lines:?}");
+    assert_eq!(lines.len(), 1, "Proxmox VE shows no pool of the others: {lines:?}");
     assert!(lines[0].starts_with(&format!("{MASTER}: proxmox.pool is theirs")), "{lines:?}");
     had.pools.insert(name.clone(), None);
     let lines = told(&plan_of(&cluster, &specs, &had, &Part::all()));
@@ -239,9 +242,10 @@ fn a_disk_is_to_lie_where_the_profile_says_or_where_the_operators_template_lies(
     assert!(lines(&cluster, &had).is_empty());
     ours(&mut had, MASTER).config.insert(spec::DISK.into(), disk("slow"));
     let seen = lines(&cluster, &had);
-    let line = format!("{MASTER}: storage of its disk is slow, the profile asks for {storage}");
+    let line = format!("{MASTER}: storage of the disk is slow, should be {storage}");
     assert!(seen.len() == 1 && seen[0].starts_with(&line), "{seen:?}");
-    // A linked clone of the operator's template lies beside it; a full one lies where it is told to.
+    // A linked clone of the operator's template is beside it; a full one is where the profile puts
+    // it.
     let host = cluster.proxmox.hosts.get_mut(&node.host).unwrap();
     host.templates.insert(node.os.clone(), TemplateSource::Theirs(VmId(9000)));
     let theirs = |storage: &str| TemplateState::Theirs {
@@ -257,7 +261,7 @@ fn a_disk_is_to_lie_where_the_profile_says_or_where_the_operators_template_lies(
         let state = had.hosts.get_mut(&node.host).unwrap();
         state.templates.insert(node.os.clone(), theirs(template));
         let seen = lines(&cluster, &had);
-        let seen: Vec<_> = seen.iter().filter(|one| one.contains("storage of its disk")).collect();
+        let seen: Vec<_> = seen.iter().filter(|one| one.contains("storage of the disk")).collect();
         assert_eq!(seen.len(), differ, "{template} {mode:?}: {seen:?}");
     }
 }

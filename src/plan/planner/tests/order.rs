@@ -1,5 +1,5 @@
-//! Whatever is asked for and whatever is there: a plan is whole, has no circle, and its order is the one
-//! in which a reader would do it.
+//! Property test: every plan is complete and free of cycles, and its order is the one in which a
+//! reader would execute it.
 
 use std::collections::BTreeSet;
 
@@ -11,26 +11,26 @@ use crate::cluster::Image;
 use crate::plan::inventory::{EtcdMember, HostState, Inventory, TemplateState};
 use crate::plan::teardown::{self, Extent};
 
-/// What happens to a machine of a cluster that was whole.
+/// What happens to a machine of a complete cluster.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     /// Its VM is gone.
     Gone,
     /// Its VM is off.
     Off,
-    /// Its first boot goes on.
+    /// Its first boot is still running.
     Booting,
     /// Its first boot has failed.
     Failed,
     /// It does not answer.
     Silent,
-    /// It has nothing of Kubernetes or etcd, as after it was made again.
+    /// It has nothing of Kubernetes or etcd, as after it was recreated.
     Fresh,
-    /// Its own join was begun.
+    /// Its own join was started.
     Joining,
-    /// The cluster has no Node object of it.
+    /// The cluster has no Node object for it.
     Unregistered,
-    /// Its settings, files and disk are not as asked.
+    /// Its settings, files and disk do not match the profile.
     Outdated,
 }
 
@@ -140,7 +140,7 @@ fn before<'a>(plan: &'a Plan, id: &str) -> BTreeSet<&'a str> {
     all
 }
 
-/// Each step is called as its action is, only once, and stands after all that it needs.
+/// Each step has the name of its action, occurs once, and comes after all its needs.
 fn whole(plan: &Plan) {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for step in &plan.steps {
@@ -152,7 +152,7 @@ fn whole(plan: &Plan) {
     }
 }
 
-/// Where both are planned, the one is over before the other begins.
+/// If both are planned, the first is over before the second begins.
 fn ordered(plan: &Plan, first: &str, then: &str) {
     if place(plan, first).is_some() && place(plan, then).is_some() {
         assert!(before(plan, then).contains(first), "{then} does not wait for {first}: {plan:#?}");
@@ -175,10 +175,11 @@ fn as_a_reader_would(cluster: &Cluster, plan: &Plan) {
             vec![of("node-dns"), of("reset"), of("join")],
             vec![of("reset"), of("forget"), of("join"), of("label"), "verify".to_owned()],
         ] {
-            // What is not planned is left out of the chain, and the rest of it holds all the same.
+            // A step that is not planned is left out of the chain; the rest of the chain still
+            // holds.
             let planned: Vec<_> = chain.iter().filter(|id| place(plan, id).is_some()).collect();
             for pair in planned.windows(2) {
-                // What is about all machines of a role waits for those.
+                // A step that is about all machines of a role waits for those.
                 let of_others = match pair[1].as_str() {
                     "vip" => node.role != Role::LoadBalancer,
                     "etcd-form" => node.role != Role::Etcd,
@@ -193,7 +194,7 @@ fn as_a_reader_would(cluster: &Cluster, plan: &Plan) {
         ordered(plan, &format!("image/{}/{}", node.host, node.os), &of("clone"));
     }
     if cluster.etcd.endpoints().is_none() {
-        // etcd takes one new member at a time, and none while one is out of reach.
+        // etcd accepts one new member at a time, and none while one is unreachable.
         let masters: Vec<&&str> = joins
             .iter()
             .filter(|id| cluster.with_role(Role::Master).any(|it| id.ends_with(it.name.as_str())))
@@ -272,13 +273,13 @@ proptest! {
                 as_a_reader_would(&cluster, &plan);
             }
             Err(refusal) => {
-                let faults = refusal.conflicts.iter().filter(|it| it.text.contains("a fault of"));
+                let faults = refusal.conflicts.iter().filter(|it| it.text.contains("bug in k8sha"));
                 prop_assert_eq!(faults.count(), 0, "{:#?}", refusal);
             }
         }
         let extent = Extent { keep_templates: provision, keep_etcd: bootstrap, again: made };
         let removal = teardown::plan(&cluster, &had, extent);
         whole(&removal);
-        prop_assert!(!removal.notices.iter().any(|it| it.contains("a fault of")), "{removal:#?}");
+        prop_assert!(!removal.notices.iter().any(|it| it.contains("bug in k8sha")), "{removal:#?}");
     }
 }

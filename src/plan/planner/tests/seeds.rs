@@ -1,8 +1,8 @@
-//! Where seeds are planned to be, and from when on not any more.
+//! Where seeds are planned to be, and when they are removed.
 
 use super::*;
 
-/// Stands a machine before its first boot, with its seed in the drive and on the storage.
+/// Puts a machine before its first boot, with its seed in the drive and on the storage.
 fn before_first_boot(had: &mut Inventory, node: &Node, wanted: &spec::NodeSpec) -> String {
     let volume = format!("local:iso/{}", wanted.seed_file);
     let Some(VmState::Ours(vm)) = had.vms.get_mut(&node.name) else { panic!("no VM") };
@@ -42,7 +42,7 @@ fn a_seed_is_ejected_after_the_first_boot_and_never_before() {
         let boot = &step(&plan, "boot/k8s1master3").action;
         assert!(matches!(boot, Action::Boot(boot) if boot.again == again));
     }
-    // One that has booted, of a run that was cut off or of a former release.
+    // A machine that has booted, left by an interrupted run or a former release.
     had.nodes.insert(node.name.clone(), state(true, false));
     for part in [Part::all(), Part { bootstrap: false, ..Part::all() }] {
         let plan = plan_of(&cluster, &specs, &had, &part);
@@ -93,12 +93,12 @@ fn a_machine_that_has_booted_once_starts_without_a_seed_and_one_of_an_early_back
     off(&mut had);
     assert!(!ids(&had).contains(&verb("seed")) && !ids(&had).contains(&verb("eject")));
     assert!(!ids(&had).contains(&verb("configure")) && ids(&had).contains(&verb("start")));
-    // Its drive names a file that was deleted since: Proxmox VE would not start it.
+    // Its drive has a file that was deleted since: Proxmox VE would not start it.
     before_first_boot(&mut had, node, &specs[&node.name]);
     had.hosts.values_mut().for_each(|host| host.isos.clear());
     off(&mut had);
     assert!(ids(&had).contains(&verb("seed")) && ids(&had).contains(&verb("eject")));
-    // So does the drive of one that was set back to a snapshot; that keeps the description.
+    // The same for a machine rolled back to a snapshot, which keeps the description.
     if let Some(VmState::Ours(vm)) = had.vms.get_mut(&node.name) {
         vm.mark.read = Some("00112233aabb".into());
     }
