@@ -1,4 +1,5 @@
-//! Our mark: what says, in a VM's own description, that it is ours and what it was made from.
+//! k8sha's mark: text in a VM's description that identifies it as k8sha's and records what it was
+//! created from.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,54 +13,57 @@ use crate::cluster::{NodeName, Role};
 const OPEN: &str = "<!-- k8sha";
 const CLOSE: &str = "-->";
 
-/// The tag of every VM of ours; the cluster's name is another.
+/// The tag of every k8sha VM; the cluster's name is another tag.
 pub const TAG: &str = "k8sha";
 
-/// Says whose a VM or template is. It is written in the very call that makes the VM, so that no VM
-/// of ours is ever without one, and lies in an HTML comment that the GUI's Markdown does not show.
+/// Identifies the owner of a VM or template. It is written in the same call that creates the VM, so
+/// that none of k8sha's VMs is ever without one, and is in an HTML comment that the GUI's Markdown
+/// does not show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mark {
     /// The cluster's name.
     pub cluster: String,
     /// The node of the table; `None` for a template.
     pub node: Option<NodeName>,
-    /// The hash of what it was made from, to tell whether it still is as asked.
+    /// The hash of what it was created from, to detect differences from the profile.
     pub spec: String,
-    /// Which making of the cluster it belongs to, to tell a rebuilt VM from the one before.
+    /// The creation of the cluster that it belongs to, to distinguish a rebuilt VM from the one
+    /// before.
     pub creation: String,
-    /// What the machine was made as, whatever the table says now; `None` for a template, and for a
-    /// VM that a former release made.
+    /// What the machine was created as, whatever the table contains now; `None` for a template, and
+    /// for a VM that a former release created.
     pub machine: Option<Machine>,
-    /// The hashes in the name of the seed that the machine has read; it is noted when the first boot
+    /// The hashes in the name of the seed that the machine has read; recorded when the first boot
     /// is over and the seed is ejected. `None` as long as the machine needs its seed.
     pub read: Option<String>,
 }
 
-/// What a machine was made as. A guest keeps all of this for its life, so it is written once.
+/// What a machine was created as. A guest keeps all of this for its lifetime, so it is written
+/// once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// Its role.
     pub role: Role,
-    /// Its address, with which it was booted.
+    /// Its address at its first boot.
     pub address: Ipv4Addr,
-    /// The login user that its seed makes.
+    /// The login user that its seed creates.
     pub user: String,
-    /// The hashes in the name of its seed: which documents it has read.
+    /// The hashes in the name of its seed, which identify the documents that it has read.
     pub seed: String,
     /// The operating system, and the spec of the template that its disk came from.
     pub image: String,
-    /// The bridge and VLAN that the profile asked for when its VM was last written; `None` for one that
-    /// a former release made.
+    /// The bridge and VLAN in the profile when its VM was last written; `None` for a VM that a
+    /// former release created.
     pub network: Option<String>,
 }
 
 impl Mark {
-    /// The description: a line for people, then the mark.
+    /// The description: a line for the user, then the mark.
     pub fn describe(&self, line: &str) -> String {
         format!("{line}\n\n{}", self.block())
     }
 
-    /// A description with its mark replaced by this one; whatever else a person wrote stays.
+    /// A description with its mark replaced by this one; other text in it is kept.
     pub fn replace_in(&self, description: &str) -> String {
         let found = description
             .split_once(OPEN)
@@ -70,7 +74,7 @@ impl Mark {
         }
     }
 
-    /// The mark alone, as it stands in a description.
+    /// The mark alone, as it is in a description.
     pub fn block(&self) -> String {
         let node = self.node.as_ref().map(|node| format!("node: {node}\n")).unwrap_or_default();
         let machine = self.machine.as_ref().map(Machine::lines).unwrap_or_default();
@@ -82,7 +86,7 @@ impl Mark {
         )
     }
 
-    /// Finds the mark in a description; `None` where there is none or it is not whole.
+    /// Finds the mark in a description; `None` if there is none or it is incomplete.
     pub fn find(description: &str) -> Option<Self> {
         let (_, rest) = description.split_once(OPEN)?;
         let (block, _) = rest.split_once(CLOSE)?;
@@ -102,27 +106,27 @@ impl Mark {
         })
     }
 
-    /// The claim to the VM that is made with this mark; `line` is for people.
+    /// The claim to the VM that is created with this mark; `line` is for the user.
     pub fn claim(self, line: &str) -> Arc<dyn Claim> {
         Arc::new(Claimed { line: line.to_owned(), mark: self })
     }
 
-    /// Whether it is that of a node's VM of this making of the cluster.
+    /// Whether it is the mark of a node's VM of this creation of the cluster.
     pub fn is_of(&self, cluster: &str, node: &NodeName, creation: &str) -> bool {
         (self.cluster.as_str(), self.node.as_ref(), self.creation.as_str())
             == (cluster, Some(node), creation)
     }
 
-    /// Whether both say the same VM of the same making, whatever was changed on it since.
+    /// Whether both identify the same VM of the same creation, whatever was changed on it since.
     pub fn is_same_making(&self, other: &Self) -> bool {
         (&self.cluster, &self.node, &self.creation)
             == (&other.cluster, &other.node, &other.creation)
     }
 }
 
-/// A VM's configuration that may carry our mark.
+/// A VM's configuration that may have k8sha's mark.
 pub trait Marked {
-    /// Our mark in the description.
+    /// k8sha's mark in the description.
     fn mark(&self) -> Option<Mark>;
 }
 
@@ -150,12 +154,12 @@ impl Claim for Claimed {
     fn other(&self, description: &str) -> String {
         match Mark::find(description) {
             Some(Mark { cluster, node: Some(node), .. }) => {
-                format!(", node `{node}` of the cluster `{cluster}`, made at another time")
+                format!(", node `{node}` of the cluster `{cluster}`, of another creation")
             }
             Some(Mark { cluster, node: None, .. }) => {
                 format!(", a template of the cluster `{cluster}`")
             }
-            None => " and does not bear our mark".to_owned(),
+            None => " and has no k8sha mark".to_owned(),
         }
     }
 }
@@ -169,7 +173,7 @@ impl Machine {
         )
     }
 
-    /// `None` where a part is missing: a half-known machine is treated like an unknown one.
+    /// `None` if a part is missing: an incomplete record is treated like none.
     fn read(value: impl Fn(&str) -> Option<String>) -> Option<Self> {
         Some(Self {
             role: Role::parse(&value("role")?)?,
@@ -212,7 +216,7 @@ mod tests {
             let text = mark.describe("master of k8s1-cluster, 10.101.1.101");
             assert!(text.starts_with("master of k8s1-cluster, 10.101.1.101\n"));
             assert_eq!(Mark::find(&text), Some(mark.clone()));
-            // Proxmox VE cuts blanks at the end; a person may add lines, a browser carriage returns.
+            // Proxmox VE trims trailing blanks; a user may add lines, a browser carriage returns.
             let edited = format!("my note\r\n{}\r\nmore", text.replace('\n', "\r\n"));
             assert_eq!(Mark::find(&edited), Some(mark));
         }
@@ -248,9 +252,9 @@ mod tests {
         assert_eq!(
             [rebuilt.as_str(), &template, "mail"].map(|other| claim.other(other)),
             [
-                ", node `k8s1master1` of the cluster `k8s1-cluster`, made at another time",
+                ", node `k8s1master1` of the cluster `k8s1-cluster`, of another creation",
                 ", a template of the cluster `k8s1-cluster`",
-                " and does not bear our mark",
+                " and has no k8sha mark",
             ]
         );
     }

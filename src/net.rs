@@ -1,9 +1,9 @@
-//! How an address is reached: directly, through an HTTP CONNECT proxy, or by a route that another part
-//! keeps, such as a jump host.
+//! Opens connections: directly, through an HTTP CONNECT proxy, or by a route that another module
+//! provides, such as a jump host.
 //!
-//! This is the one seam between the world and its simulation: the simulator hands out a proxy that
-//! leads to its guests and loopback ports for its name servers, and nothing else in the product
-//! knows the difference.
+//! This is the only interface between real and simulated environments: the simulator provides a
+//! proxy to its guests and loopback ports for its name servers, and the rest of the product does
+//! not know the difference.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +18,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-/// The longest answer head that a proxy may send.
+/// The size limit of a proxy's response header.
 const PROXY_HEAD_MAX: usize = 8 * 1024;
 
-/// What a connection must be able to do, whatever carries it.
+/// What a connection must support, whatever its transport.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -32,15 +32,15 @@ impl fmt::Debug for dyn Stream {
     }
 }
 
-/// A connection, whatever carries it.
+/// A connection, whatever its transport.
 pub type Connection = Box<dyn Stream>;
 
-/// What a route gives in the end.
+/// The result of a route.
 pub type Routing<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
-/// A way to addresses that are not reached directly.
+/// A route to addresses that are not reached directly.
 pub trait Route: fmt::Debug + Send + Sync {
-    /// Opens the way itself, unless it is open; under a limit of its own.
+    /// Opens the route itself, unless it is open; with its own time limit.
     fn open(&self) -> Routing<'_, ()>;
 
     /// Opens a connection over it.
@@ -55,7 +55,7 @@ enum Way {
     Route(Arc<dyn Route>),
 }
 
-/// Reaches addresses.
+/// Opens connections to addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Dialer {
     way: Way,
@@ -63,13 +63,13 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Reaches everything directly.
+    /// Connects to everything directly.
     pub fn direct() -> Self {
         Self::default()
     }
 
-    /// Reaches TCP addresses through an HTTP CONNECT proxy (RFC 9110 §9.3.6), and each listed name
-    /// server at another address.
+    /// Connects to TCP addresses through an HTTP CONNECT proxy (RFC 9110 §9.3.6), and to each
+    /// listed name server at another address.
     pub fn through(
         proxy: Option<SocketAddr>,
         name_servers: BTreeMap<SocketAddr, SocketAddr>,
@@ -77,22 +77,22 @@ impl Dialer {
         Self { way: proxy.map_or(Way::Direct, Way::Proxy), name_servers }
     }
 
-    /// Reaches TCP addresses by a route, and name servers directly.
+    /// Connects to TCP addresses by a route, and to name servers directly.
     pub fn by(route: Arc<dyn Route>) -> Self {
         Self { way: Way::Route(route), name_servers: BTreeMap::new() }
     }
 
-    /// Whether addresses are reached as this machine itself reaches them.
+    /// Whether connections are made directly from this machine.
     pub fn is_direct(&self) -> bool {
         matches!(self.way, Way::Direct)
     }
 
-    /// Where the name server with this address is asked.
+    /// The address at which this name server is queried.
     pub fn name_server(&self, server: SocketAddr) -> SocketAddr {
         self.name_servers.get(&server).copied().unwrap_or(server)
     }
 
-    /// Opens the way to all addresses, where there is one to open.
+    /// Opens the route to all addresses, if there is one.
     ///
     /// # Errors
     /// Why it cannot be opened.
@@ -103,10 +103,11 @@ impl Dialer {
         }
     }
 
-    /// Opens a TCP connection. What it takes to open the way does not count against `limit`.
+    /// Opens a TCP connection. The time to open the route does not count against `limit`.
     ///
     /// # Errors
-    /// What the system, the proxy or the route said, or [`io::ErrorKind::TimedOut`] after `limit`.
+    /// The error of the system, the proxy or the route, or [`io::ErrorKind::TimedOut`] after
+    /// `limit`.
     pub async fn tcp(&self, to: SocketAddr, limit: Duration) -> io::Result<Connection> {
         self.open().await?;
         let dial = async {
@@ -125,18 +126,18 @@ impl Dialer {
     }
 }
 
-/// How often an echo is asked for: what goes first may be lost while the neighbour is looked for.
+/// How many echo requests are sent: the first may be lost during ARP resolution.
 const ECHOES: u8 = 3;
 /// RFC 792, page 14.
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
 
-/// Whether an address answers ICMP echo requests within a time; `None` where this machine lets only
-/// the privileged ask (`net.ipv4.ping_group_range`, icmp(7)).
+/// Whether an address answers ICMP echo requests within a time; `None` if this machine allows them
+/// only to privileged users (`net.ipv4.ping_group_range`, icmp(7)).
 pub async fn ping(to: Ipv4Addr, limit: Duration) -> Option<bool> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).ok()?;
     socket.set_nonblocking(true).ok()?;
-    // The kernel sets identifier and checksum, and hands over the replies to this socket alone.
+    // The kernel sets identifier and checksum, and passes the replies to this socket only.
     let socket = UdpSocket::from_std(socket.into()).ok()?;
     if socket.connect((to, 0)).await.is_err() {
         return Some(false);
@@ -160,10 +161,10 @@ async fn connect_through(proxy: SocketAddr, to: SocketAddr) -> io::Result<TcpStr
     let mut stream = TcpStream::connect(proxy).await?;
     stream.write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes()).await?;
     let mut head = Vec::new();
-    // Byte by byte: what follows the head already belongs to the tunnel.
+    // Byte by byte: what follows the header already belongs to the tunnel.
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= PROXY_HEAD_MAX {
-            return Err(io::Error::other("the proxy's answer has no end"));
+            return Err(io::Error::other("the proxy's response header is incomplete"));
         }
         head.push(stream.read_u8().await?);
     }
@@ -172,7 +173,7 @@ async fn connect_through(proxy: SocketAddr, to: SocketAddr) -> io::Result<TcpStr
     match (words.next(), words.next(), words.next()) {
         (Some(_), Some("200"), _) => Ok(stream),
         (_, status, reason) => {
-            // 5xx of a proxy stands for what a direct connection would have met.
+            // A proxy's 5xx corresponds to the error of a direct connection.
             let kind = match status {
                 Some("504") => io::ErrorKind::HostUnreachable,
                 _ => io::ErrorKind::ConnectionRefused,

@@ -10,24 +10,24 @@ use crate::cluster::{
     Cluster, Cni, Etcd, Failover, ImageArchive, Kernel, Mirrors, Node, ProxyMode, Role, Version,
 };
 
-/// What stands in place of a secret where people can see it.
+/// The replacement for a secret in output.
 pub(super) const MASK: &str = "(masked)";
 
-/// Where the control plane's images come from unless the profile says otherwise.
+/// The default registry of the control plane's images.
 const REPOSITORY: &str = "registry.k8s.io";
-/// Where packages come from unless the profile says otherwise.
+/// The default source of packages.
 const KUBERNETES: &str = "https://pkgs.k8s.io";
 const DOCKER: &str = "https://download.docker.com";
 const KERNELS: &str = "https://kernel.ubuntu.com/mainline";
 
-/// The keys that are planted in one node.
+/// The keys of one node in its seed.
 #[derive(Clone, Debug)]
 pub struct NodeSecrets {
-    /// The SSH host key, as an OpenSSH PEM text.
+    /// The SSH host key, in OpenSSH's PEM form.
     pub host_key_private: SecretString,
     /// Its public half, one line such as `ssh-ed25519 AAAA… k8s1master1`.
     pub host_key_public: String,
-    /// The public key that k8sha itself logs in with, one line.
+    /// The public key with which k8sha itself logs in, one line.
     pub operator_public: String,
 }
 
@@ -113,7 +113,7 @@ struct EtcdVars<'a> {
 
 #[derive(Serialize)]
 struct MirrorVars<'a> {
-    /// `None` is the image's own choice.
+    /// `None` means the image's own choice.
     apt: Option<&'a str>,
     kubernetes: &'a str,
     docker: &'a str,
@@ -124,7 +124,7 @@ struct MirrorVars<'a> {
 #[derive(Serialize)]
 struct RegistryVars<'a> {
     name: &'a str,
-    /// What is asked where no mirror answers.
+    /// The upstream, used if no mirror answers.
     server: String,
     mirrors: Vec<RegistryMirror<'a>>,
 }
@@ -132,7 +132,7 @@ struct RegistryVars<'a> {
 #[derive(Serialize)]
 struct RegistryMirror<'a> {
     url: &'a str,
-    /// Whether the address is the API's whole root already.
+    /// Whether the address already is the API's complete root.
     whole: bool,
 }
 
@@ -141,7 +141,7 @@ impl<'a> MirrorVars<'a> {
         let or = |mirror: &'a Option<String>, usual| mirror.as_deref().unwrap_or(usual);
         let registry = |(name, mirrors): (&'a String, &'a Vec<String>)| RegistryVars {
             name,
-            // Docker Hub's API lives elsewhere than its name says.
+            // Docker Hub's API has a different address than its name.
             server: match name.as_str() {
                 "docker.io" => "https://registry-1.docker.io".to_owned(),
                 name => format!("https://{name}"),
@@ -209,7 +209,7 @@ struct Identity<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// Gathers the variables of one node; `masked` keeps the secrets out.
+    /// Collects the variables of one node; `masked` leaves the secrets out.
     pub(super) fn new(
         cluster: &'a Cluster,
         node: &'a Node,
@@ -293,8 +293,9 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// The MAC address of a machine's card, from its instance id: known before the machine is there, the
-/// same for its whole life, and marked as chosen locally, so that it is none of Proxmox VE's own.
+/// The MAC address of a machine's card, derived from its instance id: known before the machine
+/// exists, constant for its lifetime, and locally administered, so that it never equals one that
+/// Proxmox VE assigns.
 ///
 /// Source: IEEE Std 802, the U/L and I/G bits of the first octet.
 pub(super) fn card_address(instance_id: &str) -> String {
@@ -315,10 +316,10 @@ fn balancer(cluster: &Cluster, node: &Node) -> BalancerVars {
         .unwrap_or_default();
     BalancerVars {
         vrid: cluster.balancer.vrid,
-        // VRRP wants 1 to 254; the first of the table comes first.
+        // VRRP allows 1 to 254; the first of the table has the highest priority.
         priority: 200usize.saturating_sub(10 * place).max(1),
         failover: cluster.balancer.failover,
-        // Seconds; VRRP version 3 counts in hundredths.
+        // Seconds; VRRP version 3 uses hundredths.
         advert: cluster.balancer.advert.as_secs_f64().to_string(),
         peers: others.map(|other| other.ip).collect(),
     }
@@ -329,7 +330,7 @@ fn distribution(os: &str) -> &'static str {
     if os.to_ascii_lowercase().starts_with("debian") { "debian" } else { "ubuntu" }
 }
 
-/// The tag of the pause image that a Kubernetes version is released with.
+/// The tag of the pause image released with a Kubernetes version.
 ///
 /// Source: kubernetes `cmd/kubeadm/app/constants/constants.go`, `PauseVersion`, by release branch.
 fn pause(version: Version) -> &'static str {
@@ -342,7 +343,7 @@ fn pause(version: Version) -> &'static str {
     }
 }
 
-/// What `uname -r` says on a mainline kernel, such as `6.6.1-060601-generic` for 6.6.1.
+/// The output of `uname -r` on a mainline kernel, such as `6.6.1-060601-generic` for 6.6.1.
 ///
 /// Source: the package names of <https://kernel.ubuntu.com/mainline/>.
 pub fn mainline_release(version: Version) -> String {
@@ -368,7 +369,7 @@ mod tests {
             let octets: Vec<u8> =
                 address.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
             assert_eq!(octets.len(), 6, "{address}");
-            // For one machine, and chosen locally.
+            // Unicast, and locally administered.
             assert_eq!(octets[0] & 3, 2, "{address}");
             all.insert(address);
         }

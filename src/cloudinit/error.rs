@@ -2,23 +2,23 @@
 
 use std::path::PathBuf;
 
-/// Why there is no seed. No variant quotes a secret.
+/// Why there is no seed. No variant contains a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The person's own template folder cannot be read.
+    /// The user's template folder cannot be read.
     #[error("cannot read the cloud-init template `{}`: {source}", path.display())]
     Folder {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::sync::Arc<std::io::Error>,
     },
-    /// A file of the person's folder takes the place of none.
+    /// A file of the user's folder overrides nothing.
     #[error("`{}` overrides no built-in template, and no other file in the folder includes it", path.display())]
     Unused {
         /// The file.
         path: PathBuf,
-        /// The names that ours have.
+        /// The names of the built-in templates.
         known: Vec<&'static str>,
     },
     /// A template does not compile: a wrong tag, an unknown filter, a missing include.
@@ -27,7 +27,7 @@ pub enum Error {
         /// The template engine's report with file, line and caret.
         report: String,
     },
-    /// A template uses something that is not there.
+    /// A template uses something undefined.
     #[error("cannot render `{document}` for node `{node}`\n{report}")]
     Render {
         /// The document.
@@ -37,7 +37,7 @@ pub enum Error {
         /// The template engine's report with file, line and caret.
         report: String,
     },
-    /// A rendered document would not mean anything to cloud-init.
+    /// cloud-init would not accept a rendered document.
     #[error("`{document}`, as rendered for node `{node}`, is not valid for cloud-init: {reason}")]
     Document {
         /// The document.

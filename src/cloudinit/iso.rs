@@ -1,7 +1,7 @@
 //! Writes an ISO 9660 image of a few small files in one folder, with Rock Ridge and Joliet names.
 //!
-//! Our own, because the same files must give the same bytes: `hadris-iso` puts the time of writing
-//! into every image. It reads ours back in the tests.
+//! k8sha writes its own images, because the same files must give the same bytes: `hadris-iso` puts
+//! the current time into every image. The tests read the images back with it.
 //!
 //! Sources: ECMA-119 (sections in brackets), IEEE P1282 draft 1.12 "Rock Ridge", IEEE P1281 "SUSP",
 //! and Microsoft's "Joliet Specification".
@@ -19,14 +19,14 @@ const ROOT: usize = 23;
 const JOLIET_ROOT: usize = 24;
 const FIRST_FILE: usize = 25;
 
-/// 2000-01-01 00:00:00 UTC as a directory record has it [9.1.5].
+/// 2000-01-01 00:00:00 UTC in the form of a directory record [9.1.5].
 const TIME: [u8; 7] = [100, 1, 1, 0, 0, 0, 0];
-/// The same as a volume descriptor has it [8.4.26.1].
+/// The same in the form of a volume descriptor [8.4.26.1].
 const LONG_TIME: &[u8; 17] = b"2000010100000000\0";
 /// "Not specified" [8.4.26.1].
 const NO_TIME: &[u8; 17] = b"0000000000000000\0";
 
-/// A file: a lower-case name and what is in it.
+/// A file: a lower-case name and its content.
 pub(super) struct File<'a> {
     /// Letters, digits and `-`, at most 28 of them.
     pub name: &'a str,
@@ -43,7 +43,7 @@ enum Tree {
     Joliet,
 }
 
-/// The image of these files, in the order given, which must be the order of their names [9.3].
+/// The image of these files, in the given order, which must be the order of their names [9.3].
 pub(super) fn image(label: &str, files: &[File<'_>]) -> Vec<u8> {
     let mut next = FIRST_FILE;
     let mut extents = Vec::with_capacity(files.len());
@@ -109,7 +109,7 @@ fn descriptor(tree: Tree, label: &str, sectors: usize) -> Vec<u8> {
     out
 }
 
-/// A path table of nothing but the root [9.4].
+/// A path table with only the root [9.4].
 fn path_table(root: &[u8; 4], parent: [u8; 2]) -> Vec<u8> {
     let mut out = vec![1, 0];
     out.extend(root);
@@ -118,13 +118,13 @@ fn path_table(root: &[u8; 4], parent: [u8; 2]) -> Vec<u8> {
     out
 }
 
-/// The root folder's records. Ours fit into one sector.
+/// The root folder's records. k8sha's fit into one sector.
 fn folder(tree: Tree, files: &[File<'_>], extents: &[usize]) -> Vec<u8> {
     let rock = tree == Tree::RockRidge;
     let root = if rock { ROOT } else { JOLIET_ROOT };
     let folder_fields = if rock { attributes(0o040_555, 2) } else { Vec::new() };
     let own_fields = if rock {
-        // That SUSP is used at all, and which extension is.
+        // The entries that announce SUSP and its extension.
         [b"SP\x07\x01\xbe\xef\0", folder_fields.as_slice(), b"ER\x12\x01\x0a\0\0\x01RRIP_1991A"]
             .concat()
     } else {

@@ -1,8 +1,8 @@
 //! A node's first boot: the cloud-init documents and the seed ISO that contains them.
 //!
-//! [`Templates`] are compiled once at the start, so that a fault in them shows before any VM
-//! exists. [`render()`] turns a node of the table into a [`Seed`], and [`Seed::image`] turns that
-//! into the ISO which Proxmox attaches as a CD-ROM.
+//! [`Templates`] are compiled once at startup, so that an error in them shows before any VM exists.
+//! [`render()`] turns a node of the table into a [`Seed`], and [`Seed::image`] turns that into the
+//! ISO that Proxmox VE attaches as a CD-ROM.
 //!
 //! Source of the formats: cloud-init's documentation, "NoCloud" and "Module reference".
 

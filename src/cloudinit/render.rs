@@ -1,4 +1,5 @@
-//! A node of the table → the three documents of its seed, parsed back before anybody uses them.
+//! Renders a node of the table into the three documents of its seed, and parses them back before
+//! use.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -13,14 +14,14 @@ const USER_DATA: &str = "user-data";
 const META_DATA: &str = "meta-data";
 const NETWORK_CONFIG: &str = "network-config";
 
-/// What a load balancer gets again, over SSH, whenever it changes: masters and balancers come and go,
-/// and cloud-init reads its documents only once.
+/// The files that a load balancer gets again, over SSH, whenever they change: masters and load
+/// balancers come and go, and cloud-init reads its documents only once.
 pub const KEPT: [&str; 2] = ["/etc/haproxy/haproxy.cfg", "/etc/keepalived/keepalived.conf"];
 
-/// A file of the documents that is kept up to date for the machine's whole life.
+/// A file of the documents that is kept up to date for the machine's lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Where it is on the node: one of [`KEPT`].
+    /// Its path on the node: one of [`KEPT`].
     pub path: String,
     /// Its content, as cloud-init writes it.
     pub content: String,
@@ -33,41 +34,40 @@ pub struct Kept {
 /// `Debug` prints no secret.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    /// What to do at the first boot; holds the private host key.
+    /// The configuration of the first boot; contains the private host key.
     pub user_data: SecretString,
-    /// Which instance this is.
+    /// The instance id.
     pub meta_data: String,
     /// The static network.
     pub network_config: String,
-    /// The MAC address of the card that the network is for, in capitals; `None` where a template of a
-    /// person's own finds the card in another way.
+    /// The MAC address of the network card, in capitals; `None` if a user's template selects the
+    /// card in another way.
     pub mac: Option<String>,
-    /// What a load balancer is given again whenever it changes; nothing for others.
+    /// The files that a load balancer gets again whenever they change; empty for others.
     pub kept: Vec<Kept>,
     masked: String,
-    /// The hash of all that is not kept, where something is.
+    /// The hash of everything except the kept files, if there are any.
     rest: Option<String>,
 }
 
-/// A seed as Proxmox takes it.
+/// A seed in the form that Proxmox VE accepts.
 #[derive(Clone)]
 pub struct SeedImage {
-    /// What tells it from another one, for its file's name: the first 12 hex digits of the bytes'
-    /// SHA-256. Where files are [`Kept`], 12 digits over the documents without those come before it,
-    /// so a name tells whether a machine lacks more than them.
+    /// Identifies the seed in its file name: the first 12 hex digits of the bytes' SHA-256. If
+    /// files are [`Kept`], 12 digits over the documents without those come first, so that a name
+    /// shows whether a machine lacks more than them.
     pub hashes: String,
-    /// An ISO 9660 image. Holds the private host key.
+    /// An ISO 9660 image. Contains the private host key.
     pub bytes: Vec<u8>,
 }
 
 /// Renders a node's documents.
-///
-/// `instance_id` must stay the same for the VM's whole life: cloud-init runs everything again, and
+/// `instance_id` must stay the same for the VM's lifetime: cloud-init runs everything again, and
 /// deletes the host keys, when it changes.
 ///
 /// # Errors
-/// [`Error::Render`] when a template uses what is not there, [`Error::Document`] when the result is
-/// not what cloud-init reads.
+/// [`Error::Render`] if a template uses something undefined, [`Error::Document`] if cloud-init
+/// would not accept the result.
 pub fn render(
     templates: &Templates,
     cluster: &Cluster,
@@ -87,7 +87,7 @@ pub fn render(
         Role::Etcd => "etcd.yaml",
         Role::Master | Role::Worker => "kubernetes.yaml",
     };
-    // First as people may see it: a parser's complaint quotes lines of what it read.
+    // The masked document is parsed first, because a parser's error quotes its input.
     let masked = fill(USER_DATA, user_data_template, true)?;
     check(USER_DATA, node, parse(&masked).and_then(|value| user_data_fault(&masked, &value)))?;
     let user_data = fill(USER_DATA, user_data_template, false)?;
@@ -100,7 +100,7 @@ pub fn render(
         Role::LoadBalancer => take_kept(&mut parsed),
         Role::Etcd | Role::Master | Role::Worker => Vec::new(),
     };
-    // The other two have no business with secrets, not even in a person's override.
+    // The other two contain no secrets, not even in a user's override.
     let meta_data = fill(META_DATA, "meta-data.yaml", true)?;
     check(META_DATA, node, parse(&meta_data).and_then(|value| meta_data_fault(&value)))?;
     let network_config = fill(NETWORK_CONFIG, "network-config.yaml", true)?;
@@ -112,8 +112,8 @@ pub fn render(
     Ok(Seed { user_data: user_data.into(), meta_data, network_config, mac, kept, masked, rest })
 }
 
-/// Takes the content of the files that are kept out of a document. One that a person's own template
-/// writes in another way, such as encoded, is left to cloud-init.
+/// Takes the content of the kept files out of a document. One that a user's template writes in
+/// another way, such as encoded, is left to cloud-init.
 fn take_kept(user_data: &mut Value) -> Vec<Kept> {
     let files = user_data.get_mut("write_files").and_then(Value::as_array_mut);
     let mut kept = Vec::new();
@@ -132,18 +132,18 @@ fn take_kept(user_data: &mut Value) -> Vec<Kept> {
 }
 
 impl Seed {
-    /// The user-data with the private host key taken out, to be shown.
+    /// The user-data without the private host key, for display.
     pub fn masked(&self) -> &str {
         &self.masked
     }
 
-    /// All three documents with the private host key taken out.
+    /// All three documents without the private host key.
     pub fn shown(&self) -> String {
         format!("{}\n{}\n{}", self.masked, self.meta_data, self.network_config)
     }
 
-    /// The seed as an ISO image. The same documents give the same bytes, so an image that is on
-    /// the storage already need not be uploaded again.
+    /// The seed as an ISO image. The same documents give the same bytes, so an image that is
+    /// already on the storage is not uploaded again.
     pub fn image(&self) -> SeedImage {
         let bytes = iso::image(
             "cidata",

@@ -1,4 +1,4 @@
-//! The templates of `cloudinit/`: embedded, overridable file by file, compiled at the start.
+//! The templates of `cloudinit/`: embedded, overridable file by file, compiled at startup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,10 @@ use super::Error;
 
 use crate::files::{Kind, read_text};
 
-/// Where a person's own templates live in the engine's name space.
+/// The namespace of the user's own templates in the engine.
 const MINE: &str = "mine/";
-/// Where ours live, so that `{% include "builtin/…" %}` reaches them past an override.
+/// The namespace of the built-in templates, so that `{% include "builtin/…" %}` reaches them in an
+/// override.
 const BUILTIN: &str = "builtin/";
 
 macro_rules! embedded {
@@ -20,7 +21,7 @@ macro_rules! embedded {
     };
 }
 
-/// Every file of `cloudinit/` but its README: the name inside the folder and the text.
+/// Every file of `cloudinit/` except its README: the name inside the folder and the text.
 pub const TEMPLATES: &[(&str, &str)] = embedded![
     "files/apt-bootstrap.conf",
     "files/apt-keys.conf",
@@ -63,24 +64,24 @@ impl Templates {
     /// Compiles the embedded templates.
     ///
     /// # Errors
-    /// [`Error::Template`], which for these a test excludes.
+    /// [`Error::Template`], which a test excludes for these.
     pub fn builtin() -> Result<Self, Error> {
         Self::compile(Vec::new())
     }
 
-    /// Compiles the embedded templates with the files of a folder in front of them: a file there
-    /// takes the place of ours with the same relative name.
+    /// Compiles the embedded templates with a folder of overrides: a file there replaces the
+    /// built-in template with the same relative name.
     ///
     /// # Errors
-    /// [`Error::Folder`] when something in it cannot be read as text, [`Error::Unused`] when a file
-    /// there would do nothing, [`Error::Template`] when a template does not compile.
+    /// [`Error::Folder`] if something in it cannot be read as text, [`Error::Unused`] if a file
+    /// there would have no effect, [`Error::Template`] if a template does not compile.
     pub fn with_overrides(folder: &Path) -> Result<Self, Error> {
         let mut mine = Vec::new();
         gather(folder, "", &mut mine)?;
         for (name, _) in &mine {
             let name = name.strip_prefix(MINE).unwrap_or(name);
             let replaces = TEMPLATES.iter().any(|(ours, _)| *ours == name);
-            // A part of one's own, that one's other files take in.
+            // An additional file that the user's other files include.
             let quoted = [format!("\"{name}\""), format!("'{name}'"), format!("\"{MINE}{name}\"")];
             let taken_in =
                 mine.iter().any(|(_, text)| quoted.iter().any(|quoted| text.contains(quoted)));
@@ -112,7 +113,7 @@ impl Templates {
 
 /// Writes any value as YAML on one line. JSON is YAML, and its strings are always quoted.
 fn yaml(value: &Value, _: Kwargs, _: &State) -> tera::TeraResult<String> {
-    // A missing member of a variable that exists reaches a filter, and would be written as null.
+    // A missing member of an existing variable reaches a filter, and would be written as null.
     if value.is_undefined() {
         return Err(tera::Error::message("the value is not defined"));
     }
@@ -134,7 +135,7 @@ fn gather(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) -> Res
     paths.sort();
     for path in paths {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        // Editors leave hidden files behind, and a README says nothing to cloud-init.
+        // Editors leave hidden files behind, and cloud-init does not use a README.
         if name.starts_with('.') || name.ends_with('~') || name == "README.md" {
             continue;
         }
@@ -188,7 +189,7 @@ mod tests {
             for variable in templates.tera.get_template_variables(&name).unwrap() {
                 let listed = [format!("`{variable}`"), format!("`{variable}.")];
                 assert!(
-                    // Loop variables are the template's own.
+                    // Loop variables are defined by the template.
                     ["image", "master", "mirror", "peer"].contains(&variable)
                         || listed.iter().any(|text| readme.contains(text)),
                     "`{variable}` of {name}"

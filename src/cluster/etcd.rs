@@ -7,18 +7,18 @@ use serde::Serialize;
 
 use super::{HostName, Version};
 
-/// Where an etcd of ours answers clients.
+/// The client port of k8sha's etcd.
 pub const ETCD_CLIENT_PORT: u16 = 2379;
-/// Where its members talk to each other.
+/// The peer port of its members.
 pub const ETCD_PEER_PORT: u16 = 2380;
 
-/// Where the cluster's state lives.
+/// Where the cluster's state is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Etcd {
-    /// One etcd member on every master, made by kubeadm.
+    /// One etcd member on every master, created by kubeadm.
     Stacked,
-    /// Another operator's etcd, reached with the operator's files.
+    /// An external etcd, reached with the operator's files.
     External {
         /// `https://ADDRESS:PORT` of every member.
         endpoints: Vec<String>,
@@ -28,12 +28,12 @@ pub enum Etcd {
         cert_file: PathBuf,
         /// Its key (`apiserver-etcd-client.key`).
         key_file: PathBuf,
-        /// Which Proxmox host each endpoint lives on, where known; for the failure-domain warning.
+        /// The Proxmox VE host of each endpoint, if known; for the failure-domain warning.
         hosts: BTreeMap<String, HostName>,
     },
-    /// Ours, on machines of its own: the rows of role `etcd`.
+    /// k8sha's own, on separate machines: the rows of role `etcd`.
     Machines {
-        /// What is installed on them; `None` where their images hold an etcd.
+        /// What is installed on them; `None` if their images contain etcd.
         release: Option<EtcdRelease>,
         /// `https://ADDRESS:PORT` of every member, in table order.
         endpoints: Vec<String>,
@@ -41,7 +41,7 @@ pub enum Etcd {
 }
 
 impl Etcd {
-    /// The members' addresses, where etcd does not live on the masters.
+    /// The members' addresses, unless etcd runs on the masters.
     pub fn endpoints(&self) -> Option<&[String]> {
         match self {
             Etcd::Stacked => None,
@@ -60,7 +60,7 @@ impl Etcd {
 pub struct EtcdRelease {
     /// Its version, such as 3.5.33.
     pub version: Version,
-    /// Where each machine downloads it from.
+    /// The URL from which each machine downloads it.
     pub url: String,
     /// The archive's SHA-256, as 64 hex digits.
     pub sha256: String,

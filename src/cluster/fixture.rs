@@ -142,7 +142,7 @@ pub fn homelab() -> Cluster {
     cluster
 }
 
-/// The main job's cluster, its etcd of ours on three machines in a subnet of their own.
+/// The main test's cluster, with k8sha's own etcd on three machines in a separate subnet.
 pub fn own_etcd() -> Cluster {
     let mut cluster = k8s1();
     cluster.network.others = vec![Subnet {

@@ -1,5 +1,5 @@
-//! What tells one Kubernetes cluster from another, whatever it is called, and what the operator's
-//! machine lacks of the keys that open it.
+//! The identity of a Kubernetes cluster, independent of its name, and the keys for it that the
+//! operator's machine lacks.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeName;
 
-/// The identity of a cluster that was initialised. It is kept in the state folder, and compared with
-/// what runs each time.
+/// The identity of a cluster that was initialised. It is stored in the state folder, and compared
+/// with the running cluster each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The creation id: which making of a cluster of that name.
+    /// The creation id, which distinguishes creations of a cluster with the same name.
     pub creation: String,
-    /// `sha256:` and the hash of the CA's public key, as `--discovery-token-ca-cert-hash` has it.
+    /// `sha256:` and the hash of the CA's public key, in the form of
+    /// `--discovery-token-ca-cert-hash`.
     pub ca: String,
-    /// The UID of the namespace `kube-system`: it lives as long as the cluster's data.
+    /// The UID of the namespace `kube-system`: it stays the same as long as the cluster's data.
     pub uid: String,
 }
 
-/// The keys that were not there when they were asked for. A machine that exists and whose key is
-/// among them was made with another one, which is lost.
+/// The keys that did not exist when they were requested. An existing machine whose key is among
+/// them was created with another key, which is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NewKeys {
-    /// The creation id: this state folder has made nothing yet.
+    /// The creation id: this state folder has created nothing yet.
     pub creation: bool,
-    /// The key with which we log in to every node.
+    /// The key with which k8sha logs in to every node.
     pub operator: bool,
-    /// The authority of an etcd of ours.
+    /// The CA of k8sha's etcd.
     pub etcd: bool,
     /// SSH host keys.
     pub hosts: BTreeSet<NodeName>,

@@ -7,10 +7,10 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The port of an SSH server unless said otherwise.
+/// The default port of an SSH server.
 const SSH_PORT: u16 = 22;
 
-/// A jump host, and where its host key is known from.
+/// A jump host, and the source of its host key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Jump {
     /// Its name or address.
@@ -19,22 +19,22 @@ pub struct Jump {
     pub port: u16,
     /// The login user there.
     pub user: String,
-    /// Its host key, as OpenSSH writes a public key.
+    /// Its host key, in the form of an OpenSSH public key.
     pub host_key: Option<String>,
-    /// The `known_hosts` file that holds its key, where `host_key` is not given; the operator's own
-    /// unless said otherwise.
+    /// The `known_hosts` file with its key, if `host_key` is not set; by default the operator's
+    /// own.
     pub known_hosts: Option<PathBuf>,
 }
 
 impl FromStr for Jump {
     type Err = String;
 
-    /// Reads `user@host[:port]`; an IPv6 address with a port stands in brackets.
+    /// Parses `user@host[:port]`; an IPv6 address with a port needs brackets.
     fn from_str(text: &str) -> Result<Self, String> {
         let such = "such as `ops@bastion.example.org:22`";
         let (user, place) = text
             .rsplit_once('@')
-            .ok_or_else(|| format!("`{text}` names no user on the jump host: {such}"))?;
+            .ok_or_else(|| format!("`{text}` contains no user for the jump host: {such}"))?;
         let (host, port) = match place.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or_else(|| {
@@ -42,7 +42,7 @@ impl FromStr for Jump {
                 })?;
                 (host, port.strip_prefix(':'))
             }
-            // More than one colon is an IPv6 address without a port.
+            // More than one colon means an IPv6 address without a port.
             None if place.matches(':').count() > 1 => (place, None),
             None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
         };
@@ -70,10 +70,10 @@ impl fmt::Display for Jump {
     }
 }
 
-/// Reads the name or address of a machine, in lower case.
+/// Parses the name or address of a machine, in lower case.
 ///
 /// # Errors
-/// When it is neither.
+/// If it is neither.
 pub fn host_name(word: &str) -> Result<String, String> {
     let fault = || format!("`{word}` is neither a host name nor an address");
     if let Ok(address) = word.parse::<IpAddr>() {
@@ -86,7 +86,7 @@ pub fn host_name(word: &str) -> Result<String, String> {
             && label.bytes().all(inner)
             && !label.starts_with('-')
     };
-    // Digits and dots that are no address are a mistyped one.
+    // Digits and dots that are not an address are a mistyped one.
     let numeric = word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if numeric || word.len() > 253 || !word.split('.').all(label) {
         return Err(fault());
@@ -94,10 +94,10 @@ pub fn host_name(word: &str) -> Result<String, String> {
     Ok(word.to_ascii_lowercase())
 }
 
-/// Reads the name of an account on a machine that is not ours; it may be root.
+/// Parses the name of an account on a machine that k8sha did not create; it may be root.
 ///
 /// # Errors
-/// When no system has such a name.
+/// If no system allows such a name.
 pub fn account(word: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@' | '+');
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(inner) {
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_no_jump_host_is_told_why() {
         for (text, why) in [
-            ("bastion", "names no user"),
+            ("bastion", "contains no user"),
             ("@bastion", "not a user name"),
             ("-oProxyCommand=x@bastion", "not a user name"),
             ("ops@", "neither a host name"),

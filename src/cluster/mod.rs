@@ -1,8 +1,8 @@
-//! The validated cluster model: what a profile means once it has no errors.
+//! The validated cluster model: the content of a profile without errors.
 //!
-//! This module does no I/O and imports no other part of the crate. Every [`Cluster`]
-//! value is valid: names are DNS labels, addresses are unique and inside the subnet, every
-//! node's Proxmox host is known. [`crate::profile`] makes one out of what a person typed.
+//! This module does no I/O and imports no other part of the crate. Every [`Cluster`] value is
+//! valid: names are DNS labels, addresses are unique and inside the subnet, every node's Proxmox VE
+//! host is known. [`crate::profile`] creates it from the user's profile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,24 +46,24 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// A Kubernetes cluster and the machines it lives on.
+/// A Kubernetes cluster and its machines.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
-    /// The cluster's name: kubeadm's `clusterName` and the name in our mark on every VM.
+    /// The cluster's name: kubeadm's `clusterName` and the name in k8sha's mark on every VM.
     pub name: String,
     /// How clients reach the API servers.
     pub api: Api,
     /// The network that the nodes share.
     pub network: Network,
-    /// What kubeadm is asked for.
+    /// The settings for kubeadm.
     pub kubernetes: Kubernetes,
-    /// Where the cluster's state lives.
+    /// Where the cluster's state is stored.
     pub etcd: Etcd,
     /// Settings of the two load balancers.
     pub balancer: Balancer,
     /// Who may log in to the nodes.
     pub access: Access,
-    /// The Proxmox VE hosts and what is used of them.
+    /// The Proxmox VE hosts and what the cluster uses of them.
     pub proxmox: Proxmox,
     /// Where packages and images come from instead of the Internet.
     pub mirrors: Mirrors,
@@ -86,7 +86,7 @@ pub struct Api {
     pub port: u16,
 }
 
-/// What kubeadm is asked for.
+/// The settings for kubeadm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Kubernetes {
     /// The exact version, such as 1.28.4.
@@ -101,14 +101,14 @@ pub struct Kubernetes {
     pub external: Option<Ipv4Net>,
     /// The cluster's DNS domain, such as `k8s1-prod.lan`.
     pub dns_domain: String,
-    /// Who implements services.
+    /// The implementation of services.
     pub proxy: ProxyMode,
     /// The pod network implementation to install.
     pub cni: Cni,
     /// How long kubeadm waits for the control plane.
     pub control_plane_timeout: Duration,
-    /// How many masters join at once over an external etcd; `None` is all of them. Over a stacked
-    /// etcd they join one by one, whatever this says.
+    /// How many masters join at once over an external etcd; `None` means all of them. Over a
+    /// stacked etcd they always join one by one.
     pub parallel_joins: Option<usize>,
     /// Where the control plane's images come from instead of `registry.k8s.io`.
     pub image_repository: Option<String>,
@@ -120,22 +120,22 @@ pub struct Kubernetes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageArchive {
-    /// A file that the node has already: it came with its operating system's image.
+    /// A file that the node already has: it came with its operating system's image.
     Node(PathBuf),
     /// A file that the node downloads.
     Download {
-        /// Where from.
+        /// Its URL.
         url: String,
         /// Its SHA-256, as 64 hex digits.
         sha256: String,
     },
 }
 
-/// Who implements Kubernetes services.
+/// The implementation of Kubernetes services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyMode {
-    /// No kube-proxy: the CNI does its work.
+    /// No kube-proxy: the CNI replaces it.
     None,
     /// kube-proxy with iptables.
     Iptables,
@@ -162,22 +162,22 @@ pub enum Cni {
     Calico {
         /// Calico's version, such as 3.32.2.
         version: String,
-        /// How its agents move packets.
+        /// How its agents forward packets.
         dataplane: CalicoDataplane,
     },
-    /// A manifest of the operator's own, on the operator's machine.
+    /// A custom manifest, on the operator's machine.
     Manifest(PathBuf),
 }
 
-/// How Calico's agents move packets.
+/// How Calico's agents forward packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CalicoDataplane {
-    /// eBPF programs, which do kube-proxy's work as well.
+    /// eBPF programs, which also replace kube-proxy.
     Ebpf,
-    /// iptables, beside a kube-proxy with iptables or IPVS.
+    /// iptables, with a kube-proxy that uses iptables or IPVS.
     Iptables,
-    /// nftables, beside a kube-proxy with nftables.
+    /// nftables, with a kube-proxy that uses nftables.
     Nftables,
 }
 
@@ -186,26 +186,26 @@ pub enum CalicoDataplane {
 pub struct Balancer {
     /// The VRRP virtual router id, unique on the segment: 1 to 255.
     pub vrid: u8,
-    /// How soon the VIP leaves a balancer that fails.
+    /// How soon the VIP leaves a load balancer that fails.
     pub failover: Failover,
     /// The time between two VRRP advertisements.
     pub advert: Duration,
 }
 
-/// How soon the VIP leaves a balancer that fails: how often HAProxy is looked at, and how many
+/// How soon the VIP leaves a load balancer that fails: how often HAProxy is checked, and how many
 /// failures count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failover {
-    /// HAProxy every second, twice: about three seconds in the worst case.
+    /// A check of HAProxy every second, two failures: about three seconds in the worst case.
     Normal,
-    /// HAProxy ten times a second, once: under one second.
+    /// Ten checks of HAProxy a second, one failure: under one second.
     Fast,
 }
 
 impl Failover {
-    /// The time between two VRRP advertisements that goes with it. The other balancer waits for
-    /// three of them and a little more (RFC 9568, 6.1: `Active_Down_Interval`).
+    /// The matching time between two VRRP advertisements. The other load balancer waits for
+    /// slightly more than three of them (RFC 9568, 6.1: `Active_Down_Interval`).
     pub fn advert(self) -> Duration {
         Duration::from_millis(match self {
             Failover::Normal => 900,
@@ -217,27 +217,27 @@ impl Failover {
 /// Who may log in to the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Access {
-    /// The login user that cloud-init makes, with sudo and no password.
+    /// The login user that cloud-init creates, with passwordless sudo.
     pub user: String,
-    /// The operator's own public keys, besides the one that we generate.
+    /// The operator's own public keys, in addition to the generated one.
     pub authorized_keys: Vec<String>,
     /// Whether the keys of the operator's ssh-agent are offered; by default, to the jump
     /// host only.
     pub agent: Option<bool>,
-    /// A private key of the operator's own, offered too.
+    /// The operator's own private key, offered too.
     pub identity: Option<PathBuf>,
     /// The machine through which the nodes are reached.
     pub jump: Option<Jump>,
 }
 
-/// The Proxmox VE side.
+/// The Proxmox VE settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Proxmox {
     /// The hosts by name.
     pub hosts: BTreeMap<HostName, Host>,
-    /// The pool that our VMs join.
+    /// The pool of k8sha's VMs.
     pub pool: Option<String>,
-    /// How a VM's disk is made from the template's.
+    /// How a VM's disk is created from the template's.
     pub clone: CloneMode,
     /// The QEMU CPU type of every VM, such as `x86-64-v2-AES`.
     pub cpu: String,
@@ -245,7 +245,7 @@ pub struct Proxmox {
     pub parallel_clones: usize,
     /// How the hosts themselves are reached by SSH; only `k8sha routes` does that.
     pub ssh: HostLogin,
-    /// The networks that the hosts drop packets to, so that nothing meant for the cluster leaves
+    /// The networks for which the hosts drop packets, so that nothing meant for the cluster leaves
     /// by the default route.
     pub blackholes: Vec<Ipv4Net>,
 }
@@ -257,20 +257,20 @@ pub struct HostLogin {
     pub user: String,
     /// The private key, on the operator's machine.
     pub identity: Option<PathBuf>,
-    /// A file in OpenSSH's `known_hosts` form that knows the hosts' keys.
+    /// A file in OpenSSH's `known_hosts` form with the hosts' keys.
     pub known_hosts: Option<PathBuf>,
 }
 
-/// Where packages and images come from instead of the Internet. `None` is the usual place.
+/// Where packages and images come from instead of the Internet. `None` means the default source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Mirrors {
     /// The distribution's packages, such as `http://archive.ubuntu.com/ubuntu`.
     pub apt: Option<String>,
-    /// What stands under `https://pkgs.k8s.io`.
+    /// Replaces `https://pkgs.k8s.io`.
     pub kubernetes: Option<String>,
-    /// What stands under `https://download.docker.com`.
+    /// Replaces `https://download.docker.com`.
     pub docker: Option<String>,
-    /// What stands under `https://kernel.ubuntu.com/mainline`.
+    /// Replaces `https://kernel.ubuntu.com/mainline`.
     pub kernels: Option<String>,
     /// Mirrors of container registries by the registry's name, tried in this order.
     pub registries: BTreeMap<String, Vec<String>>,
@@ -281,23 +281,25 @@ pub struct Mirrors {
 pub struct Host {
     /// The API's base address, such as `https://pve1.kloud.lan:8006`.
     pub endpoint: String,
-    /// How its certificate is known.
+    /// How its certificate is verified.
     pub trust: Option<Trust>,
-    /// Where its SSH server is, `ADDRESS` or `ADDRESS:PORT`; the API's host and port 22 otherwise.
+    /// The address of its SSH server, `ADDRESS` or `ADDRESS:PORT`; by default the API's host and
+    /// port 22.
     pub ssh_address: Option<String>,
-    /// The host key of its SSH server, as one line; a `known_hosts` file tells it otherwise.
+    /// The host key of its SSH server, as one line; by default from a `known_hosts` file.
     pub ssh_host_key: Option<String>,
     /// The storage of VM disks, such as `local-lvm`.
     pub storage: String,
     /// The storage of ISO images (content type `iso`), such as `local`.
     pub iso_storage: String,
-    /// The storage that cloud images are downloaded to (content type `import`), such as `local`.
+    /// The storage to which cloud images are downloaded (content type `import`), such as `local`.
     pub import_storage: String,
     /// The VMID of this host's template, per operating system.
     pub templates: BTreeMap<String, TemplateSource>,
 }
 
-/// How a Proxmox VE certificate is known. There is no third way: nothing is trusted unverified.
+/// How a Proxmox VE certificate is verified. There is no third way: k8sha does not trust unverified
+/// certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
@@ -307,18 +309,18 @@ pub enum Trust {
     CaFile(PathBuf),
 }
 
-/// Where the template of an operating system on a host comes from.
+/// The source of the template of an operating system on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateSource {
-    /// We make it from the image, on this VMID.
+    /// k8sha creates it from the image, on this VMID.
     Ours(VmId),
-    /// The operator made it; we only clone it.
+    /// The operator created it; k8sha only clones it.
     Theirs(VmId),
 }
 
 impl TemplateSource {
-    /// The template's VMID, ours or not.
+    /// The template's VMID, whoever created it.
     pub fn vmid(self) -> VmId {
         match self {
             TemplateSource::Ours(id) | TemplateSource::Theirs(id) => id,
@@ -329,19 +331,19 @@ impl TemplateSource {
 /// A cloud image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Image {
-    /// Where the host downloads it from.
+    /// The URL from which the host downloads it.
     pub url: String,
     /// Its SHA-256, as 64 hex digits.
     pub sha256: String,
 }
 
-/// What a node does in the cluster.
+/// The role of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// HAProxy and keepalived.
     LoadBalancer,
-    /// A member of an etcd of ours.
+    /// A member of k8sha's etcd.
     Etcd,
     /// A control-plane node.
     Master,
@@ -350,7 +352,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that [`fmt::Display`] prints so.
+    /// Parses a role as [`fmt::Display`] prints it.
     pub fn parse(text: &str) -> Option<Self> {
         let all = [Role::LoadBalancer, Role::Etcd, Role::Master, Role::Worker];
         all.into_iter().find(|role| role.to_string() == text)
@@ -388,7 +390,7 @@ pub enum Kernel {
 /// A row of the node table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// The short host name.
     pub name: NodeName,
@@ -406,11 +408,11 @@ pub struct Node {
     pub vcpu: u32,
     /// Root disk in GiB.
     pub disk_gib: u32,
-    /// The Proxmox host it lives on.
+    /// Its Proxmox VE host.
     pub host: HostName,
     /// Its VMID.
     pub vmid: VmId,
-    /// Whether the image already holds the packages of its role.
+    /// Whether the image already contains the packages of its role.
     pub preinstalled: bool,
 }
 
@@ -435,7 +437,7 @@ impl Cluster {
         all.map(|subnet| (subnet.bridge, subnet.vlan)).collect()
     }
 
-    /// The node of that short name.
+    /// The node with that short name.
     pub fn node(&self, name: &NodeName) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == *name)
     }

@@ -1,4 +1,4 @@
-//! The nodes' networks, and which network an address belongs to.
+//! The nodes' networks, and the network of each address.
 
 use std::net::Ipv4Addr;
 
@@ -18,7 +18,7 @@ pub struct Network {
     pub nameservers: Vec<Ipv4Addr>,
     /// NTP servers; empty means the distribution's own.
     pub ntp: Vec<String>,
-    /// The Proxmox bridge of every NIC, such as `vmbr0`.
+    /// The Proxmox VE bridge of every NIC, such as `vmbr0`.
     pub bridge: String,
     /// The VLAN tag of every NIC.
     pub vlan: Option<u16>,
@@ -26,14 +26,14 @@ pub struct Network {
     pub others: Vec<Subnet>,
 }
 
-/// A subnet of nodes, and how a NIC gets into it.
+/// A subnet of nodes, and its connection to a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Subnet {
     /// The subnet.
     pub subnet: Ipv4Net,
     /// Its default gateway, inside it.
     pub gateway: Ipv4Addr,
-    /// The Proxmox bridge, such as `vmbr0`.
+    /// The Proxmox VE bridge, such as `vmbr0`.
     pub bridge: String,
     /// The VLAN tag.
     pub vlan: Option<u16>,
@@ -50,7 +50,7 @@ impl Network {
         }
     }
 
-    /// The subnet that an address lies in.
+    /// The subnet that contains an address.
     pub fn home(&self, ip: Ipv4Addr) -> Subnet {
         let other = self.others.iter().find(|other| other.subnet.contains(&ip));
         other.cloned().unwrap_or_else(|| self.first())

@@ -31,7 +31,7 @@ impl Serialize for Version {
 impl FromStr for Version {
     type Err = String;
 
-    /// Reads `1.28.4`; a leading `v` is taken too, since Kubernetes writes it.
+    /// Parses `1.28.4`; a leading `v` is accepted too, because Kubernetes writes it.
     fn from_str(text: &str) -> Result<Self, String> {
         let fault = || format!("`{text}` is not a version of three numbers, such as 1.28.4");
         let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
@@ -60,14 +60,14 @@ pub enum KubeadmApi {
 }
 
 impl Version {
-    /// The configuration API that this version's kubeadm writes itself.
+    /// The configuration API that this version's kubeadm uses.
     ///
     /// Source: Kubernetes release notes 1.31 (v1beta4 added) and 1.37 (v1beta3 removed).
     pub fn kubeadm_api(self) -> KubeadmApi {
         if (self.major, self.minor) >= (1, 31) { KubeadmApi::V1Beta4 } else { KubeadmApi::V1Beta3 }
     }
 
-    /// `1.28`, as the package repositories are named.
+    /// `1.28`, the form in the package repositories' names.
     pub fn minor_text(self) -> String {
         format!("{}.{}", self.major, self.minor)
     }

@@ -1,15 +1,15 @@
-//! From when to when a certificate is valid (RFC 5280 §4.1.2.5), read from its DER.
+//! Reads a certificate's validity period (RFC 5280 §4.1.2.5) from its DER.
 
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 
-/// The first tag is the version, which version 1 certificates leave out.
+/// The first tag is the version, which version 1 certificates omit.
 const VERSION: u8 = 0xa0;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `notBefore` and `notAfter` in seconds since 1970; `None` where this is no certificate.
+/// `notBefore` and `notAfter` in seconds since 1970; `None` if this is not a certificate.
 pub fn of(der: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = read(der)?;
     let (_, mut rest, _) = read(certificate)?;
@@ -28,7 +28,7 @@ pub fn of(der: &[u8]) -> Option<(i64, i64)> {
     Some((unix(begin_tag, begin)?, unix(end_tag, end)?))
 }
 
-/// The first element: its tag, its contents, and what follows it.
+/// The first element: its tag, its contents, and the rest.
 fn read(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
@@ -47,7 +47,7 @@ fn read(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 fn unix(tag: u8, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let whole = match tag {
-        // Two digits of a year mean 1950 to 2049.
+        // A two-digit year means 1950 to 2049.
         UTC_TIME if text.get(..2)? < "50" => format!("20{text}"),
         UTC_TIME => format!("19{text}"),
         GENERALIZED_TIME => text.to_owned(),
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_a_date_are_read() {
-        // From 2050 on a date has four digits.
+        // From 2050 on, a year has four digits.
         assert_eq!(of(&certificate(2020, 2060)), Some((1_577_836_800, 2_840_140_800)));
     }
 

@@ -115,7 +115,7 @@ fn stranger(
         }
         Some(_) => "its mark identifies it as a template of this cluster".to_owned(),
     };
-    let name = vm.config.name().unwrap_or("without a name").to_owned();
+    let name = vm.config.name().unwrap_or("unnamed").to_owned();
     VmState::Foreign { host: vm.host.clone(), name, why }
 }
 

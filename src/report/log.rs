@@ -1,6 +1,6 @@
-//! Where logs are written: each event whole, masked and escaped.
+//! Writes logs: each event as a whole, masked and escaped.
 //!
-//! A log is read with `less`, `cat` or `tail -f`, so what goes for a terminal goes for it too.
+//! A log is read with `less`, `cat` or `tail -f`, so it needs the same escaping as a terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,15 +12,15 @@ use rustix::fs::OFlags;
 
 use super::screen;
 
-/// A log file (mode 0600) of one JSON object a line. Each `Entry` is one event.
+/// A log file (mode 0600) of one JSON object per line. Each `Entry` is one event.
 #[derive(Clone, Debug)]
 pub struct LogFile(Arc<Mutex<File>>);
 
 impl LogFile {
-    /// Makes or continues the file.
+    /// Creates the file or appends to it.
     ///
     /// # Errors
-    /// When it cannot be opened, or is a link.
+    /// If it cannot be opened, or is a link.
     pub fn start(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let options = options.create(true).append(true).mode(0o600);
@@ -28,14 +28,14 @@ impl LogFile {
         Ok(Self(Arc::new(Mutex::new(file))))
     }
 
-    /// A place for one event.
+    /// Creates the writer of one event.
     pub fn entry(&self) -> Entry {
         Entry { text: Vec::new(), to: Some(self.clone()) }
     }
 }
 
-/// One event on its way to a log file, or to stderr. It is written when it is whole: a secret that
-/// arrives in two pieces is found.
+/// One event for a log file or stderr. It is written only when it is complete, so that a secret
+/// that arrives in two pieces is found.
 #[derive(Debug)]
 pub struct Entry {
     text: Vec<u8>,
@@ -68,7 +68,7 @@ impl Drop for Entry {
             return;
         }
         match &self.to {
-            // A line that follows is indented: it must not look like an event of its own.
+            // Further lines are indented: they must not look like separate events.
             None => screen::say(&text.replace('\n', "\n    | ")),
             Some(LogFile(file)) => {
                 let line = format!("{}\n", screen::harmless_json(text));

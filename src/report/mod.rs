@@ -1,4 +1,4 @@
-//! What a person or a program sees of a run: events while it goes on, a report at its end.
+//! The output of a run for users and programs: events while it runs, a report at its end.
 //!
 //! One reporter owns the terminal. Data goes to stdout, everything else to stderr.
 
@@ -22,7 +22,7 @@ use event::Event;
 /// How many of a step's last lines are shown when it fails.
 const TAIL: usize = 20;
 
-/// How often it is looked whether something takes long.
+/// How often slow steps are checked.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How progress is shown on stderr.
@@ -34,17 +34,17 @@ pub enum Style {
     Rows,
     /// A line per event.
     Lines {
-        /// Whether what machines print is shown too.
+        /// Whether the machines' output is shown too.
         output: bool,
     },
     /// A JSON object per line.
     Json,
 }
 
-/// Shows events one by one. What is for a person comes harmless: see [`Event::for_a_person`].
+/// Shows events one by one. Events for the user are escaped first: see [`Event::for_a_person`].
 trait Show: Send {
     fn show(&mut self, event: &Event);
-    /// A moment has passed: what takes long may be told.
+    /// Called regularly, so that slow steps can be reported.
     fn tick(&mut self) {}
     fn end(&mut self) {}
 }
@@ -71,12 +71,12 @@ impl Reporter {
         Self { events, task: tokio::spawn(pump(receiver, show)) }
     }
 
-    /// Where events are sent.
+    /// The sender for events.
     pub fn events(&self) -> UnboundedSender<Event> {
         self.events.clone()
     }
 
-    /// Waits until everything sent so far is shown, and gives the last lines of each step.
+    /// Waits until everything sent so far is shown, and returns the last lines of each step.
     pub async fn end(self) -> Tails {
         drop(self.events);
         self.task.await.unwrap_or_default()
@@ -109,7 +109,7 @@ async fn pump(mut receiver: UnboundedReceiver<Event>, mut show: Box<dyn Show>) -
     tails.into_iter().map(|(step, tail)| (step, tail.into())).collect()
 }
 
-/// Gives events on as a person may see them.
+/// Forwards events in the form for users.
 struct ForAPerson<S>(S);
 
 impl<S: Show> Show for ForAPerson<S> {
@@ -132,7 +132,7 @@ impl Show for Nothing {
     fn show(&mut self, _event: &Event) {}
 }
 
-/// A duration as a person reads it: `0.4 s`, `12 s`, `3 min 05 s`.
+/// A duration for the user: `0.4 s`, `12 s`, `3 min 05 s`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1} s");

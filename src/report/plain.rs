@@ -16,11 +16,11 @@ pub(super) struct Lines {
     running: BTreeMap<String, Running>,
 }
 
-/// A step that runs, and what it has told.
+/// A running step, and its last messages.
 struct Running {
     since: Instant,
     told: Option<Instant>,
-    /// What it said last, shown or not.
+    /// Its last message, shown or not.
     said: String,
 }
 
@@ -39,7 +39,7 @@ impl Lines {
         screen::say(&format!("{at:7.1}  {on:<14} {text}"));
     }
 
-    /// The steps of which nothing was said for a while, each with a line that says how far it is.
+    /// The steps without a message for a while, each with a line about its progress.
     fn silent(&self, now: Instant) -> Vec<(String, String)> {
         let long = |since: Instant, quiet: Duration| now.duration_since(since) >= quiet;
         let silent = self.running.iter().filter(|(_, running)| match running.told {
@@ -87,7 +87,7 @@ impl Show for Lines {
             Event::Finished { step, changed, seconds } => {
                 self.running.remove(step);
                 let what = self.about.get(step).map_or("", |(_, what)| what.as_str());
-                let note = if *changed == Some(false) { " (it was so already)" } else { "" };
+                let note = if *changed == Some(false) { " (no change needed)" } else { "" };
                 self.line(step, &format!("{what}: done in {}{note}", duration(*seconds)));
             }
             Event::Failed { step, error, seconds } => {

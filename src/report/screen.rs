@@ -1,8 +1,8 @@
-//! The one door to the terminal: what is printed passes here, masked and escaped.
+//! The only way to the terminal: everything printed is masked and escaped here.
 //!
-//! Data goes to stdout, everything else to stderr. Only [`Styled`] text, which carries colours of
-//! our own, and the rows of [`super::term`] reach a terminal otherwise. `tests/house.rs` finds
-//! what prints past it.
+//! Data goes to stdout, everything else to stderr. Only [`Styled`] text, which contains k8sha's own
+//! colours, and the rows of [`super::term`] reach a terminal otherwise. `tests/house.rs` finds code
+//! that prints in any other way.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
@@ -13,15 +13,15 @@ use serde::Serialize;
 use crate::text::{self, Styled};
 use crate::{secrets, table};
 
-/// The name of the binary that runs, where it is not `k8sha`.
+/// The name of the running binary, if it is not `k8sha`.
 static NAME: OnceLock<&str> = OnceLock::new();
 
-/// From now on, commands that a text names as `` `k8sha … ` `` are another binary's.
+/// Sets the binary name that replaces `k8sha` in commands such as `` `k8sha … ` ``.
 pub fn call_us(name: &'static str) {
     let _ = NAME.set(name);
 }
 
-/// The text with the commands that it names under the name of the binary that runs.
+/// The text with its commands under the name of the running binary.
 fn renamed(text: &str) -> Cow<'_, str> {
     match NAME.get() {
         Some(name) => under(name, text).into(),
@@ -33,7 +33,7 @@ fn under(name: &str, text: &str) -> String {
     text.replace("`k8sha ", &format!("`{name} "))
 }
 
-/// Text for a person: without secrets, without anything that a terminal obeys, no line too long.
+/// Text for the user: without secrets or terminal control characters, with long lines cut.
 fn harmless(text: &str) -> String {
     text::cut_lines(&text::printable(&secrets::mask(&renamed(text)))).into_owned()
 }
@@ -50,18 +50,18 @@ pub fn say(text: &str) {
     let _ = io::stderr().lock().write_all(ended(harmless(text)).as_bytes());
 }
 
-/// Asks on stderr: the cursor stays behind the question.
+/// Asks on stderr: the cursor stays after the question.
 pub fn ask(text: &str) {
     let mut screen = io::stderr().lock();
     let _ = screen.write_all(harmless(text).as_bytes()).and_then(|()| screen.flush());
 }
 
-/// Shows text with styling of our own on stderr.
+/// Shows text with k8sha's own styling on stderr.
 pub fn show(text: &Styled) {
     let _ = io::stderr().lock().write_all(ended(secrets::mask(text)).as_bytes());
 }
 
-/// Says something as one line of JSON on stderr.
+/// Prints something as one line of JSON on stderr.
 pub fn say_json(data: &impl Serialize) {
     if let Ok(line) = json(data) {
         let _ = io::stderr().lock().write_all(ended(line).as_bytes());
@@ -82,10 +82,10 @@ pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Prints text for a person on stdout.
+/// Prints text for the user on stdout.
 ///
 /// # Errors
-/// When it cannot be written; a closed pipe is not an error (`k8sha plan | head`).
+/// If it cannot be written; a closed pipe is not an error (`k8sha plan | head`).
 pub fn print(text: &str) -> io::Result<()> {
     put(&ended(harmless(text)))
 }
@@ -98,8 +98,8 @@ pub fn print_json(data: &impl Serialize) -> io::Result<()> {
     put(&ended(json(data)?))
 }
 
-/// Prints a document that is meant as it is, the secrets in it included, on stdout; a terminal
-/// still gets nothing that it would obey.
+/// Prints a document unchanged, including its secrets, on stdout; terminal control characters are
+/// still escaped.
 ///
 /// # Errors
 /// As [`print()`].
@@ -120,7 +120,7 @@ fn json(data: &impl Serialize) -> io::Result<String> {
     Ok(harmless_json(&serde_json::to_string(data)?))
 }
 
-/// JSON without secrets, its text the same for a program and harmless for a terminal.
+/// JSON without secrets: its text is unchanged for a program and harmless for a terminal.
 pub(super) fn harmless_json(text: &str) -> String {
     text::json(&secrets::mask_json(&renamed(text))).into_owned()
 }

@@ -1,4 +1,4 @@
-//! The report at the end of a run, for people and for programs.
+//! The report at the end of a run, as text and as JSON.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use crate::text::{lines, one_line};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Everything asked for was done.
+    /// All steps succeeded.
     Done,
-    /// Everything was as asked already.
+    /// Everything already matched the profile.
     Settled,
     /// Something failed.
     Failed,
-    /// The person interrupted.
+    /// The user interrupted the run.
     Interrupted,
 }
 
@@ -33,13 +33,13 @@ pub struct NodeLine {
     pub role: String,
     /// Its address.
     pub ip: String,
-    /// Its Proxmox host.
+    /// Its Proxmox VE host.
     pub host: String,
     /// Its VMID.
     pub vmid: u32,
-    /// What became of it, as a phrase.
+    /// What happened to it, as a phrase.
     pub result: String,
-    /// Seconds of work on it, without waiting for others.
+    /// Seconds of work on it, without waiting for other nodes.
     pub seconds: f64,
 }
 
@@ -55,27 +55,27 @@ pub struct StepLine {
     pub seconds: Option<f64>,
 }
 
-/// How a step ended, without the failure's text (that stands under `failures`).
+/// How a step ended, without the failure's text (which is under `failures`).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum EndLine {
-    /// As asked.
+    /// Successfully.
     Done {
         /// Whether anything was changed.
         changed: bool,
     },
     /// With a failure.
     Failed,
-    /// It never began.
+    /// It never started.
     Blocked {
-        /// The step that held it up.
+        /// The step that blocked it.
         by: String,
     },
-    /// Cut off.
+    /// Interrupted.
     Interrupted,
 }
 
-/// A failure with what the machine printed last.
+/// A failure with the last output of the machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FailureLine {
     /// The step's id.
@@ -87,10 +87,10 @@ pub struct FailureLine {
     pub tail: Vec<String>,
 }
 
-/// Something that is not as the profile asks, and that no step has changed.
+/// A difference from the profile that no step has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DifferenceLine {
-    /// What, with what is there and what is asked for.
+    /// The difference: the current and the wanted value.
     pub text: String,
     /// What to do about it.
     pub next: String,
@@ -109,8 +109,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Seconds from the program's start to this report.
     pub wall_s: f64,
-    /// Seconds of the longest chain of dependent steps; what is done before the first step, which
-    /// all of them wait for, is its beginning.
+    /// Seconds of the longest chain of dependent steps, including the time before the first step,
+    /// for which all of them wait.
     pub critical_path_s: f64,
     /// That chain.
     pub critical_path: Vec<String>,
@@ -120,22 +120,22 @@ pub struct Report {
     pub steps: Vec<StepLine>,
     /// What failed.
     pub failures: Vec<FailureLine>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// Where what runs is not as the profile asks.
+    /// Differences from the profile.
     pub differences: Vec<DifferenceLine>,
-    /// What `kubectl get nodes -o wide` prints.
+    /// The output of `kubectl get nodes -o wide`.
     pub kubectl: Option<String>,
-    /// Where the admin kubeconfig lies.
+    /// The path of the admin kubeconfig.
     pub kubeconfig: Option<PathBuf>,
-    /// Where the log lies.
+    /// The path of the log.
     pub log: Option<PathBuf>,
-    /// Commands to go on with.
+    /// Commands to run next.
     pub next: Vec<String>,
 }
 
 impl Report {
-    /// The exit code that the report stands for.
+    /// The exit code for the report.
     pub fn exit(&self) -> Exit {
         match self.verdict {
             Verdict::Done | Verdict::Settled => Exit::Ok,
@@ -146,7 +146,7 @@ impl Report {
         }
     }
 
-    /// Takes in the report of what the same command did before, up to its second look.
+    /// Merges the report of the same command's first part, up to its second look.
     pub fn follow(&mut self, first: Report) {
         if first.verdict == Verdict::Done && self.verdict == Verdict::Settled {
             self.verdict = Verdict::Done;
@@ -166,7 +166,7 @@ impl Report {
         }
     }
 
-    /// The report as a person reads it.
+    /// The report as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
         self.write(&mut out).unwrap_or_else(|_| unreachable!("a String takes all that is written"));
@@ -193,7 +193,7 @@ impl Report {
             self.steps.iter().filter(|step| matches!(step.end, EndLine::Blocked { .. })).count();
         if blocked > 0 {
             let word = if blocked == 1 { "step was" } else { "steps were" };
-            writeln!(out, "\n{blocked} {word} not begun because of that.")?;
+            writeln!(out, "\n{blocked} {word} not started because of that.")?;
         }
         if !self.notes.is_empty() {
             writeln!(out)?;
@@ -207,14 +207,14 @@ impl Report {
         }
         let differs = match self.differences.len() {
             0 => String::new(),
-            1 => ", but 1 thing is not as the profile asks".to_owned(),
-            many => format!(", but {many} things are not as the profile asks"),
+            1 => ", but 1 difference from the profile remains".to_owned(),
+            many => format!(", but {many} differences from the profile remain"),
         };
         let what = match self.verdict {
             Verdict::Done => format!("done{differs}"),
             Verdict::Settled if self.command == "destroy" => "nothing to remove".to_owned(),
             Verdict::Settled if differs.is_empty() => {
-                "nothing to do: all is as the profile asks".to_owned()
+                "nothing to do: the cluster matches the profile".to_owned()
             }
             Verdict::Settled => format!("nothing to do{differs}"),
             Verdict::Failed => "FAILED".to_owned(),

@@ -1,4 +1,4 @@
-//! Events as rows on a terminal: one per node, with its step and the time that the step has taken.
+//! Events as rows on a terminal: one per node, with its step and the step's duration.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::event::Event;
 use super::{Show, duration};
 
-/// A row at work: what it does, and for how long.
+/// A busy row: its current step, and the step's duration.
 const BUSY: &str = "{spinner} {prefix:14} {elapsed:>4} {wide_msg}";
-/// A row that waits: what it did last.
+/// A waiting row: its last step.
 const IDLE: &str = "  {prefix:14}      {wide_msg}";
 
 pub(super) struct Rows {

@@ -1,5 +1,5 @@
-//! What steps need at hand: the cluster, what its VMs are to look like, and the ways to the hosts
-//! and the nodes.
+//! The data that steps need: the cluster, the wanted state of its VMs, and the connections to the
+//! hosts and the nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -28,104 +28,104 @@ use crate::state::State;
 
 pub(super) const SSH_PORT: u16 = 22;
 
-/// What a person chose for this run.
+/// The user's options for this run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the admin kubeconfig goes.
+    /// The path of the admin kubeconfig.
     pub kubeconfig: PathBuf,
-    /// Whether that file may hold access to other clusters too, which stays there.
+    /// Whether that file may contain access to other clusters too, which is kept.
     pub merge: bool,
-    /// Whether another cluster's keys in the external etcd may be wiped, and which one's.
+    /// Whether another cluster's keys in the external etcd may be deleted, and which cluster's.
     pub wipe_etcd: Option<Option<String>>,
     /// How many clones may run at once per (host, storage).
     pub parallel_clones: usize,
 }
 
-/// How the world is reached.
+/// How the hosts and nodes are reached.
 pub struct World<'a> {
     /// How to log in to a host.
     pub auth: &'a dyn Fn(&HostName) -> Result<Auth, Failure>,
-    /// How addresses of the nodes' network are reached.
+    /// How connections to addresses on the nodes' network are made.
     pub dialer: Dialer,
-    /// The keys that the nodes are offered.
+    /// The keys offered to the nodes.
     pub keys: Keys,
-    /// What the nodes' sudo is told where it asks for the login user's password.
+    /// The password for the nodes' sudo, if it asks for one.
     pub sudo_password: Option<SecretString>,
-    /// The pace of waiting.
+    /// The clock for waits.
     pub clock: Clock,
 }
 
-/// How any node is reached and what it is offered.
+/// How any node is reached, and the keys offered to it.
 struct Login {
     keys: Keys,
     sudo_password: Option<SecretString>,
     dialer: Dialer,
 }
 
-/// The file with the documents that a node's machine was made from, by the hashes of its seed.
+/// The file with the documents that a node's machine was created from, by the hashes of its seed.
 pub(super) fn made_from(folder: &Path, node: &NodeName, hashes: &str) -> PathBuf {
     folder.join(format!("{node}-{hashes}.yaml"))
 }
 
-/// What steps need at hand.
+/// The data that steps need.
 pub struct Context {
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    /// What each node's VM is to look like, for the planner: steps carry what they set.
+    /// The wanted state of each node's VM, for the planner: steps contain what they set.
     pub specs: Specs,
     /// Each node's seed.
     pub seeds: BTreeMap<NodeName, SeedImage>,
-    /// Each node's documents as people may see them, without secrets.
+    /// Each node's documents without secrets, to show to the user.
     pub documents: BTreeMap<NodeName, String>,
-    /// The folder with the documents that machines were made from.
+    /// The folder with the documents that machines were created from.
     pub made_from: PathBuf,
-    /// The files that each node is given again whenever they change.
+    /// The files that are updated on each node whenever they change.
     pub kept: BTreeMap<NodeName, Vec<balance::File>>,
-    /// The Proxmox hosts.
+    /// The Proxmox VE hosts.
     pub fleet: Fleet,
-    /// The nodes, by SSH.
+    /// The nodes, over SSH.
     pub remotes: BTreeMap<NodeName, Remote>,
-    /// What lets nodes into the cluster, renewed once for all joins.
+    /// The join credentials, renewed once for all joins.
     pub credentials: JoinCredentials,
     /// How addresses are reached.
     pub dialer: Dialer,
-    /// The pace of waiting.
+    /// The clock for waits.
     pub clock: Clock,
-    /// The creation id in our marks.
+    /// The creation id in k8sha's marks.
     pub creation: String,
     /// The keys that the state folder did not have.
     pub new_keys: NewKeys,
-    /// The nodes' SSH host keys that the state folder knows, of rows and of former rows.
+    /// The nodes' SSH host keys in the state folder, of rows and of former rows.
     host_keys: BTreeMap<NodeName, HostKey>,
-    /// How the nodes are reached and what they are offered.
+    /// How the nodes are reached, and the keys offered to them.
     login: Login,
-    /// What the state folder remembers of the cluster that was initialised.
+    /// The identity of the initialised cluster, from the state folder.
     pub known: Option<Identity>,
     /// Whether the state folder holds the kubeconfig of this cluster.
     pub has_kubeconfig: bool,
     /// The file that holds the identity of the cluster that was initialised.
     pub identity: PathBuf,
-    /// The file that says that we have written to the external etcd.
+    /// The file that records that k8sha has written to the external etcd.
     pub etcd_claim: PathBuf,
-    /// What the API servers are known by to an etcd beside the masters.
+    /// The API servers' credentials for an external etcd.
     pub etcd_client: Option<etcd::Client>,
-    /// The members of an etcd of ours.
+    /// The members of k8sha's etcd.
     pub etcd_machines: Vec<Machine>,
-    /// The file that says that our etcd has been formed.
+    /// The file that records that k8sha's etcd has been formed.
     pub etcd_formed: PathBuf,
-    /// What a person chose.
+    /// The user's options.
     pub options: Options,
     /// What steps have left undone without failing.
     notes: Mutex<BTreeSet<String>>,
-    /// The configurations of VMs that this run has just made.
+    /// The configurations of VMs that this run has just created.
     made: Mutex<BTreeMap<NodeName, VmConfig>>,
 }
 
 impl Context {
-    /// Renders every seed and sets up every way; nothing is sent yet.
+    /// Renders every seed and sets up every connection; nothing is sent yet.
     ///
     /// # Errors
-    /// A template that does not render, a key that cannot be kept, a host without trust or login.
+    /// A template that does not render, a key that cannot be stored, a host without trust or login.
     pub fn new(
         cluster: Arc<Cluster>,
         state: &State,
@@ -210,7 +210,7 @@ impl Context {
         })
     }
 
-    /// Notes for the report what a step has left undone without failing.
+    /// Adds a note to the report about what a step has left undone without failing.
     pub fn note(&self, text: String) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(text);
     }
@@ -220,13 +220,14 @@ impl Context {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Keeps the configuration that a VM had when it was made, for the step that writes it next.
+    /// Stores the configuration that a VM had when it was created, for the next step that writes
+    /// it.
     pub fn keep_made(&self, node: &NodeName, config: VmConfig) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), config);
     }
 
-    /// The configuration of a VM that this run has just made, once. A write with it holds the
-    /// host to its digest.
+    /// Returns the configuration of a VM that this run has just created, once. A write with it
+    /// makes the host check the digest.
     pub fn take_made(&self, node: &NodeName) -> Option<VmConfig> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(node)
     }
@@ -234,14 +235,14 @@ impl Context {
     /// The client of a host.
     ///
     /// # Errors
-    /// When the profile has no such host.
+    /// If the profile has no such host.
     pub fn client(&self, host: &HostName) -> Result<&Client, Failure> {
         self.fleet
             .client(host)
             .map_err(|error| Failure::caused(Exit::Usage, "find the host", error).on(host))
     }
 
-    /// The member of our etcd on a node.
+    /// The member of k8sha's etcd on a node.
     pub fn etcd_machine(&self, name: &NodeName) -> Option<&Machine> {
         self.etcd_machines.iter().find(|machine| machine.name == *name)
     }
@@ -253,13 +254,13 @@ impl Context {
             .unwrap_or_else(|| unreachable!("plans name nodes of the table only"))
     }
 
-    /// The SSH way to a node.
+    /// The SSH connection to a node.
     pub fn remote(&self, name: &NodeName) -> &Remote {
         &self.remotes[name]
     }
 
-    /// The SSH way to a VM of ours as it was made, whatever its row says now; `None` where nothing
-    /// tells its address or its host key.
+    /// The SSH connection to one of k8sha's VMs as it was created, whatever its row says now;
+    /// `None` if its address or its host key is unknown.
     pub fn remote_to(&self, name: &NodeName, vm: &OurVm) -> Option<Remote> {
         let row = self.cluster.node(name);
         let made = vm.mark.machine.as_ref();
@@ -280,7 +281,7 @@ impl Context {
         }))
     }
 
-    /// The SSH ways to the load balancers.
+    /// The SSH connections to the load balancers.
     pub fn balancers(&self) -> Vec<Remote> {
         let balancers = self.cluster.with_role(Role::LoadBalancer);
         balancers.map(|node| self.remote(&node.name).clone()).collect()
@@ -291,8 +292,10 @@ fn host_keys(state: &State) -> Result<BTreeMap<NodeName, HostKey>, Failure> {
     let parse = |(name, line): (NodeName, String)| {
         let key = HostKey::parse(&line).map_err(|error| {
             let what = format!("read the host key `ssh/host-{name}.pub` of the state folder");
-            Failure::caused(Exit::Local, what, error)
-                .hint("remove that file: it is written again from the key beside it".to_owned())
+            Failure::caused(Exit::Local, what, error).hint(
+                "remove that file: k8sha writes it again from the private key next to it"
+                    .to_owned(),
+            )
         })?;
         Ok((name, key))
     };
@@ -304,12 +307,12 @@ fn file(kept: Kept) -> balance::File {
     balance::File { path, content, mode }
 }
 
-/// cloud-init's instance id: it stays the same as long as the VM lives.
+/// cloud-init's instance id: it stays the same for the lifetime of the VM.
 pub fn instance_id(cluster: &Cluster, node: &Node, creation: &str) -> String {
     format!("{}-{}-{creation}", cluster.name, node.name)
 }
 
-/// The ways into an etcd beside the masters: as an API server, and onto its machines.
+/// The connections to an external etcd: as an API server, and to its machines.
 fn etcd(
     cluster: &Cluster,
     state: &State,
@@ -349,8 +352,8 @@ fn fleet(cluster: &Cluster, world: &World<'_>) -> Result<Fleet, Failure> {
             .on(name)
             .hint(format!(
                 "read the fingerprint on {name} itself (`pvenode cert info`) or copy its \
-                 /etc/pve/pve-root-ca.pem,\nand name it in the profile; k8sha trusts nothing \
-                 unverified. `--simulate` needs neither"
+                 /etc/pve/pve-root-ca.pem,\nand set it in the profile; k8sha does not trust \
+                 unverified certificates. `--simulate` needs neither"
             )));
         };
         let auth = (world.auth)(name)?;

@@ -1,8 +1,7 @@
-//! Walks a plan: a step starts as soon as what it needs is done, and never twice.
+//! Executes a plan: each step starts as soon as its needs are done, and runs only once.
 //!
-//! A step that fails holds up only what needs it; the others go on, so that one failure does not
-//! hide another. Each step has a limit of time, whatever it waits for. The engine knows nothing of
-//! what steps do.
+//! A failed step blocks only the steps that need it; the others continue, so that one failure does
+//! not hide another. Each step has a time limit. The engine does not know what the steps do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -25,7 +24,7 @@ use crate::report::event::{Event, Scope};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum End {
-    /// As asked.
+    /// Successfully.
     Done {
         /// Whether anything was changed.
         changed: bool,
@@ -35,12 +34,12 @@ pub enum End {
         /// The failure.
         failure: Box<Failure>,
     },
-    /// It never began, because a step that it needs did not end well.
+    /// It never started, because a step that it needs did not succeed.
     Blocked {
         /// That step.
         by: String,
     },
-    /// The person interrupted it, or it had not begun by then.
+    /// The user interrupted it, or the run was interrupted before it started.
     Interrupted,
 }
 
@@ -49,7 +48,7 @@ pub enum End {
 pub struct Outcome {
     /// How each step ended.
     pub ends: BTreeMap<String, End>,
-    /// How long each step took, in seconds; without the time it stood in a queue.
+    /// How long each step took, in seconds, without the time in a queue.
     pub seconds: BTreeMap<String, f64>,
 }
 
@@ -62,7 +61,7 @@ impl Outcome {
         })
     }
 
-    /// Whether the person interrupted the run.
+    /// Whether the user interrupted the run.
     pub fn interrupted(&self) -> bool {
         self.ends.values().any(|end| *end == End::Interrupted)
     }
@@ -107,7 +106,7 @@ where
                 None => break,
             },
             () = cancel.cancelled(), if !walk.running.is_empty() => {
-                // Each step looks before it acts, so one that is cut off is taken up by a re-run.
+                // Each step checks before it acts, so a re-run resumes an interrupted one.
                 walk.running.shutdown().await;
             }
         }
@@ -139,7 +138,7 @@ impl<'a> Walk<'a> {
         F: Fn(Step) -> Fut,
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
-        // Blocked steps block others, and those may stand anywhere behind them.
+        // Blocked steps block others, which may come anywhere after them.
         for step in std::mem::take(&mut self.waiting) {
             match self.readiness(step) {
                 Readiness::Ready => self.start(step, perform),
@@ -220,13 +219,13 @@ impl<'a> Walk<'a> {
         self.outcome.ends.insert(ended.id, end);
     }
 
-    /// A step's task panicked: a fault of ours, and the step's failure.
+    /// A step's task panicked: a bug in k8sha, and the step's failure.
     fn lost(&mut self, error: &tokio::task::JoinError) {
         let id = self.aborts.iter().find(|(_, task)| task.id() == error.id());
         let Some(id) = id.map(|(id, _)| id.clone()) else { return };
         self.aborts.remove(&id);
         let failure = Failure::new(Exit::NotAsAsked, format!("finish step `{id}`"), error)
-            .hint("this is a fault in k8sha itself: please report it with the log".to_owned());
+            .hint("this is a bug in k8sha: please report it with the log".to_owned());
         self.outcome.ends.insert(id, End::Failed { failure: Box::new(failure) });
     }
 
@@ -395,7 +394,7 @@ mod tests {
         let plan = plan(steps);
         let began = Instant::now();
         let outcome = run_with(&plan, &CancellationToken::new(), |step| async move {
-            // Two copies at once, each nearly as long as it may: the third waits in the queue.
+            // Two copies at once, each nearly as long as allowed: the third waits in the queue.
             let hours = if step.id == "never" { 1000 } else { 5 };
             sleep(Duration::from_secs(hours * 3600)).await;
             Ok(true)
@@ -404,7 +403,7 @@ mod tests {
         assert_eq!(began.elapsed().as_secs(), 10 * 3600);
         assert_eq!(outcome.ends["c2"], End::Done { changed: true });
         let End::Failed { failure } = &outcome.ends["never"] else { panic!("{outcome:?}") };
-        assert_eq!(failure.said, "it did not end within 3 h and is not waited for any longer");
+        assert_eq!(failure.said, "it did not finish within 3 h");
         assert!(failure.hint.as_ref().unwrap().contains("run the same command again"));
         assert_eq!(outcome.ends["after"], End::Blocked { by: "never".to_owned() });
     }

@@ -1,4 +1,5 @@
-//! What a node says of its first boot: cloud-init's state, its kernel, whose seed it has read.
+//! Reads the state of a node's first boot: cloud-init's status, the kernel, and the seed that it
+//! has read.
 
 use serde::Deserialize;
 
@@ -7,22 +8,22 @@ use crate::cluster::{Kernel, Node};
 use crate::limits::excerpt;
 use crate::ssh::{Command, Error, Remote};
 
-/// What a node says.
+/// The report of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FirstBoot {
-    /// cloud-init's word: `running`, `done`, `error`, `disabled`, `not run`.
+    /// cloud-init's status: `running`, `done`, `error`, `disabled`, `not run`.
     pub(super) status: String,
-    /// What cloud-init is about, or what it complains of.
+    /// What cloud-init is doing, or its errors.
     pub(super) detail: Vec<String>,
     /// `uname -r`.
     pub(super) kernel: String,
     /// Changes at each boot.
     pub(super) boot_id: String,
-    /// The instance id of the seed that it has read; empty when it has read none of ours.
+    /// The instance id of the seed that it has read; empty if it has read none of k8sha's.
     pub(super) instance: String,
 }
 
-/// `cloud-init status --format json`; what is absent in older versions may be absent.
+/// `cloud-init status --format json`; fields missing in older versions are optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Status {
@@ -38,24 +39,25 @@ struct Identity {
     seed: String,
 }
 
-/// How many characters of a word or a complaint are kept, and how many complaints.
+/// How many characters of a status or an error are kept, and how many errors.
 const SHOWN: usize = 400;
 
 impl FirstBoot {
-    /// Asks a node.
+    /// Queries a node.
     pub(super) async fn ask(remote: &Remote) -> Result<Self, Error> {
         let status = Command::new("cloud-init").args(["status", "--format", "json"]);
         let boot_id = Command::new("cat").arg("/proc/sys/kernel/random/boot_id");
         let identity = Command::new("cat").arg("/etc/k8sha/node.json");
         let kernel = Command::new("uname").arg("-r");
-        // The kernel before the status: a restart in between shows the old kernel, and never the
-        // new one with the old boot's `done`.
+        // The kernel before the status: a reboot in between shows the old kernel, and never the new
+        // one with the `done` of the old boot.
         let (boot_id, kernel) = tokio::try_join!(remote.run_ok(&boot_id), remote.run_ok(&kernel))?;
         let (status, identity) = tokio::try_join!(remote.run(&status), remote.run(&identity))?;
-        // Exit status 1 stands for `error`, 2 for `done` with complaints; the text says the same.
+        // Exit status 1 means `error`, 2 means `done` with warnings; the text contains the same.
         let said: Status = serde_json::from_slice(&status.stdout).unwrap_or_default();
         let identity: Identity = serde_json::from_slice(&identity.stdout).unwrap_or_default();
-        // What a guest says of itself is shown as it is: a few words, and a line per complaint.
+        // The text comes from the guest and is shown as it is, but shortened: a few words, and one
+        // line per error.
         let cut = |text: &str| excerpt(text.trim(), SHOWN);
         let mut detail: Vec<String> =
             said.errors.iter().take(SHOWN).map(|text| cut(text)).collect();
@@ -74,20 +76,20 @@ impl FirstBoot {
         })
     }
 
-    /// Whether the kernel is the one that the row asks for.
+    /// Whether the kernel is the one in the row.
     pub(super) fn has_kernel(&self, node: &Node) -> bool {
         if node.preinstalled {
             return true;
         }
         match &node.kernel {
             Kernel::Stock => true,
-            // Jammy's own is 5.15; whatever the enablement stack brings is newer.
+            // Jammy's own is 5.15; every kernel of the enablement stack is newer.
             Kernel::Hwe => !self.kernel.starts_with("5.15."),
             Kernel::Mainline(version) => self.kernel == mainline_release(*version),
         }
     }
 
-    /// Whether the first boot is over and all is as the row asks.
+    /// Whether the first boot is over and matches the row.
     pub(super) fn is_over(&self, node: &Node, instance: &str) -> bool {
         self.status == "done" && self.has_kernel(node) && self.instance == instance
     }

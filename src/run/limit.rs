@@ -1,4 +1,4 @@
-//! How long a step may take, whatever it waits for.
+//! The time limit of each step.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::error::{Exit, Failure};
 use crate::limits::{span, step};
 use crate::plan::Action;
 
-/// The limits of a run's steps, by the pace of its world.
+/// The limits of a run's steps, scaled to real or simulated time.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     clock: Clock,
@@ -20,21 +20,21 @@ impl From<Clock> for Pace {
 }
 
 impl Pace {
-    /// How long a step may take: in its own world, and in real time.
+    /// The limit of a step: in real or simulated time, and in real time.
     pub(super) fn of(self, action: &Action) -> (Duration, Duration) {
         let limit = if action.act().copies() { step::COPY } else { step::OTHER };
         (limit, self.clock.patience(limit, step::LEAST))
     }
 }
 
-/// The failure of a step, told by where it is and what it does, that has passed its limit.
+/// The failure of a step that exceeded its limit, with its place and action.
 pub(super) fn passed((on, what): &(String, String), limit: Duration) -> Failure {
     let limit = span(limit);
-    let said = format!("it did not end within {limit} and is not waited for any longer");
+    let said = format!("it did not finish within {limit}");
     Failure::new(Exit::NotAsAsked, what.as_str(), said).on(on).hint(
-        "something answers, but never comes to an end: `-vv` writes every call to the log;\n\
-         what was begun goes on by itself: run the same command again, it looks first and goes on \
-         where this one ended"
+        "the other side answers, but does not finish: `-vv` writes every call to the log;\nstarted \
+         tasks continue in the background: run the same command again, it checks first and resumes \
+         where this run stopped"
             .to_owned(),
     )
 }

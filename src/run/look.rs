@@ -1,8 +1,8 @@
-//! Taking stock: what exists, found with GET requests and read-only commands.
+//! Reads what exists, with GET requests and read-only commands.
 //!
-//! What is ours is found by its mark, on every host of the profile and whatever the table says now:
-//! a row that moved, changed its VMID or went away does not hide its machine. One listing per host
-//! tells which VMs are worth a closer look, so VMs of other people cost nothing.
+//! k8sha's VMs are found by their marks, on every host of the profile and whatever the table
+//! contains now: a row that moved, changed its VMID or was removed does not hide its machine. One
+//! listing per host shows which VMs need a closer look, so that other VMs cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,33 +28,34 @@ use crate::plan::spec;
 use crate::proxmox::wire::{VmConfig, VmSummary};
 use crate::proxmox::{Client, Error, Fleet, Topology, is_making};
 
-/// What is looked for, beyond what every command needs.
+/// What to look for, beyond what every command needs.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The part of the job that is about to be planned.
     pub part: Part,
-    /// Whether things are to be removed: then what hangs on our templates is listed too.
+    /// Whether things are to be removed: then the VMs that depend on k8sha's templates are listed
+    /// too.
     pub removal: bool,
-    /// Whether a clone that is under way is waited for.
+    /// Whether to wait for a clone that is running.
     pub patient: bool,
-    /// Whether every machine is about to be made again, so that each host must be able to.
+    /// Whether every machine is about to be recreated, so that each host must be able to.
     pub again: bool,
-    /// Whether the addresses of machines that are to be made are tried.
+    /// Whether to test the addresses of machines that are to be created.
     pub knock: bool,
 }
 
 impl Scope {
-    /// For a run that makes things.
+    /// For a run that creates things.
     pub fn making(part: Part) -> Self {
         Self { part, removal: false, patient: true, again: false, knock: true }
     }
 
-    /// For a command that only shows how it is now.
+    /// For a command that only shows the current state.
     pub fn showing(part: Part) -> Self {
         Self { part, removal: false, patient: false, again: false, knock: true }
     }
 
-    /// For `doctor`, which examines the addresses by itself, in more ways than one.
+    /// For `doctor`, which checks the addresses itself, in several ways.
     pub fn examining() -> Self {
         Self { knock: false, ..Self::showing(Part::all()) }
     }
@@ -65,17 +66,17 @@ impl Scope {
         Self { part, removal: true, patient: true, again: false, knock: false }
     }
 
-    /// For a run that is about to remove everything and to make it again.
+    /// For a run that is about to remove and recreate everything.
     pub fn making_again() -> Self {
         Self { again: true, knock: false, ..Self::making(Part::all()) }
     }
 }
 
-/// Takes stock of the hosts, of every VM with our mark, and of the machines on them.
+/// Reads the state of the hosts, of every VM with k8sha's mark, and of the machines on them.
 ///
 /// # Errors
-/// The first host that cannot be asked, or that lacks what the profile names. What is absent from a
-/// host that did not answer is not absent. All of it has a limit of time.
+/// The first host that cannot be queried, or that lacks what the profile names. A missing answer is
+/// not treated as absence. The whole look has a time limit.
 pub async fn take(context: &Arc<Context>, scope: &Scope) -> Result<Inventory, Failure> {
     let watch = Watch::here();
     let clone = match scope.patient {
@@ -145,7 +146,7 @@ async fn look(context: &Arc<Context>, scope: &Scope, watch: &Watch) -> Result<In
     Ok(inventory)
 }
 
-/// How the hosts belong together; who answers late is named.
+/// How the hosts are clustered; hosts that answer late are named.
 async fn topology(context: &Context, watch: &Watch) -> Result<Topology, Failure> {
     let mut asking = JoinSet::new();
     for client in context.fleet.clients() {
@@ -157,11 +158,11 @@ async fn topology(context: &Context, watch: &Watch) -> Result<Topology, Failure>
         });
     }
     let answers: BTreeMap<HostName, _> = asking.join_all().await.into_iter().collect();
-    Topology::of_answers(answers.into_values()).map_err(|error| proxmox("ask the hosts", &error))
+    Topology::of_answers(answers.into_values()).map_err(|error| proxmox("query the hosts", &error))
 }
 
-/// The hosts of one Proxmox VE cluster with this one, itself first: a clone that lands here may be the
-/// task of another.
+/// The hosts in the same Proxmox VE cluster, this one first: a clone that ends up here may be a
+/// task of another host.
 fn kin(context: &Context, topology: &Topology, name: &HostName) -> Vec<Client> {
     let mut kin: Vec<Client> = context
         .fleet
@@ -173,7 +174,7 @@ fn kin(context: &Context, topology: &Topology, name: &HostName) -> Vec<Client> {
     kin
 }
 
-/// What several hosts have met, as one failure: told once where it is the same everywhere.
+/// Merges the failures of several hosts into one: reported once if it is the same everywhere.
 fn together(failures: Vec<Failure>) -> Option<Failure> {
     let mut failures = failures.into_iter();
     let mut all = failures.next()?;
@@ -193,13 +194,13 @@ fn phrase(topology: &Topology) -> String {
         let hosts: Vec<&str> = cluster.hosts.iter().map(HostName::as_str).collect();
         match &cluster.name {
             Some(name) => format!("Proxmox VE cluster `{name}` ({})", hosts.join(", ")),
-            // A standalone host knows of no other node.
+            // A standalone host knows no other node.
             None if cluster.nodes.len() > 1 => format!(
-                "a Proxmox VE cluster ({}) whose name and quorum could not be seen (Sys.Audit on /)",
+                "a Proxmox VE cluster ({}) whose name and quorum are not visible (Sys.Audit on /)",
                 hosts.join(", ")
             ),
             None if cluster.hidden => format!(
-                "Proxmox VE host {} (whether it is a cluster could not be seen: Sys.Audit on /)",
+                "Proxmox VE host {} (whether it is in a cluster is not visible: Sys.Audit on /)",
                 hosts.join(", ")
             ),
             None => format!("standalone Proxmox VE host {}", hosts.join(", ")),
@@ -208,7 +209,7 @@ fn phrase(topology: &Topology) -> String {
     topology.clusters.iter().map(part).collect::<Vec<_>>().join(", ")
 }
 
-/// What one host holds, and the VMs on it that may concern us.
+/// The state of one host, and the VMs on it that may belong to k8sha.
 async fn host(
     context: &Context,
     name: &HostName,
@@ -227,7 +228,7 @@ async fn host(
     let mut found = Vec::new();
     for seen in listed.iter().filter(|seen| may_concern_us(context, seen)) {
         let settled = settled(context, kin, seen.vmid, scope.patient, watch).await;
-        // It was removed between the two questions.
+        // It was removed between the two requests.
         let Some((config, making)) = settled.map_err(fault)? else { continue };
         let running = seen.status == "running";
         let ours = config.mark().is_some_and(|mark| mark.cluster == context.cluster.name);
@@ -260,7 +261,7 @@ async fn host(
         let told = look_told::ask(client, &context.cluster).await.map_err(fault)?;
         let judged = machines::judge(&context.cluster, name, &told, client.identity());
         if !judged.lacks.is_empty() {
-            return Err(lacking("make the VMs of the profile", &judged.lacks).on(name));
+            return Err(lacking("create the VMs of the profile", &judged.lacks).on(name));
         }
         state.unseen = judged.unseen;
     }
@@ -288,8 +289,8 @@ async fn host(
     Ok((state, found))
 }
 
-/// Whether a row of this host may have to be made, or its VM gets other hardware: nothing on the host
-/// carries its mark and has what the row asks for.
+/// Whether a row of this host may have to be created, or its VM gets other hardware: no VM on the
+/// host has its mark and matches the row.
 fn gets_hardware(context: &Context, name: &HostName, found: &[Found]) -> bool {
     let cluster = &context.cluster;
     let is_of = |node: &NodeName, vm: &&Found| {
@@ -307,7 +308,7 @@ fn gets_hardware(context: &Context, name: &HostName, found: &[Found]) -> bool {
     cluster.nodes.iter().any(|node| node.host == *name && !as_asked(node))
 }
 
-/// The storages' contents, once they and the bridges are known to be there.
+/// The contents of the storages, after they and the bridges are known to exist.
 async fn contents(
     context: &Context,
     name: &HostName,
@@ -353,7 +354,7 @@ fn lacking(doing: &str, lacks: &[Lack]) -> Failure {
     Failure::new(Exit::Proxmox, doing, said.join("\n")).hint(fix.join("\n"))
 }
 
-/// Whether a VM is ours by its tag, or stands where something of ours is to be.
+/// Whether a VM has k8sha's tag, or a VMID or name that k8sha needs.
 fn may_concern_us(context: &Context, seen: &VmSummary) -> bool {
     seen.tags.contains(TAG) || is_named(context, seen.vmid, &seen.name)
 }
@@ -365,7 +366,7 @@ fn is_named(context: &Context, vmid: VmId, name: &str) -> bool {
     cluster.nodes.iter().any(row) || templates.any(|source| source.vmid() == vmid)
 }
 
-/// VMs of ours on hosts of the Proxmox VE cluster that the profile does not name.
+/// k8sha's VMs on hosts of the Proxmox VE cluster that are not in the profile.
 async fn unnamed(context: &Context, topology: &Topology) -> Result<Vec<Found>, Failure> {
     let named = |host: &str| context.cluster.proxmox.hosts.keys().any(|name| name.as_str() == host);
     let mut found = Vec::new();
@@ -386,7 +387,7 @@ async fn unnamed(context: &Context, topology: &Topology) -> Result<Vec<Found>, F
             let host = HostName(seen.node.clone());
             let config = client.config_on(&host, seen.vmid).await.map_err(fault)?;
             let Some(config) = config else { continue };
-            // The cluster's cache does not tell it as it is now.
+            // The cluster's cache may be out of date.
             let unknown = Hardware::default();
             let running = (seen.status == "running").then_some(unknown);
             let (vmid, halted, making) = (seen.vmid, None, None);
@@ -396,8 +397,8 @@ async fn unnamed(context: &Context, topology: &Topology) -> Result<Vec<Found>, F
     Ok(found)
 }
 
-/// Which VMs' disks hang on which template, by the storage's own listing: whose they are does not
-/// matter.
+/// The VMs whose disks depend on each template, from the storage's own listing; their owner does
+/// not matter.
 async fn linked(client: &Client, settings: &Host) -> Result<BTreeMap<VmId, BTreeSet<VmId>>, Error> {
     let mut linked: BTreeMap<VmId, BTreeSet<VmId>> = BTreeMap::new();
     for volume in client.storage_content(&settings.storage, "images").await? {
@@ -413,11 +414,11 @@ async fn linked(client: &Client, settings: &Host) -> Result<BTreeMap<VmId, BTree
     Ok(linked)
 }
 
-/// The wait between two looks at a VM in the making.
+/// The wait between two looks at a VM that is being created.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// A VM's configuration, and whether it is being made. While a task makes it, its configuration does
-/// not tell whose it is; who is patient waits for that task.
+/// A VM's configuration, and whether it is being created. While a task creates it, its
+/// configuration does not show its owner; a patient caller waits for that task.
 async fn settled(
     context: &Context,
     kin: &[Client],
@@ -430,7 +431,7 @@ async fn settled(
         .at_least(limits::LEAST)
         .telling(|(config, task): &(VmConfig, String)| {
             let lock = config.lock().unwrap_or_default();
-            let text = format!("waiting for VM {vmid} (lock `{lock}`), which {task} makes");
+            let text = format!("waiting for VM {vmid} (lock `{lock}`), which {task} is creating");
             watch.say(client.host().as_str(), text);
         });
     let mut again = true;
@@ -444,7 +445,7 @@ async fn settled(
             maker = maker.or(host.maker(vmid).await?);
         }
         let Some(task) = maker else {
-            // It may have ended between the two questions.
+            // It may have finished between the two requests.
             if std::mem::take(&mut again) {
                 continue;
             }
@@ -461,7 +462,7 @@ async fn settled(
     }
 }
 
-/// Whether these hosts show us the tasks of others, too.
+/// Whether these hosts show the tasks of other users, too.
 async fn sees_all(kin: &[Client]) -> Result<bool, Error> {
     for client in kin {
         let node = format!("/nodes/{}", client.host());
@@ -472,7 +473,7 @@ async fn sees_all(kin: &[Client]) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// A fault of a Proxmox call as a failure.
+/// Turns an error of a Proxmox VE call into a failure.
 pub(super) fn proxmox(doing: &str, error: &Error) -> Failure {
     failure(doing, error)
 }

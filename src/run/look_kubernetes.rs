@@ -1,5 +1,5 @@
-//! Taking stock of Kubernetes: what every machine of ours has of it, and what the API says. Read-only
-//! commands over SSH.
+//! Collects the state of Kubernetes: what each of k8sha's machines has, and what the API reports.
+//! Read-only commands over SSH.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,11 +23,11 @@ use crate::plan::survey::{
 };
 use crate::ssh::Remote;
 
-/// How long a connection to the VIP may take where no machine of ours can be asked to try it.
+/// The limit of a connection to the VIP, if no machine can be asked to try it.
 const KNOCK: Duration = Duration::from_secs(2);
 
-/// Asks every machine of this making that Kubernetes may run on, then the API through the first
-/// master that answers.
+/// Queries every machine of this creation on which Kubernetes may run, then the API through the
+/// first master that answers.
 pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory, watch: &Watch) {
     let mut survey = Survey {
         known: context.known.clone(),
@@ -43,7 +43,7 @@ pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory, watc
             continue;
         }
         if let Some(halted) = &vm.halted {
-            let said = format!("its VM is switched on and does not run: QEMU says `{halted}`");
+            let said = format!("its VM is powered on but does not run: QEMU reports `{halted}`");
             survey.machines.insert(name, Machine::Silent { said });
             continue;
         }
@@ -68,20 +68,20 @@ pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory, watc
         let name = ready::through_vip(via, &context.cluster, Clock::real(), Duration::ZERO);
         let holder = holder(context, inventory);
         let asked = Box::pin(async { tokio::join!(within(name), within(holder)) });
-        let (name, holder) = watch.over("API", "its answer by its name", asked).await;
+        let (name, holder) = watch.over("API", "its answer under its name", asked).await;
         let answer = |said| Answer::Answers { said };
         let silent = |said| Answer::Silent { said };
         survey.by_name = name.map_or_else(silent, |()| answer("ok".to_owned()));
         survey.holder = holder.map_or_else(silent, answer);
     } else {
         let asked = Box::pin(ask_addresses(context, inventory, &mut survey, &ways));
-        watch.over("API", "an answer at any of its addresses", asked).await;
+        watch.over("API", "an answer from any of its addresses", asked).await;
     }
     inventory.survey = survey;
 }
 
-/// The machines that Kubernetes may run on: those of rows, and those of former rows. Whether each is a
-/// master is told by what it was made as.
+/// The machines on which Kubernetes may run: those of rows, and those of former rows. What each was
+/// created as tells whether it is a master.
 fn machines(context: &Context, inventory: &Inventory) -> Vec<(NodeName, OurVm, bool)> {
     let ours = |vm: &OurVm| vm.mark.creation == context.creation;
     let mut all = Vec::new();
@@ -101,7 +101,7 @@ fn machines(context: &Context, inventory: &Inventory) -> Vec<(NodeName, OurVm, b
     all
 }
 
-/// What a machine says of itself.
+/// The report of a machine.
 async fn machine(remote: &Remote, master: bool) -> Machine {
     match within(facts::gather(remote)).await {
         Ok(facts) => Machine::Seen(Box::new(seen(facts, master))),
@@ -123,7 +123,7 @@ fn seen(facts: facts::Facts, master: bool) -> Seen {
         State::Running => Work::Running,
         State::Done => Work::Done,
         State::Failed { .. } => Work::Failed,
-        // The record outlives the unit, which a restart of the machine takes away.
+        // The record outlives the unit, which a reboot of the machine removes.
         State::Absent if recorded => Work::Unfinished,
         State::Absent => Work::None,
     };
@@ -139,7 +139,7 @@ fn seen(facts: facts::Facts, master: bool) -> Seen {
     }
 }
 
-/// What the API says, through the first master in the order of the table that leads to it.
+/// The report of the API, through the first master in table order that can reach it.
 async fn api(context: &Context, survey: &Survey, ways: &BTreeMap<NodeName, Remote>) -> Option<Api> {
     let order = |name: &NodeName| {
         context.cluster.nodes.iter().position(|node| node.name == *name).unwrap_or(usize::MAX)
@@ -165,25 +165,25 @@ async fn api(context: &Context, survey: &Survey, ways: &BTreeMap<NodeName, Remot
                 let ca = seen.ca.clone().unwrap_or_default();
                 return Some(Api { via: name.to_string(), ca, ..api });
             }
-            Err(said) => tracing::debug!(%name, %said, "this master does not lead to the API"),
+            Err(said) => tracing::debug!(%name, %said, "this master cannot reach the API"),
         }
     }
     None
 }
 
-/// Whether a master may lead to a cluster's API. Of a `kubeadm init` without a record of its end, as
-/// former releases left it, the cluster itself tells whether it was completed.
+/// Whether a master may be used to reach a cluster's API. If former releases left a `kubeadm init`
+/// without a record of its end, the cluster itself shows whether it was completed.
 fn may_lead(seen: &Seen) -> bool {
     let over = matches!(seen.init, Work::None | Work::Done | Work::Unfinished);
     seen.apiserver && seen.kubelet && over && !seen.join.is_open()
 }
 
-/// Asks by the VIP, and where that fails, the master's own API server.
+/// Queries the VIP, and if that fails, the master's own API server.
 async fn ask(context: &Context, via: &Remote) -> Result<Api, crate::kubeadm::Error> {
     match ask_by(context, &Way::through_vip(via)).await {
         Ok(api) => Ok(api),
         Err(error) => {
-            tracing::debug!(%error, "not by the VIP");
+            tracing::debug!(%error, "the VIP does not answer");
             ask_by(context, &Way::direct(via).await?).await
         }
     }
@@ -233,7 +233,7 @@ async fn ask_by(context: &Context, way: &Way) -> Result<Api, crate::kubeadm::Err
     })
 }
 
-/// The load balancer that holds the VIP, of those whose machines run.
+/// The load balancer that holds the VIP, among those whose machines run.
 async fn holder(context: &Context, inventory: &Inventory) -> Result<String, crate::kubeadm::Error> {
     let balancers = context.cluster.with_role(Role::LoadBalancer);
     let awake = balancers.filter_map(|node| {
@@ -243,7 +243,7 @@ async fn holder(context: &Context, inventory: &Inventory) -> Result<String, crat
     vip::look(&awake.collect::<Vec<_>>(), context.cluster.api.vip).await
 }
 
-/// Asks each control plane's own address and the VIP, where the API did not answer.
+/// Connects to each control plane's own address and the VIP, after the API did not answer.
 async fn ask_addresses(
     context: &Context,
     inventory: &Inventory,
@@ -271,7 +271,7 @@ async fn ask_addresses(
         None => {
             let to = SocketAddr::new(vip.into(), port);
             match context.dialer.tcp(to, KNOCK).await {
-                Ok(_) => Answer::Answers { said: "it takes connections".to_owned() },
+                Ok(_) => Answer::Answers { said: "it accepts connections".to_owned() },
                 Err(error) => Answer::Silent { said: error.to_string() },
             }
         }

@@ -1,4 +1,4 @@
-//! Taking stock of what runs on the VMs: read-only commands over SSH.
+//! Collects the state of the running VMs: read-only commands over SSH.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::kubeadm::{balance, etcd};
 use crate::plan::inventory::{EtcdMember, Inventory, NodeState, Silent};
 use crate::ssh::Remote;
 
-/// How long a running node may take to let us in before it counts as not booted yet.
+/// How long a login to a running node may take before the node counts as not booted yet.
 pub(super) const REACH: Duration = Duration::from_secs(15);
 
-/// Asks every running node of this making; what cannot be reached counts as not booted.
+/// Queries every running node of this creation; a node that cannot be reached counts as not booted.
 pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory, watch: &Watch) {
     let mut asking = JoinSet::new();
     for node in &context.cluster.nodes {
@@ -59,7 +59,7 @@ async fn ask(context: &Context, node: &Node, remote: &Remote) -> Result<NodeStat
     Ok(NodeState { booted: seen.is_over(node, &instance), failed, kernel: seen.kernel })
 }
 
-/// Asks the load balancers that have booted for the files that are kept up to date.
+/// Reads the files that are kept up to date from the load balancers that have booted.
 async fn look_balancers(context: &Context, inventory: &mut Inventory) {
     let mut asking = JoinSet::new();
     for (name, files) in context.kept.iter().filter(|(_, files)| !files.is_empty()) {
@@ -76,8 +76,8 @@ async fn look_balancers(context: &Context, inventory: &mut Inventory) {
     inventory.balancers = asking.join_all().await.into_iter().flatten().collect();
 }
 
-/// Asks the members of our etcd, and the masters for the certificate with which they call it. What
-/// cannot be asked counts as not there yet.
+/// Queries the members of k8sha's etcd, and reads the masters' client certificates for it. What
+/// cannot be queried counts as not there yet.
 async fn look_etcd(context: &Arc<Context>, inventory: &mut Inventory) {
     let booted = |name: &NodeName| inventory.nodes.get(name).is_some_and(|state| state.booted);
     let mut asking = JoinSet::new();

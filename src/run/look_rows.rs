@@ -1,5 +1,5 @@
-//! What a row itself tells to look at: the address of a machine that is to be made, and the pool and the
-//! documents of one that is there.
+//! Checks per row: the address of a machine that is to be created, and the pool and documents of an
+//! existing one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use crate::plan::{documents, spec};
 use crate::proxmox::Topology;
 use crate::proxmox::wire::VmResource;
 
-/// How long a machine at an address may take to answer; one that is there does so in milliseconds.
+/// How long a machine at an address may take to answer; an existing one does so in milliseconds.
 const KNOCK: Duration = Duration::from_secs(1);
 
-/// The rows whose VMs do not exist and whose addresses answer: another machine is there, be it one of
-/// ours whose mark was deleted.
+/// The rows whose VMs do not exist but whose addresses answer: another machine has the address,
+/// possibly one of k8sha's whose mark was deleted.
 pub(super) async fn taken(
     context: &Arc<Context>,
     scope: &Scope,
@@ -45,12 +45,12 @@ pub(super) async fn taken(
         });
     }
     let knocked = knocking.join_all();
-    let seen = watch.over("addresses", "the addresses of machines to be made", knocked).await;
+    let seen = watch.over("addresses", "the addresses of new machines", knocked).await;
     seen.into_iter().flatten().collect()
 }
 
-/// The pool of each row's VM, where the profile names one. A VM that Proxmox lists tells its pool to
-/// everyone who may see the VM (pve-manager PVE/API2/Cluster.pm, `resources`).
+/// The pool of each row's VM, if the profile sets one. Proxmox VE shows a VM's pool to everyone who
+/// may see the VM (pve-manager PVE/API2/Cluster.pm, `resources`).
 pub(super) async fn pools(
     context: &Context,
     topology: &Topology,
@@ -81,7 +81,8 @@ pub(super) async fn pools(
     Ok(pools)
 }
 
-/// What has changed in the documents of each machine since it was made, where this folder made it.
+/// The changes in the documents of each machine since it was created, if it was created with this
+/// state folder.
 pub(super) fn changed_documents(
     context: &Context,
     inventory: &Inventory,

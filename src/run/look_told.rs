@@ -1,15 +1,15 @@
-//! What a host tells of what new VMs need: its CPUs, its CPU types, its memory, its pools. Asked only
-//! where some VM is still to be made, so that a run without work asks no more than before.
+//! Reads from a host what new VMs need: its CPUs, CPU types, memory and pools. Queried only if some
+//! VM is still to be created, so that a run without work needs no more calls than before.
 
 use crate::cluster::Cluster;
 use crate::plan::machines::{SEES_POOLS, Told};
 use crate::proxmox::wire::Permissions;
 use crate::proxmox::{Client, Error};
 
-/// Asks a host. What it does not let us see is `None`.
+/// Queries a host. What k8sha may not see is `None`.
 ///
 /// # Errors
-/// When it does not answer.
+/// If it does not answer.
 pub(super) async fn ask(client: &Client, cluster: &Cluster) -> Result<Told, Error> {
     let pool = cluster.proxmox.pool.as_deref();
     let (node, models, pools) =
@@ -25,8 +25,8 @@ pub(super) async fn ask(client: &Client, cluster: &Cluster) -> Result<Told, Erro
     })
 }
 
-/// The pools that we see, and whether we would see the wanted one if it were there: the list holds
-/// only what we have a right on.
+/// The visible pools, and whether the wanted one would be visible if it existed: the list contains
+/// only pools with a privilege.
 async fn pools(client: &Client, pool: Option<&str>) -> Result<(Vec<String>, bool), Error> {
     let Some(pool) = pool else { return Ok((Vec::new(), false)) };
     let path = format!("/pool/{pool}");
@@ -40,7 +40,7 @@ fn sees(held: &Permissions, path: &str) -> bool {
     held.is_some_and(|held| SEES_POOLS.iter().any(|one| held.contains_key(*one)))
 }
 
-/// An answer, or `None` where we may not ask or the host does not know the call.
+/// An answer, or `None` if k8sha has no privilege for the call or the host does not know it.
 fn seen<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(value) => Ok(Some(value)),

@@ -1,4 +1,4 @@
-//! Who keeps a look waiting: told after a second, and named when the look passes its limit.
+//! Reports what delays a look: shown after a second, and named if the look exceeds its limit.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +12,7 @@ use crate::error::{Exit, Failure};
 use crate::limits::{self, look, span};
 use crate::report::event::{self, Event};
 
-/// What a look waits for. Cheap to clone: the parts of a look run side by side.
+/// What a look waits for. Cheap to clone: the parts of a look run concurrently.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     events: Option<UnboundedSender<Event>>,
@@ -20,13 +20,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Tells what follows the work that runs here.
+    /// Reports to the scope of the current task.
     pub(super) fn here() -> Self {
         Self { events: event::listener(), slow: Arc::default() }
     }
 
-    /// Does a part of the look, and says what is waited for when it takes long, and again every half
-    /// minute.
+    /// Runs a part of the look, and reports what it waits for if it takes long, and again every
+    /// half minute.
     pub(super) async fn over<F: Future>(&self, on: &str, what: &str, work: F) -> F::Output {
         let began = Instant::now();
         let mut work = std::pin::pin!(work);
@@ -47,18 +47,18 @@ impl Watch {
         }
     }
 
-    /// Says what is waited for.
+    /// Reports what is waited for.
     pub(super) fn say(&self, on: &str, text: String) {
         if let Some(events) = &self.events {
-            // A reporter that has gone is no fault.
+            // A closed reporter is not an error.
             let _ = events.send(Event::Waiting { step: on.to_owned(), text });
         }
     }
 
-    /// Ends a look that passes its limit, with the names of those who keep it waiting.
+    /// Ends a look that exceeds its limit, naming what it still waits for.
     ///
     /// # Errors
-    /// The look's, or that it has passed the limit.
+    /// The error of the look, or that it exceeded the limit.
     pub(super) async fn within<T>(
         &self,
         limit: Duration,
@@ -74,14 +74,17 @@ impl Watch {
         let slow = self.slow();
         let names: Vec<&str> = slow.keys().map(String::as_str).collect();
         let waits = slow.iter().map(|(on, what)| format!("{on}: still waiting for {what}"));
-        let said = format!("it did not end within {}", span(limit));
+        let said = format!("it did not finish within {}", span(limit));
         let said: Vec<String> = std::iter::once(said).chain(waits).collect();
-        let failure =
-            Failure::new(Exit::Proxmox, "take stock of the hosts and machines", said.join("\n"));
+        let failure = Failure::new(
+            Exit::Proxmox,
+            "read the state of the hosts and machines",
+            said.join("\n"),
+        );
         let failure = if names.is_empty() { failure } else { failure.on(names.join(", ")) };
         failure.hint(
-            "nothing was written; `-vv` writes every call to the log, and `k8sha doctor` examines \
-             each host by itself"
+            "nothing was changed; `-vv` writes every call to the log, and `k8sha doctor` checks \
+             each host separately"
                 .to_owned(),
         )
     }
@@ -135,7 +138,7 @@ mod tests {
         assert_eq!(failure.on.as_deref(), Some("k8s1master1"));
         assert_eq!(
             failure.said,
-            "it did not end within 5 min\nk8s1master1: still waiting for its answers by SSH"
+            "it did not finish within 5 min\nk8s1master1: still waiting for its answers by SSH"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Doing what a plan says.
+//! Executes a plan.
 
 pub mod context;
 pub mod engine;

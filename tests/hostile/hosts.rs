@@ -51,7 +51,10 @@ fn a_list_just_below_the_limit_is_accepted() {
     let body = format!(r#"{{"data":[{}]}}"#, all.join(","));
     let stand = on(VMS, move || answer("200 OK", "", body.as_bytes()));
     // It is read to its end; VMs missing from it do not count as absent.
-    stand.run(&["plan"]).failed(1, &["its address 192.168.10.31 is taken: a machine answers at"]);
+    stand.run(&["plan"]).failed(
+        1,
+        &["its address 192.168.10.31 is in use, but its VM does not exist: a machine answers at"],
+    );
 }
 
 #[test]

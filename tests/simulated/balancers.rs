@@ -77,7 +77,7 @@ fn a_later_master_is_added_to_both_balancers_and_a_lost_row_removes_none() {
     world.without_rows("k8s1", "five.yaml", &["k8s1master6"]);
     let ran = world.run(&["bootstrap"]);
     assert_eq!(ran.code, 1, "{ran:#?}");
-    assert!(ran.stderr.contains("put its row back"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("restore its row"), "{}", ran.stderr);
     assert!(files(&world, CFG).iter().all(|text| text.contains(line)));
 }
 

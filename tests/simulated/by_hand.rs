@@ -109,7 +109,7 @@ fn a_cluster_that_does_not_answer_by_its_name_does_not_match_the_profile() {
     told(
         &living,
         &["--inject", "dns-silent@192.168.10.2"],
-        "API: its state is no answer by its name",
+        "API: state is no answer under its name",
     );
     living.settled();
 }
@@ -118,7 +118,7 @@ fn a_cluster_that_does_not_answer_by_its_name_does_not_match_the_profile() {
 fn a_machine_with_another_host_key_is_reported_by_every_command() {
     let living = Living::stacked();
     let fault = ["--inject", "wrong-host-key@k8s-worker1"];
-    told(&living, &fault, "k8s-worker1: its state is no answer by SSH");
+    told(&living, &fault, "k8s-worker1: state is no answer by SSH");
     living.settled();
 }
 
@@ -128,7 +128,7 @@ fn an_edit_that_applies_only_to_new_machines_is_reported_with_the_changed_lines(
     living
         .edit(&[("  gateway: 192.168.10.1\n", "  gateway: 192.168.10.1\n  ntp: [192.168.10.7]\n")]);
     let plan = living.world.run(&["plan"]).ok();
-    let line = "k8s-worker1: its cloud-init seed is ";
+    let line = "k8s-worker1: cloud-init seed is ";
     let told = plan.stdout.lines().find(|text| text.contains(line)).unwrap_or_default().to_owned();
     assert!(told.contains("192.168.10.7"), "{}", plan.stdout);
     // No secret is recorded.
@@ -180,7 +180,7 @@ fn a_disk_outside_the_profiles_storage_is_reported_and_not_moved() {
     });
     let before = config(&living, "scsi0");
     living.edit(&[("storage: local-lvm", "storage: fast")]);
-    told(&living, &[], "k8s-worker1: storage of its disk is local-lvm, should be fast");
+    told(&living, &[], "k8s-worker1: storage of the disk is local-lvm, should be fast");
     told(
         &living,
         &[],

@@ -40,14 +40,14 @@ fn the_remains_of_an_interrupted_clone_are_reported_at_once_with_the_command_tha
         assert!(began.elapsed() < Duration::from_secs(10), "{command}: {:?}", began.elapsed());
         assert_eq!(ran.code, 1, "{command}: {ran:#?}");
         for word in [
-            "VM 3031 is half made: it keeps the lock `clone`, and no task is at work on it",
+            "VM 3031 is incomplete: it has the lock `clone`, and no task is working on it",
             "qm unlock 3031 && qm destroy 3031     (on pve1",
         ] {
             assert!(ran.stderr.contains(word), "{command}: no `{word}` in {ran:#?}");
         }
     }
     let status = world.run(&["status", "--json"]).json();
-    assert!(status["conflicts"].to_string().contains("is half made"), "{status:#}");
+    assert!(status["conflicts"].to_string().contains("is incomplete"), "{status:#}");
     let doctor = world.run(&["doctor"]);
     assert!(doctor.stdout.contains("qm unlock 3031 && qm destroy 3031"), "{doctor:#?}");
     let destroy = world.run(&["plan", "--json"]);
@@ -72,7 +72,7 @@ fn a_clone_whose_task_runs_is_named_with_its_task_and_waited_for() {
     let ran = world.run(&["plan"]);
     assert_eq!(ran.code, 1, "{ran:#?}");
     assert!(
-        ran.stderr.contains("VM 3031 is being made (lock `clone`): the task UPID:"),
+        ran.stderr.contains("VM 3031 is being created (lock `clone`) by the task UPID:"),
         "{ran:#?}"
     );
     assert!(!ran.stderr.contains("qm destroy"), "{ran:#?}");

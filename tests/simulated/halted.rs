@@ -21,7 +21,7 @@ fn a_vm_halted_by_qemu_is_reported_with_a_fix() {
     for (state, fix) in [("paused", "qm resume 3031"), ("internal-error", "qm reset 3031")] {
         change(&world, 3031, |vm| vm.halted = Some(state.to_owned()));
         let before = world.digest();
-        let told = format!("VM 3031 is switched on and does not run: QEMU says `{state}`");
+        let told = format!("VM 3031 is powered on but does not run: QEMU reports `{state}`");
         for command in ["plan", "up", "doctor", "status"] {
             let ran = world.run(&[command]);
             assert_eq!(ran.code, 1, "{command}: {ran:#?}");
@@ -35,7 +35,7 @@ fn a_vm_halted_by_qemu_is_reported_with_a_fix() {
         assert_eq!(world.digest(), before, "nothing was written");
     }
     change(&world, 3031, |vm| vm.halted = None);
-    assert!(!world.run(&["plan"]).ok().stdout.contains("QEMU says"));
+    assert!(!world.run(&["plan"]).ok().stdout.contains("QEMU reports"));
 }
 
 #[test]

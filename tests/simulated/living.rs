@@ -194,7 +194,9 @@ fn a_lost_first_master_of_a_stacked_etcd_is_created_again_and_joins() {
     living.destroy("pve1", 3041);
     let plan = said(&living.world.run(&["plan"]).ok());
     assert!(
-        plan.contains("forget the lost machine k8s-master1.home.arpa: its VM is gone"),
+        plan.contains(
+            "remove the lost machine k8s-master1.home.arpa from the cluster: its VM is gone"
+        ),
         "{plan}"
     );
     assert!(!plan.contains("kubeadm init"), "{plan}");
@@ -266,7 +268,7 @@ fn with_all_masters_lost_nothing_is_initialised_on_the_remaining_data() {
         for args in [&["up"][..], &["up", "--wipe-etcd"]] {
             let ran = living.world.run(args);
             assert_eq!(ran.code, 1, "{ran:#?}");
-            assert!(ran.stderr.contains("no master of it is left"), "{}", ran.stderr);
+            assert!(ran.stderr.contains("none of its masters is left"), "{}", ran.stderr);
             assert!(ran.stderr.contains("k8sha rebuild"), "{}", ran.stderr);
         }
         living.unharmed();
@@ -284,7 +286,7 @@ fn a_cluster_that_was_switched_off_is_started_and_works_again() {
         });
     }
     let plan = said(&living.world.run(&["plan"]).ok());
-    assert!(plan.contains("then k8sha looks again, and plans the rest"), "{plan}");
+    assert!(plan.contains("then k8sha looks again and plans the rest"), "{plan}");
     assert!(!plan.contains("kubeadm init"), "{plan}");
     living.world.run(&["up", "--quiet"]).ok();
     living.settled();
@@ -338,8 +340,8 @@ fn a_renamed_row_is_refused_with_its_former_name() {
     let mut living = Living::stacked();
     living.edit(&[("name: k8s-worker1,", "name: k8s-workerx,")]);
     living.refused(&[
-        "VM 3051 on pve1 was made as `k8s-worker1`",
-        "name the row `k8s-worker1` again",
+        "VM 3051 on pve1 was created as `k8s-worker1`",
+        "rename the row back to `k8s-worker1`",
     ]);
     living.edit(&[]);
     living.settled();
@@ -386,7 +388,7 @@ fn settings_that_cannot_change_on_a_running_cluster_are_shown_and_refused() {
     living.refused(&["kubernetes.proxy is none"]);
     let row = "  - { role: worker,        name: k8s-worker2, ip: 192.168.10.52, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3052 }";
     living.edit(&[(row, "")]);
-    living.refused(&["VM 3052 on pve2, made as `k8s-worker2`", "put its row back"]);
+    living.refused(&["VM 3052 on pve2, created as `k8s-worker2`", "restore its row"]);
     living.edit(&[(
         "defaults: { os: ubuntu-22.04, kernel: hwe, disk: 32G }",
         "defaults: { os: ubuntu-22.04, kernel: hwe, disk: 24G }",
@@ -473,7 +475,7 @@ fn the_etcd_data_of_a_cluster_with_existing_machines_is_not_wiped() {
     for (flag, words) in [
         ("--quiet", "the cluster `k8s1-cluster`"),
         ("--wipe-etcd", "the cluster `k8s1-cluster`"),
-        ("--wipe-etcd=k8s1-cluster", "machines of that cluster are still there: VM 1011 on pve1"),
+        ("--wipe-etcd=k8s1-cluster", "machines of that cluster still exist: VM 1011 on pve1"),
     ] {
         let ran = living.world.run(&["up", flag]);
         assert_ne!(ran.code, 0, "{flag}");
@@ -509,7 +511,7 @@ fn a_copy_of_a_machine_is_named_and_is_not_removed_with_the_cluster() {
     });
     living.refused(&["VM 9000 on pve1 as well"]);
     let ran = living.world.run(&["destroy", "--yes"]).ok();
-    assert!(ran.stdout.contains("VM 9000 on pve1 stays"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("VM 9000 on pve1 is kept"), "{}", ran.stdout);
     let left: Vec<u32> = living.world.vms().iter().map(|vm| vm.vmid).collect();
     assert_eq!(left, [3091, 9000], "and the template that it may hang on");
 }
@@ -560,7 +562,7 @@ fn another_state_folder_does_not_destroy_the_cluster_with_yes() {
     assert!(ran.stderr.contains("did not create the cluster `homelab`"), "{}", ran.stderr);
     let up = living.world.run(&["up", "--state", &state]);
     assert_eq!(up.code, 1);
-    assert!(up.stderr.contains("this state folder has made nothing"), "{}", up.stderr);
+    assert!(up.stderr.contains("this state folder has created nothing"), "{}", up.stderr);
     assert!(!up.stderr.contains("k8sha rebuild"), "{}", up.stderr);
     assert_eq!(living.world.digest(), before);
     living.settled();

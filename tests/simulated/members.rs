@@ -17,7 +17,7 @@ fn a_new_master_does_not_join_beside_the_lost_member_of_a_removed_row() {
     living.destroy("pve1", 3043);
     living.edit(&[(OLD, NEW)]);
     living.refused(&[
-        "etcd lists the member k8s-master3.home.arpa at 192.168.10.43, which no row has",
+        "etcd lists the member k8s-master3.home.arpa at 192.168.10.43, which has no row",
         "-- etcdctl --endpoints https://127.0.0.1:2379",
     ]);
     let told = living.world.run(&["plan"]).stderr;
@@ -60,7 +60,7 @@ fn after_a_run_the_differences_are_computed_again() {
     // A linked clone is on its template's storage, and is reported to be.
     let plan = living.world.run(&["plan"]).ok();
     assert!(plan.stdout.contains("clone 3092 to 3032 (linked, local-lvm)"), "{}", plan.stdout);
-    let line = "k8s-lb2: storage of its disk is local-lvm, should be fast";
+    let line = "k8s-lb2: storage of the disk is local-lvm, should be fast";
     assert!(!plan.stdout.contains(line), "it is not there yet: {}", plan.stdout);
     let up = living.world.run(&["up"]).ok();
     assert!(up.stdout.contains(line), "{}", up.stdout);
@@ -74,7 +74,7 @@ fn rows_with_swapped_names_are_refused_with_their_former_names() {
         ("name: k8s-worker2,", "name: k8s-worker1,"),
         ("name: k8s-workerX,", "name: k8s-worker2,"),
     ]);
-    living.refused(&["the row of k8s-worker1 names that VMID", "write both rows as they were"]);
+    living.refused(&["the row of k8s-worker1 has that VMID", "restore both rows"]);
     let told = living.world.run(&["plan"]).stderr;
     for costly in ["qm migrate", "qm destroy"] {
         assert!(!told.contains(costly), "{told}");
@@ -87,6 +87,9 @@ fn no_disk_move_to_a_missing_storage_is_suggested() {
     living.edit(&[("storage: local-lvm", "storage: nowhere")]);
     let status = living.world.run(&["status"]);
     assert_eq!(status.code, 1, "{status:#?}");
-    assert!(status.stdout.contains("there is no storage `nowhere` that we may use"), "{status:#?}");
+    assert!(
+        status.stdout.contains("storage `nowhere` does not exist or is not visible to k8sha"),
+        "{status:#?}"
+    );
     assert!(!status.stdout.contains("qm disk move"), "{status:#?}");
 }

@@ -131,7 +131,7 @@ fn a_vm_that_lost_its_mark_counts_as_foreign() {
     });
     refused("unmarked", &world);
     let ran = world.run(&["destroy", "--yes", "--quiet"]).ok();
-    assert!(ran.stdout.contains("stays as it is"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("is kept"), "{}", ran.stdout);
     assert!(world.vms().iter().any(|vm| vm.vmid == 1101), "it is left alone");
 }
 
@@ -147,7 +147,7 @@ fn foreign_vms_outlive_a_destroy_and_block_a_rebuild() {
     let before = seen(&world);
     let writes = world.writes().len();
     let ran = world.run(&["destroy", "--yes", "--quiet"]).ok();
-    assert!(ran.stdout.contains("VM 1102 on pve1 (`mail`) stays as it is"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("VM 1102 on pve1 (`mail`) is kept"), "{}", ran.stdout);
     assert_eq!(seen(&world), before);
     assert_eq!(world.vms().iter().filter(|vm| !vm.template).count(), 1);
     let touched: Vec<Value> = world.writes().split_off(writes);
@@ -162,7 +162,11 @@ fn foreign_vms_outlive_a_destroy_and_block_a_rebuild() {
     let digest = world.digest();
     let ran = world.run(&["rebuild", "--yes"]);
     assert_eq!(ran.code, 1, "{ran:#?}");
-    assert!(ran.stderr.contains("VM 1102 on pve1 is `mail`, which is not ours"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("VM 1102 on pve1 is `mail`, which k8sha did not create"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(world.digest(), digest, "nothing was changed");
 }
 
@@ -242,7 +246,7 @@ fn a_vm_that_was_renamed_by_hand_is_reported_and_keeps_its_name() {
     });
     let before = world.digest();
     let plan = world.run(&["plan", "--quiet"]).ok().stdout;
-    assert!(plan.contains("VM 1101 is called `favourite` by now"), "{plan}");
+    assert!(plan.contains("VM 1101 is now named `favourite`"), "{plan}");
     assert!(plan.contains("nothing to do"), "{plan}");
     world.run(&["up", "--quiet"]).ok();
     assert_eq!(world.digest(), before, "nothing was changed");

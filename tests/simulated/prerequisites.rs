@@ -89,7 +89,8 @@ fn invisible_objects_are_reported_once_and_block_nothing() {
         ("cpu: x86-64-v2-AES", "cpu: custom-node"),
     ];
     let ran = run(&server, &["plan"], &endpoints, &changes).ok();
-    for said in ["its CPUs could not be seen", "the CPU type `custom-node`", "the pool `k8s` could"]
+    for said in
+        ["its CPUs are not visible", "the CPU type `custom-node`", "the pool `k8s` is not visible"]
     {
         assert_eq!(ran.stdout.matches(said).count(), 1, "{said}: {}", ran.stdout);
     }

@@ -156,7 +156,7 @@ fn an_invisible_cluster_is_not_reported_as_a_standalone_host() {
     let server = Server::start();
     let endpoints = server.endpoints_with(&token(&server.api(), &[]));
     let plan = server.run(&["plan"], &endpoints).ok().stdout;
-    let told = "on a Proxmox VE cluster (pve1, pve2) whose name and quorum could not be seen \
+    let told = "on a Proxmox VE cluster (pve1, pve2) whose name and quorum are not visible \
                 (Sys.Audit on /)";
     assert!(plan.lines().next().unwrap().ends_with(told), "{plan}");
 }

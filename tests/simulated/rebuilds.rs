@@ -44,9 +44,9 @@ fn a_rebuild_that_could_not_recreate_the_cluster_removes_nothing() {
     let mut living = Living::stacked();
     refused(&living, &["--inject", "dns-silent@192.168.10.2"], &["192.168.10.2"]);
     let edits = [
-        ("sha256: 91", "sha256: 92", "was made from another image"),
-        ("ram: 8G, vcpu: 4", "ram: 8G, vcpu: 999", "starts no VM with more"),
-        ("proxmox:\n", "proxmox:\n  pool: nowhere\n", "there is no pool `nowhere`"),
+        ("sha256: 91", "sha256: 92", "was created from another image"),
+        ("ram: 8G, vcpu: 4", "ram: 8G, vcpu: 999", "cannot start VMs with more"),
+        ("proxmox:\n", "proxmox:\n  pool: nowhere\n", "pool `nowhere` does not exist"),
     ];
     for (from, to, words) in edits {
         living.edit(&[(from, to)]);
@@ -55,7 +55,7 @@ fn a_rebuild_that_could_not_recreate_the_cluster_removes_nothing() {
     living.edit(&[]);
     // A VM that lost its mark would be kept, and block its row's new machine.
     unset(&living, 3041, "description");
-    refused(&living, &[], &["VM 3041 on pve1 is `k8s-master1`, which is not ours"]);
+    refused(&living, &[], &["VM 3041 on pve1 is `k8s-master1`, which k8sha did not create"]);
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn more_cpus_or_memory_than_the_host_has_is_not_written_to_a_running_machine() {
     let mut living = Living::stacked();
     let before = living.world.digest();
     for (size, words) in [
-        ("ram: 8G, vcpu: 999", "k8s-worker1 wants 999"),
-        ("ram: 999G, vcpu: 4", "k8s-worker1 wants 1022976 MiB"),
+        ("ram: 8G, vcpu: 999", "k8s-worker1 needs 999"),
+        ("ram: 999G, vcpu: 4", "k8s-worker1 needs 1022976 MiB"),
     ] {
         let row = "ip: 192.168.10.51, ";
         living.edit(&[(&format!("{row}ram: 8G, vcpu: 4"), &format!("{row}{size}"))]);
@@ -83,7 +83,7 @@ fn a_machine_that_lost_its_mark_gets_no_duplicate_at_its_address() {
     unset(&living, 3031, "description");
     let told = living.world.run(&["plan"]);
     assert_eq!(told.code, 1, "{told:#?}");
-    for words in ["would make a second machine at", "<!-- k8sha", "node: k8s-lb1", "-->"] {
+    for words in ["would create a second machine at", "<!-- k8sha", "node: k8s-lb1", "-->"] {
         assert!(told.stderr.contains(words), "no `{words}` in {}", told.stderr);
     }
     // Another VMID all the same.
@@ -92,7 +92,7 @@ fn a_machine_that_lost_its_mark_gets_no_duplicate_at_its_address() {
     for command in ["plan", "up", "provision"] {
         let ran = living.world.run(&[command]);
         assert_eq!(ran.code, 1, "{command}: {ran:#?}");
-        assert!(ran.stderr.contains("its address 192.168.10.31 is taken"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("its address 192.168.10.31 is in use"), "{}", ran.stderr);
     }
     assert_eq!(living.world.digest(), before);
     // The command in the message.
@@ -153,7 +153,7 @@ fn a_machine_converted_to_a_template_is_reported_as_one() {
     for command in ["plan", "up"] {
         let ran = living.world.run(&[command]);
         assert_eq!(ran.code, 1, "{command}: {ran:#?}");
-        assert!(ran.stderr.contains("VM 3051 was made a template"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("VM 3051 was converted to a template"), "{}", ran.stderr);
     }
 }
 
@@ -175,7 +175,7 @@ fn a_template_removed_from_the_profile_is_named_by_destroy() {
     let template = before.iter().find(|vm| vm.template && vm.host == "pve1").unwrap().vmid;
     living.edit(&[(&format!("ubuntu-22.04: {template}"), "ubuntu-22.04: 3095")]);
     let ran = living.world.run(&["destroy", "--yes"]).ok();
-    let line = format!("template {template} on pve1 stays: it carries this cluster's mark");
+    let line = format!("template {template} on pve1 is kept: it has this cluster's mark");
     assert!(ran.stdout.contains(&line), "{ran:#?}");
     let left: Vec<u32> = living.world.vms().iter().map(|vm| vm.vmid).collect();
     assert_eq!(left, [template]);

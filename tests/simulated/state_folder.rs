@@ -32,9 +32,13 @@ fn a_lost_file_of_the_state_folder_is_reported_and_not_replaced() {
         (
             "ssh/host-k8s-worker1",
             1,
-            &["VM 3051 on pve1 was made with an SSH host key", "`ssh/host-k8s-worker1`", "backup"],
+            &[
+                "VM 3051 on pve1 was created with an SSH host key",
+                "`ssh/host-k8s-worker1`",
+                "backup",
+            ],
         ),
-        ("ssh/operator", 1, &["the key that opens 7 machines is gone (`ssh/operator`)"]),
+        ("ssh/operator", 1, &["the key that logs in to 7 machines is missing (`ssh/operator`)"]),
     ] {
         let path = file(&living, name);
         let kept = fs::read(&path).unwrap();
@@ -53,7 +57,9 @@ fn a_lost_folder_of_keys_is_reported_once_and_no_machine_is_given_up() {
     fs::rename(&folder, &kept).unwrap();
     let ran = living.world.run(&["up"]);
     assert_eq!(ran.code, 1, "{ran:#?}");
-    assert!(ran.stderr.contains("the folder `ssh` is gone, with the key that opens 7 machines"));
+    assert!(
+        ran.stderr.contains("the folder `ssh` is missing, with the key that logs in to 7 machines")
+    );
     assert!(!ran.stderr.contains("qm destroy"), "{}", ran.stderr);
     fs::remove_dir_all(&folder).unwrap();
     fs::rename(&kept, &folder).unwrap();

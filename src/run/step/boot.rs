@@ -1,4 +1,5 @@
-//! Waiting for a node's first boot: SSH with the planted host key, cloud-init's end, the kernel.
+//! Waits for a node's first boot: SSH with the host key from its seed, the end of cloud-init, the
+//! kernel.
 
 use std::time::Duration;
 
@@ -14,17 +15,17 @@ use crate::run::first_boot::FirstBoot;
 use crate::run::look::proxmox;
 use crate::ssh::{Command, Error, Remote};
 
-/// How long a VM may take from being switched on to its first login.
+/// How long a VM may take from power-on to its first login.
 const SSH_PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// How long cloud-init may take, packages and a restart into another kernel included.
+/// How long cloud-init may take, including packages and a reboot into another kernel.
 const BOOT_PATIENCE: Duration = Duration::from_secs(40 * 60);
 const PAUSE: Duration = Duration::from_secs(3);
 const LOG: &str = "/var/log/cloud-init-output.log";
-/// How many lines of it an error shows.
+/// How many of its lines an error shows.
 const LAST_LINES: usize = 40;
 
-/// Waits until a node has finished its first boot as asked. Only looks, unless an earlier first boot
-/// has failed: then cloud-init starts over.
+/// Waits until a node has finished its first boot and matches its row. Read-only, unless an earlier
+/// first boot has failed: then cloud-init runs again.
 pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, Failure> {
     let name = &it.node;
     let node = context.node(name);
@@ -38,7 +39,7 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
     loop {
         let seen = match FirstBoot::ask(remote).await {
             Ok(seen) => seen,
-            // A restart into another kernel cuts the connection.
+            // A reboot into another kernel cuts the connection.
             Err(error) if error.is_transient() => {
                 event::progress("restarting");
                 remote.forget().await;
@@ -55,7 +56,7 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
         match seen.status.as_str() {
             "error" | "disabled" => return Err(failed(name, remote, &seen).await),
             "done" if seen.instance != instance => return Err(other_seed(name, &seen, &instance)),
-            "done" => event::progress(format!("kernel {}, waiting for its restart", seen.kernel)),
+            "done" => event::progress(format!("kernel {}, waiting for its reboot", seen.kernel)),
             _ => event::progress(format!("cloud-init {}", seen.detail.join("; "))),
         }
         let detail = seen.detail.join("; ");
@@ -64,7 +65,7 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
             let doing = format!("finish the first boot within {} s", limit.as_secs());
             Failure::new(Exit::Node, doing, seen)
                 .on(name)
-                .hint(format!("look into {LOG} and `cloud-init status --long` on the node"))
+                .hint(format!("see {LOG} and `cloud-init status --long` on the node"))
         })?;
         if first.is_none() && !seen.has_kernel(node) {
             first = Some(seen);
@@ -72,7 +73,7 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
     }
 }
 
-/// Waits until the node lets us in.
+/// Waits until the node accepts the login.
 async fn reach(context: &Context, name: &NodeName, remote: &Remote) -> Result<(), Failure> {
     remote.reach(context.clock, SSH_PATIENCE).await.map_err(|error| {
         let doing = format!("reach the node by SSH within {} s", SSH_PATIENCE.as_secs());
@@ -82,7 +83,7 @@ async fn reach(context: &Context, name: &NodeName, remote: &Remote) -> Result<()
     })
 }
 
-/// Lets cloud-init run again from its beginning, if it has failed. The seed is the same, so the node
+/// Runs cloud-init again from its beginning, if it has failed. The seed is the same, so the node
 /// keeps its name, its keys and its address.
 async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Result<bool, Failure> {
     let seen = FirstBoot::ask(remote).await.map_err(|error| ssh(name, &error))?;
@@ -90,21 +91,21 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
         return Ok(false);
     }
     has_seed(context, name).await?;
-    event::progress("starting over with cloud-init");
+    event::progress("running cloud-init again");
     let clean = Command::sudo("cloud-init").args(["clean", "--logs", "--reboot"]);
     match remote.run(&clean).await {
-        // The restart may take the connection before the command has ended.
+        // The reboot may cut the connection before the command has finished.
         Err(error) if !error.is_transient() => return Err(ssh(name, &error)),
         Ok(output) if !output.success() => {
             let said = output.stderr_text();
-            return Err(Failure::new(Exit::Node, "start over with cloud-init", said).on(name));
+            return Err(Failure::new(Exit::Node, "run cloud-init again", said).on(name));
         }
         _ => {}
     }
     remote.forget().await;
     context.clock.pause(PAUSE).await;
     let mut wait = Wait::new(context.clock, SSH_PATIENCE, PAUSE)
-        .telling(|seen: &&str| event::progress(format!("waiting for its restart: {seen}")));
+        .telling(|seen: &&str| event::progress(format!("waiting for its reboot: {seen}")));
     loop {
         reach(context, name, remote).await?;
         match FirstBoot::ask(remote).await {
@@ -113,17 +114,17 @@ async fn start_over(context: &Context, name: &NodeName, remote: &Remote) -> Resu
             _ => {}
         }
         remote.forget().await;
-        wait.not_yet("it has not restarted").await.map_err(|expired| {
-            Failure::new(Exit::Node, "start over with cloud-init", expired.seen).on(name)
+        wait.not_yet("it has not rebooted").await.map_err(|expired| {
+            Failure::new(Exit::Node, "run cloud-init again", expired.seen).on(name)
         })?;
     }
 }
 
-/// Sees that a machine that is about to start over finds its seed: without one it would lose its
-/// network and its users.
+/// Checks that a machine that is about to run cloud-init again has its seed: without one it would
+/// lose its network and its users.
 async fn has_seed(context: &Context, name: &NodeName) -> Result<(), Failure> {
     let node = context.node(name);
-    let doing = "start over with cloud-init";
+    let doing = "run cloud-init again";
     let fault = |error| proxmox(doing, &error).on(name);
     let client = context.client(&node.host)?;
     let config = client.vm_config(node.vmid).await.map_err(fault)?;
@@ -135,7 +136,7 @@ async fn has_seed(context: &Context, name: &NodeName) -> Result<(), Failure> {
         return Ok(());
     }
     let said = format!(
-        "the drive `{}` of VM {} holds no seed of it, which cloud-init would read again",
+        "the drive `{}` of VM {} does not hold its seed, which cloud-init would read again",
         spec::SEED_DRIVE,
         node.vmid
     );
@@ -143,12 +144,12 @@ async fn has_seed(context: &Context, name: &NodeName) -> Result<(), Failure> {
     Err(Failure::new(Exit::NotAsAsked, doing, said).on(name).hint(hint))
 }
 
-/// A kernel that was not there before can only run after a restart.
+/// A new kernel can only run after a reboot.
 fn restarted(name: &NodeName, before: Option<&FirstBoot>, now: &FirstBoot) -> Result<(), Failure> {
     match before {
         Some(before) if before.boot_id == now.boot_id => Err(Failure::new(
             Exit::Node,
-            "see the new kernel run",
+            "boot the new kernel",
             format!(
                 "`uname -r` went from {} to {} within one boot ({})",
                 before.kernel, now.kernel, now.boot_id
@@ -159,8 +160,8 @@ fn restarted(name: &NodeName, before: Option<&FirstBoot>, now: &FirstBoot) -> Re
     }
 }
 
-/// Whether a line of cloud-init's output can tell why it failed. Its last lines are always a show of
-/// keys and routes (cloud-init's cc_keys_to_console, cc_ssh_authkey_fingerprints, netinfo).
+/// Whether a line of cloud-init's output can explain the failure. Its last lines are always a list
+/// of keys and routes (cloud-init's cc_keys_to_console, cc_ssh_authkey_fingerprints, netinfo).
 fn is_telling(line: &str) -> bool {
     let line = line.trim();
     let shown =
@@ -179,22 +180,23 @@ async fn failed(name: &NodeName, remote: &Remote, seen: &FirstBoot) -> Failure {
     }
     let complaints: Vec<&str> =
         seen.detail.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
-    let said = format!("cloud-init ended with status `{}`\n{}", seen.status, complaints.join("\n"));
+    let said =
+        format!("cloud-init finished with status `{}`\n{}", seen.status, complaints.join("\n"));
     Failure::new(Exit::Node, "prepare the node", said).on(name).hint(format!(
         "fix the cause (a mirror, the name servers, the network) and run the same command again: \
-         it lets cloud-init start over.\nThe whole log is {LOG} on the node"
+         it runs cloud-init again.\nThe complete log is {LOG} on the node"
     ))
 }
 
 fn other_seed(name: &NodeName, seen: &FirstBoot, instance: &str) -> Failure {
-    let found = if seen.instance.is_empty() { "none of ours" } else { &seen.instance };
+    let found = if seen.instance.is_empty() { "no k8sha node" } else { &seen.instance };
     let said = format!("it has read the seed of `{found}`, not of `{instance}`");
-    Failure::new(Exit::Node, "recognise the node", said)
+    Failure::new(Exit::Node, "identify the node", said)
         .on(name)
-        .hint("`k8sha rebuild` makes it again".to_owned())
+        .hint("recreate it with `k8sha rebuild`".to_owned())
 }
 
-/// An SSH fault as a failure.
+/// Turns an SSH error into a failure.
 pub(super) fn ssh(name: &NodeName, error: &Error) -> Failure {
     failure("reach the node by SSH", error).on(name)
 }

@@ -1,4 +1,5 @@
-//! Steps of the Kubernetes stage: each hands the phase what it needs and says what failed.
+//! Steps of the Kubernetes stage: each passes the phase its input and turns its errors into
+//! failures.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::run::context::{Context, Options};
 
 /// How long the API may take to answer through the VIP.
 const API_PATIENCE: Duration = Duration::from_secs(120);
-/// How long nodes may take to register, or to become Ready where a CNI was asked for.
+/// How long nodes may take to register, or to become Ready if the profile sets a CNI.
 const NODES_PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) async fn init(context: &Context, it: &action::Init) -> Result<bool, Failure> {
@@ -22,7 +23,7 @@ pub(super) async fn init(context: &Context, it: &action::Init) -> Result<bool, F
         let changed = init::run(remote, node, &context.cluster, context.clock)
             .await
             .map_err(|error| fault("initialise the cluster", &error).on(name))?;
-        // At once: from here on no other control plane may be made.
+        // Saved at once: from here on no other control plane may be created.
         super::lifecycle::mark(context, &action::Mark { via: name.clone(), cni: None }).await?;
         Ok(changed)
     });
@@ -74,15 +75,15 @@ pub(super) async fn cni(context: &Context, it: &action::Cni) -> Result<bool, Fai
     while_on(context, &kubernetes(context), work).await
 }
 
-/// The rows that Kubernetes runs on.
+/// The rows on which Kubernetes runs.
 fn kubernetes(context: &Context) -> Vec<&Node> {
     context.cluster.nodes.iter().filter(|node| node.role.is_kubernetes()).collect()
 }
 
-/// The end: the API answers by its name through the VIP, every node of the table is there, and every
-/// machine runs.
+/// The final check: the API answers under its name through the VIP, every node of the table is
+/// registered, and every machine runs.
 pub(super) async fn verify(context: &Context, it: &action::Verify) -> Result<bool, Failure> {
-    let doing = "see the cluster as asked";
+    let doing = "verify that the cluster matches the profile";
     let (via, cluster, clock) = (context.remote(&it.via), &context.cluster, context.clock);
     ready::through_vip(via, cluster, clock, API_PATIENCE)
         .await
@@ -96,12 +97,12 @@ pub(super) async fn verify(context: &Context, it: &action::Verify) -> Result<boo
             .map_err(|error| fault(doing, &error))
     });
     let nodes = while_on(context, &rows, work).await?;
-    // Kubernetes takes a node for Ready until it has not heard of it for 40 s.
+    // Kubernetes considers a node Ready until it has not heard from it for 40 s.
     all_on(context, &cluster.nodes.iter().collect::<Vec<_>>()).await?;
     let wrong: Vec<String> = rows
         .iter()
         .filter(|node| !nodes.iter().any(|seen| seen.name == node.fqdn && seen.is(node.role)))
-        .map(|node| format!("{} lacks the role of a {}", node.fqdn, node.role))
+        .map(|node| format!("{} does not have the role {}", node.fqdn, node.role))
         .collect();
     if wrong.is_empty() {
         return Ok(false);
@@ -109,12 +110,12 @@ pub(super) async fn verify(context: &Context, it: &action::Verify) -> Result<boo
     Err(Failure::new(Exit::Kubernetes, doing, wrong.join("\n")))
 }
 
-/// What `kubectl get nodes -o wide` prints; `None` where it does not answer.
+/// The output of `kubectl get nodes -o wide`; `None` if it does not answer.
 pub async fn kubectl_nodes(context: &Context, via: &NodeName) -> Option<String> {
     ready::wide(context.remote(via)).await.ok()
 }
 
-/// A fault of a phase as a failure.
+/// Turns an error of a phase into a failure.
 pub(super) fn fault(doing: &str, error: &Error) -> Failure {
     failure(doing, error)
 }

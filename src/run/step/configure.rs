@@ -8,15 +8,15 @@ use crate::proxmox::{Error, Params};
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
-/// What keeps a VM and its drives from being removed.
+/// What protects a VM and its drives from being removed.
 const PROTECTION: &str = "protection";
 
-/// Sets what of the carried values differs in a VM's configuration.
+/// Sets the planned values that differ in a VM's configuration.
 pub(super) async fn configure(context: &Context, it: &action::Configure) -> Result<bool, Failure> {
     let place = Place { node: &it.node, host: &it.host, vmid: it.vmid };
     let (client, doing, on) = place.ask(context, "configure")?;
     let fault = |error| proxmox(&doing, &error).on(&on);
-    // What the clone was when it was made still counts if the host, held to its digest, says so.
+    // The configuration at the time of the clone is still used if the host confirms its digest.
     let made = context.take_made(&it.node).filter(|config| config.digest().is_some());
     let is_made = made.is_some();
     let read = async || match made {
@@ -31,7 +31,8 @@ pub(super) async fn configure(context: &Context, it: &action::Configure) -> Resu
     if due.is_empty() {
         return Ok(false);
     }
-    // No drive goes from a VM that is protected, and Proxmox VE looks before it changes anything.
+    // No drive can be removed from a protected VM, and Proxmox VE checks this before it changes
+    // anything.
     if let Some(place) = due.iter().position(|change| change.key == PROTECTION) {
         due.remove(place);
         let digest = config.digest();
@@ -51,7 +52,7 @@ pub(super) async fn configure(context: &Context, it: &action::Configure) -> Resu
     let gone: Vec<&str> = gone.iter().map(|change| change.key.as_str()).collect();
     let params = set.into_iter().fold(Params::new(), |params, change| {
         let value = match change.key.as_str() {
-            // What a person wrote beside the mark stays.
+            // Text that a user wrote beside the mark is kept.
             "description" if found.is_some() => mark.replace_in(config.description()),
             "description" => mark.describe(&it.wanted.line),
             _ => change.to,

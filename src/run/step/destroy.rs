@@ -1,4 +1,4 @@
-//! Steps that remove what carries our mark, and nothing else.
+//! Steps that remove objects with k8sha's mark, and nothing else.
 
 use crate::error::{Exit, Failure};
 use crate::mark::Marked;
@@ -20,22 +20,22 @@ pub(super) async fn vm(context: &Context, it: &action::Destroy) -> Result<bool, 
         if config.mark().is_some_and(|mark| mark.is_of(cluster, node, creation)) {
             return Ok(());
         }
-        let found = config.name().unwrap_or("without a name");
-        let said = format!("it is `{found}`, which does not carry our mark; left alone");
+        let found = config.name().unwrap_or("unnamed");
+        let said = format!("it is `{found}`, which has no k8sha mark; nothing was changed");
         Err(Failure::new(Exit::NotAsAsked, &doing, said).on(&on))
     };
     let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
     ours(&config)?;
-    // Proxmox VE itself says so only when the VM is off already.
+    // Proxmox VE itself reports this only when the VM is already off.
     if config.get("protection").is_some_and(|value| value == "1") {
         let said = "it has `protection` set; it was not stopped";
         let hint = format!("qm set {vmid} --protection 0     (on {host})");
         return Err(Failure::new(Exit::Proxmox, &doing, said).on(&on).hint(hint));
     }
     if client.vm_status(vmid).await.map_err(fault)?.is_running() {
-        // What is removed with its disks need not shut down in order.
+        // A VM that is removed with its disks needs no clean shutdown.
         client.stop_vm(vmid).await.map_err(fault)?;
-        // That took its time.
+        // The stop took time, so the VM is checked again.
         let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(true) };
         ours(&config)?;
     }
@@ -43,7 +43,7 @@ pub(super) async fn vm(context: &Context, it: &action::Destroy) -> Result<bool, 
     Ok(true)
 }
 
-/// Removes a file of ours; its name says whose it is.
+/// Removes one of k8sha's files; its name identifies it.
 pub(super) async fn volume(context: &Context, it: &action::RemoveVolume) -> Result<bool, Failure> {
     let action::RemoveVolume { host, volume } = it;
     let client = context.client(host)?;
@@ -54,7 +54,7 @@ pub(super) async fn volume(context: &Context, it: &action::RemoveVolume) -> Resu
     Ok(true)
 }
 
-/// Removes a template of ours.
+/// Removes one of k8sha's templates.
 pub(super) async fn template(
     context: &Context,
     it: &action::RemoveTemplate,
@@ -68,8 +68,8 @@ pub(super) async fn template(
         .mark()
         .is_some_and(|mark| mark.node.is_none() && mark.cluster == context.cluster.name);
     if !ours {
-        let found = config.name().unwrap_or("without a name");
-        let said = format!("it is `{found}`, which does not carry our mark; left alone");
+        let found = config.name().unwrap_or("unnamed");
+        let said = format!("it is `{found}`, which has no k8sha mark; nothing was changed");
         return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));
     }
     client.destroy_vm(vmid).await.map_err(fault)?;

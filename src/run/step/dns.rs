@@ -1,4 +1,4 @@
-//! Steps that ask the name servers, from here and from a node.
+//! Steps that check DNS, from this machine and from a node.
 
 use crate::cluster::NodeName;
 use crate::dns::{self, Report};
@@ -9,15 +9,15 @@ use crate::report::event;
 use crate::run::context::Context;
 use crate::ssh::Command;
 
-/// Asks every name server from the operator's machine.
+/// Checks every name server from the operator's machine.
 pub(super) async fn operator(context: &Context) -> Result<bool, Failure> {
     let report = dns::check(&context.cluster, &context.dialer)
         .await
-        .map_err(|error| failure("ask the name servers", &error))?;
+        .map_err(|error| failure("query the name servers", &error))?;
     judge(&report, None)
 }
 
-/// Asks every name server from inside a node, and the node's own resolver.
+/// Checks every name server from a node, and the node's own resolver.
 pub(super) async fn node(context: &Context, it: &action::NodeDns) -> Result<bool, Failure> {
     let name = &it.node;
     let node = context.node(name);
@@ -45,13 +45,13 @@ fn judge(report: &Report, from: Option<&NodeName>) -> Result<bool, Failure> {
         return Ok(false);
     }
     let said: Vec<&str> = report.errors().map(|finding| finding.text.as_str()).collect();
-    let mut failure = Failure::new(Exit::Dns, "go on with these DNS answers", said.join("\n"));
+    let mut failure = Failure::new(Exit::Dns, "continue with these DNS answers", said.join("\n"));
     if let Some(name) = from {
         failure = failure.on(name);
     }
     let records = report.records.text();
     let hint = if records.is_empty() {
-        "see that each name server answers (`k8sha dns`)".to_owned()
+        "check that each name server answers (`k8sha dns`)".to_owned()
     } else {
         format!("add or correct these records, then run again:\n{records}")
     };

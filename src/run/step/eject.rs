@@ -1,6 +1,6 @@
-//! Seeds do not outlive their use: out of the drive, then off the storage.
+//! Removes seeds that are no longer needed: first from the drive, then from the storage.
 //!
-//! Always in that order: Proxmox VE does not start a VM whose drive names a file that is gone.
+//! Always in that order: Proxmox VE does not start a VM whose drive names a missing file.
 
 use std::collections::BTreeSet;
 
@@ -17,21 +17,22 @@ use crate::run::look::proxmox;
 use crate::ssh::Command;
 
 /// With this empty file cloud-init trusts the instance that it knows, whether it finds its seed or
-/// not. Without it, a boot without a seed disables cloud-init at best, and at worst, where the image
+/// not. Without it, a boot without a seed at best disables cloud-init, and at worst, if the image
 /// names a single datasource, configures the network for DHCP.
 ///
 /// Source: cloud-init tools/ds-identify, `manual_clean_and_existing`; cloudinit/cmd/main.py,
 /// `main_init` ("manual cache clean found from marker"); canonical/cloud-init issue 3777.
 const TRUSTED: &str = "/var/lib/cloud/instance/manual-clean";
 
-/// How often a configuration that another program changes meanwhile is looked at again.
+/// How often a configuration that another program changes in the meantime is read again.
 const TRIES: usize = 3;
 
-/// Ejects the seed of a machine that has booted, and deletes the files that are seeds of it.
+/// Ejects the seed of a machine that has booted, and deletes its seed files.
 pub(super) async fn eject(context: &Context, it: &action::Eject) -> Result<bool, Failure> {
     let action::Eject { node: name, seeds } = it;
     let node = context.node(name);
-    // Whatever has happened since it was looked: a first boot that is not over needs its seed.
+    // Checked again, because the state may have changed: a first boot that is not over needs its
+    // seed.
     boot::boot(context, &action::Boot { node: name.clone(), again: false }).await?;
     let client = context.client(&node.host)?;
     let (mut changed, ejected) = match empty_drive(context, name, client, seeds).await? {
@@ -40,7 +41,8 @@ pub(super) async fn eject(context: &Context, it: &action::Eject) -> Result<bool,
         Drive::Ejected(volume) => (true, Some(volume)),
     };
     for seed in seeds {
-        // What was in the drive a moment ago is there: Proxmox VE starts no VM without it.
+        // The file of a seed that was just in the drive must exist: Proxmox VE does not start the
+        // VM without it.
         changed |= match ejected.as_ref() == Some(&seed.volume) && seed.host == node.host {
             true => remove(context, seed).await?,
             false => delete(context, seed).await?,
@@ -49,20 +51,20 @@ pub(super) async fn eject(context: &Context, it: &action::Eject) -> Result<bool,
     Ok(changed)
 }
 
-/// What has become of a drive with a seed.
+/// What happened to a drive with a seed.
 enum Drive {
-    /// The seed may not be taken out.
+    /// The seed may not be ejected.
     Kept,
-    /// There is no seed in it; `changed` where another run may have taken it out.
+    /// There is no seed in it; `changed` if another run may have ejected it.
     Empty {
-        /// Whether this run had a hand in it.
+        /// Whether this run changed it.
         changed: bool,
     },
-    /// This volume was taken out, and seen to be out.
+    /// This volume was ejected, and the drive was read again.
     Ejected(String),
 }
 
-/// Takes the seed out of the drive, and sees that it is out.
+/// Ejects the seed from the drive, and checks the drive.
 async fn empty_drive(
     context: &Context,
     name: &NodeName,
@@ -82,8 +84,8 @@ async fn empty_drive(
         };
         let drive = config.volume(spec::SEED_DRIVE).unwrap_or_default();
         if !seeds.iter().any(|seed| seed.volume == drive) {
-            let said = format!("its drive `{}` holds {drive} by now", spec::SEED_DRIVE);
-            let hint = "another run works on it: run the same command again".to_owned();
+            let said = format!("its drive `{}` now holds {drive}", spec::SEED_DRIVE);
+            let hint = "another run is working on it: run the same command again".to_owned();
             return Err(Failure::new(Exit::NotAsAsked, doing, said).on(on).hint(hint));
         }
         trust(context, name).await?;
@@ -95,7 +97,7 @@ async fn empty_drive(
         match client.set_config(node.vmid, &params, &[], config.digest()).await {
             Ok(()) => refused = None,
             Err(error @ Error::Forbidden(_)) => {
-                left(context, &format!("the seed of {name} stays in its drive"), &error);
+                left(context, &format!("the seed of {name} was not ejected"), &error);
                 return Ok(Drive::Kept);
             }
             // It was changed between the two calls, or by another run that did the same.
@@ -117,16 +119,16 @@ fn holds_seed(config: &VmConfig, mark: &Mark) -> bool {
     config.volume(spec::SEED_DRIVE).is_some_and(|volume| spec::is_own_seed(&volume, mark))
 }
 
-/// Has cloud-init trust what it has read.
+/// Makes cloud-init trust what it has read.
 async fn trust(context: &Context, name: &NodeName) -> Result<(), Failure> {
     let touch = Command::sudo("touch").arg(TRUSTED);
     context.remote(name).run_ok(&touch).await.map(drop).map_err(|error| {
-        let doing = "let cloud-init do without its seed".to_owned();
+        let doing = "make cloud-init independent of its seed".to_owned();
         Failure { doing, ..boot::ssh(name, &error) }
     })
 }
 
-/// Deletes the file of a seed that is in no drive any more, if it is there.
+/// Deletes the file of a seed that is no longer in any drive, if it exists.
 pub(super) async fn delete(context: &Context, seed: &StoredSeed) -> Result<bool, Failure> {
     let client = context.client(&seed.host)?;
     let doing = format!("delete the seed `{}`", seed.volume);
@@ -142,7 +144,7 @@ async fn is_there(client: &Client, seed: &StoredSeed) -> Result<bool, Error> {
     client.find_file(storage, "iso", file).await.map(|found| found.is_some())
 }
 
-/// Deletes the file of a seed that is in no drive any more.
+/// Deletes the file of a seed that is no longer in any drive.
 async fn remove(context: &Context, seed: &StoredSeed) -> Result<bool, Failure> {
     let StoredSeed { host, volume } = seed;
     let client = context.client(host)?;
@@ -150,7 +152,7 @@ async fn remove(context: &Context, seed: &StoredSeed) -> Result<bool, Failure> {
     match client.delete_volume(volume).await {
         Ok(()) => Ok(true),
         Err(error @ Error::Forbidden(_)) => {
-            left(context, &format!("the seed `{volume}` stays on {host}"), &error);
+            left(context, &format!("the seed `{volume}` was not deleted from {host}"), &error);
             Ok(false)
         }
         // Another run was faster.
@@ -159,9 +161,9 @@ async fn remove(context: &Context, seed: &StoredSeed) -> Result<bool, Failure> {
     }
 }
 
-/// Tells what is left for want of a right: the cluster does without it.
+/// Notes what could not be removed for lack of a privilege: the cluster works without it.
 fn left(context: &Context, what: &str, error: &Error) {
-    let text = format!("{what}, with a private host key in it: {error}");
+    let text = format!("{what} (it contains a private host key): {error}");
     event::progress(text.as_str());
     context.note([Some(text), error.hint()].into_iter().flatten().collect::<Vec<_>>().join("; "));
 }

@@ -1,4 +1,4 @@
-//! Steps that make an etcd of ours, and the masters' way into it.
+//! Steps that create k8sha's etcd, and the masters' access to it.
 
 use crate::cluster::{Node, Role};
 use crate::error::{Exit, Failure};
@@ -12,13 +12,13 @@ use crate::run::look::proxmox;
 
 use super::bootstrap::fault;
 
-/// Plants a member's certificates.
+/// Copies a member's certificates to its machine.
 pub(super) async fn member(context: &Context, it: &action::EtcdMember) -> Result<bool, Failure> {
     let Some(machine) = context.etcd_machine(&it.node) else { return Ok(false) };
-    machine.plant().await.map_err(|error| fault("plant etcd's certificates", &error).on(&it.node))
+    machine.plant().await.map_err(|error| fault("copy etcd's certificates", &error).on(&it.node))
 }
 
-/// Sees every member healthy.
+/// Makes every member healthy.
 pub(super) async fn form(context: &Context) -> Result<bool, Failure> {
     let token = format!("{}-{}", context.cluster.name, context.creation);
     let formed = context.etcd_formed.exists();
@@ -27,12 +27,12 @@ pub(super) async fn form(context: &Context) -> Result<bool, Failure> {
         .map_err(|error| fault("form the etcd cluster", &error))?;
     if !formed {
         write_private(&context.etcd_formed, context.creation.as_bytes())
-            .map_err(|error| Failure::new(Exit::Local, "note that etcd is formed", error))?;
+            .map_err(|error| Failure::new(Exit::Local, "record that etcd is formed", error))?;
     }
     Ok(changed)
 }
 
-/// Gives a master the client certificate of now.
+/// Copies the current client certificate to a master.
 pub(super) async fn client(context: &Context, it: &action::EtcdClient) -> Result<bool, Failure> {
     let Some(client) = &context.etcd_client else { return Ok(false) };
     etcd::copy(context.remote(&it.node), client)
@@ -40,15 +40,16 @@ pub(super) async fn client(context: &Context, it: &action::EtcdClient) -> Result
         .map_err(|error| fault("renew the API server's etcd certificate", &error).on(&it.node))
 }
 
-/// Copies the etcd files to the master that runs `kubeadm init`, and proves every member.
+/// Copies the etcd files to the master that runs `kubeadm init`, and checks every member.
 pub(super) async fn prepare(context: &Context, it: &action::Etcd) -> Result<bool, Failure> {
     // Before the first key: a run that is killed in between must know that there may be one.
     write_private(&context.etcd_claim, context.creation.as_bytes())
-        .map_err(|error| Failure::new(Exit::Local, "note that etcd is used", error))?;
+        .map_err(|error| Failure::new(Exit::Local, "record that etcd is used", error))?;
     let Some(client) = &context.etcd_client else { return Ok(false) };
     let what = if context.cluster.etcd.is_ours() { "use etcd" } else { "use the external etcd" };
     let keys = match (&context.options.wipe_etcd, it.resumed) {
-        // What an unfinished init of ours has written belongs to the certificates that it made.
+        // What an unfinished init of this cluster has written belongs to the certificates that it
+        // created.
         (_, true) => Keys::Resumed,
         (Some(of), false) => Keys::Wiped { of: of.clone() },
         (None, false) => Keys::Refused,
@@ -63,7 +64,7 @@ pub(super) async fn prepare(context: &Context, it: &action::Etcd) -> Result<bool
         .map_err(|error| fault(what, &error))
 }
 
-/// Asks every member of the external etcd by way of the first master that can be reached.
+/// Checks every member of the external etcd through the first reachable master.
 async fn prove_etcd(context: &Context, masters: &[&Node]) -> Result<(), Failure> {
     for master in masters {
         let remote = context.remote(&master.name);
@@ -78,26 +79,27 @@ async fn prove_etcd(context: &Context, masters: &[&Node]) -> Result<(), Failure>
             Err(error @ Error::Etcd(_)) => {
                 return Err(fault("use the external etcd again; nothing was removed", &error));
             }
-            // Another one may be reached. Where none is, the removal says so.
+            // Another one may be reachable. If none is, the removal reports it.
             Err(_) => {}
         }
     }
     Ok(())
 }
 
-/// Removes our keys from an external etcd. Where the cluster is made `again` at once, every member has
-/// to be well first: with the old cluster gone, the new one could only wait for it.
+/// Removes the cluster's keys from an external etcd. If the cluster is created `again` at once,
+/// every member has to be healthy first: with the old cluster gone, the new one could only wait for
+/// it.
 pub(super) async fn forget(context: &Context, it: &action::ForgetEtcd) -> Result<bool, Failure> {
     let masters: Vec<_> = context.cluster.with_role(Role::Master).collect();
     if it.again {
         prove_etcd(context, &masters).await?;
     }
     let mut last = None;
-    // Any master has the files; the first may be the one that is broken.
+    // Any master has the files; the first may be the broken one.
     for master in &masters {
         let remote = context.remote(&master.name);
         let removed = async {
-            // A master that has not joined yet has no files to ask with.
+            // A master that has not joined yet has no files to connect with.
             if let Some(client) = &context.etcd_client {
                 etcd::copy(remote, client).await?;
             }
@@ -106,27 +108,30 @@ pub(super) async fn forget(context: &Context, it: &action::ForgetEtcd) -> Result
                 return Ok(false);
             }
             for other in &masters {
-                // One that cannot be reached writes nothing that we could hinder.
+                // A master that cannot be reached cannot be stopped from writing either.
                 let _ = silence::api_server(context.remote(&other.name)).await;
             }
             etcd::remove_ours(remote, &context.cluster, &owner).await
         };
         match removed.await {
             Ok(changed) => {
-                // A run that goes on after this one has nothing left to remove there, and no master
-                // to ask with.
+                // A later run that resumes has nothing left to remove there, and no master to
+                // connect through.
                 unclaim(context)?;
                 return Ok(changed);
             }
-            Err(error) => last = Some(fault("remove our keys from etcd", &error).on(&master.name)),
+            Err(error) => {
+                last = Some(fault("remove the cluster's keys from etcd", &error).on(&master.name))
+            }
         }
     }
-    let no_one =
-        || Failure::new(Exit::Kubernetes, "remove our keys from etcd", "there is no master");
+    let no_one = || {
+        Failure::new(Exit::Kubernetes, "remove the cluster's keys from etcd", "there is no master")
+    };
     Err(last.unwrap_or_else(no_one).hint(
-        "bring up a master and most of etcd's members and run again, or leave the keys with \
-         `--keep-etcd`. Where `etcdctl get /k8sha/owner` still names this cluster, you can then \
-         remove them yourself: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"
+        "bring up a master and most of etcd's members and run again, or keep the keys with \
+         `--keep-etcd`. If `etcdctl get /k8sha/owner` still names this cluster, you can then \
+         remove them manually: `etcdctl del /registry/ --prefix`, `etcdctl del /k8sha/owner`"
             .to_owned(),
     ))
 }
@@ -134,13 +139,14 @@ pub(super) async fn forget(context: &Context, it: &action::ForgetEtcd) -> Result
 fn unclaim(context: &Context) -> Result<(), Failure> {
     match std::fs::remove_file(&context.etcd_claim) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Failure::new(Exit::Local, "note that etcd holds nothing of ours", error))
+            Err(Failure::new(Exit::Local, "record that etcd holds no keys of this cluster", error))
         }
         _ => Ok(()),
     }
 }
 
-/// Refuses to wipe the data of a cluster whose machines are on our hosts: it may be alive.
+/// Refuses to delete the data of a cluster whose machines are on the profile's hosts: it may be
+/// running.
 async fn gone(context: &Context, cluster: &str) -> Result<(), Failure> {
     let doing = format!("delete the data of the cluster `{cluster}` from etcd");
     let mut left = Vec::new();
@@ -163,10 +169,10 @@ async fn gone(context: &Context, cluster: &str) -> Result<(), Failure> {
     if left.is_empty() {
         return Ok(());
     }
-    let said = format!("machines of that cluster are still there: {}", left.join(", "));
+    let said = format!("machines of that cluster still exist: {}", left.join(", "));
     Err(Failure::new(Exit::NotAsAsked, doing, said).hint(
-        "destroy that cluster first, with its own profile and state folder, or give this one an etcd \
-         of its own"
+        "destroy that cluster first, with its own profile and state folder, or use a separate etcd \
+         for this one"
             .to_owned(),
     ))
 }

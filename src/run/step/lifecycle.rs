@@ -1,4 +1,4 @@
-//! Steps that keep track of which cluster this is, and of machines that came and went.
+//! Steps that track the cluster's identity, and machines that were lost or replaced.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::plan::action;
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
-/// Records which cluster this is: in the state folder first, then inside the cluster.
+/// Records the cluster's identity: in the state folder first, then inside the cluster.
 pub(super) async fn mark(context: &Context, it: &action::Mark) -> Result<bool, Failure> {
     let action::Mark { via, cni } = it;
     let remote = context.remote(via);
@@ -31,7 +31,7 @@ pub(super) async fn mark(context: &Context, it: &action::Mark) -> Result<bool, F
     let mut changed = false;
     match &context.known {
         Some(known) if *known != found => {
-            let text = format!("it is {found:?}, and the state folder knows {known:?}");
+            let text = format!("it is {found:?}, but the state folder has {known:?}");
             return Err(Failure::new(Exit::NotAsAsked, doing, text).on(via));
         }
         Some(_) => {}
@@ -54,12 +54,12 @@ pub(super) async fn mark(context: &Context, it: &action::Mark) -> Result<bool, F
     Ok(changed)
 }
 
-/// Makes the cluster forget a machine that is gone.
+/// Removes a lost machine from the cluster.
 pub(super) async fn forget(context: &Context, it: &action::Forget) -> Result<bool, Failure> {
     let action::Forget { node, via, name, machine_id, members, .. } = it;
     let gone =
         &Gone { name: name.clone(), machine_id: machine_id.clone(), members: members.clone() };
-    let doing = "make the cluster forget the lost machine";
+    let doing = "remove the lost machine from the cluster";
     prove_gone(context, node, gone, doing).await?;
     let stacked = context.cluster.etcd.endpoints().is_none();
     forget::run(context.remote(via), gone, stacked, context.clock)
@@ -67,8 +67,8 @@ pub(super) async fn forget(context: &Context, it: &action::Forget) -> Result<boo
         .map_err(|error| fault(doing, &error).on(node))
 }
 
-/// Looks again that no VM of this creation with the node's mark runs but the row's own, and that the
-/// row's own is another machine than the one that is to be forgotten.
+/// Checks again that no VM of this creation with the node's mark runs except the row's own, and
+/// that the row's own is not the machine that is to be removed.
 async fn prove_gone(
     context: &Context,
     name: &NodeName,
@@ -94,26 +94,27 @@ async fn prove_gone(
     }
     if !alive.is_empty() {
         let alive: Vec<String> = alive.into_iter().collect();
-        let text = format!("{} runs with its mark; nothing was removed", alive.join(", "));
+        let text = format!("{} is running with its mark; nothing was removed", alive.join(", "));
         return Err(Failure::new(Exit::NotAsAsked, doing, text).on(name));
     }
     if gone.machine_id.is_empty() {
         return Ok(());
     }
-    // The machine that took its place may be on already; one that is still being made is not.
+    // The machine that took its place may be on already; one that is still being created is not.
     match facts::gather(context.remote(name)).await {
         Ok(facts) if facts.machine_id == gone.machine_id && !facts.is_fresh() => {
-            let text = format!("the machine {} still runs, and is not fresh", gone.machine_id);
+            let text =
+                format!("the machine {} is still running, and is not fresh", gone.machine_id);
             Err(Failure::new(Exit::NotAsAsked, doing, text).on(name))
         }
         _ => Ok(()),
     }
 }
 
-/// Undoes what the node's own unfinished join has left.
+/// Undoes the node's own unfinished join.
 pub(super) async fn reset(context: &Context, it: &action::Reset) -> Result<bool, Failure> {
     let (name, via) = (&it.node, &it.via);
     reset::run(context.remote(name), context.remote(via), context.node(name))
         .await
-        .map_err(|error| fault("undo half a join", &error).on(name))
+        .map_err(|error| fault("undo the unfinished join", &error).on(name))
 }

@@ -1,5 +1,5 @@
-//! One function per action: look, act, wait, look. What an action carries was chosen by the plan; nothing
-//! is chosen here. The file of the same name in `plan::action` has the data.
+//! One function per action: check, act, wait, check. The plan chose everything that an action
+//! contains; nothing is chosen here. The file of the same name in `plan::action` has the data.
 
 use std::sync::Arc;
 
@@ -22,18 +22,18 @@ mod vm;
 
 pub use bootstrap::kubectl_nodes;
 
-/// Asks every name server for every name, as the first step of a run does.
+/// Checks every name on every name server, as the first step of a run does.
 ///
 /// # Errors
-/// What is missing or wrong there.
+/// What is missing or wrong in DNS.
 pub async fn ask_names(context: &Context) -> Result<(), Failure> {
     dns::operator(context).await.map(drop)
 }
 
-/// Does a step, and says whether it changed anything.
+/// Performs a step, and returns whether it changed anything.
 ///
 /// # Errors
-/// What went wrong, where, and what to try.
+/// What failed, where, and what to try.
 pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failure> {
     match &step.action {
         Action::Dns(_) => dns::operator(context).await,

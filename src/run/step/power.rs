@@ -1,4 +1,4 @@
-//! Machines that are switched off while a step waits for them.
+//! Detects machines that are powered off while a step waits for them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,20 +10,20 @@ use crate::limits::excerpt;
 use crate::plan::halt;
 use crate::run::context::Context;
 
-/// How often Proxmox VE is asked whether the machines still run: one list of a host tells it to all
-/// who wait for machines there.
+/// How often Proxmox VE is asked whether the machines still run: one list of a host serves every
+/// step that waits for machines there.
 const LOOK: Duration = Duration::from_secs(5);
-/// At each so many looks every machine is asked for itself: the list does not tell that QEMU has
-/// halted one.
+/// After this many checks every machine is queried individually: the list does not show that QEMU
+/// has halted one.
 const CLOSER: u32 = 6;
 
-/// Does what waits for nodes, and gives up when the VM of one does not run any more: the patience that a
-/// step has with a node is for networks, which come back by themselves.
+/// Runs work that waits for nodes, and gives up when the VM of one no longer runs: a step's
+/// patience with a node is meant for networks, which recover by themselves.
 ///
-/// The work is boxed: within another future it would be too large for a thread's stack.
+/// The work is boxed: inside another future it would be too large for a thread's stack.
 ///
 /// # Errors
-/// Those of the work, or that a VM was switched off.
+/// Those of the work, or that a VM was powered off.
 pub(super) async fn while_on<T>(
     context: &Context,
     nodes: &[&Node],
@@ -36,9 +36,9 @@ pub(super) async fn while_on<T>(
         },
         failure = switched_off(context, nodes) => return Err(failure),
     };
-    // Whatever a node does not do any more, this is why.
+    // If the VM does not run, this is the cause of the node's failure.
     all_on(context, nodes).await?;
-    // And another one may be why this one could not: an API without its etcd does not answer.
+    // Another VM may be the cause: an API without its etcd does not answer.
     let all: Vec<&Node> = context.cluster.nodes.iter().collect();
     Err(match all_on(context, &all).await {
         Ok(()) => failure,
@@ -66,17 +66,17 @@ async fn switched_off(context: &Context, nodes: &[&Node]) -> Failure {
     }
 }
 
-/// Whether its host's list has a VM as running.
+/// Whether its host lists a VM as running.
 async fn is_listed_on(context: &Context, node: &Node) -> bool {
     let Ok(client) = context.client(&node.host) else { return false };
     let listed = client.watched_vms(context.clock.scaled(LOOK)).await.unwrap_or_default();
     listed.iter().any(|vm| vm.vmid == node.vmid && vm.status == "running")
 }
 
-/// Sees that the VMs run.
+/// Checks that the VMs run.
 ///
 /// # Errors
-/// Which ones do not. A host that does not answer says nothing about its VMs.
+/// The VMs that do not run. A host that does not answer proves nothing about its VMs.
 pub(super) async fn all_on(context: &Context, nodes: &[&Node]) -> Result<(), Failure> {
     let (mut names, mut said, mut hints) = (Vec::new(), Vec::new(), Vec::new());
     for node in nodes {
@@ -84,10 +84,10 @@ pub(super) async fn all_on(context: &Context, nodes: &[&Node]) -> Result<(), Fai
         let Ok(status) = client.vm_status(node.vmid).await else { continue };
         let (vmid, host) = (node.vmid, &node.host);
         if !status.is_running() {
-            said.push(format!("VM {vmid} on {host} was switched off"));
+            said.push(format!("VM {vmid} on {host} was powered off"));
         } else if let Some(state) = status.halted() {
             let state = excerpt(state, 40);
-            said.push(format!("VM {vmid} on {host} does not run any more: QEMU says `{state}`"));
+            said.push(format!("VM {vmid} on {host} no longer runs: QEMU reports `{state}`"));
             hints.push(halt::fix(vmid, host, &state));
         } else {
             continue;
@@ -97,8 +97,8 @@ pub(super) async fn all_on(context: &Context, nodes: &[&Node]) -> Result<(), Fai
     if said.is_empty() {
         return Ok(());
     }
-    hints.push("`k8sha up` starts what is off and goes on where this run ended".to_owned());
-    Err(Failure::new(Exit::Node, "see that the machines run", said.join("\n"))
+    hints.push("`k8sha up` starts VMs that are off and resumes where this run stopped".to_owned());
+    Err(Failure::new(Exit::Node, "check that the machines run", said.join("\n"))
         .on(names.join(", "))
         .hint(hints.join("\n")))
 }

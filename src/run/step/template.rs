@@ -1,4 +1,4 @@
-//! Steps that give a host its template: the image, the VM around it, the conversion.
+//! Steps that create a host's template: the image, the VM around it, the conversion.
 
 use crate::error::{Exit, Failure};
 use crate::mark::{Mark, Marked, TAG};
@@ -7,7 +7,7 @@ use crate::proxmox::{CreateRequest, Params};
 use crate::run::context::Context;
 use crate::run::look::proxmox;
 
-/// Has the host download a cloud image.
+/// Makes the host download a cloud image.
 pub(super) async fn image(context: &Context, it: &action::Image) -> Result<bool, Failure> {
     let action::Image { host, storage, file, url, sha256, .. } = it;
     let client = context.client(host)?;
@@ -23,22 +23,22 @@ pub(super) async fn image(context: &Context, it: &action::Image) -> Result<bool,
             return failure;
         }
         failure.hint(
-            "Ubuntu removes dated images after some months: take the newest folder's `url` and \
-             `sha256` (its SHA256SUMS) into the profile's `images`"
+            "Ubuntu removes dated images after some months: set the newest folder's `url` and \
+             `sha256` (its SHA256SUMS) in the profile's `images`"
                 .to_owned(),
         )
     })?;
     Ok(true)
 }
 
-/// Makes a template of a downloaded image.
+/// Creates a template from a downloaded image.
 pub(super) async fn template(
     context: &Context,
     wanted: &action::Template,
 ) -> Result<bool, Failure> {
     let host = &wanted.host;
     let client = context.client(host)?;
-    let doing = format!("make template {} of {}", wanted.vmid, wanted.os);
+    let doing = format!("create template {} of {}", wanted.vmid, wanted.os);
     let fault = |error| proxmox(&doing, &error).on(host);
     let mark = Mark {
         cluster: context.cluster.name.clone(),
@@ -48,7 +48,8 @@ pub(super) async fn template(
         machine: None,
         read: None,
     };
-    // The list tells that it is absent without a refusal, after which the host hangs up.
+    // The list shows that it is absent without an error response, after which the host closes the
+    // connection.
     let listed = client.vms().await.map_err(fault)?;
     let config = match listed.iter().any(|vm| vm.vmid == wanted.vmid) {
         true => client.vm_config(wanted.vmid).await.map_err(fault)?,
@@ -66,7 +67,7 @@ pub(super) async fn template(
     let ours = config.mark().is_some_and(|found| found.node.is_none() && found.spec == wanted.spec);
     if !ours {
         let name = config.name().unwrap_or_default().to_owned();
-        let said = format!("VM {} is `{name}`, which is not that template", wanted.vmid);
+        let said = format!("VM {} is `{name}`, not that template", wanted.vmid);
         return Err(Failure::new(Exit::NotAsAsked, doing, said).on(host));
     }
     if config.is_template() {

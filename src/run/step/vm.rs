@@ -1,5 +1,5 @@
-//! Steps that make a VM and start it: seed, clone, disk, start. Each reads the mark again before it
-//! writes.
+//! Steps that create a VM and start it: seed, clone, disk, start. Each reads the mark again before
+//! it writes.
 
 use crate::cluster::{CloneMode, HostName, Node, NodeName, VmId};
 use crate::error::{Exit, Failure};
@@ -19,20 +19,20 @@ pub(super) async fn seed(context: &Context, it: &action::Seed) -> Result<bool, F
     let doing = format!("upload the seed `{file}` to `{storage}`");
     let fault = |error| proxmox(&doing, &error).on(host);
     let image = &context.seeds[node].bytes;
-    // The name holds the hash of the bytes: same name and size, same seed.
+    // The name contains the hash of the bytes: same name and size, same seed.
     let there = client.find_file(storage, "iso", file).await.map_err(fault)?;
     if there.is_some_and(|volume| volume.size == image.len() as u64) {
         return Ok(false);
     }
     record(context, node, file).map_err(|error| {
-        Failure::new(Exit::Local, "note what the machine is made from", error).on(node)
+        Failure::new(Exit::Local, "record what the machine is created from", error).on(node)
     })?;
     client.upload_iso(storage, file, image).await.map_err(fault)?;
     Ok(true)
 }
 
-/// Notes the documents of a seed, so that a later run can tell which lines of them have changed. Those
-/// of the node's former machine go.
+/// Records the documents of a seed, so that a later run can show which of their lines have changed.
+/// Those of the node's former machine are deleted.
 fn record(context: &Context, node: &NodeName, file: &str) -> std::io::Result<()> {
     let Some(text) = context.documents.get(node) else { return Ok(()) };
     let folder = &context.made_from;
@@ -58,7 +58,8 @@ pub(super) async fn clone(context: &Context, it: &action::Clone) -> Result<bool,
     let on = format!("{name} on {host}");
     let fault = |error| proxmox(&doing, &error).on(&on);
     let target = context.client(host)?;
-    // The list tells that it is absent without a refusal, after which the host hangs up.
+    // The list shows that it is absent without an error response, after which the host closes the
+    // connection.
     let listed = target.vms().await.map_err(fault)?;
     if listed.iter().any(|vm| vm.vmid == vmid) {
         let config = target.vm_config(vmid).await.map_err(fault)?;
@@ -79,7 +80,7 @@ pub(super) async fn clone(context: &Context, it: &action::Clone) -> Result<bool,
     Ok(true)
 }
 
-/// Grows a VM's disk; one that is large enough stays as it is.
+/// Grows a VM's disk; one that is large enough is kept as it is.
 pub(super) async fn grow(context: &Context, it: &action::Grow) -> Result<bool, Failure> {
     let place = Place { node: &it.node, host: &it.host, vmid: it.vmid };
     let (client, doing, on) = place.ask(context, "grow the disk of")?;
@@ -94,7 +95,7 @@ pub(super) async fn grow(context: &Context, it: &action::Grow) -> Result<bool, F
             format!("the VM has no disk `{}`: it was detached", spec::DISK),
         )
         .on(on)
-        .hint("attach it again, or `k8sha rebuild` makes the machine again".to_owned()));
+        .hint("attach it again, or recreate the machine with `k8sha rebuild`".to_owned()));
     };
     if size >= want {
         return Ok(false);
@@ -103,7 +104,7 @@ pub(super) async fn grow(context: &Context, it: &action::Grow) -> Result<bool, F
     Ok(true)
 }
 
-/// Switches a VM on.
+/// Starts a VM.
 pub(super) async fn start(context: &Context, it: &action::Start) -> Result<bool, Failure> {
     let place = Place { node: &it.node, host: &it.host, vmid: it.vmid };
     let (client, doing, on) = place.ask(context, "start")?;
@@ -115,7 +116,7 @@ pub(super) async fn start(context: &Context, it: &action::Start) -> Result<bool,
         let status = client.vm_status(it.vmid).await.map_err(fault)?;
         if let Some(state) = status.halted() {
             let state = excerpt(state, 40);
-            let said = format!("it is switched on and does not run: QEMU says `{state}`");
+            let said = format!("it is powered on but does not run: QEMU reports `{state}`");
             let hint = halt::fix(it.vmid, &it.host, &state);
             return Err(Failure::new(Exit::NotAsAsked, doing, said).on(on).hint(hint));
         }
@@ -123,7 +124,7 @@ pub(super) async fn start(context: &Context, it: &action::Start) -> Result<bool,
             return Ok(false);
         }
     }
-    // The plan counts on a template of that size, and another one may have taken its place.
+    // The plan relies on a template of that size, and another one may have taken its place.
     let want = u64::from(it.disk_gib) << 30;
     if config.disk_size(spec::DISK).is_some_and(|size| size < want) {
         client.resize_disk(it.vmid, spec::DISK, want).await.map_err(fault)?;
@@ -133,7 +134,7 @@ pub(super) async fn start(context: &Context, it: &action::Start) -> Result<bool,
     Ok(true)
 }
 
-/// Where a node's VM is.
+/// The host and VMID of a node's VM.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) node: &'a NodeName,
@@ -148,7 +149,7 @@ impl<'a> From<&'a Node> for Place<'a> {
 }
 
 impl Place<'_> {
-    /// The host's client, what is being done and where, for a step on the VM.
+    /// The host's client, the action and its place, for a step on the VM.
     pub(super) fn ask<'a>(
         &self,
         context: &'a Context,
@@ -159,7 +160,7 @@ impl Place<'_> {
     }
 }
 
-/// Refuses to go on with a VM that is not the node's own, of this making.
+/// Refuses to continue with a VM that is not the node's own, of this creation.
 pub(super) fn own(
     context: &Context,
     place: Place<'_>,
@@ -171,9 +172,9 @@ pub(super) fn own(
     if config.mark().is_some_and(|mark| mark.is_of(cluster, node, creation)) {
         return Ok(());
     }
-    let found = config.name().unwrap_or("without a name");
-    let said = format!("VM {vmid} is `{found}`, which does not carry our mark; left alone");
-    Err(Failure::new(Exit::NotAsAsked, doing, said)
-        .on(format!("{node} on {host}"))
-        .hint("give the node another `vmid` in the profile, or move that VM away".to_owned()))
+    let found = config.name().unwrap_or("unnamed");
+    let said = format!("VM {vmid} is `{found}`, which has no k8sha mark; nothing was changed");
+    Err(Failure::new(Exit::NotAsAsked, doing, said).on(format!("{node} on {host}")).hint(
+        "give the node another `vmid` in the profile, or change the VMID of that VM".to_owned(),
+    ))
 }
