@@ -32,11 +32,32 @@ pub enum Exit {
     SomethingToDo = 10,
     /// The person interrupted.
     Interrupted = 130,
+    /// `ssh`: there is no exit code of the command to pass on.
+    NoCommand = 255,
+}
+
+/// What the program's exit code tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// How the program ended.
+    Ours(Exit),
+    /// How another program ended, whose exit code is passed on.
+    Theirs(u8),
+}
+
+impl End {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ours(exit) => exit as u8,
+            Self::Theirs(code) => code,
+        }
+    }
 }
 
 impl Exit {
     /// Every exit code, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ok,
         Self::NotAsAsked,
         Self::Usage,
@@ -47,6 +68,7 @@ impl Exit {
         Self::Local,
         Self::SomethingToDo,
         Self::Interrupted,
+        Self::NoCommand,
     ];
 
     /// What it tells, for the documentation.
@@ -64,6 +86,9 @@ impl Exit {
             Self::Local => "a file of ours could not be read or written",
             Self::SomethingToDo => "`plan --exit-code`: something is not as the profile asks",
             Self::Interrupted => "interrupted",
+            Self::NoCommand => {
+                "`ssh`: the command did not run, or how it ended is not known; any other code is its own"
+            }
         }
     }
 }

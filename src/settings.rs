@@ -158,6 +158,11 @@ pub fn sudo_user() -> Option<u32> {
     plain("SUDO_UID")?.parse().ok()
 }
 
+/// The kind of the terminal, for a program that draws on it.
+pub fn terminal() -> String {
+    plain("TERM").unwrap_or_else(|| "dumb".to_owned())
+}
+
 /// Whether the person asked for no colour (<https://no-color.org>).
 pub fn no_color() -> bool {
     plain("NO_COLOR").is_some()

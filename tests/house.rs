@@ -72,6 +72,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "exits",
             "files",
             "kubeadm",
+            "limits",
             "net",
             "plan",
             "profile",

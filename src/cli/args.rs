@@ -141,6 +141,63 @@ pub enum Command {
         #[arg(long)]
         remove: bool,
     },
+    /// Open a shell on a node, or run a command there.
+    ///
+    /// The node must show the host key that k8sha planted; there is no trust on first use. Input and
+    /// output pass through unchanged, also with `--json`. Each argument of the command reaches it as
+    /// one word. A shell gets a terminal if standard input is one; `~.` at the beginning of a line ends
+    /// a session whose other side is silent.
+    ///
+    /// The exit code is the command's own, or 128 and the number of the signal that ended it. As with
+    /// ssh, it is 255 if k8sha could not run the command or lost the connection, whatever the reason; a
+    /// command line that k8sha cannot read ends with 2.
+    Ssh {
+        /// The name of the node in the profile.
+        node: String,
+        /// Give the command a terminal, as `top` needs one.
+        #[arg(long, short)]
+        tty: bool,
+        /// The command and its arguments [default: the login shell].
+        #[arg(last = true, value_name = "CMD")]
+        command: Vec<String>,
+    },
+    /// Show what a node's log says, with secrets masked and control characters escaped.
+    Logs {
+        /// The name of the node in the profile.
+        node: String,
+        /// Whose log [default: kubelet on masters and workers, haproxy on load balancers, etcd on
+        /// machines of etcd].
+        #[arg(value_enum)]
+        unit: Option<super::logs::Unit>,
+        /// How many of the last lines.
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        lines: u32,
+        /// Wait for more lines and show them, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Print the path of the cluster's kubeconfig, or merge it into your own.
+    Kubeconfig {
+        /// Merge it into this file and print that one's path. Entries of other clusters are kept, and
+        /// the previous version is saved as FILE.k8sha-backup.
+        #[arg(long, value_name = "FILE")]
+        merge: Option<PathBuf>,
+    },
+    /// Run kubectl on the cluster: the one in your PATH, with the cluster's kubeconfig.
+    ///
+    /// k8sha's own options stand before the first argument of kubectl: `k8sha kubectl --profile
+    /// ./k8sha.yaml get nodes -o wide`. Everything from there on is kubectl's, as is the exit code.
+    Kubectl {
+        /// What kubectl is given.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Print a built-in profile, or list them: `k8sha profile k8s1 > k8sha.yaml`.
+    Profile {
+        /// The name of the profile [default: lists all].
+        name: Option<String>,
+    },
     /// Run the Proxmox VE simulator until interrupted; prints its endpoints as JSON.
     #[cfg(feature = "simulate")]
     Sim {

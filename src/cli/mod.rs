@@ -14,9 +14,13 @@ mod doctor;
 mod flags;
 mod generate;
 mod job;
+mod kubeconfig;
 mod lines;
 mod log;
+mod logs;
 mod plan;
+mod profile;
+mod reach;
 mod refusal;
 mod render;
 mod routes;
@@ -26,14 +30,16 @@ mod simulated;
 #[cfg(not(feature = "simulate"))]
 #[path = "unsimulated.rs"]
 mod simulated;
+mod ssh;
 mod status;
+mod terminal;
 mod world;
 
 use args::{Cli, Command};
 #[cfg(feature = "simulate")]
 pub use simulated::provider::{Provider, Typed, Wanted};
 
-use crate::error::{Exit, Failure};
+use crate::error::{End, Exit, Failure};
 use crate::report::screen;
 
 /// Parses the command line, runs the command, and turns its end into an exit code.
@@ -73,7 +79,7 @@ pub fn with_machines(provider: &dyn Provider) -> ExitCode {
             true => print_json(&gone),
             false => gone.iter().try_for_each(|gone| print(&format!("removed {gone}"))),
         });
-        return end(printed.map(|()| Exit::Ok));
+        return end(printed.map(|()| End::Ours(Exit::Ok)));
     }
     let parsed = Cli::from_arg_matches(&matches);
     match parsed.and_then(|cli| Ok((cli, provider.typed(&matches)?))) {
@@ -119,18 +125,21 @@ fn go(cli: Cli, shape: clap::Command, started: Instant) -> ExitCode {
     end(result)
 }
 
-fn end(result: Result<Exit, Failure>) -> ExitCode {
-    let exit = result.unwrap_or_else(|failure| {
+fn end(result: Result<End, Failure>) -> ExitCode {
+    let end = result.unwrap_or_else(|failure| {
         failure.log();
         screen::say(&format!("error: {failure}"));
-        failure.exit
+        End::Ours(failure.exit)
     });
-    ExitCode::from(exit as u8)
+    ExitCode::from(end.code())
 }
 
-async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<Exit, Failure> {
+async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<End, Failure> {
     let Cli { command, common } = cli;
-    match command {
+    let exit = match command {
+        Command::Ssh { node, tty, command } => {
+            return ssh::run(&common, started, ssh::Wish { node, tty, command }).await;
+        }
         Command::Up(up) => job::up(&common, started, job::Kind::Up, up).await,
         Command::Bootstrap(up) => job::up(&common, started, job::Kind::Bootstrap, up).await,
         Command::Provision { pve } => job::provision(&common, started, pve).await,
@@ -152,10 +161,17 @@ async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<Exit, F
             };
             routes::run(&common, started, wish).await
         }
+        Command::Logs { node, unit, lines, follow } => {
+            logs::run(&common, started, logs::Wish { node, unit, lines, follow }).await
+        }
+        Command::Kubeconfig { merge } => kubeconfig::show(&common, started, merge.as_deref()).await,
+        Command::Kubectl { args } => kubeconfig::kubectl(&common, started, &args).await,
+        Command::Profile { name } => profile::run(&common, name.as_deref()),
         #[cfg(feature = "simulate")]
         Command::Sim { port } => simulated::serve::run(&common, port).await,
         Command::Generate { what, shell, out } => generate::run(shape, what, shell, out.as_deref()),
-    }
+    };
+    exit.map(End::Ours)
 }
 
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {

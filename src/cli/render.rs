@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::args::Common;
-use super::session;
+use super::{reach, session};
 use crate::cloudinit::{self, NodeSecrets};
 use crate::cluster::{Cluster, Node, Role};
 use crate::error::{Exit, Failure};
@@ -32,15 +32,7 @@ struct Documents {
 pub(super) fn run(common: &Common, name: &str, image: Option<&Path>) -> Result<Exit, Failure> {
     let cluster = session::load(common, session::Warnings::Full)?;
     let templates = session::templates(common)?;
-    let short = name.split('.').next().unwrap_or(name);
-    let Some(node) = cluster.nodes.iter().find(|node| node.name.as_str() == short) else {
-        let known: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("render `{name}`"),
-            format!("the profile has no such node; its nodes are {}", known.join(", ")),
-        ));
-    };
+    let node = reach::row(&cluster, name, "render")?;
     if let Some(path) = image {
         return write_seed(common, &cluster, node, path);
     }

@@ -129,6 +129,20 @@ pub async fn fetch(
     Ok(changed)
 }
 
+/// Merges this cluster's kubeconfig, as [`fetch`] wrote it, into another file; says whether that changed.
+///
+/// # Errors
+/// [`Error::File`] where one cannot be read or written; [`Error::Kubeconfig`] where the other one
+/// cannot take it.
+pub fn merge(cluster: &Cluster, own: &Path, to: &Path) -> Result<bool, Error> {
+    let text = local::read_text(own, local::Kind::Kubeconfig).map_err(|source| Error::File {
+        doing: "read",
+        path: own.into(),
+        source: source.into(),
+    })?;
+    merge::into(cluster, &SecretString::from(text), to)
+}
+
 /// Whether [`fetch`] may write there, judged before anything is made; without `merge`.
 ///
 /// # Errors

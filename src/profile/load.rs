@@ -26,6 +26,21 @@ pub fn embedded_names() -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().map(|(name, _)| *name)
 }
 
+/// The text of an embedded profile.
+pub fn embedded(name: &str) -> Option<&'static str> {
+    EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// What an embedded profile says of itself: the first sentence of its comment, without its name.
+pub fn about(name: &str, text: &str) -> String {
+    let comment = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+    let begun = comment.skip_while(|line| !line.starts_with(&format!("{name}:")));
+    let words: Vec<&str> = begun.take_while(|line| !line.is_empty()).collect();
+    let words = words.join(" ");
+    let sentence = words.split_once(". ").map_or(words.trim_end_matches('.'), |(first, _)| first);
+    sentence.split_once(": ").map_or(sentence, |(_, about)| about).to_owned()
+}
+
 /// A profile's text and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {

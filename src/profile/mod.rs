@@ -20,5 +20,8 @@ mod tree;
 mod written;
 
 pub use complaint::{Colour, Complaint, Severity, render};
-pub use load::{EMBEDDED, LoadError, Loaded, Rejected, Source, embedded_names, find, load, read};
+pub use load::{
+    EMBEDDED, LoadError, Loaded, Rejected, Source, about, embedded, embedded_names, find, load,
+    read,
+};
 pub use schema::schema;

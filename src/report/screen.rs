@@ -45,6 +45,15 @@ fn ended(mut text: String) -> String {
     text
 }
 
+/// One of the two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
 /// Prints to stderr. A closed pipe is not an error.
 pub fn say(text: &str) {
     let _ = io::stderr().lock().write_all(ended(harmless(text)).as_bytes());
@@ -108,11 +117,37 @@ pub fn print_document(text: &str) -> io::Result<()> {
     put(&ended(shown.into_owned()))
 }
 
+/// Prints text for a person on stdout; says whether anything still reads it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_on(text: &str) -> io::Result<bool> {
+    put_on(&ended(harmless(text)))
+}
+
+/// Passes on what a command of the person's own printed, byte for byte: it is theirs, not ours.
+///
+/// # Errors
+/// When it cannot be written; a closed pipe is one here.
+pub fn pass(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+        to.write_all(bytes).and_then(|()| to.flush())
+    }
+    match stream {
+        Stream::Out => write(io::stdout().lock(), bytes),
+        Stream::Err => write(io::stderr().lock(), bytes),
+    }
+}
+
 fn put(text: &str) -> io::Result<()> {
+    put_on(text).map(drop)
+}
+
+fn put_on(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
 }
 

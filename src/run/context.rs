@@ -26,7 +26,8 @@ use crate::settings;
 use crate::ssh::{HostKey, Keys, Remote, Target};
 use crate::state::State;
 
-pub(super) const SSH_PORT: u16 = 22;
+/// Where the nodes' SSH servers listen.
+pub(crate) const SSH_PORT: u16 = 22;
 
 /// The user's options for this run.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use russh::keys::PrivateKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, VerifiedPublicKey};
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, Disconnect};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, Disconnect, Sig};
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,6 +19,8 @@ use crate::net::Dialer;
 pub(crate) enum Reply {
     /// With an exit status, standard output and standard error.
     Done(u32, Vec<u8>, String),
+    /// With the signal that ended it.
+    Killed(Sig),
     /// By ending the connection.
     Drop,
     /// Never.
@@ -209,8 +211,26 @@ impl server::Handler for Handler {
                         line = String::from_utf8(command).unwrap();
                         handle.channel_success(channel.id()).await.unwrap();
                     }
+                    ChannelMsg::RequestPty { term, col_width, row_height, .. } => {
+                        let granted = term != "refused";
+                        let line = format!("terminal {term} {col_width}x{row_height}");
+                        this.lines.lock().unwrap().push(line);
+                        match granted {
+                            true => handle.channel_success(channel.id()).await.unwrap(),
+                            false => handle.channel_failure(channel.id()).await.unwrap(),
+                        }
+                    }
+                    ChannelMsg::WindowChange { col_width, row_height, .. } => {
+                        let line = format!("size {col_width}x{row_height}");
+                        this.lines.lock().unwrap().push(line);
+                    }
+                    ChannelMsg::RequestShell { .. } => {
+                        "shell".clone_into(&mut line);
+                        handle.channel_success(channel.id()).await.unwrap();
+                    }
                     ChannelMsg::Data { data } => input.extend_from_slice(&data),
                     ChannelMsg::Eof => break,
+                    ChannelMsg::Close => return,
                     _ => {}
                 }
             }
@@ -221,6 +241,11 @@ impl server::Handler for Handler {
                     let _ = channel.extended_data(1, stderr.as_bytes()).await;
                     let _ = channel.exit_status(code).await;
                     let _ = channel.eof().await;
+                    let _ = channel.close().await;
+                }
+                Reply::Killed(signal) => {
+                    let (id, text) = (channel.id(), String::new());
+                    let _ = handle.exit_signal_request(id, signal, false, text.clone(), text).await;
                     let _ = channel.close().await;
                 }
                 Reply::Drop => {

@@ -6,6 +6,7 @@
 //! with a key of our own, or else with one of the operator's. A [`Jump`] host is a way to nodes that
 //! are not reached directly. The types of the SSH library stay inside this module.
 
+mod attach;
 mod command;
 mod dial;
 mod error;
@@ -21,6 +22,7 @@ mod remote;
 mod session;
 mod sudo;
 
+pub use attach::{Ended, Input, Modes, Size, Terminal, Work};
 pub use command::{Command, Output, quote};
 pub use error::Error;
 pub use hostkey::{HostKey, HostKeys};
@@ -34,6 +36,7 @@ pub use crate::secrets::forms as mask;
 
 #[cfg(test)]
 mod tests {
+    mod attached;
     mod commands;
     mod floods;
     mod jumps;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::attach::{self, Ended, Input, Sink, Work};
 use super::session::{Session, Trouble};
 use super::{Command, Error, HostKey, Keys, Output, dial};
 use crate::clock::{Clock, Wait};
@@ -117,6 +118,38 @@ impl Remote {
             Ok(output)
         } else {
             Err(Error::failed(self.node(), command, &output))
+        }
+    }
+
+    /// Opens the connection, if none is open.
+    ///
+    /// # Errors
+    /// What the try met.
+    pub async fn connect(&self) -> Result<(), Error> {
+        Box::pin(self.session()).await.map(drop)
+    }
+
+    /// Runs something whose input and output pass through while it runs, however long that takes.
+    /// `output` gets what it prints as it comes, and ends the work by breaking off.
+    ///
+    /// # Errors
+    /// Where it did not run, or how it ended is not known.
+    pub async fn attach(
+        &self,
+        work: &Work,
+        input: mpsc::Receiver<Input>,
+        output: &mut Sink<'_>,
+    ) -> Result<Ended, Error> {
+        let _slot = self.inner.slots.acquire().await.ok();
+        let session = Box::pin(self.session()).await?;
+        match Box::pin(attach::run(&session, work, input, output)).await {
+            Ok(ended) => Ok(ended),
+            Err(Trouble::Error(error)) => Err(error),
+            Err(Trouble::NotSent) => Err(Error::Unreachable {
+                node: self.node().to_owned(),
+                address: self.address(),
+                cause: "the server closes the connection immediately".into(),
+            }),
         }
     }
 

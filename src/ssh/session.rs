@@ -15,7 +15,7 @@ use crate::limits::{UNTOLD, excerpt, ssh};
 use crate::report::event;
 
 /// Extended data of this kind is standard error (RFC 4254 §5.2).
-const STDERR: u32 = 1;
+pub(super) const STDERR: u32 = 1;
 
 /// How long the server may have no session left. OpenSSH counts a session that has ended until it
 /// has dealt with all else that came with the end, such as our request for the next one.
@@ -70,12 +70,15 @@ impl Session {
     }
 
     async fn perform(&self, command: &Command) -> Result<Output, Trouble> {
+        let (line, input) = self.form(command).await?;
+        self.exec(command, &line, &input).await
+    }
+
+    /// The line and the input with which a command runs.
+    pub(super) async fn form(&self, command: &Command) -> Result<(String, Vec<u8>), Trouble> {
         match (&self.sudo, command.as_root()) {
-            (Some(sudo), Some(words)) => {
-                let (line, input) = sudo.form(self, command, words).await?;
-                self.exec(command, &line, &input).await
-            }
-            _ => self.exec(command, &command.line(), command.input()).await,
+            (Some(sudo), Some(words)) => sudo.form(self, command, words).await,
+            _ => Ok((command.line(), command.input().to_vec())),
         }
     }
 
@@ -121,16 +124,13 @@ impl Session {
                 Err(Trouble::Error(Error::TooMuch { node, command, stream, limit }))
             }
             (_, Some(code)) => Ok(Output { code, stdout, stderr }),
-            (End::Closed, None) => {
-                let (node, command) = (self.node.clone(), command.to_string());
-                Err(Trouble::Error(Error::NoStatus { node, command }))
-            }
+            (End::Closed, None) => Err(self.no_status(command)),
             (End::Lost, None) => Err(self.lost(command)),
         }
     }
 
     /// Opens a session. Nothing runs before it is open, so asking again is safe.
-    async fn open(&self, command: &Command) -> Result<Channel<client::Msg>, Trouble> {
+    pub(super) async fn open(&self, command: &Command) -> Result<Channel<client::Msg>, Trouble> {
         let began = Instant::now();
         loop {
             match self.handle.channel_open_session().await {
@@ -146,11 +146,15 @@ impl Session {
         }
     }
 
-    fn lost(&self, command: &Command) -> Trouble {
+    pub(super) fn lost(&self, command: &Command) -> Trouble {
         Trouble::Error(Error::Lost { node: self.node.clone(), command: command.to_string() })
     }
 
-    fn refused(&self, command: &Command, cause: String) -> Trouble {
+    pub(super) fn no_status(&self, command: &Command) -> Trouble {
+        Trouble::Error(Error::NoStatus { node: self.node.clone(), command: command.to_string() })
+    }
+
+    pub(super) fn refused(&self, command: &Command, cause: String) -> Trouble {
         Trouble::Error(Error::Refused {
             node: self.node.clone(),
             command: command.to_string(),
@@ -161,7 +165,7 @@ impl Session {
 
 /// A channel that is closed when its command is given up, so that the server's count of sessions
 /// goes down again.
-struct Open(Option<ChannelWriteHalf<client::Msg>>);
+pub(super) struct Open(pub(super) Option<ChannelWriteHalf<client::Msg>>);
 
 impl Drop for Open {
     fn drop(&mut self) {

@@ -41,6 +41,7 @@ mod reload;
 mod routes;
 mod scripts;
 mod seeds;
+mod shell;
 mod sshd;
 mod standin;
 #[path = "../../crates/lab/src/standin.rs"]

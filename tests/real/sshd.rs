@@ -81,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// On another port.
+    pub fn port(mut self, port: u16) -> Self {
+        self.address.set_port(port);
+        self
+    }
+
     /// In a cell that contains more than the server.
     pub fn within(mut self, cell: Cell) -> Self {
         self.cell = cell;

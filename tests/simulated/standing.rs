@@ -10,7 +10,7 @@ use k8sha::proxmox::tls::{self, Fingerprint};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Ran, SPEED, assert_allowed, held, program, run};
+use crate::world::{Ran, SPEED, assert_allowed, held, ours, program, run};
 
 /// `k8sha sim` as a server.
 pub struct Server {
@@ -52,7 +52,8 @@ impl Server {
             (self.folder.path().join("endpoints.json"), self.folder.path().join("state"));
         fs::write(&file, endpoints.to_string()).unwrap();
         let mut command = program(self.folder.path());
-        command.args(args).arg("--endpoints").arg(file).arg("--state").arg(state);
+        let (ours, theirs) = args.split_at(ours(args));
+        command.args(ours).arg("--endpoints").arg(file).arg("--state").arg(state).args(theirs);
         command
     }
 

@@ -105,6 +105,25 @@ pub fn run(mut command: Command) -> Ran {
     }
 }
 
+/// How many of these arguments stand before `--`.
+pub fn ours(args: &[&str]) -> usize {
+    args.iter().position(|arg| *arg == "--").unwrap_or(args.len())
+}
+
+/// Runs a program with this input.
+pub fn fed(mut command: Command, input: &str) -> Ran {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that was refused reads none of it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
 /// Runs the program without a world.
 pub fn k8sha(args: &[&str]) -> Ran {
     let home = tempfile::tempdir().unwrap();
@@ -184,9 +203,12 @@ impl World {
     /// The program on this world, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = program(self.folder.path());
-        command.args(args).args(["--profile", &self.profile, "--speed", self.speed, "--simulate"]);
+        // What stands behind `--` is not for us.
+        let (ours, theirs) = args.split_at(ours(args));
+        command.args(ours).args(["--profile", &self.profile, "--speed", self.speed, "--simulate"]);
         command.arg(self.path());
         held(&mut command);
+        command.args(theirs);
         command
     }
 

@@ -11,22 +11,38 @@ use super::MASKED;
 /// `staging/src/k8s.io/cluster-bootstrap/token/api/types.go` and `copycerts.go`.
 pub fn mask(text: &str) -> String {
     let text = &super::mask(text);
-    let mut out = String::with_capacity(text.len());
-    let mut in_key = false;
-    for line in text.split_inclusive('\n') {
-        if line.contains("-----BEGIN") && line.contains("PRIVATE KEY-----") {
-            in_key = true;
-            out.push_str(MASKED);
-            out.push('\n');
-        }
-        if !in_key {
-            mask_line(line, &mut out);
-        }
-        if line.contains("-----END") {
-            in_key = false;
-        }
+    let mut lines = Lines::default();
+    text.split_inclusive('\n').filter_map(|line| lines.without_forms(line)).collect()
+}
+
+/// Masks a text that comes line by line, as [`mask`] does.
+#[derive(Debug, Default)]
+pub struct Lines {
+    in_key: bool,
+}
+
+impl Lines {
+    /// The next line, which has no line break; `None` within a private key.
+    pub fn mask(&mut self, line: &str) -> Option<String> {
+        let mut line = self.without_forms(&super::mask(line))?;
+        line.truncate(line.trim_end_matches('\n').len());
+        Some(line)
     }
-    out
+
+    fn without_forms(&mut self, line: &str) -> Option<String> {
+        let begins = line.contains("-----BEGIN") && line.contains("PRIVATE KEY-----");
+        let inside = self.in_key || begins;
+        self.in_key = inside && !line.contains("-----END");
+        if begins {
+            return Some(format!("{MASKED}\n"));
+        }
+        if inside {
+            return None;
+        }
+        let mut out = String::with_capacity(line.len());
+        mask_line(line, &mut out);
+        Some(out)
+    }
 }
 
 /// Whether a byte can be part of a word that is checked as a whole.

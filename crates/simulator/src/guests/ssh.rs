@@ -9,13 +9,16 @@ use russh::server::{
     Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, PublicKeyOffer, Session,
     VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, MethodKind, MethodSet};
+use russh::{Channel, ChannelId, MethodKind, MethodSet, Pty};
 
 use super::exec;
-use crate::world::Shared;
+use super::exec::follow::{Follow, more};
+use crate::world::{Shared, World};
 
 /// How long sshd delays a refusal, in simulated seconds.
 const REFUSAL: f64 = 1.0;
+/// How often a log that is followed is looked at, in simulated seconds.
+const FOLLOW: f64 = 1.0;
 
 /// The server's configuration for a guest: its host key, public keys only.
 pub fn config(shared: &Shared, key: &str) -> Arc<Config> {
@@ -91,7 +94,14 @@ impl Connection {
     fn run(&self, channel: ChannelId, line: String, stdin: Vec<u8>, handle: Handle) {
         let (shared, guest, user) = (self.shared.clone(), self.guest.clone(), self.user.clone());
         let boot = self.boot.clone();
+        let follow = Follow::of(&line);
+        let line = follow.as_ref().map_or(line, |follow| follow.first.clone());
         tokio::spawn(async move {
+            let whole = |follow: &Follow| {
+                let read = |world: &World| world.guests.read_command(&guest, &user, &follow.all);
+                shared.look(read).unwrap_or_default()
+            };
+            let mut seen = follow.as_ref().map(whole).unwrap_or_default();
             // A machine that is gone runs nothing and answers nothing; the proxy closes the connection.
             let read = shared.look(|world| {
                 let same = world.guests.boot_id(&guest) == boot;
@@ -120,6 +130,25 @@ impl Connection {
             }
             if !output.stderr.is_empty() {
                 let _ = handle.extended_data(channel, 1, output.stderr.into_bytes()).await;
+            }
+            if let Some(follow) = follow.filter(|_| output.code == 0) {
+                // Until the client has gone, which shows when there is more to say.
+                loop {
+                    tokio::time::sleep(shared.clock.real(FOLLOW)).await;
+                    if shared.look(|world| world.guests.boot_id(&guest)) != boot {
+                        return;
+                    }
+                    let now = whole(&follow);
+                    let out = more(&seen.stdout, &now.stdout).to_owned().into_bytes();
+                    let err = more(&seen.stderr, &now.stderr).to_owned().into_bytes();
+                    seen = now;
+                    if !out.is_empty() && handle.data(channel, out).await.is_err() {
+                        return;
+                    }
+                    if !err.is_empty() && handle.extended_data(channel, 1, err).await.is_err() {
+                        return;
+                    }
+                }
             }
             let _ = handle.exit_status_request(channel, output.code).await;
             let _ = handle.eof(channel).await;
@@ -159,6 +188,29 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         reply.accept().await;
         Ok(())
+    }
+
+    /// No terminal and no shell is simulated.
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(channel)
     }
 
     async fn exec_request(

@@ -13,6 +13,8 @@ use super::{Guests, pki};
 
 /// The static pod.
 pub const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+/// The log of its container.
+pub const LOG: &str = "/var/log/pods/kube-system_etcd/etcd/0.log";
 /// The folder of the certificates.
 const PKI: &str = "/etc/kubernetes/pki";
 
@@ -58,6 +60,8 @@ impl Guests {
         let now = self.now;
         if let Some(guest) = self.all.get_mut(key) {
             guest.write(DATA, format!("{cluster} {id}"), "0600");
+            let line = r#"{"level":"info","msg":"ready to serve client requests"}"#;
+            guest.append(LOG, &[line.to_owned()]);
             if let Some(run) = &mut guest.run {
                 run.etcd_at = Some(now);
             }
@@ -184,10 +188,9 @@ impl Guests {
             .collect();
         for key in lost {
             if let Some(guest) = self.all.get_mut(&key) {
-                let log = "/var/log/pods/kube-system_etcd/etcd/0.log";
                 let line = "the member has been permanently removed from the cluster".to_owned();
-                if guest.text(log).is_none_or(|text| !text.contains(&line)) {
-                    guest.append(log, &[line]);
+                if guest.text(LOG).is_none_or(|text| !text.contains(&line)) {
+                    guest.append(LOG, &[line]);
                 }
             }
         }

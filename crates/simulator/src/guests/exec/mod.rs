@@ -10,16 +10,19 @@ mod apply;
 mod balancer;
 mod cilium;
 mod configmaps;
+mod crictl;
 mod curl;
 mod dig;
 mod edit;
 mod files;
+pub mod follow;
 mod gateway;
 mod kubeadm;
 mod kubectl;
 mod members;
 mod nodes;
 mod objects;
+mod print;
 mod shell;
 mod system;
 mod systemd;
@@ -92,8 +95,11 @@ fn parse(guest: &Guest, user: &str, line: &str) -> Result<(Vec<String>, bool), O
     Ok((words, root))
 }
 
-const READING: [&str; 15] = [
+const READING: [&str; 18] = [
     "cat",
+    "crictl",
+    "echo",
+    "printf",
     "test",
     "tail",
     "sha256sum",
@@ -130,7 +136,11 @@ impl Guests {
         let name = first.rsplit('/').next().unwrap_or(first).to_owned();
         let call = Call { guests: self, key, guest, root, argv };
         match name.as_str() {
+            // Without a file, it prints its input.
+            "cat" if call.rest().is_empty() => None,
             "cat" => Some(files::cat(&call)),
+            "echo" | "printf" => Some(print::print(&call)),
+            "crictl" => Some(crictl::crictl(&call)),
             "test" | "[" => Some(files::test(&call)),
             "tail" => Some(files::tail(&call)),
             "sha256sum" => Some(files::sha256sum(&call)),
@@ -170,6 +180,7 @@ impl Guests {
         };
         let first = words.first().map(String::as_str).unwrap_or_default();
         let done = match first.rsplit('/').next().unwrap_or(first) {
+            "cat" => Output::ok(stdin),
             "systemd-run" => systemd::run(self, key, &words),
             "pkill" => systemd::pkill(self, key, &words),
             "systemctl" if words.iter().any(|word| word == "reboot" || word == "poweroff") => {
