@@ -68,8 +68,11 @@ fn each<'a>(
 
 /// `tail -n N FILE` and `tail -n +N FILE`.
 pub fn tail(call: &Call<'_>) -> Output {
-    let count = call.option("-n").unwrap_or("10");
-    let Some(path) = call.rest().last() else { return Output::failed(1, "tail: missing operand") };
+    let (count, path) = match call.rest() {
+        ["-n", count, path] => (*count, path),
+        [path] if !path.starts_with('-') => ("10", path),
+        other => return Output::failed(1, format!("tail: {}: not simulated", other.join(" "))),
+    };
     let text = match open(call, path) {
         Ok(text) => text,
         Err(text) => return Output::failed(1, text),

@@ -44,6 +44,7 @@ pub fn more<'a>(before: &str, now: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guests::testing::Bench;
 
     #[test]
     fn a_log_that_is_followed_is_read_whole_behind_its_last_lines() {
@@ -53,5 +54,29 @@ mod tests {
         assert!(Follow::of("sudo -n -- journalctl -u kubelet -n 5").is_none());
         assert!(Follow::of("rm -f x").is_none());
         assert_eq!((more("a\n", "a\nb\n"), more("a\n", "c\n")), ("b\n", "c\n"));
+    }
+
+    #[test]
+    fn what_the_guests_do_not_know_of_a_program_fails() {
+        let mut bench = Bench::new(false);
+        bench.boot("m1", "");
+        bench.pass(60.0);
+        assert_eq!(bench.ok("m1", "printf '%s-%%\\n' 'a b' c"), "a b-%\nc-%\n");
+        assert_eq!(bench.ok("m1", "echo 'a  b' c"), "a  b c\n");
+        for line in [
+            "printf %d 1",
+            "echo -e x",
+            "sudo -n -- journalctl -k",
+            "sudo -n -- journalctl -u ssh --since today",
+            "sudo -n -- tail -c 5 /etc/hostname",
+            "sudo -n -- crictl images",
+            "sudo -n -- crictl logs --tail 5 0123",
+            "crictl ps -a --latest --quiet --name '^etcd$'",
+        ] {
+            let ran = bench.run("m1", line);
+            assert!(ran.code != 0 && ran.stdout.is_empty() && !ran.stderr.is_empty(), "{line}");
+        }
+        let newest = "sudo -n -- crictl ps -a --latest --quiet --name '^etcd$'";
+        assert_eq!(bench.ok("m1", newest), "", "no etcd was started here");
     }
 }
