@@ -57,7 +57,8 @@ impl End {
 
 impl Exit {
     /// Every exit code, in order.
-    pub const ALL: [Self; 11] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 11] = [
         Self::Ok,
         Self::NotAsAsked,
         Self::Usage,
@@ -72,7 +73,8 @@ impl Exit {
     ];
 
     /// What it tells, for the documentation.
-    pub fn words(self) -> &'static str {
+    #[cfg(test)]
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Ok => "done, or nothing to do; what differs and is not followed is listed",
             Self::NotAsAsked => {
@@ -155,7 +157,7 @@ impl Failure {
     }
 
     /// A failure of this kind that keeps the error which caused it.
-    pub fn caused(
+    pub(crate) fn caused(
         exit: Exit,
         doing: impl Into<String>,
         error: impl Error + Send + Sync + 'static,
@@ -165,7 +167,7 @@ impl Failure {
     }
 
     /// What caused it, what caused that, and so on, each in its own words.
-    pub fn causes(&self) -> Vec<String> {
+    pub(crate) fn causes(&self) -> Vec<String> {
         std::iter::successors(self.source(), |error| (*error).source())
             .map(ToString::to_string)
             .collect()

@@ -8,7 +8,7 @@ use crate::{cloudinit, dns, kubeadm, proxmox, ssh};
 
 /// An adapter's error: it has an exit code and may know what to try next.
 pub trait Fault: StdError + Clone + Send + Sync + 'static {
-    /// Which row of [`TABLE`] it belongs to.
+    /// Which row of the table it belongs to.
     fn row(&self) -> &'static Row;
 
     /// The next thing to try.
@@ -51,8 +51,8 @@ static FILE: Row =
     row(Exit::Local, "files", "a kubeconfig or key of ours cannot be read or written");
 
 /// Every row, by exit code.
-pub static TABLE: [&Row; 8] =
-    [&TEMPLATE, &MANIFEST, &PROXMOX, &SSH, &PHASE_CUT, &PHASE, &NAMES, &FILE];
+#[cfg(test)]
+static TABLE: [&Row; 8] = [&TEMPLATE, &MANIFEST, &PROXMOX, &SSH, &PHASE_CUT, &PHASE, &NAMES, &FILE];
 
 /// An adapter's error as a failure that keeps it as its source.
 pub fn failure<E: Fault>(doing: impl Into<String>, error: &E) -> Failure {

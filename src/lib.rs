@@ -18,37 +18,38 @@
 //! ```
 //!
 //! The adapters are [`proxmox`] (HTTPS, a crate of its own), [`ssh`], [`dns`],
-//! [`kubeadm`] (over SSH) and [`cloudinit`] (documents and the seed ISO); [`pki`] issues certificates.
-//! They share another crate: [`clock`], [`limits`], [`retry`], [`secrets`], [`text`].
+//! [`kubeadm`] (over SSH) and [`cloudinit`] (documents and the seed ISO); `pki` issues certificates.
+//! They share another crate: [`clock`], `limits`, `retry`, `secrets`, [`text`].
 //! [`cli`] connects the modules. Only [`cli`] knows the simulator (`crates/simulator`), which it reaches
 //! over the network like a real Proxmox VE host.
 //!
 //! All input files are read by `files`, with a size limit per kind. All output goes through
-//! [`report::screen`] or the log, which use [`secrets`] to mask secrets and [`text`] to escape terminal
+//! `report::screen` or the log, which use `secrets` to mask secrets and [`text`] to escape terminal
 //! control characters.
 //!
 //! `tests/house.rs` checks which module may import which.
 
-pub use k8sha_base::{clock, hash, limits, retry, secrets, table, text};
+pub use k8sha_base::{clock, text};
+use k8sha_base::{hash, limits, secrets, table};
 pub use k8sha_proxmox as proxmox;
 
 pub mod cli;
 pub mod cloudinit;
 pub mod cluster;
 pub mod dns;
-pub mod doctor;
+mod doctor;
 pub mod error;
-pub mod exits;
+mod exits;
 mod files;
 pub mod kubeadm;
 pub mod mark;
 pub mod net;
-pub mod pki;
+mod pki;
 pub mod plan;
 pub mod profile;
-pub mod report;
-pub mod routes;
-pub mod run;
+mod report;
+mod routes;
+mod run;
 mod settings;
 pub mod ssh;
 pub mod state;

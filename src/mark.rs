@@ -14,7 +14,7 @@ const OPEN: &str = "<!-- k8sha";
 const CLOSE: &str = "-->";
 
 /// The tag of every k8sha VM; the cluster's name is another tag.
-pub const TAG: &str = "k8sha";
+pub(crate) const TAG: &str = "k8sha";
 
 /// Identifies the owner of a VM or template. It is written in the same call that creates the VM, so
 /// that none of k8sha's VMs is ever without one, and is in an HTML comment that the GUI's Markdown
@@ -59,7 +59,7 @@ pub struct Machine {
 
 impl Mark {
     /// The description: a line for the user, then the mark.
-    pub fn describe(&self, line: &str) -> String {
+    pub(crate) fn describe(&self, line: &str) -> String {
         format!("{line}\n\n{}", self.block())
     }
 
@@ -112,13 +112,13 @@ impl Mark {
     }
 
     /// Whether it is the mark of a node's VM of this creation of the cluster.
-    pub fn is_of(&self, cluster: &str, node: &NodeName, creation: &str) -> bool {
+    pub(crate) fn is_of(&self, cluster: &str, node: &NodeName, creation: &str) -> bool {
         (self.cluster.as_str(), self.node.as_ref(), self.creation.as_str())
             == (cluster, Some(node), creation)
     }
 
     /// Whether both identify the same VM of the same creation, whatever was changed on it since.
-    pub fn is_same_making(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_making(&self, other: &Self) -> bool {
         (&self.cluster, &self.node, &self.creation)
             == (&other.cluster, &other.node, &other.creation)
     }

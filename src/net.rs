@@ -83,7 +83,7 @@ impl Dialer {
     }
 
     /// Whether connections are made directly from this machine.
-    pub fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         matches!(self.way, Way::Direct)
     }
 

@@ -26,7 +26,7 @@ mod routes;
 pub use etcd::{EtcdKeys, MemberKeys};
 
 /// How many logs of a cluster are kept: a run a day for seven weeks.
-pub const LOGS: usize = 50;
+pub(crate) const LOGS: usize = 50;
 
 /// A cluster's folder on the operator's machine.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl State {
     ///
     /// # Errors
     /// As [`State::open`].
-    pub fn open_for(folder: PathBuf, person: Option<u32>) -> Result<Self, Failure> {
+    pub(crate) fn open_for(folder: PathBuf, person: Option<u32>) -> Result<Self, Failure> {
         let doing = "open the state folder";
         private_folder(&folder).map_err(|error| fault(doing, error))?;
         files::closed(&folder, person)
@@ -179,7 +179,7 @@ impl State {
     }
 
     /// The keys that were made since the folder was opened and are not written yet.
-    pub fn new_keys(&self) -> NewKeys {
+    pub(crate) fn new_keys(&self) -> NewKeys {
         let mut new = NewKeys::default();
         let ssh = self.folder.join("ssh");
         for (path, _) in self.made().iter() {
@@ -199,7 +199,7 @@ impl State {
     ///
     /// # Errors
     /// When it cannot be read, made or written.
-    pub fn operator_key(&self) -> Result<KeyPair, Failure> {
+    pub(crate) fn operator_key(&self) -> Result<KeyPair, Failure> {
         self.key("operator", "k8sha")
     }
 
@@ -215,7 +215,7 @@ impl State {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn known_host_keys(&self) -> Result<Vec<(NodeName, String)>, Failure> {
+    pub(crate) fn known_host_keys(&self) -> Result<Vec<(NodeName, String)>, Failure> {
         let read = || -> io::Result<Vec<(NodeName, String)>> {
             let mut known = Vec::new();
             for entry in fs::read_dir(self.folder.join("ssh"))? {
@@ -234,7 +234,7 @@ impl State {
     }
 
     /// The file that holds the identity of the cluster that was initialised.
-    pub fn identity_file(&self) -> PathBuf {
+    pub(crate) fn identity_file(&self) -> PathBuf {
         self.folder.join("identity.json")
     }
 
@@ -279,12 +279,12 @@ impl State {
     }
 
     /// The file that says that we have written to the external etcd, or are about to.
-    pub fn etcd_claim(&self) -> PathBuf {
+    pub(crate) fn etcd_claim(&self) -> PathBuf {
         self.folder.join("etcd-claimed")
     }
 
     /// The folder with the documents that machines were made from, without their secrets.
-    pub fn made_from(&self) -> PathBuf {
+    pub(crate) fn made_from(&self) -> PathBuf {
         self.folder.join("made-from")
     }
 

@@ -346,7 +346,7 @@ fn pause(version: Version) -> &'static str {
 /// The output of `uname -r` on a mainline kernel, such as `6.6.1-060601-generic` for 6.6.1.
 ///
 /// Source: the package names of <https://kernel.ubuntu.com/mainline/>.
-pub fn mainline_release(version: Version) -> String {
+pub(crate) fn mainline_release(version: Version) -> String {
     let Version { major, minor, patch } = version;
     format!("{version}-{major:02}{minor:02}{patch:02}-generic")
 }

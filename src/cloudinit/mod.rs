@@ -12,7 +12,8 @@ mod iso;
 mod render;
 mod templates;
 
-pub use context::{NodeSecrets, mainline_release};
+pub use context::NodeSecrets;
+pub(crate) use context::mainline_release;
 pub use error::Error;
 pub use render::{KEPT, Kept, Seed, SeedImage, render};
 pub use templates::{TEMPLATES, Templates};

@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::{HostName, Version};
 
 /// The client port of k8sha's etcd.
-pub const ETCD_CLIENT_PORT: u16 = 2379;
+pub(crate) const ETCD_CLIENT_PORT: u16 = 2379;
 /// The peer port of its members.
-pub const ETCD_PEER_PORT: u16 = 2380;
+pub(crate) const ETCD_PEER_PORT: u16 = 2380;
 
 /// Where the cluster's state is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -74,7 +74,7 @@ impl fmt::Display for Jump {
 ///
 /// # Errors
 /// If it is neither.
-pub fn host_name(word: &str) -> Result<String, String> {
+pub(crate) fn host_name(word: &str) -> Result<String, String> {
     let fault = || format!("`{word}` is neither a host name nor an address");
     if let Ok(address) = word.parse::<IpAddr>() {
         return Ok(address.to_string());
@@ -98,7 +98,7 @@ pub fn host_name(word: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// If no system allows such a name.
-pub fn account(word: &str) -> Result<String, String> {
+pub(crate) fn account(word: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@' | '+');
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(inner) {
         return Ok(word.to_owned());

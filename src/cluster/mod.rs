@@ -17,11 +17,12 @@ mod etcd;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identity;
-pub mod jump;
+pub(crate) mod jump;
 mod network;
 mod version;
 
-pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd, EtcdRelease};
+pub(crate) use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT};
+pub use etcd::{Etcd, EtcdRelease};
 pub use identity::{Identity, NewKeys};
 pub use jump::Jump;
 pub use k8sha_proxmox::{CloneMode, HostName, VmId};
@@ -359,7 +360,7 @@ impl Role {
     }
 
     /// Whether kubelet runs on it.
-    pub fn is_kubernetes(self) -> bool {
+    pub(crate) fn is_kubernetes(self) -> bool {
         matches!(self, Role::Master | Role::Worker)
     }
 }

@@ -68,7 +68,7 @@ impl Version {
     }
 
     /// `1.28`, the form in the package repositories' names.
-    pub fn minor_text(self) -> String {
+    pub(crate) fn minor_text(self) -> String {
         format!("{}.{}", self.major, self.minor)
     }
 }

@@ -87,7 +87,7 @@ pub fn questions(cluster: &Cluster) -> Vec<Question> {
 
 /// What a node has to ask: the API's names, its own and those of the masters. The names of others
 /// are no business of its bootstrap, and the records' other side was asked from here already.
-pub fn questions_of_node(cluster: &Cluster, fqdn: &str) -> Vec<Question> {
+pub(crate) fn questions_of_node(cluster: &Cluster, fqdn: &str) -> Vec<Question> {
     let wanted = |name: &str| {
         name == fqdn || cluster.with_role(Role::Master).any(|master| master.fqdn == name)
     };

@@ -34,7 +34,7 @@ pub fn dig(server: Ipv4Addr, question: &Question) -> Vec<String> {
 }
 
 /// What `dig` heard, out of its exit status and standard output.
-pub fn parse_dig(code: u32, stdout: &str) -> Answer {
+pub(crate) fn parse_dig(code: u32, stdout: &str) -> Answer {
     let status = stdout
         .lines()
         .filter(|line| line.contains("->>HEADER<<-"))
@@ -79,7 +79,7 @@ pub fn getent(name: &str) -> Vec<String> {
 }
 
 /// What `getent ahostsv4` printed: one line per address and socket type.
-pub fn parse_getent(code: u32, stdout: &str) -> Answer {
+pub(crate) fn parse_getent(code: u32, stdout: &str) -> Answer {
     if code == GETENT_NOT_FOUND {
         return Answer::NxDomain;
     }

@@ -27,7 +27,7 @@ pub mod owned;
 mod rights;
 mod room;
 
-pub use finding::{Diagnosis, Finding, Severity};
+pub use finding::{Diagnosis, Finding};
 
 /// What is examined.
 pub struct Patient {

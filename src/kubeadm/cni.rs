@@ -7,9 +7,9 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, Cni};
 use crate::ssh::Remote;
 
-pub mod calico;
-pub mod cilium;
-pub mod manifest;
+pub(crate) mod calico;
+pub(crate) mod cilium;
+pub(crate) mod manifest;
 
 /// How long the nodes may take to become Ready once the pod network is there.
 const READY: Duration = Duration::from_secs(5 * 60);

@@ -19,7 +19,7 @@ use types::{
 };
 
 /// Where containerd listens on every node.
-pub const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
+pub(crate) const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 /// The file that `kubeadm init` reads: 0600, it holds the token and the certificate key.
 pub const INIT_FILE: &str = "/etc/kubernetes/k8sha/init.yaml";
 /// The file that `kubeadm join` reads: 0600, it holds the token and perhaps the certificate key.

@@ -21,7 +21,7 @@ use crate::ssh::{Command, Remote};
 mod fault;
 pub mod form;
 pub mod member;
-pub mod stacked;
+pub(crate) mod stacked;
 
 pub use fault::{Fault, Trouble};
 
@@ -133,7 +133,7 @@ pub async fn copy(master: &Remote, client: &Client) -> Result<bool, Error> {
 ///
 /// # Errors
 /// Where a file cannot be read, here or there.
-pub async fn is_outdated(master: &Remote, client: &Client) -> Result<bool, Error> {
+pub(crate) async fn is_outdated(master: &Remote, client: &Client) -> Result<bool, Error> {
     let wanted = client.read().await?;
     let there = files::hashes(master, &wanted.each_ref().map(|(to, _)| *to)).await?;
     Ok(wanted

@@ -7,30 +7,30 @@
 //! on the node as a systemd unit ([`mod@unit`]) that a lost connection does not end.
 
 pub mod balance;
-pub mod cluster_mark;
+pub(crate) mod cluster_mark;
 pub mod cni;
 pub mod config;
 mod error;
 pub mod etcd;
-pub mod facts;
+pub(crate) mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 mod files;
-pub mod forget;
-pub mod init;
-pub mod join;
-pub mod keys;
-pub mod kubeconfig;
-pub mod kubectl;
-pub mod label;
-pub mod preflight;
-pub mod probe;
-pub mod ready;
-pub mod reset;
-pub mod running;
-pub mod silence;
-pub mod unit;
-pub mod vip;
+pub(crate) mod forget;
+pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod keys;
+pub(crate) mod kubeconfig;
+pub(crate) mod kubectl;
+pub(crate) mod label;
+pub(crate) mod preflight;
+pub(crate) mod probe;
+pub(crate) mod ready;
+pub(crate) mod reset;
+pub(crate) mod running;
+pub(crate) mod silence;
+pub(crate) mod unit;
+pub(crate) mod vip;
 
 pub use error::Error;
 
@@ -44,14 +44,14 @@ pub mod path {
     /// Where the token and the certificate key are kept on a master that made new ones.
     pub const KEYS: &str = "/etc/kubernetes/k8sha/keys.yaml";
     /// The record that our `kubeadm init` ended well.
-    pub const INIT_OVER: &str = "/etc/kubernetes/k8sha/initialised";
+    pub(crate) const INIT_OVER: &str = "/etc/kubernetes/k8sha/initialised";
 
     /// The administrator's kubeconfig that kubeadm writes.
     pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
     /// The kubelet's kubeconfig: there from the middle of `init` or `join` on.
-    pub const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
+    pub(crate) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
     /// The API server's static pod: there on a control plane.
-    pub const APISERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    pub(crate) const APISERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     /// The cluster's CA certificate.
     pub const CA: &str = "/etc/kubernetes/pki/ca.crt";
     /// What cloud-init wrote down about the node.

@@ -320,7 +320,7 @@ impl OurVm {
     }
 
     /// Whether its guest runs, so that k8sha can reach it.
-    pub fn awake(&self) -> bool {
+    pub(crate) fn awake(&self) -> bool {
         self.running() && self.halted.is_none()
     }
 
@@ -354,7 +354,7 @@ impl Inventory {
     }
 
     /// VMs with this cluster's mark that this state folder did not create, each as a phrase.
-    pub fn made_elsewhere(&self) -> Vec<String> {
+    pub(crate) fn made_elsewhere(&self) -> Vec<String> {
         let rows = self.vms.values().filter_map(|state| match state {
             VmState::Ours(vm) => Some(vm.as_ref()),
             _ => None,
@@ -367,7 +367,7 @@ impl Inventory {
 
     /// Whether the API that answers belongs to another cluster: it has a different CA,
     /// `kube-system` UID or mark.
-    pub fn is_anothers_api(&self) -> bool {
+    pub(crate) fn is_anothers_api(&self) -> bool {
         let Some(api) = &self.survey.api else { return false };
         let known = self.survey.known.as_ref();
         known.is_some_and(|known| known.ca != api.ca || known.uid != api.uid)

@@ -10,31 +10,31 @@ use serde::Serialize;
 
 use compare::{Class, Difference};
 
-pub use action::Action;
+pub(crate) use action::Action;
 
 use crate::cluster::{HostName, NodeName, Role, VmId};
 
-pub mod action;
-pub mod card;
-pub mod compare;
-pub mod conflicts;
-pub mod display;
-pub mod documents;
+pub(crate) mod action;
+pub(crate) mod card;
+pub(crate) mod compare;
+pub(crate) mod conflicts;
+pub(crate) mod display;
+pub(crate) mod documents;
 mod draft;
-pub mod first_start;
-pub mod halt;
+pub(crate) mod first_start;
+pub(crate) mod halt;
 pub mod inventory;
-pub mod life;
-pub mod machines;
+pub(crate) mod life;
+pub(crate) mod machines;
 pub mod planner;
-pub mod prerequisites;
-pub mod queue;
-pub mod recognise;
-pub mod settings;
+pub(crate) mod prerequisites;
+pub(crate) mod queue;
+pub(crate) mod recognise;
+pub(crate) mod settings;
 pub mod spec;
-pub mod survey;
-pub mod teardown;
-pub mod template;
+pub(crate) mod survey;
+pub(crate) mod teardown;
+pub(crate) mod template;
 
 /// A plan: steps, each with its needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -149,7 +149,7 @@ impl Plan {
     }
 
     /// All differences from the profile: what the steps change, then what they do not.
-    pub fn all_differences(&self) -> Vec<Difference> {
+    pub(crate) fn all_differences(&self) -> Vec<Difference> {
         let follow = |on: &str, what: String, have: String, want: String| Difference {
             on: on.to_owned(),
             what,
@@ -204,7 +204,7 @@ impl Plan {
 
     /// Whether nothing would be changed and nothing is waited for: a machine that was not reached
     /// does not match the profile, whatever its state.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let waits = |step: &Step| matches!(step.action, Action::Boot(_));
         self.look_again.is_empty() && !self.steps.iter().any(|step| step.writes() || waits(step))
     }
@@ -212,7 +212,7 @@ impl Plan {
     /// The longest chain of dependent steps: its ids and the sum of its durations in seconds.
     ///
     /// Steps without a duration (they did not run) count as zero.
-    pub fn critical_path(&self, seconds: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
+    pub(crate) fn critical_path(&self, seconds: &BTreeMap<String, f64>) -> (Vec<String>, f64) {
         // Steps come after their needs, so one pass is enough.
         let mut best: BTreeMap<&str, (f64, Option<&str>)> = BTreeMap::new();
         for step in &self.steps {

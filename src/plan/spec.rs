@@ -9,7 +9,7 @@ use crate::hash;
 use crate::mark::{Machine, Mark, TAG};
 
 /// The boot disk.
-pub const DISK: &str = "scsi0";
+pub(crate) const DISK: &str = "scsi0";
 
 /// The drive that holds the seed ISO.
 pub const SEED_DRIVE: &str = "ide2";
@@ -54,7 +54,7 @@ pub fn seed_file(creation: &str, node: &NodeName, hashes: &str) -> String {
 }
 
 /// Whether a volume is a seed ISO of this creation, by its name.
-pub fn is_seed_of(volume: &str, creation: &str) -> bool {
+pub(crate) fn is_seed_of(volume: &str, creation: &str) -> bool {
     let file = volume.rsplit('/').next().unwrap_or(volume);
     let rest = file.strip_prefix(SEED).and_then(|rest| rest.strip_suffix(".iso"));
     rest.and_then(|rest| rest.split_once('-'))
@@ -62,7 +62,7 @@ pub fn is_seed_of(volume: &str, creation: &str) -> bool {
 }
 
 /// The node that a seed ISO of this creation is for, by its name.
-pub fn seed_node<'a>(volume: &'a str, creation: &str) -> Option<&'a str> {
+pub(crate) fn seed_node<'a>(volume: &'a str, creation: &str) -> Option<&'a str> {
     let file = volume.rsplit('/').next().unwrap_or(volume);
     let rest = file.strip_prefix(SEED)?.strip_suffix(".iso")?;
     let (found, rest) = rest.split_once('-')?;
@@ -72,7 +72,7 @@ pub fn seed_node<'a>(volume: &'a str, creation: &str) -> Option<&'a str> {
 
 /// Whether a volume in the seed drive of a node's VM is a seed that was created for that VM, by
 /// this release or a former one.
-pub fn is_own_seed(volume: &str, mark: &Mark) -> bool {
+pub(crate) fn is_own_seed(volume: &str, mark: &Mark) -> bool {
     let Some(node) = &mark.node else { return false };
     let file = volume.rsplit('/').next().unwrap_or(volume);
     let former = format!("k8sha-{}-{node}-{}.iso", mark.cluster, seed_hashes(volume));
@@ -87,7 +87,7 @@ pub fn is_seed_name(volume: &str) -> bool {
 }
 
 /// The hashes in the name of a seed ISO (a file, a volume or a drive); empty if it has none.
-pub fn seed_hashes(seed: &str) -> &str {
+pub(crate) fn seed_hashes(seed: &str) -> &str {
     let volume = seed.split(',').next().unwrap_or(seed);
     let hashes = volume.strip_suffix(".iso").and_then(|stem| stem.rsplit('-').next());
     hashes.filter(|hashes| is_hashes(hashes)).unwrap_or_default()
@@ -98,12 +98,12 @@ fn is_hashes(text: &str) -> bool {
 }
 
 /// The file name of a downloaded cloud image; Proxmox VE accepts a qcow2 only with that extension.
-pub fn image_file(os: &str, image: &Image) -> String {
+pub(crate) fn image_file(os: &str, image: &Image) -> String {
     format!("k8sha-{os}-{}.qcow2", image.sha256.get(..12).unwrap_or(&image.sha256))
 }
 
 /// The hash of a template's sources.
-pub fn template_spec(os: &str, image: &Image) -> String {
+pub(crate) fn template_spec(os: &str, image: &Image) -> String {
     // The number counts the versions of how k8sha builds templates.
     hash::short(format!("template 1\n{os}\n{}\n", image.sha256).as_bytes())
 }
@@ -156,7 +156,7 @@ pub fn node_spec(cluster: &Cluster, node: &Node, seed_file: &str, creation: &str
 
 /// Whether two seeds differ in more than files that are kept up to date on the machine. If there
 /// are such files, the first of the two hashes in a name covers everything else.
-pub fn differ_in_more_than_kept(one: &str, other: &str) -> bool {
+pub(crate) fn differ_in_more_than_kept(one: &str, other: &str) -> bool {
     let rest = |hashes: &str| {
         let long = hashes.len() == 2 * HASH;
         hashes.get(..if long { HASH } else { hashes.len() }).unwrap_or_default().to_owned()

@@ -14,7 +14,7 @@ mod excerpt;
 mod fault;
 mod hidden;
 mod load;
-pub mod raw;
+mod raw;
 mod schema;
 mod tree;
 mod written;

@@ -17,7 +17,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 mod offline;
 
 use super::at::EITHER;
-pub use super::at::{At, Section, Table, Written};
+pub use super::at::{At, Section, Table};
 pub use super::written::{
     AccountName, AtOnce, Bridge, CertificateDigest, ClusterName, CpuType, DnsLabel, DnsName,
     EtcdUrl, FilePath, Gib, HostAddress, HostKeyLine, HostPort, HttpsUrl, ImageRepository, Mib,
@@ -25,7 +25,7 @@ pub use super::written::{
     StorageName, UserName, Vlan,
 };
 use crate::cluster::{CalicoDataplane, CloneMode, Failover, Kernel, ProxyMode, Role, Version};
-pub use offline::{Download, ImageArchive, Mirrors};
+pub use offline::{ImageArchive, Mirrors};
 
 /// A Kubernetes cluster and the Proxmox VE hosts that it runs on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

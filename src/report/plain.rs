@@ -95,7 +95,6 @@ impl Show for Lines {
                 let what = self.about.get(step).map_or("", |(_, what)| what.as_str());
                 self.line(step, &format!("{what}: FAILED after {}: {error}", duration(*seconds)));
             }
-            Event::Notice { text } => screen::say(text),
         }
     }
 

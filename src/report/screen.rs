@@ -16,7 +16,8 @@ use crate::{secrets, table};
 /// The name of the running binary, if it is not `k8sha`.
 static NAME: OnceLock<&str> = OnceLock::new();
 
-/// Sets the binary name that replaces `k8sha` in commands such as `` `k8sha … ` ``.
+/// From now on, commands that a text names as `` `k8sha … ` `` are another binary's.
+#[cfg(feature = "simulate")]
 pub fn call_us(name: &'static str) {
     let _ = NAME.set(name);
 }

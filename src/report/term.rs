@@ -96,9 +96,6 @@ impl Show for Rows {
                 let on = self.steps.get(step).map_or(step.as_str(), |(on, _)| on);
                 let _ = self.screen.println(format!("{on}: {text}"));
             }
-            Event::Notice { text } => {
-                let _ = self.screen.println(text);
-            }
         }
     }
 

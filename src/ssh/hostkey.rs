@@ -82,7 +82,7 @@ impl HostKeys {
     }
 
     /// The fingerprints of the known keys.
-    pub fn fingerprints(&self) -> String {
+    pub(crate) fn fingerprints(&self) -> String {
         self.known.iter().map(HostKey::fingerprint).collect::<Vec<_>>().join(" or ")
     }
 }

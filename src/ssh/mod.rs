@@ -32,7 +32,7 @@ pub use known_hosts::Known;
 pub use login::Keys;
 pub use remote::{Remote, Target};
 
-pub use crate::secrets::forms as mask;
+pub(crate) use crate::secrets::forms as mask;
 
 #[cfg(test)]
 mod tests {

@@ -83,7 +83,7 @@ impl State {
 
     /// The file that says that our etcd has been formed: from then on a member without data has
     /// lost it.
-    pub fn etcd_formed(&self) -> PathBuf {
+    pub(crate) fn etcd_formed(&self) -> PathBuf {
         self.etcd_folder().join("formed")
     }
 
@@ -91,7 +91,7 @@ impl State {
     ///
     /// # Errors
     /// When the folder or a file cannot be read.
-    pub fn etcd_ends(&self) -> io::Result<Vec<(PathBuf, Option<i64>)>> {
+    pub(crate) fn etcd_ends(&self) -> io::Result<Vec<(PathBuf, Option<i64>)>> {
         let mut ends = Vec::new();
         for entry in fs::read_dir(self.etcd_folder())? {
             let path = entry?.path();

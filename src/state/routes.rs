@@ -15,7 +15,7 @@ impl State {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn routed_hosts(&self) -> Result<BTreeSet<HostName>, Failure> {
+    pub(crate) fn routed_hosts(&self) -> Result<BTreeSet<HostName>, Failure> {
         let bytes = read_if_there(&self.routed())
             .map_err(|error| fault("read which hosts have routes", error))?;
         let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
@@ -26,7 +26,7 @@ impl State {
     ///
     /// # Errors
     /// When the note cannot be read or written.
-    pub fn note_routes(&self, host: &HostName, set: bool) -> Result<(), Failure> {
+    pub(crate) fn note_routes(&self, host: &HostName, set: bool) -> Result<(), Failure> {
         let mut hosts = self.routed_hosts()?;
         let changed = if set { hosts.insert(host.clone()) } else { hosts.remove(host) };
         if !changed {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::secrets::mask;
-use crate::text::{lines, one_line};
+use crate::text::one_line;
 
 /// An event; events are in the order in which they happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,11 +79,6 @@ pub enum Event {
         /// The awaited state, as a phrase.
         text: String,
     },
-    /// Information for the user, not tied to a step.
-    Notice {
-        /// The sentence.
-        text: String,
-    },
 }
 
 impl Event {
@@ -103,7 +98,6 @@ impl Event {
             }
             Self::Finished { step, .. } => clean(step),
             Self::Failed { step, error, .. } => [step, error].into_iter().for_each(clean),
-            Self::Notice { text } => *text = lines(&mask(text)).join("\n"),
         }
         event
     }
@@ -197,11 +191,9 @@ mod tests {
             },
             Event::Finished { step: step(), changed: None, seconds: 1.0 },
             Event::Failed { step: step(), error: hostile(), seconds: 1.0 },
-            Event::Notice { text: hostile() },
         ];
         for event in events {
             let text = serde_json::to_string(&event.for_a_person()).unwrap();
-            // JSON escapes the newline that a notice keeps; all other escapes are k8sha's.
             assert!(!text.contains("\\nerror:") || text.contains("\\\\nerror:"), "{text}");
             assert!(!text.contains("event-secret"), "{text}");
             for raw in ["\\u001b", "\u{9b}", "\u{202e}"] {

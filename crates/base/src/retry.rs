@@ -79,28 +79,6 @@ impl Policy {
         }
     }
 
-    /// Booting machines: nothing answers, then everything does.
-    pub const fn boot() -> Self {
-        Self {
-            initial: Duration::from_millis(500),
-            longest: Duration::from_secs(3),
-            factor: 1.5,
-            jitter: 0.1,
-            limit: Duration::from_secs(10 * 60),
-        }
-    }
-
-    /// Systems that converge by themselves: a control plane, a virtual address, a pod network.
-    pub const fn converge() -> Self {
-        Self {
-            initial: Duration::from_millis(500),
-            longest: Duration::from_secs(5),
-            factor: 1.5,
-            jitter: 0.1,
-            limit: Duration::from_secs(5 * 60),
-        }
-    }
-
     /// The same policy with waits divided by `pace`, for a world whose clock runs faster. The limit is
     /// kept: the machine that simulates that world is not faster than any other.
     pub fn paced(self, pace: f64) -> Self {
@@ -110,16 +88,6 @@ impl Policy {
             longest: self.longest.div_f64(pace).max(Duration::from_millis(1)),
             ..self
         }
-    }
-
-    /// The same policy with another limit.
-    pub const fn within(self, limit: Duration) -> Self {
-        Self { limit, ..self }
-    }
-
-    /// No wait starts that would end later than this after the first attempt.
-    pub const fn limit(&self) -> Duration {
-        self.limit
     }
 
     fn backoff(&self) -> ExponentialBackoff<TokioClock> {
@@ -226,13 +194,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_policy_ends_at_its_limit_by_the_paused_clock() {
-        for policy in [Policy::api(), Policy::lock(), Policy::boot(), Policy::converge()] {
+        for policy in [Policy::api(), Policy::lock()] {
             let began = Instant::now();
             let done: Result<(), _> =
                 retry(policy, "wait", || async { Err("no") }, |_| Retry::Yes).await;
             assert_eq!(done, Err("no"));
             let spent = began.elapsed();
-            assert!(spent <= policy.limit() && spent * 2 > policy.limit(), "{policy:?} {spent:?}");
+            assert!(spent <= policy.limit && spent * 2 > policy.limit, "{policy:?} {spent:?}");
         }
     }
 

@@ -39,6 +39,6 @@ pub use error::{
 pub use fleet::{Fleet, PveCluster, Topology};
 pub use id::{CloneMode, HostName, VmId};
 pub use params::Params;
-pub use property::{Nic, PropertyString, join_tags, parse_size, print_size, tags};
+pub use property::{Nic, PropertyString, parse_size, print_size, tags};
 pub use task::{TaskEnd, Upid};
 pub use tls::Trust;

@@ -80,11 +80,6 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// A virtio card on a bridge, without firewall.
-    pub fn virtio(bridge: &str, vlan: Option<u16>) -> Self {
-        Self { model: "virtio".into(), mac: None, bridge: bridge.into(), vlan, firewall: false }
-    }
-
     /// Parses a `net0` value; `None` if it has no model or no bridge.
     pub fn parse(text: &str) -> Option<Self> {
         const MODELS: [&str; 5] = ["virtio", "e1000", "e1000e", "vmxnet3", "rtl8139"];
@@ -151,12 +146,6 @@ pub fn tags(text: &str) -> BTreeSet<String> {
     text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).map(str::to_lowercase).collect()
 }
 
-/// Writes a tag list as Proxmox VE stores it.
-pub fn join_tags<'a>(tags: impl IntoIterator<Item = &'a str>) -> String {
-    let set: BTreeSet<String> = tags.into_iter().map(str::to_lowercase).collect();
-    set.into_iter().collect::<Vec<_>>().join(";")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +173,9 @@ mod tests {
         assert_eq!(nic.mac.as_deref(), Some("BC:24:11:83:A1:F2"));
         assert_eq!((nic.vlan, nic.firewall), (Some(5), true));
         assert_eq!(nic.to_string(), "virtio=BC:24:11:83:A1:F2,bridge=vmbr0,firewall=1,tag=5");
-        assert_eq!(Nic::parse("virtio,bridge=vmbr1").unwrap(), Nic::virtio("vmbr1", None));
+        let bare = Nic::parse("virtio,bridge=vmbr1").unwrap();
+        assert_eq!(bare.to_string(), "virtio,bridge=vmbr1");
+        assert_eq!((bare.mac, bare.vlan, bare.firewall), (None, None, false));
         assert_eq!(Nic::parse("bridge=vmbr0"), None);
     }
 
@@ -209,6 +200,5 @@ mod tests {
     #[test]
     fn tags_are_sets() {
         assert_eq!(tags("UPPER;lower;lower,zeta alpha"), tags("alpha;lower;upper;zeta"));
-        assert_eq!(join_tags(["k8sha", "K8s1-cluster", "k8sha"]), "k8s1-cluster;k8sha");
     }
 }

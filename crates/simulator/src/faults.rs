@@ -128,28 +128,6 @@ impl FaultKind {
             FaultKind::EtcdCertExpired => "etcd-cert-expired",
         }
     }
-
-    /// Whether it holds as long as the simulator runs.
-    pub fn lasts(self) -> bool {
-        matches!(
-            self,
-            FaultKind::SshLate
-                | FaultKind::WrongHostKey
-                | FaultKind::NeverBoots
-                | FaultKind::DnsStale
-                | FaultKind::DnsWildcard
-                | FaultKind::DiskFull
-                | FaultKind::NoQuorum
-                | FaultKind::DnsSilent
-                | FaultKind::EtcdMemberDown
-                | FaultKind::ClockAhead
-                | FaultKind::HostDown
-                | FaultKind::CertificateExpired
-                | FaultKind::VmLocked
-                | FaultKind::EtcdFileBroken
-                | FaultKind::EtcdCertExpired
-        )
-    }
 }
 
 impl fmt::Display for FaultKind {

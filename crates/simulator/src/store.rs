@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
@@ -205,11 +205,6 @@ impl Store {
                 self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
             }
         }
-    }
-
-    /// The folder, if there is one.
-    pub fn folder(&self) -> Option<&PathBuf> {
-        self.folder.as_ref()
     }
 }
 

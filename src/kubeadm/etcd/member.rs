@@ -20,9 +20,9 @@ const UNIT: &str = "etcd";
 /// Who runs it, and alone may read what is planted.
 const USER: &str = "etcd";
 /// What a member begins with: read while it has no data, and the unit's condition.
-pub const INITIAL: &str = "/etc/etcd/initial.env";
+pub(crate) const INITIAL: &str = "/etc/etcd/initial.env";
 /// Where a member's data is.
-pub const DATA: &str = "/var/lib/etcd/member";
+pub(crate) const DATA: &str = "/var/lib/etcd/member";
 
 const CA: &str = "/etc/etcd/pki/ca.crt";
 const SERVER_CERT: &str = "/etc/etcd/pki/server.crt";

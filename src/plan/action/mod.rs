@@ -58,7 +58,6 @@ macro_rules! actions {
         /// What a step does, with every choice made.
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "action", rename_all = "kebab-case")]
-        #[expect(missing_docs, reason = "each is documented by its struct")]
         pub enum Action {
             $($name($name),)+
         }
@@ -66,7 +65,6 @@ macro_rules! actions {
         /// Identifies a step: the kind of action and its object. Its text, such as
         /// `clone/k8s1master1`, is the step's name in plans, events and reports.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[expect(missing_docs, reason = "each is the step of the action of the same name")]
         pub enum StepId {
             $($name $(($($of),+))?,)+
         }

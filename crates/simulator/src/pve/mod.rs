@@ -12,35 +12,35 @@
 //! | [`calls`] | the handlers of the paths |
 //! | [`server`], [`tls`], `plain`, [`requests`] | HTTPS on loopback ports |
 
-pub mod access;
+pub(crate) mod access;
 pub mod apidoc;
 mod body;
-pub mod boot;
-pub mod calls;
-pub mod cloudinit;
-pub mod config;
+mod boot;
+mod calls;
+mod cloudinit;
+mod config;
 mod cpus;
-pub mod crypt;
-pub mod disks;
-pub mod drive;
-pub mod firewall;
+mod crypt;
+mod disks;
+mod drive;
+mod firewall;
 mod gzip;
 pub mod internet;
-pub mod multipart;
-pub mod nic;
-pub mod options;
-pub mod pace;
+mod multipart;
+mod nic;
+mod options;
+mod pace;
 mod plain;
 pub mod requests;
-pub mod resolver;
-pub mod rules;
-pub mod server;
+mod resolver;
+mod rules;
+pub(crate) mod server;
 pub mod state;
 pub mod task;
-pub mod tls;
-pub mod volume;
+mod tls;
+mod volume;
 pub mod wire;
-pub mod work;
+pub(crate) mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -42,7 +42,8 @@ impl std::fmt::Display for Request {
 
 impl Request {
     /// Whether it could have changed something.
-    pub fn is_write(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_write(&self) -> bool {
         self.method != "GET"
     }
 }
@@ -90,7 +91,8 @@ impl RequestLog {
     ///
     /// # Errors
     /// If the file cannot be read, or a line is not a request.
-    pub fn read(folder: &Path) -> io::Result<Vec<Request>> {
+    #[cfg(test)]
+    pub(crate) fn read(folder: &Path) -> io::Result<Vec<Request>> {
         let text = std::fs::read_to_string(folder.join(FILE))?;
         text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
     }

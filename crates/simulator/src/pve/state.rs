@@ -271,11 +271,6 @@ impl Datacenter {
         self.vms.get(&vmid).filter(|vm| vm.host == host)
     }
 
-    /// A VM on a node, mutable.
-    pub fn vm_on_mut(&mut self, host: &str, vmid: u32) -> Option<&mut Vm> {
-        self.vms.get_mut(&vmid).filter(|vm| vm.host == host)
-    }
-
     /// The virtual CPUs of a VM in lists: never more than its host has, unless `vcpus` is set
     /// (qemu-server src/PVE/QemuServer.pm, `vmstatus`).
     pub fn shown_vcpus(&self, vm: &Vm) -> u32 {
@@ -302,11 +297,6 @@ impl Datacenter {
     /// A volume as a node sees it, mutable.
     pub fn volume_mut(&mut self, host: &str, volid: &str) -> Option<&mut Volume> {
         self.volumes.iter_mut().find(|volume| volume.volid == volid && volume.seen_from(host))
-    }
-
-    /// A storage that a node has.
-    pub fn storage_on(&self, host: &str, id: &str) -> Option<&Storage> {
-        self.storages.get(id).filter(|storage| storage.size.contains_key(host))
     }
 
     /// Bytes used on a storage, as a node sees it. Linked clones and thin disks use what was written:
