@@ -254,7 +254,7 @@ pub struct Proxmox {
 /// How the Proxmox VE hosts themselves are reached by SSH.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HostLogin {
-    /// The login user: `root`, or one who has sudo without a password.
+    /// The login user: `root`, or a user with passwordless sudo.
     pub user: String,
     /// The private key, on the operator's machine.
     pub identity: Option<PathBuf>,

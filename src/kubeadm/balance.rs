@@ -1,9 +1,9 @@
-//! The load balancers' configuration, on machines that have booted: haproxy's names every master, and
-//! masters come and go.
+//! Updates the load balancers' configuration on machines that have booted: haproxy's lists every
+//! master, and masters are added and removed.
 //!
-//! A file is put in place of the old one only when its program finds no fault in it. The old one stays
-//! beside it until the program has read the new one: it is put back where that fails, and where we
-//! were interrupted in between, it tells the next run that the program may not have read what is there.
+//! A file replaces the old one only if its program accepts it. The old one is kept next to it until
+//! the program has read the new one: it is restored if that fails, and after an interruption it
+//! shows the next run that the program may not have read the current file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::clock::{Clock, Wait};
 use crate::report::event;
 use crate::ssh::{Command, Output, Remote};
 
-/// How a file is called that its program has not checked yet.
+/// The suffix of a file that its program has not checked yet.
 const NEW: &str = ".k8sha-new";
-/// How the file is called that was there before, until the new one has been read.
+/// The suffix of the previous file, until the new one has been read.
 const BEFORE: &str = ".k8sha-before";
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a program may take to read its configuration again.
+/// How long a program may take to reload its configuration.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A configuration file as it is to be.
+/// The wanted state of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Where it is.
@@ -41,10 +41,10 @@ impl File {
         files::sha256(self.content.as_bytes())
     }
 
-    /// The program that reads it, by the name of its unit, and how it judges a file.
+    /// The program that reads it, by the name of its unit, and how it checks a file.
     ///
     /// # Errors
-    /// Where no program is known.
+    /// If no program is known.
     pub fn reader(&self) -> Result<Reader, Error> {
         match self.path.as_str() {
             "/etc/haproxy/haproxy.cfg" => Ok(Reader { unit: "haproxy", check: &["-c", "-f"] }),
@@ -66,14 +66,14 @@ impl File {
 pub struct Reader {
     /// Its name, and its unit's.
     unit: &'static str,
-    /// The arguments before a file that it is to judge.
+    /// The arguments before a file that it is to check.
     check: &'static [&'static str],
 }
 
 /// The SHA-256 of those of the files that are in use.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn look(remote: &Remote, paths: &[&str]) -> Result<BTreeMap<String, String>, Error> {
     let before: Vec<String> = paths.iter().map(|path| format!("{path}{BEFORE}")).collect();
     let asked: Vec<&str> = paths.iter().copied().chain(before.iter().map(String::as_str)).collect();
@@ -86,11 +86,12 @@ pub async fn look(remote: &Remote, paths: &[&str]) -> Result<BTreeMap<String, St
     Ok(found)
 }
 
-/// Brings the files up to date and lets their programs read them; says whether one was not. A reload
-/// ends no connection and moves no VIP.
+/// Updates the files and reloads their programs; returns whether any file differed. A reload closes
+/// no connection and moves no VIP.
 ///
 /// # Errors
-/// What a program says against its new file, which it then does not get; or where the node refuses.
+/// The error of a program for its new file, which is then not installed; or the refusal of the
+/// node.
 pub async fn update(remote: &Remote, files: &[File], clock: Clock) -> Result<bool, Error> {
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let found = look(remote, &paths).await?;
@@ -115,7 +116,7 @@ async fn put(remote: &Remote, file: &File, clock: Clock) -> Result<(), Error> {
     }
     let there = files::hashes(remote, &[path]).await?;
     match there.get(path) {
-        // We were interrupted: what the program has read is beside it already.
+        // After an interruption, the file that the program has read is already next to it.
         Some(hash) if *hash == file.sha256() => {}
         Some(_) => files::copy(remote, path, &before).await?,
         None => {}
@@ -128,15 +129,15 @@ async fn put(remote: &Remote, file: &File, clock: Clock) -> Result<(), Error> {
         } else {
             files::remove(remote, path).await?;
         }
-        // It may not run even so; what counts is what it said first.
+        // It may not run even so; its first error counts.
         let _ = reload(remote, unit, clock).await?;
         return Err(refused(remote, unit, said));
     }
     files::remove(remote, &before).await
 }
 
-/// Lets a program read its configuration again, or starts it where it does not run, and sees that it
-/// runs then.
+/// Reloads a program's configuration, or starts it if it does not run, and checks that it runs
+/// then.
 async fn reload(remote: &Remote, unit: &str, clock: Clock) -> Result<Result<(), String>, Error> {
     let doing = || format!("let `{unit}` read its configuration again");
     let mut wait = Wait::new(clock, LIMIT, LOOK)
@@ -162,7 +163,7 @@ async fn reload(remote: &Remote, unit: &str, clock: Clock) -> Result<Result<(), 
     }
 }
 
-/// All that a program has printed.
+/// All output of a program.
 fn words(output: &Output) -> String {
     format!("{}{}", output.stdout_text(), output.stderr_text()).trim_end().to_owned()
 }
@@ -182,8 +183,8 @@ mod tests {
     const SAID: &str = "[ALERT] config : parsing [/etc/haproxy/haproxy.cfg.k8sha-new:9] : unknown \
                         keyword 'sevrer' in 'backend' section";
 
-    /// A balancer whose haproxy refuses files with `sevrer` in them, and fails to read those with
-    /// `unlucky`.
+    /// A load balancer whose haproxy rejects files with `sevrer` in them, and fails to read those
+    /// with `unlucky`.
     async fn balancer() -> Host {
         let host = Host::start(|words, files: &Files| {
             let text = |path: &str| -> String {

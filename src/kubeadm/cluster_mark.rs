@@ -1,5 +1,5 @@
-//! Our mark inside a cluster: a ConfigMap that says which making of which cluster it is, so that
-//! another cluster behind the same address is known for what it is.
+//! k8sha's mark inside a cluster: a ConfigMap with the cluster's name and creation, so that another
+//! cluster at the same address is recognised.
 
 use serde_json::{Value, json};
 
@@ -10,21 +10,21 @@ use crate::ssh::Remote;
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "k8sha";
 
-/// What the mark says.
+/// The content of the mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterMark {
     /// The cluster's name.
     pub cluster: String,
     /// The creation id.
     pub creation: String,
-    /// The pod network that we have installed, as a phrase.
+    /// The pod network that k8sha has installed, as a phrase.
     pub cni: Option<String>,
 }
 
-/// Reads it; `None` where there is none.
+/// Reads it; `None` if there is none.
 ///
 /// # Errors
-/// Where the API does not answer.
+/// If the API does not answer.
 pub async fn read(api: &Api) -> Result<Option<ClusterMark>, Error> {
     let args = ["-n", NAMESPACE, "get", "configmap", NAME, "-o", "json"];
     Ok(api.json_if_there(&args).await?.map(|map| parse(&map)))
@@ -36,10 +36,10 @@ fn parse(map: &Value) -> ClusterMark {
     ClusterMark { cluster: text("cluster"), creation: text("creation"), cni }
 }
 
-/// Writes it where it differs, and says whether it did.
+/// Writes it if it differs, and returns whether it did.
 ///
 /// # Errors
-/// Where the API does not answer or refuses.
+/// If the API does not answer or refuses.
 pub async fn write(via: &Remote, mark: &ClusterMark) -> Result<bool, Error> {
     if read(&Api::through_vip(via)).await?.as_ref() == Some(mark) {
         return Ok(false);

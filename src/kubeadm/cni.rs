@@ -11,14 +11,14 @@ pub(crate) mod calico;
 pub(crate) mod cilium;
 pub(crate) mod manifest;
 
-/// How long the nodes may take to become Ready once the pod network is there.
+/// How long the nodes may take to become Ready after the pod network is installed.
 const READY: Duration = Duration::from_secs(5 * 60);
 
-/// Installs the pod network that the profile asks for and waits until every node that has
-/// registered by then is Ready. A node that joins later is waited for by its own join step.
+/// Installs the pod network of the profile and waits until every node that is registered then is
+/// Ready. A node that joins later is waited for by its own join step.
 ///
 /// # Errors
-/// What the installer said, or which nodes are not Ready.
+/// The error of the installer, or the nodes that are not Ready.
 pub async fn install(first: &Remote, cluster: &Cluster, clock: Clock) -> Result<bool, Error> {
     let changed = match &cluster.kubernetes.cni {
         Cni::None => return Ok(false),
@@ -30,7 +30,7 @@ pub async fn install(first: &Remote, cluster: &Cluster, clock: Clock) -> Result<
         }
         Cni::Manifest(path) => manifest::install(first, cluster, path).await?,
     };
-    // Those of the table: a Node object whose machine is gone never gets Ready.
+    // Nodes of the table only: a Node object whose machine is gone never becomes Ready.
     let nodes = ready::nodes(first).await?;
     let row = |name: &str| cluster.nodes.iter().any(|node| node.fqdn == name);
     let names: Vec<&str> =
@@ -39,10 +39,10 @@ pub async fn install(first: &Remote, cluster: &Cluster, clock: Clock) -> Result<
     Ok(changed)
 }
 
-/// What is done to install it, to be shown: nothing, a command line, or manifests.
+/// How it is installed, for display: nothing, a command line, or manifests.
 ///
 /// # Errors
-/// A manifest of the operator's own that cannot be read or used.
+/// A custom manifest that cannot be read or used.
 pub fn rendered(cluster: &Cluster) -> Result<Option<String>, Error> {
     Ok(match &cluster.kubernetes.cni {
         Cni::None => None,

@@ -1,7 +1,7 @@
 //! kubeadm's configuration files, in the API version that the cluster's kubeadm reads.
 //!
 //! Source: <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/> and `v1beta3`
-//! beside it.
+//! next to it.
 
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ use types::{
     LocalApiEndpoint, Networking, NodeRegistration, Timeouts,
 };
 
-/// Where containerd listens on every node.
+/// The socket of containerd on every node.
 pub(crate) const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
-/// The file that `kubeadm init` reads: 0600, it holds the token and the certificate key.
+/// The file that `kubeadm init` reads: 0600, because it contains the token and the certificate key.
 pub const INIT_FILE: &str = "/etc/kubernetes/k8sha/init.yaml";
-/// The file that `kubeadm join` reads: 0600, it holds the token and perhaps the certificate key.
+/// The file that `kubeadm join` reads: 0600, because it contains the token and perhaps the
+/// certificate key.
 pub const JOIN_FILE: &str = "/etc/kubernetes/k8sha/join.yaml";
 /// The CA of the external etcd, on every master.
 pub const ETCD_CA_FILE: &str = "/etc/kubernetes/pki/etcd/etcd-ca.crt";
@@ -31,12 +32,12 @@ pub const ETCD_CERT_FILE: &str = "/etc/kubernetes/pki/etcd/apiserver-etcd-client
 /// Its private key: 0600.
 pub const ETCD_KEY_FILE: &str = "/etc/kubernetes/pki/etcd/apiserver-etcd-client.key";
 
-/// What stands in place of a secret where people can see it.
+/// The replacement for a secret in output.
 const MASK: &str = "(masked)";
-/// How long a bootstrap token lives.
+/// The lifetime of a bootstrap token.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The secrets that `kubeadm init` is given.
+/// The secrets for `kubeadm init`.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// The bootstrap token, `[a-z0-9]{6}.[a-z0-9]{16}`.
@@ -45,7 +46,7 @@ pub struct Keys {
     pub certificate_key: SecretString,
 }
 
-/// What `kubeadm join` is given.
+/// The input of `kubeadm join`.
 #[derive(Clone, Debug)]
 pub struct Join {
     /// A bootstrap token that has not expired.
@@ -69,7 +70,7 @@ impl Config {
         &self.text
     }
 
-    /// The same with every secret taken out, to be shown.
+    /// The same without secrets, for display.
     pub fn masked(&self) -> &str {
         &self.masked
     }
@@ -86,7 +87,7 @@ pub struct Error {
 /// The configuration of `kubeadm init` on a master.
 ///
 /// # Errors
-/// None that a validated cluster can cause.
+/// None for a validated cluster.
 pub fn init(cluster: &Cluster, node: &Node, keys: &Keys) -> Result<Config, Error> {
     config(node, |masked| {
         let show = |secret| show(secret, masked);
@@ -99,7 +100,7 @@ pub fn init(cluster: &Cluster, node: &Node, keys: &Keys) -> Result<Config, Error
 /// The configuration of `kubeadm join` on any other node.
 ///
 /// # Errors
-/// None that a validated cluster can cause.
+/// None for a validated cluster.
 pub fn join(cluster: &Cluster, node: &Node, join: &Join) -> Result<Config, Error> {
     config(node, |masked| {
         let key = join.certificate_key.as_ref().map(|key| show(key, masked));
@@ -199,7 +200,8 @@ fn cluster_configuration(cluster: &Cluster) -> ClusterConfiguration<'_> {
                 key_file: ETCD_KEY_FILE,
             },
         }),
-        // The phase skipped at init is not remembered; this is, so that an upgrade knows.
+        // The cluster does not record the phase skipped at init, but it records this, so that an
+        // upgrade knows.
         proxy: (api == KubeadmApi::V1Beta4 && kubernetes.proxy == ProxyMode::None)
             .then_some(Addon { disabled: true }),
     }
@@ -239,7 +241,7 @@ fn api_version(api: KubeadmApi) -> &'static str {
     }
 }
 
-/// What clients and joining nodes call: the name, which resolves to the VIP.
+/// The endpoint of clients and joining nodes: the name, which resolves to the VIP.
 fn api_endpoint(cluster: &Cluster) -> String {
     format!("{}:{}", cluster.api.fqdn, cluster.api.port)
 }
@@ -264,7 +266,7 @@ fn timeouts(cluster: &Cluster) -> Option<Timeouts> {
     })
 }
 
-/// Every name and address that the API servers may be called by. kubeadm adds the names of the
+/// Every name and address in the API servers' certificates. kubeadm adds the names of the
 /// `kubernetes` service and each node's own.
 fn cert_sans(cluster: &Cluster) -> Vec<String> {
     let api = &cluster.api;
@@ -381,7 +383,7 @@ mod tests {
 
     #[test]
     fn secrets_that_look_like_numbers_stay_texts() {
-        // YAML 1.1, which kubeadm reads, takes all of these for numbers when they are bare.
+        // YAML 1.1, which kubeadm reads, parses all of these as numbers if they are not quoted.
         for (token, key) in [
             ("123456.7890123456789012", format!("{}e{}", "1".repeat(31), "2".repeat(32))),
             ("0x1234.0123456789012345", "0".repeat(64)),

@@ -6,28 +6,28 @@ use std::time::Duration;
 use super::{config, etcd, preflight};
 use crate::ssh;
 
-/// What a load balancer says that must not use its virtual router id (`vrrp-listen.py`).
+/// The output of a load balancer that must not use its virtual router id (`vrrp-listen.py`).
 const CLASH: &str = "k8sha vrrp-listen: cannot use router id";
 
-/// Names in a row, or that there are none.
+/// Names as a list, or a note that there are none.
 fn or_none(names: &[String]) -> String {
     if names.is_empty() { "none: no load balancer is running".to_owned() } else { names.join(", ") }
 }
 
-/// How long was waited; nothing where it was asked once.
+/// How long k8sha waited; empty if it checked only once.
 fn within(seconds: u64) -> String {
     if seconds == 0 { String::new() } else { format!(" within {seconds} s") }
 }
 
-/// A phase that did not come to its end. No text in it holds a secret.
+/// A phase that did not finish. No text in it contains a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A command could not be run or failed.
     #[error("{doing}: {source}")]
     Ssh {
-        /// What was being done.
+        /// The action.
         doing: String,
-        /// What went wrong.
+        /// The error.
         source: Box<ssh::Error>,
     },
     /// The external etcd cannot be used.
@@ -50,7 +50,7 @@ pub enum Error {
         /// The last lines of its log, secrets masked.
         last: Vec<String>,
     },
-    /// A unit went away without an end: the node was restarted, or it was stopped.
+    /// A unit disappeared before it finished: the node was rebooted, or the unit was stopped.
     #[error("`{unit}` on `{node}` disappeared before it finished; was the node restarted?")]
     UnitGone {
         /// The node.
@@ -58,26 +58,26 @@ pub enum Error {
         /// The systemd unit.
         unit: String,
     },
-    /// Something did not become as wanted in time.
+    /// Something did not reach the wanted state in time.
     #[error("{what}{} on `{node}`; last seen: {seen}", within(*.seconds))]
     TooLong {
-        /// What was waited for, as `the API did not answer`.
+        /// The unmet condition, such as `the API did not answer`.
         what: String,
-        /// The node that was asked.
+        /// The node that was queried.
         node: String,
         /// How long, in seconds.
         seconds: u64,
-        /// What was seen last.
+        /// The last observed state.
         seen: String,
     },
-    /// A program said something that we do not understand.
+    /// The output of a program could not be parsed.
     #[error("cannot read {what} of `{node}`: {cause}")]
     Unread {
-        /// What was read.
+        /// The output.
         what: String,
         /// The node that it came from.
         node: String,
-        /// What is wrong with it.
+        /// The problem.
         cause: String,
     },
     /// The first master runs another cluster.
@@ -87,10 +87,10 @@ pub enum Error {
         node: String,
         /// The name of the cluster that it runs.
         found: String,
-        /// The name of ours.
+        /// The name of this cluster.
         wanted: String,
     },
-    /// kubeadm ended well, but the cluster is not there.
+    /// kubeadm succeeded, but the cluster is incomplete.
     #[error("kubeadm finished on `{node}`, but {missing}")]
     Incomplete {
         /// The node.
@@ -110,7 +110,7 @@ pub enum Error {
         /// The end of its journal.
         journal: String,
     },
-    /// haproxy or keepalived does not take the configuration that it was given.
+    /// haproxy or keepalived rejects its new configuration.
     #[error("`{unit}` on `{node}` rejected its new configuration and keeps the old one:\n{said}")]
     Refused {
         /// The load balancer.
@@ -120,7 +120,7 @@ pub enum Error {
         /// Its output, verbatim.
         said: String,
     },
-    /// A member of our etcd trusts another authority.
+    /// A member of k8sha's etcd trusts a different CA.
     #[error(
         "`{node}` trusts a different etcd CA than the one in the state folder (`etcd/ca.pem`); nothing was \
          changed there"
@@ -145,13 +145,13 @@ pub enum Error {
         /// The load balancers that hold it.
         holders: Vec<String>,
     },
-    /// A node that is to join has something of Kubernetes already, and no join of ours explains it.
+    /// A node that is to join already has Kubernetes state, and no k8sha join explains it.
     #[error("`{node}` already has a kubelet or Kubernetes certificates; nothing was changed there")]
     NotFresh {
         /// The node.
         node: String,
     },
-    /// A machine is not reset: it may serve a cluster.
+    /// A machine is not reset, because it may serve a cluster.
     #[error("`{node}` is not reset: {why}")]
     NotLitter {
         /// The node.
@@ -159,50 +159,50 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// A Node object was registered by another machine than the one that is gone.
+    /// A Node object was registered by another machine than the lost one.
     #[error("the Node `{name}` was registered by the machine {found}, not by {wanted}; it is kept")]
     OtherMachine {
-        /// The master that asked.
+        /// The master that was queried.
         node: String,
         /// The Node's name.
         name: String,
-        /// The machine that it names.
+        /// The machine in the Node object.
         found: String,
-        /// The machine that is gone.
+        /// The lost machine.
         wanted: String,
     },
-    /// The Node of a machine that is gone stays Ready.
+    /// The Node of a lost machine stays Ready.
     #[error("the Node `{name}` is still Ready: a kubelet reports under that name; it is kept")]
     StillReports {
-        /// The master that asked.
+        /// The master that was queried.
         node: String,
         /// The Node's name.
         name: String,
     },
-    /// `admin.conf` names another endpoint than the API's name.
+    /// `admin.conf` contains another endpoint than the API's name.
     #[error("the kubeconfig of `{node}` names `{found}`, not `{wanted}`")]
     Endpoint {
         /// The node.
         node: String,
-        /// The server that it names.
+        /// The server in the file.
         found: String,
-        /// The server that it must name.
+        /// The expected server.
         wanted: String,
     },
-    /// Another person's kubeconfig is in the way.
+    /// A kubeconfig of another cluster or user is at that path.
     #[error("`{}` contains {what}; it is left unchanged", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// Its content.
         what: String,
     },
-    /// The operator's manifest cannot be used.
+    /// The custom manifest cannot be used.
     #[error("`{}` contains {what}", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What it holds that it should not, or does not hold.
+        /// The wrong or missing content.
         what: String,
     },
     /// A local file that cannot be read or written.
@@ -212,13 +212,13 @@ pub enum Error {
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::sync::Arc<std::io::Error>,
     },
 }
 
 impl Error {
-    /// Something did not become as wanted within `limit`, as `node` shows.
+    /// Something did not reach the wanted state within `limit`, according to `node`.
     pub(super) fn too_long(
         node: &ssh::Remote,
         what: impl Into<String>,
@@ -229,8 +229,8 @@ impl Error {
         Error::TooLong { what: what.into(), node, seconds, seen: seen.into() }
     }
 
-    /// Whether waiting cures nothing: a node that is another machine, or refuses every login, or whose
-    /// router id another network member uses.
+    /// Whether waiting does not help: the node is another machine, or refuses every login, or
+    /// another device on the network uses its router id.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Error::Ssh { source, .. } => !source.is_transient(),
@@ -307,9 +307,9 @@ impl Error {
     }
 }
 
-/// Says what was being done when a command failed.
+/// Adds the action to the error of a failed command.
 pub(super) trait Doing<T> {
-    /// Turns an SSH error into ours.
+    /// Converts an SSH error.
     fn doing(self, what: impl Into<String>) -> Result<T, Error>;
 }
 

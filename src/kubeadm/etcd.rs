@@ -1,5 +1,5 @@
-//! An etcd beside the masters: its files, its health, and whose data it holds. [`form`] makes one of
-//! our own; to the masters it is then like anybody else's.
+//! An external etcd: its files, its health, and the owner of its data. [`form`] creates one that
+//! k8sha manages; for the masters it is then like any other.
 
 use std::path::{Path, PathBuf};
 
@@ -25,33 +25,33 @@ pub(crate) mod stacked;
 
 pub use fault::{Fault, Trouble};
 
-/// Where all of Kubernetes' data is: kube-apiserver's default `--etcd-prefix`.
+/// The prefix of all of Kubernetes' data: kube-apiserver's default `--etcd-prefix`.
 const REGISTRY: &str = "/registry/";
-/// The first key behind it.
+/// The first key after it.
 const REGISTRY_END: &str = "/registry0";
-/// Where we write down whose data that is.
+/// The key in which k8sha records the owner of that data.
 const OWNER: &str = "/k8sha/owner";
 
-/// The exit status of `curl` where the connection broke while it was sending (curl(1), EXIT CODES).
+/// The exit status of `curl` if the connection broke while it was sending (curl(1), EXIT CODES).
 const CURL_SEND_ERROR: u32 = 55;
 
-/// Whose data an etcd holds.
+/// The owner of an etcd's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The cluster's name.
     pub cluster: String,
-    /// Which creation of a cluster of that name.
+    /// The creation id, which distinguishes clusters with that name.
     pub creation: String,
 }
 
-/// What an API server is known by to etcd.
+/// The API servers' credentials for etcd.
 #[derive(Clone, Debug)]
 pub enum Client {
-    /// The operator's files: authority, certificate, key.
+    /// The operator's files: CA, certificate, key.
     Files([PathBuf; 3]),
-    /// What we have made for an etcd of ours.
+    /// Credentials that k8sha created for its own etcd.
     Made {
-        /// The authority's certificate, PEM.
+        /// The CA certificate, PEM.
         ca: String,
         /// The client certificate and its key.
         pair: Pair,
@@ -59,7 +59,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// What goes where on a master.
+    /// The files with their paths on a master.
     async fn read(&self) -> Result<[(&'static str, Vec<u8>); 3], Fault> {
         let [ca, cert, key] = match self {
             Client::Files([ca, cert, key]) => [
@@ -76,27 +76,27 @@ impl Client {
     }
 }
 
-/// What becomes of Kubernetes' keys that are in an etcd already.
+/// How existing Kubernetes keys in an etcd are handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// There may be none.
+    /// There must be none.
     Refused,
-    /// Our own stay: our own `kubeadm init` has begun to write them, and goes on.
+    /// This cluster's own are kept: its `kubeadm init` has begun to write them, and resumes.
     Resumed,
-    /// They are deleted: a person asked for it. Those that carry our mark for a cluster of another
-    /// name, only where that name was typed.
+    /// They are deleted, as the user requested. Keys that k8sha marked as another cluster's are
+    /// deleted only if the user typed that cluster's name.
     Wiped {
-        /// The name that was typed.
+        /// The name that the user typed.
         of: Option<String>,
     },
 }
 
-/// Makes an etcd beside the masters ready for `kubeadm init`: the client's files on the first
-/// master, every member proved healthy with them, and our mark on it. Stacked etcd needs none of
-/// this.
+/// Prepares an external etcd for `kubeadm init`: copies the client's files to the first master,
+/// checks that every member is healthy with them, and writes k8sha's mark. Stacked etcd needs none
+/// of this.
 ///
 /// # Errors
-/// [`Error::Etcd`] with the cause per member, or whose data is there.
+/// [`Error::Etcd`] with the cause per member, or the owner of the data.
 pub async fn prepare(
     first: &Remote,
     cluster: &Cluster,
@@ -110,11 +110,11 @@ pub async fn prepare(
     Ok(copied || claimed)
 }
 
-/// Copies the client's three files to a master where they differ. An API server that runs reads
-/// them again at its next connection (etcd client/pkg/transport/listener.go, `GetClientCertificate`).
+/// Copies the client's three files to a master if they differ. A running API server reads them
+/// again at its next connection (etcd client/pkg/transport/listener.go, `GetClientCertificate`).
 ///
 /// # Errors
-/// Where a file cannot be read, is not what its name says, or cannot be written.
+/// If a file cannot be read, has the wrong content, or cannot be written.
 pub async fn copy(master: &Remote, client: &Client) -> Result<bool, Error> {
     let wanted = client.read().await?;
     let there = files::hashes(master, &wanted.each_ref().map(|(to, _)| *to)).await?;
@@ -129,10 +129,10 @@ pub async fn copy(master: &Remote, client: &Client) -> Result<bool, Error> {
     Ok(changed)
 }
 
-/// Whether a master that has such files has other ones than these.
+/// Whether a master has such files, but different ones.
 ///
 /// # Errors
-/// Where a file cannot be read, here or there.
+/// If a file cannot be read, on this machine or on the master.
 pub(crate) async fn is_outdated(master: &Remote, client: &Client) -> Result<bool, Error> {
     let wanted = client.read().await?;
     let there = files::hashes(master, &wanted.each_ref().map(|(to, _)| *to)).await?;
@@ -153,10 +153,10 @@ async fn read_pem(from: &Path, holds: &'static str) -> Result<Vec<u8>, Fault> {
     if text.lines().any(heads) { Ok(body) } else { Err(Fault::NotPem { path: path(), holds }) }
 }
 
-/// Proves that every member answers, with the files that the API server will use.
+/// Checks that every member answers, with the files that the API server will use.
 ///
 /// # Errors
-/// [`Fault::Members`] with what is wrong with each.
+/// [`Fault::Members`] with the problem of each.
 pub async fn prove(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
     let Some(endpoints) = cluster.etcd.endpoints() else { return Ok(()) };
     let mut asking = JoinSet::new();
@@ -183,7 +183,7 @@ pub async fn prove(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
     Err(Fault::Members { node, all, troubles }.into())
 }
 
-/// What is wrong with a member, asked from a node with the files that are there.
+/// The problem of a member, queried from a node with the files there.
 async fn examine(from: &Remote, with: &Files, endpoint: &str) -> Result<Option<Trouble>, Error> {
     let version = match call(from, with, &format!("{endpoint}/version"), None).await? {
         Ok(version) => version,
@@ -202,11 +202,12 @@ async fn examine(from: &Remote, with: &Files, endpoint: &str) -> Result<Option<T
     })
 }
 
-/// Puts our mark on the etcd, once it is sure that no living cluster's data is there: not another
-/// one's, and not our own, for a new control plane over it would have another CA.
+/// Writes k8sha's mark to the etcd, after it has checked that no existing cluster's data is there:
+/// neither another cluster's nor this one's, because a new control plane over it would have another
+/// CA.
 ///
 /// # Errors
-/// [`Fault::Foreign`] where it holds another cluster's data, [`Fault::Own`] where it holds this one's,
+/// [`Fault::Foreign`] if it holds another cluster's data, [`Fault::Own`] if it holds this one's,
 /// and `keys` does not allow that.
 pub async fn claim(
     first: &Remote,
@@ -234,26 +235,26 @@ pub async fn claim(
     Ok(true)
 }
 
-/// Whether data of this mark may be deleted where a deletion was asked for: another cluster of ours
-/// may be alive, so its name must have been typed.
+/// Whether data with this mark may be deleted after the user requested a deletion: another k8sha
+/// cluster may be running, so the user must have typed its name.
 fn may_go(found: Option<&Owner>, owner: &Owner, typed: Option<&str>) -> bool {
     found
         .is_none_or(|found| found.cluster == owner.cluster || typed == Some(found.cluster.as_str()))
 }
 
-/// Whether the data in etcd carries our mark.
+/// Whether the data in etcd has this cluster's mark.
 ///
 /// # Errors
-/// Where etcd cannot be asked.
+/// If etcd cannot be queried.
 pub async fn is_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result<bool, Error> {
     let Some(mut etcd) = Gateway::of(first, cluster) else { return Ok(false) };
     Ok(etcd.owner().await?.as_ref() == Some(owner))
 }
 
-/// Deletes the cluster's data and our mark, where the mark is ours. Anybody else's data stays.
+/// Deletes the cluster's data and mark, if the mark is this cluster's. Other data is kept.
 ///
 /// # Errors
-/// Where etcd cannot be asked.
+/// If etcd cannot be queried.
 pub async fn remove_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Result<bool, Error> {
     let Some(mut etcd) = Gateway::of(first, cluster) else { return Ok(false) };
     if etcd.owner().await?.as_ref() != Some(owner) {
@@ -266,13 +267,13 @@ pub async fn remove_ours(first: &Remote, cluster: &Cluster, owner: &Owner) -> Re
 }
 
 /// etcd's key-value API over its JSON gateway: keys and values in base64
-/// (etcd.io/docs/latest/dev-guide/api_grpc_gateway). Any member does: it reads and writes what the
-/// quorum agrees on.
+/// (etcd.io/docs/latest/dev-guide/api_grpc_gateway). Any member can be used: it reads and writes
+/// what the quorum agrees on.
 struct Gateway<'a> {
     first: &'a Remote,
     endpoints: &'a [String],
-    /// The endpoint that has answered last: the next request goes there, and a write never waits at a
-    /// member that hangs and may do it much later.
+    /// The endpoint that answered last: the next request goes there, so that a write never waits at
+    /// a member that hangs and may execute it much later.
     at: usize,
 }
 
@@ -282,8 +283,8 @@ impl<'a> Gateway<'a> {
         Some(Self { first, endpoints, at: 0 })
     }
 
-    /// What the first member that answers says; the others are tried only where the fault is the
-    /// member's own. Doing any of our requests twice does no harm.
+    /// The answer of the first member that answers; the others are tried only if the problem is the
+    /// member's own. All requests here are idempotent.
     async fn kv(&mut self, verb: &str, body: Value) -> Result<Value, Error> {
         let (node, all) = (self.first.node(), self.endpoints.len());
         let mut troubles: Vec<(String, Trouble)> = Vec::new();
@@ -342,25 +343,25 @@ impl<'a> Gateway<'a> {
     }
 }
 
-/// What the gateway says where it does not do what was asked: `message` in all releases, and the
+/// The gateway's response if it did not execute the request: `message` in all releases, and the
 /// same under `error` in those before 3.6.
 fn said(answer: &Value) -> Option<&str> {
     answer["message"].as_str().or(answer["error"].as_str())
 }
 
-/// The codes with which a member says that it cannot do it now, whatever was asked: gRPC's
-/// `DEADLINE_EXCEEDED` and `UNAVAILABLE`. It has no leader then, is about to stop, or only learns
-/// (etcd api/v3rpc/rpctypes/error.go).
+/// The codes with which a member says that it cannot execute any request now: gRPC's
+/// `DEADLINE_EXCEEDED` and `UNAVAILABLE`. It has no leader, is about to stop, or is a learner (etcd
+/// api/v3rpc/rpctypes/error.go).
 const NOT_NOW: [u64; 2] = [4, 14];
 
-/// Why the gateway has not done what was asked, if it has not.
+/// Why the gateway did not execute the request, if it did not.
 fn refusal(answer: &Value) -> Option<Trouble> {
     let said = said(answer)?.to_owned();
     let not_now = answer["code"].as_u64().is_some_and(|code| NOT_NOW.contains(&code));
     Some(if not_now { Trouble::Unhealthy(said) } else { Trouble::Said(said) })
 }
 
-/// The files with which a node calls etcd.
+/// The files with which a node connects to etcd.
 struct Files {
     ca: &'static str,
     cert: &'static str,
@@ -370,7 +371,7 @@ struct Files {
 /// Those of the API server, on a master.
 const API_SERVER: Files = Files { ca: path::ETCD_CA, cert: path::ETCD_CERT, key: path::ETCD_KEY };
 
-/// One request from a node, with the files that are there.
+/// One request from a node, with the files there.
 async fn call(
     from: &Remote,
     with: &Files,
@@ -386,8 +387,8 @@ async fn call(
     let command = command.arg(url);
     let mut output = from.run(&command).await.doing(format!("ask {url}"))?;
     if output.code == CURL_SEND_ERROR {
-        // With TLS 1.3 a member that refuses our certificate may be gone before the request is
-        // sent, and curl has not heard why; in TLS 1.2 that is part of the handshake.
+        // With TLS 1.3 a member that rejects the client certificate may close the connection before
+        // the request is sent, and curl does not see why; in TLS 1.2 that is part of the handshake.
         let again = command.args(["--tls-max", "1.2"]);
         output = from.run(&again).await.doing(format!("ask {url}"))?;
     }

@@ -8,7 +8,7 @@ use super::{Error, files, path};
 use crate::cluster::Version;
 use crate::ssh::{Command, Remote};
 
-/// What cloud-init wrote down about a node, in `/etc/k8sha/node.json`.
+/// The facts that cloud-init wrote about a node, in `/etc/k8sha/node.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planted {
     /// The cluster's name.
@@ -17,50 +17,51 @@ pub struct Planted {
     pub node: String,
     /// Its role.
     pub role: String,
-    /// What identifies the seed that it booted from.
+    /// Identifies the seed that it booted from.
     pub seed: String,
 }
 
-/// What is there on a node.
+/// The existing state of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// What our seed wrote down; `None` where the node booted from no seed of ours.
+    /// The facts from k8sha's seed; `None` if the node did not boot from one.
     pub planted: Option<Planted>,
-    /// The version of kubeadm; `None` where it is not installed.
+    /// The version of kubeadm; `None` if it is not installed.
     pub kubeadm: Option<Version>,
-    /// What tells this machine from every other one.
+    /// The machine id, which identifies this machine.
     pub machine_id: String,
-    /// The hash of the public key of the cluster's CA, where its certificate is there.
+    /// The hash of the public key of the cluster's CA, if its certificate exists.
     pub ca: Option<String>,
-    /// Whether the administrator's kubeconfig is there.
+    /// Whether the administrator's kubeconfig exists.
     pub admin: bool,
     /// Whether the kubelet has its own kubeconfig.
     pub kubelet: bool,
     /// Whether an API server is set up.
     pub apiserver: bool,
-    /// Whether our configuration of `kubeadm init` is there.
+    /// Whether k8sha's configuration of `kubeadm init` exists.
     pub init_config: bool,
-    /// Whether it is on record that our `kubeadm init` ended well.
+    /// Whether it is recorded that k8sha's `kubeadm init` succeeded.
     pub init_over: bool,
-    /// Whether our configuration of `kubeadm join` is there: it goes when the join has ended well.
+    /// Whether k8sha's configuration of `kubeadm join` exists: it is deleted when the join has
+    /// succeeded.
     pub join_config: bool,
-    /// The state of our `kubeadm init`.
+    /// The state of k8sha's `kubeadm init`.
     pub init: State,
-    /// The state of our `kubeadm join`.
+    /// The state of k8sha's `kubeadm join`.
     pub join: State,
 }
 
 impl Facts {
-    /// Whether nothing of Kubernetes has been set up.
+    /// Whether nothing of Kubernetes is set up.
     pub fn is_fresh(&self) -> bool {
         self.ca.is_none() && !(self.admin || self.kubelet || self.apiserver)
     }
 }
 
-/// Looks at a Kubernetes node.
+/// Reads the state of a Kubernetes node.
 ///
 /// # Errors
-/// Where the node cannot be asked, or says what we do not understand.
+/// If the node cannot be queried, or its answer cannot be parsed.
 pub async fn gather(remote: &Remote) -> Result<Facts, Error> {
     let (planted, kubeadm, machine_id, ca, admin, kubelet) = tokio::try_join!(
         planted(remote),
@@ -94,11 +95,11 @@ pub async fn gather(remote: &Remote) -> Result<Facts, Error> {
     })
 }
 
-/// What tells a machine from every other one. `/etc/machine-id` alone does not where a template holds
-/// one already, and the firmware's UUID alone does not where machines are containers of one kernel.
+/// Identifies a machine. `/etc/machine-id` alone is not unique if a template already contains one,
+/// and the firmware's UUID alone is not unique if machines are containers of one kernel.
 ///
-/// The kubelet reports both (google/cadvisor utils/sysfs/sysfs.go, `GetSystemUUID`: the machine's id
-/// stands in where the firmware has none).
+/// The kubelet reports both (google/cadvisor utils/sysfs/sysfs.go, `GetSystemUUID`: the machine id
+/// is used if the firmware has no UUID).
 async fn machine_id(remote: &Remote) -> Result<String, Error> {
     let id = Command::new("cat").arg("/etc/machine-id");
     let uuid = Command::sudo("cat").arg("/sys/class/dmi/id/product_uuid");
@@ -121,10 +122,10 @@ async fn ca(remote: &Remote) -> Result<Option<String>, Error> {
     }
 }
 
-/// What our seed wrote down about a node.
+/// The facts that k8sha's seed wrote about a node.
 ///
 /// # Errors
-/// Where the node cannot be asked, or the file is not ours.
+/// If the node cannot be queried, or the file was not written by k8sha.
 pub async fn planted(remote: &Remote) -> Result<Option<Planted>, Error> {
     let command = Command::new("cat").arg(path::NODE);
     let output = remote.run(&command).await.doing("read what cloud-init wrote down")?;

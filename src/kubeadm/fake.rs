@@ -1,4 +1,4 @@
-//! A node that answers a script, for this module's tests.
+//! A node with scripted answers, for this module's tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::ssh::Remote;
 use crate::ssh::fake::{Fake, Reply};
 
-/// Takes a line of ours apart again; our quoting is single quotes only.
+/// Splits one of k8sha's command lines; k8sha quotes with single quotes only.
 pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
     let mut chars = line.chars();
@@ -34,15 +34,15 @@ pub(crate) fn words(line: &str) -> Vec<String> {
 /// The files of a fake node.
 pub(crate) type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
-/// A node with files, whose other commands a script answers.
+/// A node with files; a script answers all other commands.
 pub(crate) struct Host {
     pub(crate) fake: Fake,
     pub(crate) files: Files,
 }
 
 impl Host {
-    /// Starts it. The script gets the words without `sudo -n --`; what it leaves unanswered ends
-    /// with status 127.
+    /// Starts it. The script gets the words without `sudo -n --`; a command that it does not answer
+    /// exits with status 127.
     pub(crate) async fn start(
         script: impl Fn(&[&str], &Files) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {

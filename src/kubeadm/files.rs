@@ -19,7 +19,8 @@ pub(super) async fn exists(remote: &Remote, path: &str) -> Result<bool, Error> {
         0 => Ok(true),
         1 if output.stderr.is_empty() => Ok(false),
         _ => {
-            // sudo ends with 1 too where it may not: only its words tell.
+            // sudo exits with 1 too if it may not run the command: only its message shows the
+            // difference.
             let error = remote.run_ok(&command).await.err();
             match error {
                 None => Ok(true),
@@ -29,19 +30,19 @@ pub(super) async fn exists(remote: &Remote, path: &str) -> Result<bool, Error> {
     }
 }
 
-/// A file's contents. May hold secrets.
+/// A file's contents. May contain secrets.
 pub(super) async fn read(remote: &Remote, path: &str) -> Result<String, Error> {
     let output =
         remote.run_ok(&Command::sudo("cat").arg(path)).await.doing(format!("read `{path}`"))?;
     Ok(output.stdout_text())
 }
 
-/// Writes a file for root's eyes only, with the folders on the way to it.
+/// Writes a file that only root can read, and creates its parent folders.
 pub(super) async fn write(remote: &Remote, path: &str, body: &[u8]) -> Result<(), Error> {
     write_for(remote, "root", path, body).await
 }
 
-/// Writes a file for one user's eyes only, root's included; the group has the user's name.
+/// Writes a file that only one user and root can read; the group has the user's name.
 pub(super) async fn write_for(
     remote: &Remote,
     user: &str,
@@ -51,7 +52,7 @@ pub(super) async fn write_for(
     install(remote, user, "0600", path, body).await
 }
 
-/// Writes a file of root's with these permission bits, in octal digits.
+/// Writes a file owned by root with these permission bits, in octal digits.
 pub(super) async fn write_as(
     remote: &Remote,
     mode: &str,
@@ -82,14 +83,14 @@ pub(super) async fn copy(remote: &Remote, from: &str, to: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Moves a file into the place of another, which is never half there.
+/// Moves a file over another one atomically.
 pub(super) async fn replace(remote: &Remote, from: &str, to: &str) -> Result<(), Error> {
     let command = Command::sudo("mv").args(["-f", from, to]);
     remote.run_ok(&command).await.doing(format!("write `{to}`"))?;
     Ok(())
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file, if it exists.
 pub(super) async fn remove(remote: &Remote, path: &str) -> Result<(), Error> {
     let command = Command::sudo("rm").args(["-f", path]);
     remote.run_ok(&command).await.doing(format!("remove `{path}`"))?;
@@ -101,7 +102,7 @@ pub(super) async fn hashes(
     remote: &Remote,
     paths: &[&str],
 ) -> Result<BTreeMap<String, String>, Error> {
-    // Ends with 1 where a file is missing, and prints the others all the same.
+    // Exits with 1 if a file is missing, and still prints the others.
     let command = Command::sudo("sha256sum").args(paths.iter().copied());
     let output = remote.run(&command).await.doing("compare files")?;
     if output.code > 1 {
@@ -115,8 +116,8 @@ pub(super) async fn hashes(
         .collect())
 }
 
-/// The hash by which a joining node knows the cluster's CA: SHA-256 of its public key
-/// (SubjectPublicKeyInfo), as `--discovery-token-ca-cert-hash` wants it.
+/// The hash by which a joining node verifies the cluster's CA: SHA-256 of its public key
+/// (SubjectPublicKeyInfo), in the form of `--discovery-token-ca-cert-hash`.
 pub(super) async fn ca_hash(master: &Remote) -> Result<String, Error> {
     let pem = read(master, path::CA).await?;
     spki_hash(&pem).map_err(|cause| Error::Unread {

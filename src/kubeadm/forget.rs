@@ -1,8 +1,8 @@
-//! Making the cluster forget a machine that is gone, so that the one that takes its place can join: its
-//! member of a stacked etcd first, then its Node object.
+//! Removes a lost machine from the cluster, so that its replacement can join: its member of a
+//! stacked etcd first, then its Node object.
 //!
-//! Order and reasons: a member that stays listed counts for the quorum and refuses other masters; a
-//! Node object that stays keeps the name (`cmd/kubeadm/app/phases/kubelet` and
+//! Order and reasons: a member that stays listed counts for the quorum and blocks other masters; a
+//! Node object that remains keeps the name (`cmd/kubeadm/app/phases/kubelet` and
 //! `cmd/kubeadm/app/cmd/phases/join/kubelet.go` of kubernetes/kubernetes).
 
 use std::net::Ipv4Addr;
@@ -13,29 +13,29 @@ use crate::clock::{Clock, Wait};
 use crate::report::event;
 use crate::ssh::Remote;
 
-/// How long a Node may stay Ready whose machine is gone: kube-controller-manager's
+/// How long a Node may stay Ready whose machine is lost: kube-controller-manager's
 /// `--node-monitor-grace-period`, 40 s or 50 s by version, and a little more.
 const GRACE: Duration = Duration::from_secs(90);
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// A machine that is gone.
+/// A lost machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     /// The name of its Node object.
     pub name: String,
-    /// Its `/etc/machine-id` in that object; empty where it has no Node object.
+    /// Its `/etc/machine-id` in that object; empty if it has no Node object.
     pub machine_id: String,
     /// The addresses at which its member of a stacked etcd may be listed.
     pub members: Vec<Ipv4Addr>,
 }
 
-/// Removes what the machine has left in the cluster, by way of a master that is well. The caller has
-/// proved that the machine is gone.
+/// Removes what the machine has left in the cluster, through a healthy master. The caller has
+/// proved that the machine is lost.
 ///
 /// # Errors
-/// [`Error::Etcd`] where its member still answers or the quorum would not hold;
-/// [`Error::OtherMachine`] where another machine has registered under its name since.
+/// [`Error::Etcd`] if its member still answers or the quorum would be lost; [`Error::OtherMachine`]
+/// if another machine has registered under its name since.
 pub async fn run(via: &Remote, gone: &Gone, stacked: bool, clock: Clock) -> Result<bool, Error> {
     let mut changed = false;
     if stacked && !gone.members.is_empty() {
@@ -59,8 +59,8 @@ pub async fn run(via: &Remote, gone: &Gone, stacked: bool, clock: Clock) -> Resu
     Ok(changed)
 }
 
-/// Waits until the API has not heard of the machine's kubelet for its grace period: one that reports
-/// is not gone, whatever Proxmox VE says.
+/// Waits until the API has not heard from the machine's kubelet for its grace period: a machine
+/// whose kubelet reports is not lost, whatever Proxmox VE shows.
 async fn silent(via: &Remote, gone: &Gone, clock: Clock) -> Result<(), Error> {
     let mut wait = Wait::new(clock, GRACE, LOOK);
     loop {

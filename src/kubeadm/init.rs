@@ -13,34 +13,35 @@ use crate::cluster::{Cluster, Node};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
 
-/// How long images may take to come, on top of what the control plane may take.
+/// How long image downloads may take, in addition to the control plane.
 const PULLS: Duration = Duration::from_secs(15 * 60);
-/// How long an API that was there may take to come back, as after a restart of its node.
+/// How long an existing API may take to come back, for example after a reboot of its node.
 const COMEBACK: Duration = Duration::from_secs(90);
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What the API says about the cluster.
+/// The state of the cluster according to the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
-    /// Everything that joins need is there.
+    /// Everything that joins need exists.
     Complete,
-    /// It answers, and something that init makes is missing.
+    /// It answers, but something that init creates is missing.
     Partial(String),
-    /// It does not answer, or there is none.
+    /// It does not answer, or does not exist.
     Silent(String),
-    /// It is another cluster's.
+    /// It belongs to another cluster.
     Other(String),
 }
 
-/// Initialises the control plane on a master, or goes on with what an earlier try left:
-/// with the same configuration, token, certificate key and certificates, never with new ones.
+/// Initialises the control plane on a master, or resumes an earlier attempt with the same
+/// configuration, token, certificate key and certificates, never with new ones.
 ///
 /// The files of an external etcd must be there already ([`super::etcd::prepare`]), and a load
 /// balancer must hold the VIP ([`super::vip::check`]).
 ///
 /// # Errors
-/// [`Error::Unit`] with kubeadm's last lines; [`Error::AnotherCluster`] where the node is taken.
+/// [`Error::Unit`] with the end of kubeadm's log; [`Error::AnotherCluster`] if the node belongs to
+/// another cluster.
 pub async fn run(
     first: &Remote,
     node: &Node,
@@ -54,10 +55,10 @@ pub async fn run(
     Ok(changed)
 }
 
-/// Notes on the master that ran it that `kubeadm init` ended well, where a former release has not.
+/// Records on the master that ran it that `kubeadm init` succeeded, if a former release did not.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn record(master: &Remote) -> Result<bool, Error> {
     let (begun, over) = tokio::try_join!(
         files::exists(master, path::INIT),
@@ -89,7 +90,7 @@ async fn act(first: &Remote, node: &Node, cluster: &Cluster, clock: Clock) -> Re
         (Seen::Complete, State::Absent | State::Done | State::Running) => return Ok(false),
         (seen, _) => seen,
     };
-    // What counts is what was left behind, not how the last try ended.
+    // The state left behind decides, not the result of the last attempt.
     let again = files::exists(first, path::CA).await?;
     if again {
         event::progress(match seen {
@@ -106,10 +107,10 @@ async fn act(first: &Remote, node: &Node, cluster: &Cluster, clock: Clock) -> Re
     Ok(true)
 }
 
-/// Whether the first master has this cluster, initialised to the end.
+/// Whether the first master has this cluster, completely initialised.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn is_done(first: &Remote, cluster: &Cluster) -> Result<bool, Error> {
     Ok(matches!(look(first, cluster).await?, Seen::Complete))
 }
@@ -129,7 +130,7 @@ fn argv(cluster: &Cluster, again: bool) -> Vec<String> {
     argv
 }
 
-/// Writes the configuration, with the keys that are there if there are any.
+/// Writes the configuration, with the existing keys if there are any.
 async fn write_config(first: &Remote, node: &Node, cluster: &Cluster) -> Result<(), Error> {
     let there = if files::exists(first, path::INIT).await? {
         Some(files::read(first, path::INIT).await?)
@@ -146,7 +147,7 @@ async fn write_config(first: &Remote, node: &Node, cluster: &Cluster) -> Result<
 }
 
 async fn validate(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
-    // The command came with 1.26 (kubernetes/kubernetes#113418).
+    // The command was added in 1.26 (kubernetes/kubernetes#113418).
     let version = cluster.kubernetes.version;
     if (version.major, version.minor) < (1, 26) {
         return Ok(());
@@ -156,7 +157,8 @@ async fn validate(first: &Remote, cluster: &Cluster) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks, and gives an API time that must be there: init has ended well, or the node was restarted.
+/// Queries the API, and gives it time if it must exist: init has succeeded, or the node was
+/// rebooted.
 async fn settle(
     first: &Remote,
     cluster: &Cluster,

@@ -14,12 +14,12 @@ use crate::cluster::{Cluster, Node, Role};
 use crate::report::event;
 use crate::ssh::Remote;
 
-/// How long images may take to come, on top of what the control plane may take.
+/// How long image downloads may take, in addition to the control plane.
 const PULLS: Duration = Duration::from_secs(15 * 60);
-/// How long a node that has joined may take to show up.
+/// How long a node that has joined may take to register.
 const SHOW_UP: Duration = Duration::from_secs(90);
 
-/// What lets nodes in: one for all joins of a run, so that what has run out is renewed once.
+/// The join credentials: one set for all joins of a run, so that what has expired is renewed once.
 #[derive(Default)]
 pub struct JoinCredentials {
     held: Mutex<Option<Held>>,
@@ -28,11 +28,11 @@ pub struct JoinCredentials {
 struct Held {
     keys: Keys,
     ca_hash: String,
-    /// Counts renewals: who was refused with an older round just takes the newer.
+    /// Counts renewals: a node refused with an older set just takes the newer.
     round: u32,
 }
 
-/// What one join takes along.
+/// The credentials of one join.
 struct Ticket {
     token: SecretString,
     certificate_key: SecretString,
@@ -52,16 +52,17 @@ impl Held {
 }
 
 impl JoinCredentials {
-    /// Sees, by way of a master, that token and certificate key are alive, and renews what runs out.
+    /// Checks, through a master, that token and certificate key are valid, and renews what is about
+    /// to expire.
     ///
     /// # Errors
-    /// Where the API does not answer or kubeadm fails.
+    /// If the API does not answer or kubeadm fails.
     pub async fn prepare(&self, via: &Remote, cluster: &Cluster) -> Result<(), Error> {
         self.ticket(via, cluster).await.map(drop)
     }
 
     /// The token and key to join with. What has less than ten minutes left is renewed before the
-    /// first is given out.
+    /// first use.
     async fn ticket(&self, via: &Remote, cluster: &Cluster) -> Result<Ticket, Error> {
         let mut held = self.held.lock().await;
         if let Some(held) = held.as_ref() {
@@ -72,12 +73,12 @@ impl JoinCredentials {
             Some(keys) => (keys, false),
             None => (keys::generate(), true),
         };
-        // Uploaded certificates are of no use without the key that opens them.
+        // Uploaded certificates are useless without the key that decrypts them.
         let (keys, _) = keys::renew(via, cluster, keys, lost).await?;
         Ok(held.insert(Held { keys, ca_hash, round: 0 }).ticket())
     }
 
-    /// Another ticket for a node that was refused with this one.
+    /// New credentials for a node that was refused with these.
     async fn renew(
         &self,
         via: &Remote,
@@ -107,11 +108,11 @@ impl JoinCredentials {
 enum Next {
     /// Nothing.
     Nothing,
-    /// Its join runs: follow it.
+    /// Its join is running: follow it.
     Follow,
     /// Join.
     Join,
-    /// Something of Kubernetes is there that no join of this node explains: it stays as it is.
+    /// It has Kubernetes state that no join of this node explains: it is left unchanged.
     Refuse,
 }
 
@@ -129,15 +130,15 @@ fn next(role: Role, facts: &Facts, seen: Option<&ready::Registered>) -> Next {
     }
 }
 
-/// Joins a node by way of a master that is well; a worker gets no label here ([`super::label`]).
+/// Joins a node through a healthy master; a worker gets no label here ([`super::label`]).
 ///
-/// With stacked etcd, masters must join one after the other; with an external one, all may at once.
-/// What an earlier join of ours has left is cleaned up before ([`super::reset`]), and a Node object
-/// that a lost machine has left ([`super::forget`]): nothing is reset here.
+/// With stacked etcd, masters must join one after the other; with an external one, all may join at
+/// once. The remains of an earlier unfinished join are removed before ([`super::reset`]), as is the
+/// Node object of a lost machine ([`super::forget`]): nothing is reset here.
 ///
 /// # Errors
-/// [`Error::Unit`] with kubeadm's last lines. A token or key that had run out is renewed first, and
-/// the join tried once more. [`Error::NotFresh`] where the node has something of Kubernetes already.
+/// [`Error::Unit`] with the end of kubeadm's log. An expired token or key is renewed first, and the
+/// join is tried once more. [`Error::NotFresh`] if the node already has Kubernetes state.
 pub async fn run(
     remote: &Remote,
     via: &Remote,
@@ -151,7 +152,7 @@ pub async fn run(
     let mut refused: Option<Ticket> = None;
     loop {
         let facts = facts::gather(remote).await?;
-        // No name is waited for, but an API that is away for a moment is.
+        // A missing name is not waited for, but an API that is briefly unavailable is.
         let registered = ready::all(via, &[], false, clock, SHOW_UP).await?;
         let seen = registered.iter().find(|seen| seen.name == node.fqdn);
         let todo = next(node.role, &facts, seen);
@@ -181,7 +182,7 @@ pub async fn run(
             Err(error) => return Err(error),
         }
     }
-    // It holds secrets that are needed no more, and is the record of an unfinished join.
+    // It contains secrets that are no longer needed, and is the record of an unfinished join.
     if changed || files::exists(remote, path::JOIN).await? {
         files::remove(remote, path::JOIN).await?;
     }
@@ -208,7 +209,7 @@ async fn start(
     Ok(())
 }
 
-/// Whether kubeadm's words mean that the token or the certificate key is no longer good.
+/// Whether kubeadm's output means that the token or the certificate key is no longer valid.
 ///
 /// Sources: `cmd/kubeadm/app/discovery/token/token.go` and
 /// `cmd/kubeadm/app/phases/copycerts/copycerts.go` of kubernetes/kubernetes.

@@ -1,5 +1,5 @@
-//! The bootstrap token and the certificate key: made by us, kept on a master, renewed before they
-//! run out.
+//! The bootstrap token and the certificate key: created by k8sha, stored on a master, renewed
+//! before they expire.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,14 +20,14 @@ use crate::secrets::register;
 use crate::ssh::mask::{is_certificate_key, is_token};
 use crate::ssh::{Command, Remote};
 
-/// Less than this counts as run out: a join takes its time.
+/// Less than this counts as expired: a join takes time.
 const MARGIN: Duration = Duration::from_secs(10 * 60);
 
-/// How much longer the means of joining are good. `None` is what is gone: Kubernetes deletes what
+/// How much longer the join credentials are valid. `None` means deleted: Kubernetes deletes what
 /// has expired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ages {
-    /// The uploaded certificates, which the certificate key opens; two hours at first.
+    /// The uploaded certificates, which the certificate key decrypts; two hours at first.
     pub certificates: Option<Duration>,
     /// The bootstrap token; 24 hours at first.
     pub token: Option<Duration>,
@@ -45,7 +45,7 @@ impl Ages {
     }
 }
 
-/// Makes new keys.
+/// Creates new keys.
 pub fn generate() -> Keys {
     Keys {
         token: new_token(),
@@ -79,11 +79,11 @@ pub fn find(config: &str) -> Option<Keys> {
     Some(Keys { token: register(token.into()), certificate_key: register(key.into()) })
 }
 
-/// The keys that are kept on a master: those that were renewed through it, or those of its own
-/// `kubeadm init`.
+/// The keys stored on a master: those that were renewed through it, or those of its own `kubeadm
+/// init`.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn stored(via: &Remote) -> Result<Option<Keys>, Error> {
     for path in [path::KEYS, path::INIT] {
         if files::exists(via, path).await? {
@@ -93,10 +93,10 @@ pub async fn stored(via: &Remote) -> Result<Option<Keys>, Error> {
     Ok(None)
 }
 
-/// How much longer these keys are good, by the master's clock.
+/// How much longer these keys are valid, by the master's clock.
 ///
 /// # Errors
-/// Where the API does not answer.
+/// If the API does not answer.
 pub async fn ages(via: &Remote, keys: &Keys) -> Result<Ages, Error> {
     let tokens = ["-n", "kube-system", "get", "secrets", "--field-selector"];
     let tokens = [&tokens[..], &["type=bootstrap.kubernetes.io/token", "-o", "json"]].concat();
@@ -110,14 +110,14 @@ pub async fn ages(via: &Remote, keys: &Keys) -> Result<Ages, Error> {
     Ok(Ages {
         token: token_left(&tokens, id, now),
         certificates: certs.and_then(|certs| {
-            // The upload belongs to a token of its own and goes with it.
+            // The upload belongs to a separate token and is deleted with it.
             let owner = certs["metadata"]["ownerReferences"][0]["name"].as_str()?;
             token_left(&tokens, owner.strip_prefix("bootstrap-token-")?, now)
         }),
     })
 }
 
-/// The master's clock: expiry is a matter of the cluster's time, not of ours.
+/// The master's clock: expiry depends on the cluster's time, not on this machine's.
 async fn clock(via: &Remote) -> Result<OffsetDateTime, Error> {
     let command = Command::new("date").args(["-u", "+%s"]);
     let output = via.run(&command).await.doing("ask for the time")?;
@@ -141,12 +141,12 @@ fn token_left(tokens: &Value, id: &str, now: OffsetDateTime) -> Option<Duration>
     Duration::try_from(end - now).ok()
 }
 
-/// Renews what runs out, by the right command, and says with which keys to go on.
+/// Renews what is about to expire, with the right command, and returns the keys to continue with.
 ///
 /// `force` renews both whatever their age: a node was refused.
 ///
 /// # Errors
-/// Where the API does not answer or kubeadm fails.
+/// If the API does not answer or kubeadm fails.
 pub async fn renew(
     via: &Remote,
     cluster: &Cluster,
@@ -156,7 +156,7 @@ pub async fn renew(
     let ages = ages(via, &keys).await?;
     let certificates = force || ages.certificates_run_out();
     let token = force || ages.token_runs_out();
-    // A token that is still there cannot be made again: a new one takes its place.
+    // An existing token cannot be created again: a new one replaces it.
     let keys = if token && ages.token.is_some() {
         Keys { token: new_token(), certificate_key: keys.certificate_key }
     } else {
@@ -165,7 +165,7 @@ pub async fn renew(
     if certificates || token {
         let node = cluster.nodes.iter().find(|node| node.name.as_str() == via.node());
         let text = config::init(cluster, node.unwrap_or(cluster.first_master()), &keys)?;
-        // Not the file of `kubeadm init`: that one is the record of a run of it.
+        // Not the file of `kubeadm init`: that one is the record of its run.
         files::write(via, path::KEYS, text.text().expose_secret().as_bytes()).await?;
     }
     if token {

@@ -67,15 +67,15 @@ struct UserEntry {
     key: String,
 }
 
-/// Whether a file holds access to this cluster: the cluster, with the CA of this hash where it is known, a
-/// context of it, and that context's user.
+/// Whether a file contains access to this cluster: the cluster, with the CA of this hash if it is
+/// known, a context for it, and that context's user.
 pub fn is_there(cluster: &Cluster, ca: Option<&str>, path: &Path) -> bool {
     let text = local::read_text(path, local::Kind::Kubeconfig).unwrap_or_default();
     merge::holds(cluster, ca, &text)
 }
 
-/// Whether a file tells that this cluster was made once: it names it, at whatever address, or is what a
-/// damaged one has left.
+/// Whether a file shows that this cluster was created once: it contains the cluster, at any
+/// address, or is the rest of a damaged one.
 pub fn tells_of(cluster: &Cluster, path: &Path) -> bool {
     let Ok(text) = local::read_text(path, local::Kind::Kubeconfig) else { return false };
     match serde_saphyr::from_str::<Kubeconfig>(&text) {
@@ -88,15 +88,15 @@ fn is_ours(cluster: &Cluster, name: &str, server: &str) -> bool {
     name == cluster.name && server == endpoint(cluster)
 }
 
-/// Fetches the kubeconfig from the first master into a file for its owner's eyes only.
+/// Downloads the kubeconfig from the first master into a file that only its owner can read.
 ///
-/// Cluster, context and user get the cluster's name. A file that is there is replaced only if it is
-/// this cluster's and nothing else's; with `merge`, what it holds of other clusters stays and a copy
-/// of it is kept as [`merge::BACKUP`].
+/// Cluster, context and user get the cluster's name. An existing file is replaced only if it
+/// contains nothing but this cluster; with `merge`, its entries for other clusters are kept and a
+/// copy of it is saved as [`merge::BACKUP`].
 ///
 /// # Errors
-/// [`Error::Endpoint`] where it names another endpoint than the API's name; [`Error::Kubeconfig`]
-/// where another cluster's file is in the way.
+/// [`Error::Endpoint`] if it has another endpoint than the API's name; [`Error::Kubeconfig`] if
+/// another cluster's file is at that path.
 pub async fn fetch(
     first: &Remote,
     cluster: &Cluster,
@@ -143,10 +143,10 @@ pub fn merge(cluster: &Cluster, own: &Path, to: &Path) -> Result<bool, Error> {
     merge::into(cluster, &SecretString::from(text), to)
 }
 
-/// Whether [`fetch`] may write there, judged before anything is made; without `merge`.
+/// Whether [`fetch`] may write there, checked before anything is created; without `merge`.
 ///
 /// # Errors
-/// [`Error::Kubeconfig`] where another file is in the way, and where it cannot be read.
+/// [`Error::Kubeconfig`] if another file is at that path, or if it cannot be read.
 pub fn is_free(cluster: &Cluster, to: &Path) -> Result<(), Error> {
     match local::read_text(to, local::Kind::Kubeconfig) {
         Ok(there) => replaceable(cluster, to, &there),
@@ -161,7 +161,7 @@ fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<Secr
         node: first.node().to_owned(),
         cause,
     };
-    // Parse errors quote the file: only their first line, which names the fault, may be shown.
+    // Parse errors quote the file: only their first line, which describes the error, may be shown.
     let mut config: Kubeconfig = serde_saphyr::from_str(text.expose_secret())
         .map_err(|_| unread("it is not a kubeconfig".into()))?;
     let ([one], [context], [user]) =
@@ -189,10 +189,10 @@ fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<Secr
         .map_err(|_| unread("it cannot be written again".into()))
 }
 
-/// The port of the API servers, as a master's own kubeconfig has it.
+/// The port of the API servers, from a master's own kubeconfig.
 ///
 /// # Errors
-/// Where the node cannot be asked, or has none.
+/// If the node cannot be queried, or has none.
 pub(super) async fn port(master: &Remote) -> Result<u16, Error> {
     let text = SecretString::from(files::read(master, path::ADMIN).await?);
     let unread = || Error::Unread {
@@ -210,8 +210,7 @@ fn endpoint(cluster: &Cluster) -> String {
     format!("https://{}:{}", cluster.api.fqdn, cluster.api.port)
 }
 
-/// Whether a file that is there may be replaced. The CA may differ: a cluster that was rebuilt has
-/// a new one.
+/// Whether an existing file may be replaced. The CA may differ: a rebuilt cluster has a new one.
 fn replaceable(cluster: &Cluster, to: &Path, there: &str) -> Result<(), Error> {
     let refuse = |what: String| Err(Error::Kubeconfig { path: PathBuf::from(to), what });
     let Ok(there) = serde_saphyr::from_str::<Kubeconfig>(there) else {
@@ -232,16 +231,16 @@ fn replaceable(cluster: &Cluster, to: &Path, there: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the whole file or nothing, for its owner only from the first byte on.
+/// Writes the whole file or nothing, readable only by its owner from the first byte on.
 fn write(to: &Path, text: &SecretString) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // A folder that is there keeps its mode: it may be the person's own `~/.kube`.
+    // An existing folder keeps its mode: it may be the user's own `~/.kube`.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // tempfile makes files with mode 0600.
+    // tempfile creates files with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.expose_secret().as_bytes())?;
     file.as_file().sync_all()?;

@@ -4,10 +4,10 @@ use super::{Error, kubectl, ready};
 use crate::cluster::{Node, Role};
 use crate::ssh::Remote;
 
-/// Labels a worker `node-role.kubernetes.io/worker`.
+/// Adds the label `node-role.kubernetes.io/worker` to a worker.
 ///
 /// # Errors
-/// Where the API does not answer.
+/// If the API does not answer.
 pub async fn worker(first: &Remote, node: &Node) -> Result<bool, Error> {
     let nodes = ready::nodes(first).await?;
     if nodes.iter().any(|seen| seen.name == node.fqdn && seen.is(Role::Worker)) {

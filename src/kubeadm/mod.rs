@@ -1,10 +1,10 @@
 //! The Kubernetes stage, phase by phase, over SSH.
 //!
-//! Every phase looks, acts, waits and looks again. It says `true` where it changed something, and
-//! `false` where everything was as wanted: so a phase may be run again after any interruption.
-//! The order: [`facts`], [`etcd`], [`vip`], [`init`], [`join`], [`label`], [`kubeconfig`], [`cni`],
-//! [`ready`]; before them [`balance`], and [`etcd::form`] where etcd is ours. What takes minutes runs
-//! on the node as a systemd unit ([`mod@unit`]) that a lost connection does not end.
+//! Every phase checks, acts, waits and checks again. It returns `true` if it changed something, and
+//! `false` if everything already matched: so a phase may be run again after any interruption. The
+//! order: [`facts`], [`etcd`], [`vip`], [`init`], [`join`], [`label`], [`kubeconfig`], [`cni`],
+//! [`ready`]; before them [`balance`], and [`etcd::form`] if k8sha manages the etcd. Commands that
+//! take minutes run on the node as a systemd unit ([`mod@unit`]) that survives a lost connection.
 
 pub mod balance;
 pub(crate) mod cluster_mark;
@@ -41,19 +41,19 @@ pub mod path {
         INIT_FILE as INIT, JOIN_FILE as JOIN,
     };
 
-    /// Where the token and the certificate key are kept on a master that made new ones.
+    /// The path of the token and the certificate key on a master that created new ones.
     pub const KEYS: &str = "/etc/kubernetes/k8sha/keys.yaml";
-    /// The record that our `kubeadm init` ended well.
+    /// The record that k8sha's `kubeadm init` succeeded.
     pub(crate) const INIT_OVER: &str = "/etc/kubernetes/k8sha/initialised";
 
     /// The administrator's kubeconfig that kubeadm writes.
     pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
-    /// The kubelet's kubeconfig: there from the middle of `init` or `join` on.
+    /// The kubelet's kubeconfig: it exists from the middle of `init` or `join` on.
     pub(crate) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
-    /// The API server's static pod: there on a control plane.
+    /// The API server's static pod: it exists on a control plane.
     pub(crate) const APISERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     /// The cluster's CA certificate.
     pub const CA: &str = "/etc/kubernetes/pki/ca.crt";
-    /// What cloud-init wrote down about the node.
+    /// The facts that cloud-init wrote about the node.
     pub const NODE: &str = "/etc/k8sha/node.json";
 }

@@ -1,7 +1,7 @@
 //! Hints for kubeadm's preflight checks and error messages.
 
-/// Names of kubeadm's checks and what to do about each. A name that ends with `-` stands for all
-/// names that begin so.
+/// Names of kubeadm's checks and the fix for each. A name that ends with `-` stands for all names
+/// with that prefix.
 ///
 /// Source: `cmd/kubeadm/app/preflight/checks.go` of kubernetes/kubernetes.
 const HINTS: &[(&str, &str)] = &[
@@ -36,7 +36,8 @@ const HINTS: &[(&str, &str)] = &[
     ("IsPrivilegedUser", "kubeadm was not run as root"),
 ];
 
-/// What a failed try that is run again may find lying about. All of it is its own, and reused.
+/// What a failed attempt may leave behind, which the next one finds. All of it is k8sha's own, and
+/// reused.
 pub(super) const LEFT_BY_INIT: &[&str] = &[
     "FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml",
     "FileAvailable--etc-kubernetes-manifests-kube-controller-manager.yaml",
@@ -51,7 +52,7 @@ pub(super) const LEFT_BY_INIT: &[&str] = &[
     "DirAvailable--var-lib-etcd",
 ];
 
-/// The names of the checks that failed, in the order in which kubeadm lists them.
+/// The names of the failed checks, in kubeadm's order.
 pub fn failed(lines: &[String]) -> Vec<&str> {
     lines
         .iter()
@@ -59,7 +60,7 @@ pub fn failed(lines: &[String]) -> Vec<&str> {
         .collect()
 }
 
-/// What to do about a failed kubeadm, out of its last lines.
+/// The fix for a failed kubeadm, derived from the end of its log.
 pub fn hint(lines: &[String]) -> Option<String> {
     let hints: Vec<String> = failed(lines)
         .into_iter()

@@ -1,5 +1,5 @@
-//! Whether an API server answers at an address, asked from a node. Nothing secret is sent, so its
-//! certificate is not verified: the question is whether anything lives there, not who it is.
+//! Checks whether an API server answers at an address, from a node. Nothing secret is sent, so its
+//! certificate is not verified: the question is only whether anything answers there.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use super::Error;
 use super::error::Doing;
 use crate::ssh::{Command, Remote};
 
-/// What is said at an address's `/readyz`: `Ok` where anything answers in TLS, be it a refusal.
+/// The answer at an address's `/readyz`: `Ok` if anything answers in TLS, even with a refusal.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn readyz(from: &Remote, to: IpAddr, port: u16) -> Result<Result<String, String>, Error> {
     let url = format!("https://{to}:{port}/readyz");
     let command = Command::new("curl").args(["-sS", "-k", "--max-time", "5"]).arg(url.clone());
@@ -20,7 +20,8 @@ pub async fn readyz(from: &Remote, to: IpAddr, port: u16) -> Result<Result<Strin
     Ok(if output.success() { Ok(said) } else { Err(said) })
 }
 
-/// What is wrong of a list of checks, as an API server that is not ready prints it; else the first line.
+/// The failed checks in the list that an API server prints if it is not ready; otherwise the first
+/// line.
 fn failing(said: &str) -> String {
     let wrong: Vec<&str> = said.lines().filter(|line| line.starts_with("[-]")).collect();
     match wrong.as_slice() {

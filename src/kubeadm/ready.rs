@@ -13,12 +13,12 @@ use crate::cluster::{Cluster, Role};
 use crate::report::event;
 use crate::ssh::{Command, Remote};
 
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(2);
-/// What a role's label begins with; the rest is its name.
+/// The prefix of a role's label; the rest is its name.
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
 
-/// A node as Kubernetes knows it.
+/// A node as Kubernetes reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Registered {
     /// Its name; the host's FQDN.
@@ -33,12 +33,12 @@ pub struct Registered {
     pub version: String,
     /// Its address.
     pub address: Option<String>,
-    /// What tells the machine that registered it from every other one; as [`super::facts::Facts`].
+    /// The machine id of the machine that registered it; as in [`super::facts::Facts`].
     pub machine_id: String,
 }
 
 impl Registered {
-    /// Whether it carries the label of a role.
+    /// Whether it has the label of a role.
     pub fn is(&self, role: Role) -> bool {
         let label = match role {
             Role::Master => "control-plane",
@@ -52,15 +52,15 @@ impl Registered {
 /// All nodes that have registered.
 ///
 /// # Errors
-/// Where the API does not answer.
+/// If the API does not answer.
 pub async fn nodes(via: &Remote) -> Result<Vec<Registered>, Error> {
     nodes_by(&Api::through_vip(via)).await
 }
 
-/// The same by either way.
+/// The same by either route.
 ///
 /// # Errors
-/// Where the API does not answer.
+/// If the API does not answer.
 pub async fn nodes_by(api: &Api) -> Result<Vec<Registered>, Error> {
     let list = api.json(&["get", "nodes", "-o", "json"]).await?;
     let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -93,19 +93,19 @@ fn registered(node: &Value) -> Registered {
     }
 }
 
-/// `kubectl get nodes -o wide`, as it is.
+/// The output of `kubectl get nodes -o wide`, unchanged.
 ///
 /// # Errors
-/// Where the API does not answer.
+/// If the API does not answer.
 pub async fn wide(first: &Remote) -> Result<String, Error> {
     kubectl::text(first, &["get", "nodes", "-o", "wide"]).await
 }
 
-/// Waits until the API answers by its name through the VIP, with a certificate of the cluster's own
-/// CA: the way that every other node will take.
+/// Waits until the API answers under its name through the VIP, with a certificate of the cluster's
+/// own CA: the route that every other node will use.
 ///
 /// # Errors
-/// [`Error::TooLong`] with what was answered last.
+/// [`Error::TooLong`] with the last answer.
 pub async fn through_vip(
     first: &Remote,
     cluster: &Cluster,
@@ -132,7 +132,7 @@ pub async fn through_vip(
     }
 }
 
-/// Waits until all these nodes have registered, and are Ready if that is asked for.
+/// Waits until all these nodes have registered, and are Ready if requested.
 ///
 /// # Errors
 /// [`Error::TooLong`] with what is missing.
@@ -148,7 +148,7 @@ pub async fn all(
     loop {
         let (missing, found) = match nodes(first).await {
             Ok(found) => (missing(names, ready, &found), found),
-            // The API may be away for a moment while masters come and go.
+            // The API may be briefly unavailable while masters join or leave.
             Err(error) => (vec![error.to_string()], Vec::new()),
         };
         if missing.is_empty() {

@@ -1,5 +1,5 @@
-//! `kubeadm reset` on a machine whose own join did not end. It destroys what is there, so it looks
-//! again before it does, and refuses wherever the machine may serve a cluster.
+//! Runs `kubeadm reset` on a machine whose own join did not finish. It is destructive, so k8sha
+//! checks again before, and refuses if the machine may serve a cluster.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::ssh::{Command, Remote};
 /// How long a reset may take.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// Undoes what an unfinished join of ours has left on a machine.
+/// Removes an unfinished join from a machine.
 ///
 /// # Errors
-/// [`Error::NotLitter`] where no unfinished join of ours is on record there, or the kubelet serves the
+/// [`Error::NotLitter`] if no unfinished k8sha join is recorded there, or the kubelet serves the
 /// cluster under any name: then nothing is touched.
 pub async fn run(remote: &Remote, via: &Remote, node: &Node) -> Result<bool, Error> {
     let facts = facts::gather(remote).await?;
@@ -52,7 +52,7 @@ pub async fn run(remote: &Remote, via: &Remote, node: &Node) -> Result<bool, Err
 }
 
 /// Whether the kubelet that registered this Node serves it. One that registered in the middle of a
-/// master's join, whose control plane never came, does not.
+/// master's join, whose control plane was never completed, does not.
 fn serves(own: &ready::Registered, node: &Node, apiserver: bool) -> bool {
     let half_a_master = node.role == Role::Master
         && own.name == node.fqdn

@@ -1,8 +1,9 @@
-//! What a running cluster is set to, read through one of its masters. Nothing is changed here.
+//! Reads the settings of a running cluster through one of its masters. Read-only.
 //!
-//! The ConfigMap `kubeadm-config` is what kubeadm itself goes by
+//! The ConfigMap `kubeadm-config` is what kubeadm itself uses
 //! (kubernetes.io/docs/reference/setup-tools/kubeadm/implementation-details, "Save the kubeadm
-//! ClusterConfiguration in a ConfigMap"); kube-proxy and the pod network are asked where they run.
+//! ClusterConfiguration in a ConfigMap"); kube-proxy and the pod network are read from their
+//! running objects.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +13,21 @@ use super::kubectl::Api;
 use super::{Error, cluster_mark};
 use crate::cluster::{Cluster, Role};
 
-/// What a cluster says of itself.
+/// What a cluster reports about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Running {
     /// The UID of the namespace `kube-system`.
     pub uid: String,
-    /// Our mark inside the cluster.
+    /// k8sha's mark inside the cluster.
     pub mark: Option<cluster_mark::ClusterMark>,
     /// Its visible settings, by their names in the profile.
     pub settings: BTreeMap<String, String>,
 }
 
-/// Asks a cluster.
+/// Queries a cluster.
 ///
 /// # Errors
-/// Where the API does not answer, or says what we do not understand.
+/// If the API does not answer, or its answer cannot be parsed.
 pub async fn ask(api: &Api, cluster: &Cluster) -> Result<Running, Error> {
     let config = ["-n", "kube-system", "get", "configmap", "kubeadm-config", "-o", "json"];
     let proxy = ["-n", "kube-system", "get", "configmap", "kube-proxy", "-o", "json"];
@@ -53,7 +54,8 @@ pub async fn ask(api: &Api, cluster: &Cluster) -> Result<Running, Error> {
     settings.insert("kubernetes.proxy".into(), proxy.as_ref().map_or("none".into(), proxy_mode));
     let applied = mark.as_ref().and_then(|mark| mark.cni.clone());
     if let Some(cni) = pod_network(&daemons).or(applied.clone()) {
-        // What a person has installed beside us is theirs: only our own is held against the profile.
+        // Pod networks that the user installed separately are ignored: only k8sha's own is compared
+        // with the profile.
         let theirs = applied.is_none() && cluster.kubernetes.cni == crate::cluster::Cni::None;
         if !theirs {
             settings.insert("kubernetes.cni".into(), cni);
@@ -62,7 +64,7 @@ pub async fn ask(api: &Api, cluster: &Cluster) -> Result<Running, Error> {
     Ok(Running { uid, mark, settings })
 }
 
-/// The settings in a `ClusterConfiguration`, whatever version of it.
+/// The settings in a `ClusterConfiguration` of any version.
 fn settings(cluster: &Cluster, configuration: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut put = |name: &str, value: Option<String>| {
@@ -114,7 +116,7 @@ fn argument(arguments: &Value, name: &str) -> Option<String> {
     }
 }
 
-/// The VIP among the names that the API servers are known by: the address that is no master's.
+/// The VIP among the API servers' certificate names: the address that is not a master's.
 fn vip(cluster: &Cluster, names: &Value) -> Option<String> {
     let masters: Vec<String> =
         cluster.with_role(Role::Master).map(|node| node.ip.to_string()).collect();
@@ -135,7 +137,7 @@ fn vip(cluster: &Cluster, names: &Value) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// kube-proxy's mode; an empty one is its default
+/// kube-proxy's mode; an empty one means its default
 /// (kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1).
 fn proxy_mode(map: &Value) -> String {
     let text = map["data"]["config.conf"].as_str().unwrap_or_default();
@@ -144,7 +146,7 @@ fn proxy_mode(map: &Value) -> String {
     if mode.is_empty() { "iptables".to_owned() } else { mode.to_owned() }
 }
 
-/// The pod network that runs, where it is one that we know.
+/// The running pod network, if k8sha knows it.
 fn pod_network(daemons: &Value) -> Option<String> {
     let items = daemons["items"].as_array()?;
     let image = |name: &str| {
@@ -193,7 +195,7 @@ mod tests {
             assert_eq!(found["cluster.api.port"], "6443");
             assert_eq!(found["kubernetes.image_repository"], "registry.k8s.io");
             assert_eq!(found["etcd"], "stacked");
-            // What could not be seen is not made up.
+            // A setting that could not be read is omitted.
             assert_eq!(found.get("kubernetes.services"), None);
         }
     }

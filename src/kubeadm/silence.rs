@@ -4,13 +4,14 @@ use super::Error;
 use super::error::Doing;
 use crate::ssh::{Command, Remote};
 
-/// Ends a master's API server for good: as long as one runs, it writes leases and events again into
-/// the etcd that has just been emptied. The kubelet goes first, for it would start it again.
+/// Stops a master's API server permanently: as long as one runs, it writes leases and events into
+/// the etcd that has just been emptied. The kubelet is stopped first, because it would restart the
+/// API server.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn api_server(master: &Remote) -> Result<(), Error> {
-    // Each may already be gone, which is not an error.
+    // Each may already be stopped, which is not an error.
     let stop = Command::sudo("systemctl").args(["stop", "kubelet"]);
     master.run(&stop).await.doing("stop the kubelet")?;
     let end = Command::sudo("pkill").args(["-KILL", "-x", "kube-apiserver"]);

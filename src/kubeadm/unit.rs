@@ -1,4 +1,4 @@
-//! Long commands as transient systemd units: they outlive a lost connection, and the next
+//! Runs long commands as transient systemd units: they survive a lost connection, and the next
 //! connection finds them again.
 
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::clock::{Clock, Expired, Wait};
 use crate::report::event;
 use crate::ssh::{self, Command, Remote, mask};
 
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a node may be out of reach while its unit runs.
+/// How long a node may be unreachable while its unit runs.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How many last lines an error quotes.
+/// How many lines from the end of the log an error quotes.
 const LAST_LINES: usize = 20;
 
-/// A long command of ours.
+/// A long-running k8sha command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// `kubeadm init`.
@@ -34,7 +34,7 @@ impl Unit {
         }
     }
 
-    /// Where its output goes, on the node.
+    /// The path of its output, on the node.
     pub fn log(self) -> &'static str {
         match self {
             Unit::Init => "/var/log/k8sha/kubeadm-init.log",
@@ -53,17 +53,17 @@ impl Unit {
     }
 }
 
-/// What systemd says about a unit.
+/// The state of a unit according to systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// There is none: never started, forgotten, or the node was restarted since.
+    /// There is none: never started, forgotten, or the node was rebooted since.
     #[default]
     Absent,
-    /// It runs.
+    /// It is running.
     Running,
-    /// It ended well, and is remembered.
+    /// It succeeded, and systemd still remembers it.
     Done,
-    /// It ended badly, and is remembered.
+    /// It failed, and systemd still remembers it.
     Failed {
         /// systemd's `Result`, such as `exit-code`.
         result: String,
@@ -72,7 +72,7 @@ pub enum State {
     },
 }
 
-/// Reads the output of `systemctl show` (systemctl(1); the properties are those of
+/// Parses the output of `systemctl show` (systemctl(1); the properties are those of
 /// org.freedesktop.systemd1(5)).
 fn parse(text: &str) -> State {
     let get = |key: &str| {
@@ -97,19 +97,19 @@ async fn show(remote: &Remote, unit: Unit) -> Result<State, ssh::Error> {
     Ok(parse(&output.stdout_text()))
 }
 
-/// Looks at a unit.
+/// Reads the state of a unit.
 ///
 /// # Errors
-/// Where the node cannot be asked.
+/// If the node cannot be queried.
 pub async fn state(remote: &Remote, unit: Unit) -> Result<State, Error> {
     show(remote, unit).await.doing(format!("look at `{}`", unit.name()))
 }
 
-/// Makes systemd forget a unit that has ended, so that its name is free; says what it was. One that
-/// runs is left alone.
+/// Makes systemd forget a unit that has finished, so that its name is free; returns its state. A
+/// running unit is left alone.
 ///
 /// # Errors
-/// Where the node refuses.
+/// If the node refuses.
 pub async fn forget(remote: &Remote, unit: Unit) -> Result<State, Error> {
     let doing = || format!("clear away `{}`", unit.name());
     let state = state(remote, unit).await?;
@@ -122,20 +122,20 @@ pub async fn forget(remote: &Remote, unit: Unit) -> Result<State, Error> {
     Ok(state)
 }
 
-/// Starts a command as a unit. One of that name that runs already is left running.
+/// Starts a command as a unit. A running unit with that name is left running.
 ///
 /// # Errors
-/// Where the node refuses.
+/// If the node refuses.
 pub async fn start(remote: &Remote, unit: Unit, argv: &[String]) -> Result<(), Error> {
     if forget(remote, unit).await? == State::Running {
         return Ok(());
     }
-    // A new log for each try, and with it the folder: systemd makes neither.
+    // A new log for each attempt, and the folder too: systemd creates neither.
     files::write(remote, unit.log(), b"").await?;
     let started = remote.run_ok(&unit.start(argv)).await;
     match started {
         Ok(_) => Ok(()),
-        // The answer was lost, or another run was quicker: what counts is what systemd says.
+        // The answer was lost, or another run was faster: systemd's state decides.
         Err(source) => match show(remote, unit).await {
             Ok(State::Absent) | Err(_) => Err(source).doing(format!("start `{}`", unit.name())),
             Ok(_) => Ok(()),
@@ -143,11 +143,11 @@ pub async fn start(remote: &Remote, unit: Unit, argv: &[String]) -> Result<(), E
     }
 }
 
-/// Follows a unit to its end, passing on what it prints.
+/// Follows a unit to its end, and forwards its output.
 ///
 /// # Errors
-/// [`Error::Unit`] where it failed, with its last lines; [`Error::UnitGone`] where it vanished;
-/// [`Error::TooLong`] where it still runs after `limit`.
+/// [`Error::Unit`] if it failed, with the end of its log; [`Error::UnitGone`] if it disappeared;
+/// [`Error::TooLong`] if it is still running after `limit`.
 pub async fn follow(
     remote: &Remote,
     unit: Unit,
@@ -157,7 +157,7 @@ pub async fn follow(
     let mut wait = Wait::new(clock, limit, LOOK).away_at_most(PATIENCE);
     let mut log = Log::default();
     loop {
-        // The state first, then the log: so the last look at the log comes after the end.
+        // The state first, then the log: so the last read of the log comes after the end.
         let waited = match show(remote, unit).await {
             Ok(state) => {
                 log.read(remote, unit, state != State::Running).await;
@@ -204,7 +204,7 @@ struct Log {
 }
 
 impl Log {
-    /// Reads what is new. A log that cannot be read is no reason to end: the state decides.
+    /// Reads new output. A log that cannot be read is not an error: the state decides.
     async fn read(&mut self, remote: &Remote, unit: Unit, ended: bool) {
         let from = format!("+{}", self.lines + 1);
         let command = Command::sudo("tail").args(["-n", &from, unit.log()]);
@@ -215,7 +215,7 @@ impl Log {
 
     fn take(&mut self, text: &str, ended: bool) {
         for line in text.split_inclusive('\n') {
-            // The beginning of a line is left for the next look.
+            // An incomplete line is left for the next read.
             if !line.ends_with('\n') && !ended {
                 break;
             }
@@ -229,7 +229,7 @@ impl Log {
     }
 }
 
-/// The last words of a unit, for an error.
+/// The end of a unit's log, for an error.
 pub(super) async fn journal(remote: &Remote, unit: &str) -> String {
     let command =
         Command::sudo("journalctl").args(["-u", unit, "-n", "40", "--no-pager", "-o", "cat"]);

@@ -11,17 +11,19 @@ use crate::cluster::Cluster;
 use crate::report::event;
 use crate::ssh::{Command, Remote};
 
-/// What runs on a load balancer.
+/// The services of a load balancer.
 const UNITS: [&str; 2] = ["haproxy", "keepalived"];
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long keepalived may take to agree on a holder, and units to start.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// Waits until every load balancer runs both programs and exactly one holds the VIP; says which.
+/// Waits until every load balancer runs both services and exactly one holds the VIP; returns that
+/// one.
 ///
 /// # Errors
-/// The unit that does not run, with the end of its journal; or who holds the VIP, if not one.
+/// The unit that does not run, with the end of its journal; or the holders of the VIP, if not
+/// exactly one.
 pub async fn check(balancers: &[Remote], cluster: &Cluster, clock: Clock) -> Result<String, Error> {
     let vip = cluster.api.vip;
     let mut wait = Wait::new(clock, LIMIT, LOOK)
@@ -41,7 +43,7 @@ pub async fn check(balancers: &[Remote], cluster: &Cluster, clock: Clock) -> Res
     }
 }
 
-/// Looks once, and says who holds the VIP.
+/// Checks once, and returns the holder of the VIP.
 ///
 /// # Errors
 /// As [`check`], without waiting.
@@ -64,7 +66,7 @@ pub async fn look(balancers: &[Remote], vip: Ipv4Addr) -> Result<String, Error> 
 }
 
 async fn units(balancer: &Remote) -> Result<(), Error> {
-    // Ends with 3 where one does not run; the states are on standard output, one a line.
+    // Exits with 3 if one does not run; the states are on standard output, one per line.
     let command = Command::new("systemctl").arg("is-active").args(UNITS);
     let output = balancer.run(&command).await.doing("look at the load balancer's units")?;
     let text = output.stdout_text();
@@ -152,7 +154,7 @@ mod tests {
             _ => None,
         })
         .await;
-        // No second look: in life it would cost 45 seconds.
+        // No second check: in real time it would take 45 seconds.
         let (remotes, cluster) = ([host.remote("lb1")], k8s1());
         let looked = check(&remotes, &cluster, Clock::real());
         let error = tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap();

@@ -1,4 +1,4 @@
-//! A command as a list of words, and the one place where it becomes a line for a shell.
+//! A command as a list of words, and the only code that turns it into a line for a shell.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::limits::ssh;
 use crate::secrets::forms::mask;
 
-/// How sudo is asked for something unless it wants a password.
+/// How sudo is called, unless it wants a password.
 const SUDO: [&str; 2] = ["-n", "--"];
 
-/// One command: a program, its arguments, what it reads.
+/// One command: a program, its arguments, its standard input.
 ///
-/// Arguments may be shown to a person; secrets belong on standard input.
+/// Arguments may be shown to the user; secrets belong on standard input.
 #[derive(Clone)]
 pub struct Command {
     words: Vec<String>,
@@ -33,8 +33,8 @@ impl Command {
         }
     }
 
-    /// A command as root, by a `sudo` that does not ask for a password; where it would, and we were
-    /// given the password, it is told so another way (see `sudo.rs`).
+    /// A command as root, by a `sudo` that does not ask for a password; if it would, and k8sha has
+    /// the password, sudo is called in another way (see `sudo.rs`).
     pub fn sudo(program: impl Into<String>) -> Self {
         let command = Self::new("sudo").args(SUDO).arg(program);
         Self { root: true, ..command }
@@ -54,32 +54,32 @@ impl Command {
         self
     }
 
-    /// What the command reads from standard input, before its end.
+    /// The command's standard input, which ends after it.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
     }
 
-    /// How long the command may take, in real time; [`ssh::COMMAND`] if never set.
+    /// How long the command may take, in real time; [`ssh::COMMAND`] by default.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How many bytes the command may print on standard output; [`ssh::STDOUT`] if never set.
+    /// How many bytes the command may print on standard output; [`ssh::STDOUT`] by default.
     #[must_use]
     pub fn prints(self, stdout: usize) -> Self {
         Self { stdout, ..self }
     }
 
-    /// The line that the node's login shell gets.
+    /// The line for the node's login shell.
     pub fn line(&self) -> String {
         self.words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
     }
 
-    /// The words after `sudo -n --`, where the command runs as root.
+    /// The words after `sudo -n --`, if the command runs as root.
     pub(super) fn as_root(&self) -> Option<&[String]> {
         self.root.then(|| self.words.get(1 + SUDO.len()..).unwrap_or_default())
     }
@@ -120,12 +120,12 @@ pub fn quote(word: &str) -> String {
     }
 }
 
-/// What a command that ended left behind.
+/// The result of a command.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     /// The exit status; 128 and more for a death by signal.
     pub code: u32,
-    /// Standard output. May hold secrets.
+    /// Standard output. May contain secrets.
     pub stdout: Vec<u8>,
     /// Standard error.
     pub stderr: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Opening a connection: TCP, host key, login.
+//! Opens a connection: TCP, host key, login.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,13 +17,13 @@ use super::{Error, HostKeys, Target};
 use crate::limits::{excerpt, span, ssh};
 use crate::net::Connection;
 
-/// How long the other side may be silent before it is asked for a sign of life. There is no limit
-/// on inactivity: a command may print nothing for minutes.
+/// How long the other side may be silent before a keepalive request is sent. There is no limit on
+/// inactivity: a command may print nothing for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// After how many unanswered questions the connection counts as dead.
+/// After how many unanswered keepalive requests the connection counts as dead.
 const KEEPALIVE_MAX: usize = 4;
 
-/// Looks at the host key, and wants nothing else of the connection's events.
+/// Checks the host key, and ignores all other events of the connection.
 pub(super) struct Doorkeeper {
     expected: HostKeys,
     banners: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ pub(super) enum Fault {
     HostKey {
         seen: String,
     },
-    /// The server's banners have no end.
+    /// The server's banners exceed the limit.
     Banner,
     Protocol(russh::Error),
 }
@@ -92,8 +92,7 @@ impl client::Handler for Doorkeeper {
 
 fn config(expected: &HostKeys) -> client::Config {
     client::Config {
-        // Only the kinds of key that are known: a server that has others too must show one of
-        // these.
+        // Only the kinds of the known keys: a server that has others too must present one of these.
         preferred: Preferred { key: Cow::Owned(expected.kinds()), ..Preferred::default() },
         inactivity_timeout: None,
         keepalive_interval: Some(KEEPALIVE),
@@ -103,10 +102,10 @@ fn config(expected: &HostKeys) -> client::Config {
     }
 }
 
-/// A connection whose other end has shown an expected host key, and what cuts it.
+/// A connection whose other end has presented an expected host key, and the handle that cuts it.
 pub(super) type Greeted = (client::Handle<Doorkeeper>, Knife);
 
-/// Exchanges keys with the other end, which must show one of the expected host keys.
+/// Exchanges keys with the other end, which must present one of the expected host keys.
 pub(super) async fn greet(stream: Connection, expected: &HostKeys) -> Result<Greeted, Fault> {
     let (line, knife) = Line::new(stream);
     let doorkeeper = Doorkeeper { expected: expected.clone(), banners: knife.banners() };

@@ -10,17 +10,17 @@ use crate::secrets::forms::mask;
 /// How many last lines of standard output a failed command's error quotes.
 const QUOTED_LINES: usize = 8;
 
-/// A command that could not be run, or failed. No text in it holds a secret.
+/// A command that could not be run, or failed. No text in it contains a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection, or none that speaks SSH.
+    /// No connection, or the other side does not speak SSH.
     #[error("no SSH connection to `{node}` at {address}: {cause}")]
     Unreachable {
         /// The node.
         node: String,
-        /// Where it was looked for.
+        /// Its address.
         address: SocketAddr,
-        /// What the system, the proxy or the other side said.
+        /// The error of the system, the proxy or the other side.
         cause: String,
     },
     /// Another machine answers at the node's address.
@@ -31,45 +31,46 @@ pub enum Error {
     HostKey {
         /// The node.
         node: String,
-        /// Where it was looked for.
+        /// Its address.
         address: SocketAddr,
-        /// The SHA-256 fingerprint of the key that we planted.
+        /// The SHA-256 fingerprint of the expected key.
         expected: String,
-        /// The SHA-256 fingerprint of the key that was shown, or what was shown instead.
+        /// The SHA-256 fingerprint of the presented key, or a description of what was presented
+        /// instead.
         seen: String,
     },
-    /// The jump host is not reached, is another machine, or does not let us through.
+    /// The jump host is unreachable, is another machine, or refuses the login or the connection.
     #[error("cannot connect through the jump host {jump}: {cause}")]
     Jump {
         /// The jump host, as `user@host:port`.
         jump: String,
-        /// What the system or the jump host said, and about what.
+        /// The error of the system or the jump host, and its subject.
         cause: String,
         /// The next thing to try.
         fix: String,
-        /// Whether a later try may go well.
+        /// Whether a later attempt may succeed.
         transient: bool,
     },
-    /// The node does not let us in.
+    /// The node refuses the login.
     #[error("`{node}` at {address} refuses user `{user}`: offered {offered}")]
     AuthRefused {
         /// The node.
         node: String,
-        /// Where it was looked for.
+        /// Its address.
         address: SocketAddr,
         /// The login user.
         user: String,
-        /// Every key that was offered, and what became of it.
+        /// Every key that was offered, and the result of each.
         offered: String,
     },
-    /// The node's sudo does not take the password that we were given.
+    /// The node's sudo rejects the password.
     #[error("sudo on `{node}` refuses the password of user `{user}`: {said}")]
     SudoPassword {
         /// The node.
         node: String,
         /// The login user.
         user: String,
-        /// What sudo said.
+        /// The message of sudo.
         said: String,
     },
     /// The connection ended before the command's exit status came. The command may have run.
@@ -88,7 +89,7 @@ pub enum Error {
         /// The command line.
         command: String,
     },
-    /// The command printed more than it may; the connection was closed. It may still run.
+    /// The command printed more than its limit; the connection was closed. It may still run.
     #[error(
         "`{command}` on `{node}` printed more than {} on {stream}, which is the limit; \
          the connection was closed",
@@ -104,27 +105,27 @@ pub enum Error {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// The command took longer than it may. It may still run.
+    /// The command exceeded its time limit. It may still run.
     #[error("`{command}` on `{node}` did not end within {}", span(*.limit))]
     Timeout {
         /// The node.
         node: String,
         /// The command line.
         command: String,
-        /// How long it may take.
+        /// The limit.
         limit: Duration,
     },
-    /// The node's SSH server takes the connection but runs no command.
+    /// The node's SSH server accepts the connection but runs no command.
     #[error("`{node}` refuses to run `{command}`: {cause}")]
     Refused {
         /// The node.
         node: String,
         /// The command line.
         command: String,
-        /// What the server said.
+        /// The server's message.
         cause: String,
     },
-    /// The command ended with another exit status than 0.
+    /// The command exited with a status other than 0.
     #[error("`{command}` on `{node}` ended with exit status {code}{}", said(.stderr, .stdout))]
     Failed {
         /// The node.
@@ -138,17 +139,17 @@ pub enum Error {
         /// The last lines of standard output.
         stdout: String,
     },
-    /// A key that cannot be read or made.
+    /// A key that cannot be read or created.
     #[error("unusable SSH key ({what}): {cause}")]
     BadKey {
         /// Which key.
         what: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         cause: String,
     },
 }
 
-/// Whether this is sudo, or sudo-rs, which may not ask for a password and would have to.
+/// Whether this is sudo or sudo-rs saying that it needs a password but may not ask for one.
 fn wants_password(stderr: &str) -> bool {
     ["a password is required", "authentication is required"]
         .iter()
@@ -163,7 +164,7 @@ fn said(stderr: &str, stdout: &str) -> String {
     }
 }
 
-/// The end of a text that an error quotes; what went wrong stands there.
+/// The end of a text that an error quotes; it contains the actual error.
 fn end(text: &str) -> String {
     match text.char_indices().rev().nth(ssh::QUOTED - 1) {
         Some((at, _)) if at > 0 => format!("({at} bytes before this) …{}", &text[at..]),
@@ -185,7 +186,7 @@ impl Error {
         }
     }
 
-    /// What the other side or the system said, without saying where.
+    /// The message of the other side or the system, without the address.
     pub fn cause(&self) -> String {
         match self {
             Error::Unreachable { cause, .. } => cause.clone(),
@@ -194,7 +195,7 @@ impl Error {
         }
     }
 
-    /// Whether the same may go well a moment later: the network or a booting node is at fault.
+    /// Whether the same may succeed a moment later: the cause is the network or a booting node.
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Unreachable { .. }

@@ -1,4 +1,4 @@
-//! An SSH server in the test's own process that answers command lines from a script.
+//! An SSH server in the test's own process with scripted answers.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ pub(crate) enum Reply {
     Drop,
     /// Never.
     Hang,
-    /// With more and more of it, on standard output or else on standard error.
+    /// With endless output, on standard output or else on standard error.
     Flood { stdout: bool },
     /// With a byte now and then.
     Trickle,
@@ -116,12 +116,12 @@ impl Fake {
         Remote::new(self.target(node))
     }
 
-    /// The key that it lets in.
+    /// The key that it accepts.
     pub(crate) fn identity(&self) -> Identity {
         Identity::from_openssh(&self.login.private).unwrap()
     }
 
-    /// The way to elsewhere through this server.
+    /// A route through this server.
     pub(crate) fn jump(&self) -> Jump {
         Jump {
             host: self.address.ip().to_string(),
@@ -132,7 +132,7 @@ impl Fake {
         }
     }
 
-    /// How many connections to elsewhere were asked for.
+    /// How many forwarded connections were requested.
     pub(crate) fn forwards(&self) -> usize {
         self.forwards.load(Ordering::SeqCst)
     }
@@ -142,7 +142,7 @@ impl Fake {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// How many connections were taken.
+    /// How many connections were accepted.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }

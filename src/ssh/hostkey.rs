@@ -1,4 +1,4 @@
-//! The host keys that a server must show.
+//! The host keys that a server must present.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 
 use super::Error;
 
-/// A host key that is known before the first connection: of a node because we planted it, of
-/// another machine because the operator says so.
+/// A host key that is known before the first connection: a node's because k8sha put it in the seed,
+/// another machine's because the operator set it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostKey(PublicKey);
 
 impl HostKey {
     /// Reads a public key line: `ssh-ed25519 AAAA…`, perhaps with a comment.
     ///
-    /// # Errors
+    /// [`Error::BadKey`] if it is not one.
     /// [`Error::BadKey`] where it is none.
     pub fn parse(line: &str) -> Result<Self, Error> {
         PublicKey::from_openssh(line.trim())
@@ -45,7 +45,7 @@ impl fmt::Debug for HostKey {
     }
 }
 
-/// The host keys of which a server must show one, and those that it must not show.
+/// The host keys of which a server must present one, and those that it must not present.
 #[derive(Clone, Debug)]
 pub struct HostKeys {
     known: Vec<HostKey>,
@@ -57,8 +57,8 @@ impl HostKeys {
         Self { known, revoked }
     }
 
-    /// Whether one of these keys was shown; if not, what was. A certificate never is one: we trust
-    /// no authority, so a machine that shows one is another machine.
+    /// Whether one of these keys was presented; if not, which key was. A certificate never matches:
+    /// k8sha trusts no CA, so a machine that presents one is another machine.
     pub(super) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             return Err("a certificate".to_owned());
@@ -74,7 +74,7 @@ impl HostKeys {
         }
     }
 
-    /// The kinds of the known keys, ed25519 first: a server that has others too must show one of
+    /// The kinds of the known keys, ed25519 first: a server that has others too must present one of
     /// these.
     pub(super) fn kinds(&self) -> Vec<Algorithm> {
         let known = |kind: &Algorithm| self.known.iter().any(|key| key.0.algorithm() == *kind);
@@ -93,8 +93,8 @@ impl From<HostKey> for HostKeys {
     }
 }
 
-/// The kinds of host keys that we can verify, the most welcome first. RSA is not among them: every
-/// OpenSSH since 6.5 (2014) has an ed25519 key beside it.
+/// The kinds of host keys that k8sha can verify, in order of preference. RSA is not among them:
+/// every OpenSSH since 6.5 (2014) has an ed25519 key as well.
 const VERIFIABLE: [Algorithm; 4] = [
     Algorithm::Ed25519,
     Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },

@@ -1,4 +1,4 @@
-//! A jump host: one kept connection, through which all nodes are reached.
+//! A jump host: one persistent connection, through which all nodes are reached.
 //!
 //! It carries TCP connections to the nodes (`direct-tcpip`, RFC 4254 §7.2), nothing else: each
 //! node's own host key is verified through it, end to end, and the jump host sees neither commands
@@ -20,7 +20,7 @@ use super::{Error, HostKeys, Keys};
 use crate::limits::{span, ssh};
 use crate::net::{Connection, Dialer, Route, Routing};
 
-/// How a jump host is reached and known.
+/// The address and host keys of a jump host.
 pub struct Jump {
     /// Its name or address.
     pub host: String,
@@ -28,14 +28,14 @@ pub struct Jump {
     pub port: u16,
     /// The login user.
     pub user: String,
-    /// The host keys of which it must show one.
+    /// The host keys of which it must present one.
     pub host_keys: HostKeys,
-    /// The keys that it is offered.
+    /// The keys to offer.
     pub keys: Keys,
 }
 
 impl Jump {
-    /// The way through it; nothing is opened yet.
+    /// The route through it; nothing is opened yet.
     pub fn route(self) -> Arc<dyn Route> {
         Arc::new(Way { jump: self, slot: Mutex::default() })
     }
@@ -124,7 +124,7 @@ impl fmt::Display for Jump {
     }
 }
 
-/// The kept connection.
+/// The persistent connection.
 struct Way {
     jump: Jump,
     slot: Mutex<Slot>,
@@ -144,8 +144,8 @@ impl Way {
         if let Some(handle) = slot.handle.as_ref().filter(|greeted| !greeted.0.is_closed()) {
             return Ok(Arc::clone(handle));
         }
-        // What waited for an attempt that failed shares its end, else eight nodes would wait for
-        // eight of them.
+        // Everything that waited for a failed attempt shares its error, otherwise eight nodes would
+        // wait for eight attempts.
         if let Some((when, error)) = slot.failed.as_ref().filter(|(when, _)| *when >= asked) {
             tracing::debug!(?when, "a shared failure");
             return Err(error.clone());
@@ -167,14 +167,14 @@ impl Way {
     async fn channel(&self, to: SocketAddr) -> io::Result<Connection> {
         let mut opened = self.open_channel(to).await?;
         if matches!(opened, Err(ref error) if !is_refusal(error)) {
-            // The kept connection was dead before it was known to be: a new one is opened.
+            // The connection had died unnoticed: a new one is opened.
             self.slot.lock().await.handle = None;
             opened = self.open_channel(to).await?;
         }
         match opened {
             Ok(stream) => Ok(stream),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed)) => {
-                // It does not say whether a machine refuses there or none is there.
+                // It does not say whether a machine refuses there or none exists there.
                 let text = format!("the jump host {} cannot connect to {to}", self.jump);
                 Err(io::Error::new(io::ErrorKind::HostUnreachable, text))
             }
@@ -189,7 +189,8 @@ impl Way {
 
     async fn open_channel(&self, to: SocketAddr) -> io::Result<Result<Connection, russh::Error>> {
         let handle = self.handle().await.map_err(told)?;
-        // In a task of its own: where no one waits any longer, what opens late is closed again.
+        // In a separate task: if nothing waits for it any longer, a connection that opens late is
+        // closed again.
         let open = tokio::spawn(async move {
             let (ip, port) = (to.ip().to_string(), u32::from(to.port()));
             let channel = handle.0.channel_open_direct_tcpip(ip, port, "127.0.0.1", 0).await?;
@@ -199,12 +200,12 @@ impl Way {
     }
 }
 
-/// Whether the jump host itself said no.
+/// Whether the jump host itself refused.
 fn is_refusal(error: &russh::Error) -> bool {
     matches!(error, russh::Error::ChannelOpenFailure(_))
 }
 
-/// An error of ours on its way through an interface that knows the system's only.
+/// Wraps an SSH error for an interface that supports system errors only.
 fn told(error: Error) -> io::Error {
     io::Error::other(error)
 }

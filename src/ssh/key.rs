@@ -1,4 +1,4 @@
-//! Our own keys: making them, and logging in with one.
+//! k8sha's own keys: creates them, and logs in with one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Error;
 
-/// An ed25519 key pair in the forms that OpenSSH and cloud-init take.
+/// An ed25519 key pair in the forms that OpenSSH and cloud-init accept.
 #[derive(Clone, Debug)]
 pub struct KeyPair {
     /// The private key as OpenSSH PEM.
@@ -20,10 +20,10 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// Makes a new pair from the system's randomness.
+    /// Creates a new pair from the system's randomness.
     ///
     /// # Errors
-    /// [`Error::BadKey`] where the key cannot be encoded.
+    /// [`Error::BadKey`] if the key cannot be encoded.
     pub fn generate(comment: &str) -> Result<Self, Error> {
         let bad = |cause: russh::keys::ssh_key::Error| Error::BadKey {
             what: "a new one",
@@ -39,10 +39,10 @@ impl KeyPair {
 }
 
 impl KeyPair {
-    /// Reads a private key that was kept as OpenSSH PEM.
+    /// Reads a private key stored as OpenSSH PEM.
     ///
     /// # Errors
-    /// [`Error::BadKey`] where it is none.
+    /// [`Error::BadKey`] if it is not one.
     pub fn from_openssh(private: SecretString) -> Result<Self, Error> {
         let bad = |cause: russh::keys::ssh_key::Error| Error::BadKey {
             what: "a kept one",
@@ -53,15 +53,15 @@ impl KeyPair {
     }
 }
 
-/// The private key with which we log in.
+/// The private key with which k8sha logs in.
 #[derive(Clone)]
 pub struct Identity(pub(super) Arc<PrivateKey>);
 
 impl Identity {
-    /// Reads an OpenSSH PEM without passphrase.
+    /// Reads an OpenSSH PEM without a passphrase.
     ///
     /// # Errors
-    /// [`Error::BadKey`] where it is none, or is encrypted.
+    /// [`Error::BadKey`] if it is not one, or is encrypted.
     pub fn from_openssh(pem: &SecretString) -> Result<Self, Error> {
         Self::unlock(pem, None)
     }
@@ -74,11 +74,11 @@ impl Identity {
             || PrivateKey::from_openssh(text.trim()).is_ok_and(|key| key.is_encrypted())
     }
 
-    /// Reads a private key as OpenSSH or OpenSSL writes it, with the passphrase that it needs.
+    /// Reads a private key in the form of OpenSSH or OpenSSL, with the passphrase that it needs.
     ///
     /// # Errors
-    /// [`Error::BadKey`] where it is none, is of a kind that we cannot sign with, or the passphrase
-    /// is another.
+    /// [`Error::BadKey`] if it is not one, is of a kind that k8sha cannot sign with, or the
+    /// passphrase is wrong.
     pub fn unlock(pem: &SecretString, passphrase: Option<&SecretString>) -> Result<Self, Error> {
         let bad = |cause: String| Error::BadKey { what: "the login key", cause };
         let agent = "RSA keys in files are not supported: add it to your ssh-agent \
@@ -91,7 +91,7 @@ impl Identity {
             let rsa = matches!(error, russh::keys::Error::UnsupportedKeyType { .. });
             bad(match passphrase {
                 _ if rsa => agent.to_owned(),
-                // A wrong one shows as a key that makes no sense.
+                // A wrong one yields an invalid key.
                 Some(_) => format!("the passphrase does not open it ({error})"),
                 None => error.to_string(),
             })

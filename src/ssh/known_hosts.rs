@@ -1,8 +1,8 @@
-//! Reading OpenSSH's `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
+//! Parses OpenSSH's `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
 //!
-//! The SSH library has a reader too, but it knows neither markers (so a revoked key would count as
-//! known), nor patterns, nor tabs, gives up at the first line that it cannot read, and lets one
-//! other key of the same kind outvote the right one.
+//! The SSH library has a parser too, but it supports neither markers (so a revoked key would count
+//! as known), nor patterns, nor tabs, stops at the first invalid line, and lets one other key of
+//! the same kind override the right one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use sha1::Sha1;
 
 use super::hostkey::{HostKey, HostKeys, is_verifiable};
 
-/// What files say about a server.
+/// What the files contain about a server.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     known: Vec<HostKey>,
@@ -22,8 +22,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// Adds what the text of a file says about a server. Lines that cannot be read are passed over,
-    /// as OpenSSH does.
+    /// Adds what the text of a file contains about a server. Invalid lines are skipped, as OpenSSH
+    /// does.
     pub fn read(&mut self, text: &str, host: &str, port: u16) {
         let wanted = match port {
             22 => host.to_ascii_lowercase(),
@@ -43,7 +43,7 @@ impl Known {
             match marker {
                 Some("@revoked") => self.revoked.push(HostKey::from(key)),
                 Some("@cert-authority") => self.authority = true,
-                // A marker of later times may mean anything but "trust this".
+                // An unknown marker of a later version must not mean "trust this".
                 Some(_) => {}
                 None if is_verifiable(&key.algorithm()) => self.known.push(HostKey::from(key)),
                 None => self.unverifiable.push(algorithm(&key.algorithm())),
@@ -51,10 +51,10 @@ impl Known {
         }
     }
 
-    /// The keys that the server may show.
+    /// The keys that the server may present.
     ///
     /// # Errors
-    /// Where there is none: what there is instead.
+    /// If there is none: what there is instead.
     pub fn keys(self) -> Result<HostKeys, String> {
         if !self.known.is_empty() {
             return Ok(HostKeys::new(self.known, self.revoked));
@@ -75,10 +75,10 @@ impl Known {
 }
 
 impl Known {
-    /// The one ed25519 key that the server may show.
+    /// The one ed25519 key that the server may present.
     ///
     /// # Errors
-    /// Where there is none or more than one: what there is instead.
+    /// If there is not exactly one: what there is instead.
     pub fn only(mut self) -> Result<HostKey, String> {
         let revoked = std::mem::take(&mut self.revoked);
         let mut good: Vec<HostKey> = std::mem::take(&mut self.known);
@@ -98,7 +98,7 @@ fn algorithm(kind: &Algorithm) -> String {
     kind.as_str().to_owned()
 }
 
-/// Whether a list of names, patterns or hashed names holds this one and does not exclude it.
+/// Whether a list of names, patterns or hashed names contains this one and does not exclude it.
 fn names(hosts: &str, wanted: &str) -> bool {
     let mut found = false;
     for entry in hosts.split(',') {
@@ -126,11 +126,11 @@ fn is_hash_of(hashed: &str, name: &str) -> bool {
     check().is_some()
 }
 
-/// Whether a pattern with `*` and `?` fits a name.
+/// Whether a pattern with `*` and `?` matches a name.
 fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
-    // Where the last `*` was, and up to where it has eaten.
+    // The position of the last `*`, and the end of its match.
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {
         match pattern.get(p) {
@@ -174,7 +174,7 @@ mod tests {
         let pair = KeyPair::generate("x").unwrap();
         let key = line_of(&pair);
         let print = HostKey::parse(&key).unwrap().fingerprint();
-        // `ssh-keygen -H` made the hash, of `bastion.example.org`.
+        // `ssh-keygen -H` created the hash, of `bastion.example.org`.
         let hashed = "|1|6/IgQD+l3OqCZm/okb2Tez8jYb4=|aoiZsujXT59EYDhOh8qYVA3fFf0=";
         for (hosts, host, port, found) in [
             ("bastion", "bastion", 22, true),

@@ -1,7 +1,7 @@
-//! The connection under SSH: what it carries is counted until the login, and it can be cut.
+//! The connection under SSH: its traffic is counted until the login, and it can be cut.
 //!
-//! The SSH library runs a connection in a task of its own, which a peer that floods or dawdles could
-//! keep alive for as long as it likes. The [`Knife`] ends it at once.
+//! The SSH library runs a connection in a separate task, which a peer that floods or stalls could
+//! keep running indefinitely. The [`Knife`] ends it at once.
 
 use std::io;
 use std::pin::Pin;
@@ -28,7 +28,7 @@ impl Knife {
         self.cut.cancel();
     }
 
-    /// The login is over: from here on each command has limits of its own.
+    /// The login is over: from here on each command has its own limits.
     pub(super) fn logged_in(&self) {
         self.left.store(u64::MAX, Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl Knife {
         Arc::clone(&self.banners)
     }
 
-    /// What the peer has sent more of than a login takes, in words.
+    /// What the peer has sent too much of for a login, as text.
     pub(super) fn flood(&self) -> Option<String> {
         if self.banners.load(Ordering::Relaxed) > ssh::BANNER_BYTES {
             return Some(format!("it sends banners of more than {}", size(ssh::BANNER_BYTES)));
@@ -59,12 +59,12 @@ impl Drop for Knife {
 pub(super) struct Line {
     inner: Connection,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Bytes that may still come before the login is over.
+    /// The bytes still allowed before the login is over.
     left: Arc<AtomicU64>,
 }
 
 impl Line {
-    /// The connection, and what cuts it.
+    /// The connection, and the handle that cuts it.
     pub(super) fn new(inner: Connection) -> (Self, Knife) {
         let (cut, left) = (CancellationToken::new(), Arc::new(AtomicU64::new(ssh::LOGIN_BYTES)));
         let line =

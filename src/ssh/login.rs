@@ -1,4 +1,4 @@
-//! Logging in: which keys are offered, in which order, and what became of each.
+//! Logs in: which keys are offered, in which order, and the result of each.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::Identity;
 use super::dial::Doorkeeper;
 use super::line::Knife;
 
-/// The keys that are offered, in their order.
+/// The keys to offer, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
     offers: Vec<Offer>,
@@ -32,14 +32,14 @@ impl Keys {
         Self::default()
     }
 
-    /// Then this key; the name is for messages.
+    /// Adds this key; the name is for messages.
     #[must_use]
     pub fn key(mut self, name: impl Into<String>, identity: Identity) -> Self {
         self.offers.push(Offer::Key { name: name.into(), identity });
         self
     }
 
-    /// Then all keys of the agent that listens at this socket, in its order.
+    /// Adds all keys of the agent that listens at this socket, in its order.
     #[must_use]
     pub fn agent(mut self, socket: impl Into<PathBuf>) -> Self {
         self.offers.push(Offer::Agent(socket.into()));
@@ -55,13 +55,13 @@ impl From<Identity> for Keys {
 
 /// Why a login did not succeed.
 pub(super) enum Refusal {
-    /// What was offered and what became of it.
+    /// The offered keys and their results.
     Keys(String),
     /// The connection ended before any key was refused.
     Lost(String),
 }
 
-/// Offers every key until one is taken.
+/// Offers every key until one is accepted.
 pub(super) async fn login(
     handle: &mut Handle<Doorkeeper>,
     knife: &Knife,
@@ -97,7 +97,7 @@ async fn offer(handle: &mut Handle<Doorkeeper>, user: &str, keys: &Keys) -> Resu
     Err(Refusal::Keys(attempt.account()))
 }
 
-/// What ends a login.
+/// Why a login ends.
 enum End {
     In,
     Out(Refusal),
@@ -164,7 +164,7 @@ impl Attempt<'_> {
             AgentIdentity::Certificate { certificate, .. } => Some(certificate.clone()),
             AgentIdentity::PublicKey { .. } => None,
         };
-        // A certificate is another offer than its key alone.
+        // A certificate is a different offer than its key alone.
         if certificate.is_none() && !self.is_new(&public) {
             return None;
         }
@@ -172,7 +172,7 @@ impl Attempt<'_> {
         let name = identity.comment().trim();
         let told = format!("the agent's {kind} `{name}` ({})", described(&public));
         let hash = match public.algorithm() {
-            // A server that does not say what it takes is an old one, or takes the better one.
+            // A server that does not list its algorithms is an old one, or accepts the better one.
             Algorithm::Rsa { .. } => match self.handle.best_supported_rsa_hash().await {
                 Ok(Some(hash)) => hash,
                 _ => Some(HashAlg::Sha512),
@@ -187,7 +187,7 @@ impl Attempt<'_> {
             }
         };
         match said {
-            // The server would take it; the person or the agent would not sign.
+            // The server would accept it; the user or the agent refused to sign.
             Err(russh::AgentAuthError::Key(why)) => {
                 self.told.push(format!("{told}, but the agent refused to sign with it: {why}"));
                 None
@@ -209,7 +209,8 @@ impl Attempt<'_> {
                 self.told.push(account);
                 Some(End::Out(Refusal::Keys(self.account())))
             }
-            // A server that refuses always names what it would take: this one has hung up.
+            // A server that refuses always lists what it would accept: this one has closed the
+            // connection.
             Ok(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() => {
                 Some(End::Out(self.hung_up(told, "the connection was closed at the login".into())))
             }
@@ -233,15 +234,15 @@ impl Attempt<'_> {
     }
 }
 
-/// Asks an agent for its keys, on behalf of this connection.
+/// Requests an agent's keys, on behalf of this connection.
 async fn open(
     handle: &Handle<Doorkeeper>,
     socket: &Path,
 ) -> Result<(AgentClient<UnixStream>, Vec<AgentIdentity>), String> {
     let mut agent = AgentClient::connect_uds(socket).await.map_err(|error| error.to_string())?;
     if let Some(binding) = handle.agent_session_binding() {
-        // Agents that do not know the extension refuse it and go on; those that do show keys bound
-        // to a destination (`ssh-add -h`) only after it.
+        // Agents without the extension refuse it and continue; those with it list keys bound to a
+        // destination (`ssh-add -h`) only after it.
         let _ = agent.bind_session(binding, false).await;
     }
     let held = agent.request_identities().await.map_err(|error| error.to_string())?;

@@ -1,10 +1,10 @@
 //! Commands on the nodes, over SSH.
 //!
-//! A [`Remote`] is a node that can be reached: it opens a connection when the first command asks
-//! for one, runs commands side by side over it, and opens a new one after a loss. Both keys are
-//! known beforehand: the node's host key was planted by us and must match exactly, and we log in
-//! with a key of our own, or else with one of the operator's. A [`Jump`] host is a way to nodes that
-//! are not reached directly. The types of the SSH library stay inside this module.
+//! A [`Remote`] is a reachable node: it opens a connection for the first command, runs commands
+//! concurrently over it, and opens a new one after a loss. Both keys are known beforehand: k8sha
+//! put the node's host key in its seed, so it must match exactly, and k8sha logs in with its own
+//! key, or otherwise with one of the operator's. A [`Jump`] host is a route to nodes that are not
+//! reached directly. The types of the SSH library stay inside this module.
 
 mod attach;
 mod command;

@@ -1,4 +1,4 @@
-//! A node that commands can be run on.
+//! A node on which commands can be run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::report::event;
 
 /// How many commands run at once over one connection: below OpenSSH's `MaxSessions` of 10.
 const AT_ONCE: usize = 8;
-/// The pause between two tries to reach a node that boots.
+/// The pause between two attempts to reach a node that boots.
 const BOOT_PAUSE: Duration = Duration::from_secs(2);
 /// How long a booting node may refuse the login: `pam_nologin` does so until it has booted.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who is reached, where and how.
+/// The node, its address and the login.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The node's name, for messages.
@@ -30,19 +30,19 @@ pub struct Target {
     pub address: SocketAddr,
     /// The login user.
     pub user: String,
-    /// The host key that it must show.
+    /// The host key that it must present.
     pub host_key: HostKey,
-    /// The keys that are offered.
+    /// The keys to offer.
     pub keys: Keys,
     /// The user's password for sudo, if sudo asks for one.
     pub sudo_password: Option<SecretString>,
-    /// How addresses are reached.
+    /// How connections to addresses are made.
     pub dialer: Dialer,
-    /// What its limits of time are.
+    /// The clock of its time limits.
     pub clock: Clock,
 }
 
-/// A node that commands can be run on. Clones share one connection.
+/// A node on which commands can be run. Clones share one connection.
 #[derive(Clone)]
 pub struct Remote {
     inner: Arc<Inner>,
@@ -55,7 +55,7 @@ struct Inner {
 }
 
 impl Remote {
-    /// A node to which no connection is open yet.
+    /// A node without an open connection.
     pub fn new(target: Target) -> Self {
         let (session, slots) = (Mutex::new(None), Semaphore::new(AT_ONCE));
         Self { inner: Arc::new(Inner { target, session, slots }) }
@@ -66,12 +66,12 @@ impl Remote {
         &self.inner.target.node
     }
 
-    /// Where it is reached.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.inner.target.address
     }
 
-    /// Runs a command and says how it ended, whatever its exit status.
+    /// Runs a command and returns its result, whatever its exit status.
     ///
     /// A connection that proves dead before the command was sent is opened again; after that, the
     /// caller has to find out what the command did.
@@ -79,13 +79,13 @@ impl Remote {
     /// # Errors
     /// Everything but [`Error::Failed`].
     pub async fn run(&self, command: &Command) -> Result<Output, Error> {
-        // Boxed: whatever runs commands would carry the whole connection in its own future, and many
-        // of those side by side overflow a thread's stack.
+        // Boxed: otherwise every caller's future would contain the whole connection, and many of
+        // those side by side overflow a thread's stack.
         Box::pin(self.run_now(command)).await
     }
 
     async fn run_now(&self, command: &Command) -> Result<Output, Error> {
-        // A closed semaphore is impossible: nothing closes it.
+        // A closed semaphore is impossible: no code closes it.
         let _slot = self.inner.slots.acquire().await.ok();
         for _ in 0..2 {
             match self.session().await?.run(command).await {
@@ -108,10 +108,10 @@ impl Remote {
         })
     }
 
-    /// Runs a command that must end with exit status 0.
+    /// Runs a command that must exit with status 0.
     ///
     /// # Errors
-    /// [`Error::Failed`] with what it printed, and everything that [`Remote::run`] reports.
+    /// [`Error::Failed`] with its output, and everything that [`Remote::run`] reports.
     pub async fn run_ok(&self, command: &Command) -> Result<Output, Error> {
         let output = self.run(command).await?;
         if output.success() {
@@ -153,10 +153,11 @@ impl Remote {
         }
     }
 
-    /// Waits until the node lets us in, at most `limit` of the run's time.
+    /// Waits until the node accepts the login, at most `limit` of the run's time.
     ///
     /// # Errors
-    /// What the last try met. A wrong host key ends the wait at once: waiting cures none.
+    /// The error of the last attempt. A wrong host key ends the wait at once: waiting does not
+    /// help.
     pub async fn reach(&self, clock: Clock, limit: Duration) -> Result<(), Error> {
         let mut wait = Wait::new(clock, limit, BOOT_PAUSE).away_at_most(LOGIN_PATIENCE.min(limit));
         for attempt in 1.. {
@@ -177,7 +178,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Closes the connection, such as before a reboot that we asked for.
+    /// Closes the connection, such as before a reboot that k8sha requested.
     pub async fn forget(&self) {
         self.inner.session.lock().await.take();
     }

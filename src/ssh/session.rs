@@ -17,10 +17,10 @@ use crate::report::event;
 /// Extended data of this kind is standard error (RFC 4254 §5.2).
 pub(super) const STDERR: u32 = 1;
 
-/// How long the server may have no session left. OpenSSH counts a session that has ended until it
-/// has dealt with all else that came with the end, such as our request for the next one.
+/// How long the server may have no free session. OpenSSH counts a finished session until it has
+/// handled everything that arrived with its end, such as the request for the next one.
 const SESSION_PATIENCE: Duration = Duration::from_secs(5);
-/// The pause before a session is asked for again.
+/// The pause before a session is requested again.
 const SESSION_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection after login.
@@ -101,11 +101,11 @@ impl Session {
             writer.eof().await
         };
         let mut read = std::pin::pin!(collect(reader, command.most()));
-        // Both at once: a command may print before it has read everything, and may end without
+        // Both at once: a command may print before it has read everything, and may exit without
         // reading anything.
         let heard = tokio::select! {
             heard = &mut read => heard,
-            // A failed write shows in what is heard: an exit status or its absence.
+            // A failed write shows in the received messages: an exit status or its absence.
             _ = write => read.await,
         };
         let Heard { code, stdout, stderr, end } = heard;
@@ -118,7 +118,7 @@ impl Session {
                 Err(self.refused(command, "the request for a command failed".into()))
             }
             (End::TooMuch(stream, limit), _) => {
-                // It would go on sending, and we would go on reading what nothing wants.
+                // Otherwise it would keep sending data that has no reader.
                 self.knife.cut();
                 let (node, command) = (self.node.clone(), command.to_string());
                 Err(Trouble::Error(Error::TooMuch { node, command, stream, limit }))
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Opens a session. Nothing runs before it is open, so asking again is safe.
+    /// Opens a session. Nothing runs before it is open, so a new attempt is safe.
     pub(super) async fn open(&self, command: &Command) -> Result<Channel<client::Msg>, Trouble> {
         let began = Instant::now();
         loop {
@@ -163,8 +163,8 @@ impl Session {
     }
 }
 
-/// A channel that is closed when its command is given up, so that the server's count of sessions
-/// goes down again.
+/// A channel that is closed when its command is abandoned, so that the server's session count
+/// decreases.
 pub(super) struct Open(pub(super) Option<ChannelWriteHalf<client::Msg>>);
 
 impl Drop for Open {
@@ -181,9 +181,9 @@ enum End {
     Lost,
     /// By the server.
     Closed,
-    /// The command was not begun.
+    /// The command was not started.
     Refused,
-    /// By us: the name of the stream that printed more than it may, and that limit.
+    /// By k8sha: the name of the stream that exceeded its limit, and the limit.
     TooMuch(&'static str, usize),
 }
 
@@ -194,8 +194,8 @@ struct Heard {
     end: End,
 }
 
-/// Reads a channel to its end, or to what it may print at most. Neither the end of data nor the exit
-/// status is the end: the other may still come.
+/// Reads a channel to its end, or to the output limit. Neither the end of data nor the exit status
+/// is the end: the other may still come.
 async fn collect(mut reader: ChannelReadHalf, most: usize) -> Heard {
     let mut heard = Heard { code: None, stdout: Vec::new(), stderr: Vec::new(), end: End::Lost };
     while let Some(message) = reader.wait().await {

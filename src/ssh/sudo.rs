@@ -1,9 +1,9 @@
 //! Runs sudo with a password, passed on standard input.
 //!
-//! `sudo -S` reads a password only where it wants one: rules may ask for it for one program and not
-//! for another. What it does not read, the program would. So a small shell stands between: it passes
-//! over everything up to a line that we send after the password, and becomes the program, whose
-//! input follows. The password stands in no argument, variable or file.
+//! `sudo -S` reads a password only if it needs one: rules may require it for one program and not
+//! for another. A password that sudo does not read would go to the program. So a small shell runs
+//! in between: it skips everything up to a line that k8sha sends after the password, and then
+//! executes the program, whose input follows. The password is in no argument, variable or file.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::OnceCell;
@@ -15,25 +15,25 @@ use super::{Command, Error};
 /// The line after the password.
 const MARK: &str = "k8sha: the input begins";
 
-/// Becomes the program once the mark was read.
+/// Executes the program after the marker was read.
 const SHELL: &str = "while IFS= read -r line; do \
                      if [ \"$line\" = \"$0\" ]; then exec \"$@\"; fi; done; \
                      echo 'k8sha: no input came through sudo' >&2; exit 125";
 
-/// What the sudo of one node wants of us.
+/// What the sudo of one node requires.
 pub(super) struct Sudo {
     user: String,
     password: SecretString,
     habit: OnceCell<Habit>,
 }
 
-/// Found out once in a connection.
+/// Determined once per connection.
 enum Habit {
     /// It asks for nothing.
     Free,
-    /// It takes the password.
+    /// It accepts the password.
     Asks,
-    /// It does not. Asking again could lock the account.
+    /// It rejects the password. Asking again could lock the account.
     Refuses(String),
 }
 
@@ -61,11 +61,11 @@ impl Sudo {
     }
 
     async fn find_out(&self, session: &Session, command: &Command) -> Result<Habit, Trouble> {
-        // `-k`: what sudo remembers of an earlier login says nothing of the next one.
+        // `-k`: sudo's cached credentials prove nothing about the next login.
         if session.exec(command, "sudo -k -n -- true", b"").await?.success() {
             return Ok(Habit::Free);
         }
-        // With the password alone: whatever else came would be taken for the next try.
+        // With the password only: any further input would be used for the next attempt.
         let mut password = self.password.expose_secret().as_bytes().to_vec();
         password.push(b'\n');
         let output = session.exec(command, "sudo -k -S -p '' -- true", &password).await?;
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// What the shell in between makes of the input, without a sudo before it.
+    /// How the shell in between transforms the input, without sudo before it.
     fn through(input: &[u8]) -> (Option<i32>, Vec<u8>) {
         let line = line(&["cat".to_owned(), "-".to_owned()]);
         let line = line.strip_prefix("sudo -k -S -p '' -- ").unwrap();

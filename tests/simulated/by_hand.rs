@@ -109,7 +109,7 @@ fn a_cluster_that_does_not_answer_by_its_name_does_not_match_the_profile() {
     told(
         &living,
         &["--inject", "dns-silent@192.168.10.2"],
-        "API: state is no answer under its name",
+        "API: state is not reachable under its name",
     );
     living.settled();
 }
@@ -118,7 +118,7 @@ fn a_cluster_that_does_not_answer_by_its_name_does_not_match_the_profile() {
 fn a_machine_with_another_host_key_is_reported_by_every_command() {
     let living = Living::stacked();
     let fault = ["--inject", "wrong-host-key@k8s-worker1"];
-    told(&living, &fault, "k8s-worker1: state is no answer by SSH");
+    told(&living, &fault, "k8s-worker1: state is not reachable by SSH");
     living.settled();
 }
 

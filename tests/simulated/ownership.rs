@@ -132,7 +132,7 @@ fn a_vm_that_lost_its_mark_counts_as_foreign() {
     refused("unmarked", &world);
     let ran = world.run(&["destroy", "--yes", "--quiet"]).ok();
     assert!(ran.stdout.contains("is kept"), "{}", ran.stdout);
-    assert!(world.vms().iter().any(|vm| vm.vmid == 1101), "it is left alone");
+    assert!(world.vms().iter().any(|vm| vm.vmid == 1101), "it is unchanged");
 }
 
 #[test]

@@ -11,15 +11,15 @@ use crate::kubeadm::{Error, kubectl};
 use crate::report::event;
 use crate::ssh::Remote;
 
-/// Where the operator lives.
+/// The namespace of the operator.
 const NAMESPACE: &str = "tigera-operator";
-/// The definition of [`resources`]' first kind, which the operator makes when it starts.
+/// The definition of [`resources`]' first kind, which the operator creates when it starts.
 const DEFINITION: &str = "installations.operator.tigera.io";
-/// How long the operator's images may take to come, and Calico to start everywhere.
+/// How long the operator's images may take to download, and Calico to start everywhere.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(3);
-/// A node's part of the pool, as a prefix length, unless the pool is smaller; Calico's own choice.
+/// A node's part of the pool, as a prefix length, unless the pool is smaller; Calico's own default.
 const BLOCK: u8 = 26;
 
 pub(super) async fn install(
@@ -33,7 +33,7 @@ pub(super) async fn install(
     let changed = there.await?.is_none();
     if changed {
         event::progress(format!("install Calico {version}"));
-        // Before the operator: its environment comes from there when its container is made.
+        // Before the operator: its environment is read when its container is created.
         kubectl::apply(first, "the API's address for Calico", &prerequisites(cluster)).await?;
         kubectl::apply_from(first, "Calico's operator", &operator(version)).await?;
         let named = ["get", "crd", DEFINITION, "-o", "json"];
@@ -48,7 +48,7 @@ pub(super) async fn install(
     Ok(changed)
 }
 
-/// Waits until an object is there with a condition that is true.
+/// Waits until an object exists with a condition that is true.
 async fn wait(
     first: &Remote,
     what: &str,
@@ -59,7 +59,7 @@ async fn wait(
     let mut wait = Wait::new(clock, PATIENCE, LOOK)
         .telling(|seen: &String| event::progress(format!("waiting for Calico: {seen}")));
     loop {
-        // The API may be away for a moment while masters join.
+        // The API may be briefly unavailable while masters join.
         let seen = match kubectl::json_if_there(first, get).await {
             Ok(Some(object)) if is_true(&object, condition) => return Ok(()),
             Ok(Some(object)) => told(&object),
@@ -81,7 +81,7 @@ fn is_true(object: &Value, kind: &str) -> bool {
     conditions(object).iter().any(|one| one["type"] == kind && one["status"] == "True")
 }
 
-/// What its conditions say, for a person.
+/// Its conditions as text for the user.
 fn told(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let one = |one: &Value| {
@@ -98,8 +98,8 @@ pub fn operator(version: &str) -> String {
     )
 }
 
-/// What must be there before the operator: its namespace and, without kube-proxy, the way to the
-/// API that needs no service.
+/// The objects that must exist before the operator: its namespace and, without kube-proxy, the
+/// API's address, which needs no service.
 pub fn prerequisites(cluster: &Cluster) -> String {
     let mut objects = vec![json!({
         "apiVersion": "v1",
@@ -118,7 +118,7 @@ pub fn prerequisites(cluster: &Cluster) -> String {
             "kind": "ConfigMap",
             "metadata": { "name": "kubernetes-services-endpoint", "namespace": NAMESPACE },
             "data": {
-                // The address and not the name: the operator asks the cluster's DNS
+                // The address instead of the name: the operator uses the cluster's DNS
                 // (`ClusterFirstWithHostNet`), which does not run before Calico does.
                 "KUBERNETES_SERVICE_HOST": cluster.api.vip.to_string(),
                 "KUBERNETES_SERVICE_PORT": cluster.api.port.to_string(),
@@ -128,7 +128,7 @@ pub fn prerequisites(cluster: &Cluster) -> String {
     yaml(&objects)
 }
 
-/// What tells the operator which Calico to run.
+/// The resources that configure Calico for the operator.
 pub fn resources(cluster: &Cluster, dataplane: CalicoDataplane) -> String {
     let pods = cluster.kubernetes.pods;
     yaml(&[

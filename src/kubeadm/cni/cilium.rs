@@ -36,7 +36,7 @@ pub(super) async fn install(
     Ok(true)
 }
 
-/// Whether Cilium's agents are there, ready or not.
+/// Whether Cilium's agents exist, ready or not.
 async fn is_there(first: &Remote) -> Result<bool, Error> {
     let list = kubectl::json(first, &["get", "pods", "-A", "-o", "json"]).await?;
     let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -50,7 +50,7 @@ pub fn command(cluster: &Cluster, version: &str) -> Command {
     let alone = kubernetes.proxy == ProxyMode::None;
     let values = [
         format!("kubeProxyReplacement={alone}"),
-        // Without kube-proxy nothing answers at the service's address yet: the API's name does.
+        // Without kube-proxy the service's address does not work yet: the API's name does.
         format!("k8sServiceHost={}", cluster.api.fqdn),
         format!("k8sServicePort={}", cluster.api.port),
         format!("ipam.operator.clusterPoolIPv4PodCIDRList={{{}}}", kubernetes.pods),

@@ -10,16 +10,15 @@ use crate::kubeadm::{Error, files, kubectl};
 use crate::report::event;
 use crate::ssh::Remote;
 
-/// Our note in the cluster of what was applied.
+/// k8sha's record in the cluster of what was applied.
 const NOTE: &str = "k8sha-cni";
-/// How our placeholders begin.
+/// The prefix of k8sha's placeholders.
 const OURS: &str = "${K8SHA_";
 
-/// Reads the manifest and fills in what is known of the cluster; everything else in it stays as it
-/// is, letter by letter.
+/// Reads the manifest and fills in the cluster's values; everything else in it is kept unchanged.
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read, [`Error::Manifest`] where it is none.
+/// [`Error::File`] if it cannot be read, [`Error::Manifest`] if it is not a manifest.
 pub fn read(cluster: &Cluster, path: &Path) -> Result<String, Error> {
     let text = local::read_text(path, local::Kind::Manifest).map_err(|source| Error::File {
         doing: "read",
@@ -45,7 +44,7 @@ pub fn read(cluster: &Cluster, path: &Path) -> Result<String, Error> {
     Ok(filled)
 }
 
-/// Applies it, unless this very text was applied before.
+/// Applies it, unless the same text was applied before.
 pub(super) async fn install(first: &Remote, cluster: &Cluster, path: &Path) -> Result<bool, Error> {
     let text = read(cluster, path)?;
     let hash = files::sha256(text.as_bytes());

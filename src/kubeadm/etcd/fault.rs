@@ -13,52 +13,52 @@ pub enum Fault {
     NoFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::sync::Arc<std::io::Error>,
     },
-    /// One of the operator's files holds something else.
+    /// One of the operator's files has the wrong content.
     #[error("the etcd file `{}` holds no PEM {holds}", path.display())]
     NotPem {
         /// The file.
         path: PathBuf,
-        /// What it must hold.
+        /// The expected content.
         holds: &'static str,
     },
-    /// Members do not answer as they must.
+    /// Members do not answer correctly.
     #[error(
         "{} of {all} etcd members cannot be used from `{node}`:\n{}",
         troubles.len(),
         lines(troubles)
     )]
     Members {
-        /// The node that asked.
+        /// The node that sent the requests.
         node: String,
         /// How many members there are.
         all: usize,
-        /// The endpoints with what is wrong with each.
+        /// The endpoints with the problem of each.
         troubles: Vec<(String, Trouble)>,
     },
-    /// A member was asked and has not done it.
+    /// A member received a request and did not execute it.
     #[error("etcd at {endpoint}, asked from `{node}`: {trouble}")]
     Call {
-        /// The node that asked.
+        /// The node that sent the request.
         node: String,
         /// The endpoint.
         endpoint: String,
-        /// What is wrong.
+        /// The problem.
         trouble: Trouble,
     },
-    /// A member of ours does not run as it must.
+    /// A member of k8sha's etcd does not run correctly.
     #[error("etcd on `{node}` is {state}; the end of its journal:\n{journal}")]
     Machine {
         /// The member's machine.
         node: String,
-        /// What systemd says of its unit, or what its health check met.
+        /// The state of its unit according to systemd, or the error of its health check.
         state: String,
         /// The end of its journal.
         journal: String,
     },
-    /// Too few members of ours have their data.
+    /// Too few members of k8sha's etcd have their data.
     #[error(
         "etcd has lost its quorum: {} of {all} members can run ({needed} are needed), and {} \
          without data",
@@ -78,19 +78,19 @@ pub enum Fault {
         "the etcd member at {member} still answers requests from `{node}`; nothing was removed"
     )]
     Alive {
-        /// The node that asked.
+        /// The node that sent the request.
         node: String,
         /// The member's address.
         member: String,
     },
-    /// Without a lost member, those that answer would be no quorum.
+    /// Without a lost member, those that answer would not be a quorum.
     #[error(
         "asked from `{node}`, {answering} etcd members answer and {needed} are needed without the lost \
          one; silent are {}; nothing was removed",
         silent.join(", ")
     )]
     NoQuorum {
-        /// The node that asked.
+        /// The node that sent the requests.
         node: String,
         /// The members that do not answer, by address.
         silent: Vec<String>,
@@ -99,7 +99,7 @@ pub enum Fault {
         /// How many are needed.
         needed: usize,
     },
-    /// The etcd holds this cluster's own data, and no master of it is left to go on with.
+    /// The etcd holds this cluster's own data, and none of its masters is left to continue with.
     #[error("etcd holds the data of this very cluster (creation {creation})")]
     Own {
         /// The creation id.
@@ -108,7 +108,7 @@ pub enum Fault {
     /// The etcd holds the data of another cluster.
     #[error("the external etcd holds data {}", whose(found.as_ref()))]
     Foreign {
-        /// Whose, where it says.
+        /// The owner, if the data names one.
         found: Option<Owner>,
     },
 }
@@ -135,7 +135,7 @@ fn whose(found: Option<&Owner>) -> String {
     }
 }
 
-/// What is wrong with one member.
+/// The problem of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// No process listens there.
@@ -146,22 +146,22 @@ pub enum Trouble {
     WrongCa(String),
     /// Its certificate has expired.
     Expired(String),
-    /// It does not take our client certificate.
+    /// It rejects the client certificate.
     ClientRefused(String),
-    /// Our own files do not fit together.
+    /// The certificate files do not match.
     BadFiles(String),
-    /// It says itself that it is not well.
+    /// It reports that it is unhealthy.
     Unhealthy(String),
     /// It answers, but not like etcd.
     NotEtcd(String),
     /// It refuses the request.
     Said(String),
-    /// Anything else that `curl` met.
+    /// Any other error of `curl`.
     Other(u32, String),
 }
 
 impl Trouble {
-    /// Sorts `curl`'s exit status (curl(1), EXIT CODES) and its words.
+    /// Classifies `curl`'s exit status (curl(1), EXIT CODES) and its message.
     pub(super) fn of_curl(code: u32, text: &str) -> Self {
         let lower = text.to_lowercase();
         let words = text.to_owned();
@@ -171,7 +171,7 @@ impl Trouble {
             60 if lower.contains("expired") => Trouble::Expired(words),
             60 => Trouble::WrongCa(words),
             58 | 77 => Trouble::BadFiles(words),
-            // TLS 1.2 refuses a client certificate in the handshake (35), TLS 1.3 in what is read
+            // TLS 1.2 rejects a client certificate in the handshake (35), TLS 1.3 in the first read
             // after it (56).
             35 | 56 if lower.contains("alert") || lower.contains("certificate") => {
                 Trouble::ClientRefused(words)
@@ -180,9 +180,9 @@ impl Trouble {
         }
     }
 
-    /// Whether the fault is this member's own, so that another may do what was asked: it was not
-    /// reached, or is not well. What a member refuses, and what our own files are no good for, is
-    /// the same with all.
+    /// Whether the problem is this member's own, so that another may execute the request: it was
+    /// not reached, or is unhealthy. A refusal, or a problem of the certificate files, is the same
+    /// for all members.
     pub(super) fn is_the_members(&self) -> bool {
         match self {
             Trouble::ClientRefused(_) | Trouble::BadFiles(_) | Trouble::Said(_) => false,

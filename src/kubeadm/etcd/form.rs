@@ -1,8 +1,8 @@
-//! Forms an etcd of ours, and brings back members that were lost.
+//! Forms k8sha's etcd, and restores members that were lost.
 //!
-//! What a member has to do follows from what is there, so that a run that was killed anywhere is
-//! taken up: a member with data is started and never touched otherwise; one without data begins
-//! with the cluster, or takes the place of its former self, one at a time and only where a quorum
+//! The action for each member follows from the existing state, so that a run resumes wherever an
+//! earlier one was killed: a member with data is started and never touched otherwise; one without
+//! data starts with the cluster, or replaces its former self, one at a time and only if a quorum
 //! agrees.
 
 use std::time::Duration;
@@ -14,18 +14,19 @@ use super::{Error, Fault, Trouble};
 use crate::clock::{Clock, Expired, Wait};
 use crate::report::event;
 
-/// How long members may take until they are healthy: the slowest follows a snapshot.
+/// How long members may take to become healthy: the slowest loads a snapshot.
 const LIMIT: Duration = Duration::from_secs(300);
-/// The pause between two looks.
+/// The pause between two checks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Sees every member healthy, whatever that takes.
+/// Makes every member healthy.
 ///
 /// `formed` says whether the cluster has been complete before: then a member without data has lost
-/// it. `token` tells this cluster from every other one, a former one of the same name included.
+/// it. `token` distinguishes this cluster from every other one, including a former one with the
+/// same name.
 ///
 /// # Errors
-/// [`Fault::Machine`] for a member that does not come up; [`Fault::Lost`] where too few have data.
+/// [`Fault::Machine`] for a member that does not start; [`Fault::Lost`] if too few have data.
 pub async fn run(
     machines: &[Machine],
     token: &str,
@@ -45,7 +46,7 @@ pub async fn run(
         changed = true;
         let needed = machines.len() / 2 + 1;
         if with.len() >= needed {
-            // A quorum has data: it decides what becomes of the others.
+            // A quorum has data: it decides about the others.
             let healthy = any_healthy(&with, clock).await?;
             admit(machines, &without, healthy, token, clock).await?;
         } else if formed {
@@ -78,23 +79,23 @@ async fn by_data(machines: &[Machine]) -> Result<(Vec<&Machine>, Vec<&Machine>),
     Ok((plain(with), plain(without)))
 }
 
-/// How the members of a new cluster begin; the same words on each.
+/// The initial configuration of a new cluster's members; the same on each.
 fn first<'a>(machines: &[Machine], token: &'a str) -> Initial<'a> {
     let members =
         machines.iter().map(|machine| (machine.name.to_string(), machine.peer_url())).collect();
     Initial { new: true, members, token }
 }
 
-/// Where a machine without data stands in the list of a cluster that works.
+/// The status of a machine without data in the member list of a working cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// Named at the cluster's beginning, and never started: it still has to begin.
+    /// In the initial list, and never started: it still has to start.
     Awaited,
     /// Added, and not started yet.
     Added,
     /// Not listed.
     Stranger,
-    /// It has been a member, and lost its data.
+    /// It was a member, and lost its data.
     Former,
 }
 
@@ -108,7 +109,7 @@ fn standing(list: &[Listed], machine: &Machine) -> Standing {
     }
 }
 
-/// Lets machines without data into a cluster that works.
+/// Adds machines without data to a working cluster.
 async fn admit(
     machines: &[Machine],
     without: &[&Machine],
@@ -117,7 +118,7 @@ async fn admit(
     clock: Clock,
 ) -> Result<(), Error> {
     let list = healthy.list().await?;
-    // All that is dead goes first: etcd adds no member while a member is out of its reach.
+    // Dead members are removed first: etcd adds no member while one is unreachable.
     for machine in without.iter().filter(|one| standing(&list, one) == Standing::Former) {
         enough(machines, &list).await?;
         let own = machine.peer_url();
@@ -147,7 +148,7 @@ async fn admit(
     Ok(())
 }
 
-/// Adds a member. etcd refuses that until it has been in touch with all others for five seconds
+/// Adds a member. etcd refuses that until it has been connected to all others for five seconds
 /// (server/etcdserver/server.go, `mayAddMember` and `HealthInterval`).
 async fn add(healthy: &Machine, machine: &Machine, clock: Clock) -> Result<Vec<Listed>, Error> {
     event::progress(format!("add {} to etcd", machine.name));
@@ -173,7 +174,8 @@ fn passes(said: &str) -> bool {
         .any(|words| said.contains(words))
 }
 
-/// How a member begins that a working cluster has added: with the members of now.
+/// The initial configuration of a member that a working cluster has added: with the current
+/// members.
 fn existing<'a>(list: &[Listed], machine: &Machine, token: &'a str) -> Initial<'a> {
     let own = machine.peer_url();
     let members = list.iter().flat_map(|listed| {
@@ -186,7 +188,7 @@ fn existing<'a>(list: &[Listed], machine: &Machine, token: &'a str) -> Initial<'
     Initial { new: false, members: members.collect(), token }
 }
 
-/// Refuses to change the members unless more than half of them are well.
+/// Refuses to change the members unless more than half of them are healthy.
 async fn enough(machines: &[Machine], list: &[Listed]) -> Result<(), Error> {
     let mut sick = Vec::new();
     for machine in machines {
@@ -239,15 +241,15 @@ async fn is_healthy(machine: &Machine, wait: &mut Wait<'_, Trouble>) -> Result<(
             return Err(machine.fault(trouble).await);
         }
         event::progress(format!("{}: {trouble}", machine.name));
-        // Of two that both do not answer, the first is as good as the other: both are named by
-        // their machines.
+        // If two members do not answer, either one can be reported: both are identified by their
+        // machines.
         if let Err(expired) = wait.not_yet(trouble).await {
             return Err(machine.fault(expired.seen).await);
         }
     }
 }
 
-/// Whether waiting cures nothing.
+/// Whether waiting does not help.
 fn lasting(trouble: &Trouble) -> bool {
     matches!(
         trouble,

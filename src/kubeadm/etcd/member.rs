@@ -17,11 +17,11 @@ use crate::ssh::{Command, Remote};
 
 /// The unit that cloud-init has written.
 const UNIT: &str = "etcd";
-/// Who runs it, and alone may read what is planted.
+/// The user that runs it, and the only one that may read its files.
 const USER: &str = "etcd";
-/// What a member begins with: read while it has no data, and the unit's condition.
+/// A member's initial configuration: read while it has no data, and the unit's condition.
 pub(crate) const INITIAL: &str = "/etc/etcd/initial.env";
-/// Where a member's data is.
+/// The path of a member's data.
 pub(crate) const DATA: &str = "/var/lib/etcd/member";
 
 const CA: &str = "/etc/etcd/pki/ca.crt";
@@ -30,19 +30,19 @@ const SERVER_KEY: &str = "/etc/etcd/pki/server.key";
 const PEER_CERT: &str = "/etc/etcd/pki/peer.crt";
 const PEER_KEY: &str = "/etc/etcd/pki/peer.key";
 
-/// A member calls itself with the certificate by which it is called.
+/// A member uses one certificate both as server and as client.
 const OWN: Files = Files { ca: CA, cert: SERVER_CERT, key: SERVER_KEY };
 
-/// A member's machine, and what is planted there.
+/// A member's machine, and the files to copy there.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// The way to it.
+    /// The connection to it.
     pub remote: Remote,
     /// Its name, in the table and in etcd.
     pub name: NodeName,
     /// Its address.
     pub ip: Ipv4Addr,
-    /// The authority's certificate, PEM.
+    /// The CA certificate, PEM.
     pub ca: String,
     /// For clients.
     pub server: Pair,
@@ -50,56 +50,56 @@ pub struct Machine {
     pub peer: Pair,
 }
 
-/// How a member's machine is.
+/// The state of a member's machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Whether it has the certificates that it should have.
+    /// Whether it has the right certificates.
     pub planted: bool,
-    /// Whether it trusts another authority than ours.
+    /// Whether it trusts a different CA than k8sha's.
     pub foreign: bool,
-    /// Whether it has data: it has been a member before.
+    /// Whether it has data: it was a member before.
     pub data: bool,
-    /// Whether it says itself that it is healthy, which takes a quorum.
+    /// Whether it reports that it is healthy, which requires a quorum.
     pub healthy: bool,
 }
 
 /// A member as etcd lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Listed {
-    /// Its id, a number of 64 bits in decimal digits.
+    /// Its id, a 64-bit number in decimal digits.
     #[serde(rename = "ID")]
     pub(super) id: String,
-    /// Its name; empty until it has started, where it was added later.
+    /// Its name; empty until its first start, if it was added later.
     #[serde(default)]
     pub(super) name: String,
-    /// Where other members reach it.
+    /// The address at which other members reach it.
     #[serde(rename = "peerURLs", default)]
     pub(super) peers: Vec<String>,
-    /// Where clients reach it; empty until it has started for the first time.
+    /// The address at which clients reach it; empty until its first start.
     #[serde(rename = "clientURLs", default)]
     pub(super) clients: Vec<String>,
 }
 
-/// The files that a member does not have as it should.
+/// The files of a member that are missing or wrong.
 struct Unplanted<'a> {
-    /// Each with what it should hold.
+    /// Each with its expected content.
     files: Vec<(&'static str, &'a [u8])>,
-    /// Whether the authority's certificate is there and is another one.
+    /// Whether a CA certificate exists and is a different one.
     foreign: bool,
 }
 
 impl Machine {
-    /// Where it answers clients.
+    /// Its client URL.
     pub fn endpoint(&self) -> String {
         format!("https://{}:{ETCD_CLIENT_PORT}", self.ip)
     }
 
-    /// Where it answers other members.
+    /// Its peer URL.
     pub fn peer_url(&self) -> String {
         format!("https://{}:{ETCD_PEER_PORT}", self.ip)
     }
 
-    /// What goes where.
+    /// The files with their paths.
     fn wanted(&self) -> [(&'static str, &[u8]); 5] {
         [
             (CA, self.ca.as_bytes()),
@@ -110,7 +110,7 @@ impl Machine {
         ]
     }
 
-    /// The files that are missing or others.
+    /// The files that are missing or different.
     async fn unplanted(&self) -> Result<Unplanted<'_>, Error> {
         let wanted = self.wanted();
         let there = files::hashes(&self.remote, &wanted.map(|(to, _)| to)).await?;
@@ -120,11 +120,11 @@ impl Machine {
         Ok(Unplanted { files: wanted.into_iter().filter(differs).collect(), foreign })
     }
 
-    /// Plants its certificates where they differ; etcd reads them again at every handshake.
+    /// Copies its certificates if they differ; etcd reads them again at every handshake.
     ///
     /// # Errors
-    /// Where the node cannot be asked or written to, and [`Error::Authority`] where it trusts another
-    /// authority: the members that are there would lock each other out.
+    /// If the node cannot be queried or written to, and [`Error::Authority`] if it trusts a
+    /// different CA: the existing members would lock each other out.
     pub async fn plant(&self) -> Result<bool, Error> {
         let Unplanted { files: unplanted, foreign } = self.unplanted().await?;
         if foreign {
@@ -137,10 +137,10 @@ impl Machine {
         Ok(!unplanted.is_empty())
     }
 
-    /// Looks at it.
+    /// Reads its state.
     ///
     /// # Errors
-    /// Where the node cannot be asked.
+    /// If the node cannot be queried.
     pub async fn look(&self) -> Result<Seen, Error> {
         let Unplanted { files: unplanted, foreign } = self.unplanted().await?;
         let planted = unplanted.is_empty();
@@ -150,12 +150,12 @@ impl Machine {
         Ok(Seen { planted, foreign, data, healthy })
     }
 
-    /// What is wrong with it, by its own word.
+    /// Its problem, as it reports it.
     pub(super) async fn trouble(&self) -> Result<Option<Trouble>, Error> {
         examine(&self.remote, &OWN, &self.endpoint()).await
     }
 
-    /// Whether its unit runs or is about to.
+    /// Whether its unit is running or starting.
     pub(super) async fn runs(&self) -> Result<bool, Error> {
         Ok(matches!(self.state().await?.as_str(), "active" | "activating" | "reloading"))
     }
@@ -166,8 +166,8 @@ impl Machine {
         Ok(output.stdout_text().trim().to_owned())
     }
 
-    /// Says how it is to begin, then starts it without waiting: the first members are not ready
-    /// before there is a quorum of them.
+    /// Writes its initial configuration, then starts it without waiting: the first members are not
+    /// ready before there is a quorum of them.
     pub(super) async fn begin(&self, initial: &Initial<'_>) -> Result<(), Error> {
         files::write_for(&self.remote, USER, INITIAL, initial.text().as_bytes()).await?;
         self.start().await
@@ -175,7 +175,7 @@ impl Machine {
 
     /// Starts its unit without waiting.
     pub(super) async fn start(&self) -> Result<(), Error> {
-        // One that has failed too often is not started again without this.
+        // A unit that has failed too often cannot be started again without this.
         let forget = Command::sudo("systemctl").args(["reset-failed", UNIT]);
         self.remote.run(&forget).await.doing("start etcd")?;
         let start = Command::sudo("systemctl").args(["start", "--no-block", UNIT]);
@@ -193,13 +193,13 @@ impl Machine {
         Fault::Machine { node: self.remote.node().to_owned(), state, journal }.into()
     }
 
-    /// The members, as this one knows them.
+    /// The members, as this one reports them.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, Error> {
         let answer = self.ask("list", &json!({})).await?;
         self.members(&answer["members"])
     }
 
-    /// Adds a member by the address at which others reach it.
+    /// Adds a member by the address at which the others reach it.
     pub(super) async fn add(&self, peer_url: &str) -> Result<Vec<Listed>, Error> {
         let answer = self.ask("add", &json!({"peerURLs": [peer_url]})).await?;
         self.members(&answer["members"])
@@ -233,13 +233,13 @@ impl Machine {
     }
 }
 
-/// What a member begins with.
+/// A member's initial configuration.
 pub(super) struct Initial<'a> {
     /// Whether the cluster is new with it.
     pub(super) new: bool,
     /// Every member's name and peer address, its own included.
     pub(super) members: Vec<(String, String)>,
-    /// Which making of a cluster this is.
+    /// Identifies the creation of the cluster.
     pub(super) token: &'a str,
 }
 

@@ -1,8 +1,8 @@
 //! The members of a stacked etcd: one beside each master's API server, run by its kubelet.
 //!
-//! kubeadm's own files of a master let it ask (`cmd/kubeadm/app/constants/constants.go`,
-//! `EtcdHealthcheckClientCertName`). A member of a machine that is gone stays listed: it counts for the
-//! quorum, and lets no other master in.
+//! A master has kubeadm's own files to query it (`cmd/kubeadm/app/constants/constants.go`,
+//! `EtcdHealthcheckClientCertName`). A member of a lost machine stays listed: it counts for the
+//! quorum, and no other master can join.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -25,24 +25,24 @@ const HEALTHCHECK: Files = Files {
     key: "/etc/kubernetes/pki/etcd/healthcheck-client.key",
 };
 
-/// The time between the two looks that a member must fail before it is removed.
+/// The time between the two checks that a member must fail before it is removed.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(10);
 
 /// A member as etcd lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id, a number of 64 bits in decimal digits.
+    /// Its id, a 64-bit number in decimal digits.
     pub id: String,
-    /// Its name; empty until it has started once.
+    /// Its name; empty until its first start.
     pub name: String,
     /// The address at which other members reach it.
     pub address: Option<Ipv4Addr>,
 }
 
-/// The members, as the one on a master knows them.
+/// The members, as the one on a master reports them.
 ///
 /// # Errors
-/// Where that member does not answer: what is not listed then is not gone.
+/// If that member does not answer: without its list, no member counts as lost.
 pub async fn members(on: &Remote) -> Result<Vec<Member>, Error> {
     let answer = ask(on, "list", &json!({})).await?;
     let listed: Vec<Listed> =
@@ -65,14 +65,14 @@ fn address(url: &str) -> Option<Ipv4Addr> {
     rest.rsplit_once(':').map_or(rest, |(host, _)| host).parse().ok()
 }
 
-/// Removes the members that a lost machine has left at these addresses, and says whether there were
-/// any.
+/// Removes the members that a lost machine has left at these addresses, and returns whether there
+/// were any.
 ///
-/// Each must be silent in two looks, and the members that answer must be a quorum without it: else
-/// nothing is removed.
+/// Each must be silent in two checks, and the members that answer must be a quorum without it;
+/// otherwise nothing is removed.
 ///
 /// # Errors
-/// [`Fault::Alive`] where one still answers, [`Fault::NoQuorum`] where too few others do.
+/// [`Fault::Alive`] if one still answers, [`Fault::NoQuorum`] if too few others do.
 pub async fn remove(on: &Remote, addresses: &[Ipv4Addr], clock: Clock) -> Result<bool, Error> {
     let lost = |member: &Member| member.address.is_some_and(|at| addresses.contains(&at));
     let mut changed = false;
@@ -91,7 +91,7 @@ pub async fn remove(on: &Remote, addresses: &[Ipv4Addr], clock: Clock) -> Result
     Ok(changed)
 }
 
-/// Sees that a member does not answer, and that those which do are a quorum of the rest.
+/// Checks that a member does not answer, and that those that answer are a quorum of the rest.
 async fn prove_lost(on: &Remote, lost: &Member) -> Result<(), Error> {
     let node = || on.node().to_owned();
     let (mut answering, mut silent, mut voters) = (0, Vec::new(), 0);
@@ -118,14 +118,14 @@ async fn prove_lost(on: &Remote, lost: &Member) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the member at an address answers a master, be it with a refusal.
+/// Whether the member at an address answers a master, even with a refusal.
 ///
 /// # Errors
-/// Where the master cannot be asked.
+/// If the master cannot be queried.
 pub async fn answers(on: &Remote, address: Ipv4Addr) -> Result<bool, Error> {
     let url = format!("https://{address}:{ETCD_CLIENT_PORT}/health");
     let answer = call(on, &HEALTHCHECK, &url, None).await?;
-    // A member that refuses us or is not well still lives.
+    // A member that refuses the request or is unhealthy is still running.
     Ok(!matches!(answer, Err(Trouble::Refused(_) | Trouble::Silent(_))))
 }
 

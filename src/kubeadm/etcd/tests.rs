@@ -118,7 +118,7 @@ async fn data_that_is_marked_as_another_clusters_goes_only_where_that_cluster_is
 }
 
 type Asked = Arc<Mutex<Vec<String>>>;
-/// How `curl` ends, and what it prints.
+/// How `curl` exits, and its output.
 type Said = (u32, &'static str);
 
 const REFUSED: Said = (7, "curl: (7) Failed to connect: Connection refused\n");
@@ -127,8 +127,8 @@ const NO_LEADER: Said = (0, r#"{"error":"etcdserver: no leader","code":14}"#);
 const THREE: &[(&str, Said)] = &[("101", REFUSED), ("102", SILENT), ("103", NO_LEADER)];
 const DENIED: Said = (0, r#"{"code":7,"message":"etcdserver: permission denied","details":[]}"#);
 
-/// An etcd whose first members are not well, and who of all was asked, by the ends of their
-/// addresses.
+/// An etcd whose first members are unhealthy, and the members that were queried, by the ends of
+/// their addresses.
 fn sick(
     keys: Keys,
     first: &'static [(&'static str, Said)],
@@ -156,7 +156,8 @@ async fn a_member_that_is_dead_or_has_no_leader_is_passed_over() {
     let host = Host::start(script).await;
     let (first, cluster) = (host.remote("m1"), k8s1());
     assert!(claim(&first, &cluster, &owner("a"), super::Keys::Refused).await.unwrap());
-    // Who has answered is asked again: a member that hangs costs its five seconds once.
+    // The member that has answered is queried again: a member that hangs costs its five seconds
+    // once.
     assert_eq!(*asked.lock().unwrap(), ["101", "102", "103", "201", "201", "201"]);
     keys.lock().unwrap().insert("/registry/nodes/x".into(), "1".into());
     assert!(is_ours(&first, &cluster, &owner("a")).await.unwrap());

@@ -9,7 +9,7 @@ use crate::ssh::fake::Reply;
 const REFUSED: &str = "The connection to the server k8s1api.kloud.lan:6443 was refused - did you \
                        specify the right host or port?\n";
 
-/// What `kubeadm init` leaves behind.
+/// The files that `kubeadm init` leaves.
 fn initialise(files: &Files) {
     let mut files = files.lock().unwrap();
     for path in [path::CA, path::ADMIN, path::KUBELET, path::APISERVER] {
@@ -24,7 +24,7 @@ fn configmap(name: &str) -> Reply {
     ))
 }
 
-/// A master on which a unit, once started, ends at once as `ok` says.
+/// A master on which a unit, once started, finishes at once with the result `ok`.
 async fn master(ok: bool, name: &'static str) -> (Host, Arc<AtomicBool>) {
     let started = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&started);

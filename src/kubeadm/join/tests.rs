@@ -39,16 +39,16 @@ fn what_to_do_follows_from_what_is_there() {
         (Role::Worker, facts(State::Absent, false, false), None, Next::Join),
         (Role::Worker, facts(State::Running, true, false), None, Next::Follow),
         (Role::Worker, facts(State::Done, true, false), Some(&plain), Next::Nothing),
-        // The node was restarted since: systemd has forgotten the unit.
+        // The node was rebooted since: systemd has forgotten the unit.
         (Role::Master, facts(State::Absent, true, true), Some(&master), Next::Nothing),
-        // Registered by its kubelet, and then interrupted: a step of its own resets it.
+        // Registered by its kubelet, and then interrupted: a separate step resets it.
         (Role::Master, facts(State::Absent, true, true), Some(&plain), Next::Refuse),
         (Role::Master, facts(failed(), true, true), Some(&master), Next::Refuse),
         (Role::Worker, facts(failed(), false, false), None, Next::Join),
         // A kubelet that serves under another name, or as another machine.
         (Role::Worker, facts(State::Absent, true, false), None, Next::Refuse),
         (Role::Worker, facts(State::Absent, true, false), Some(&other), Next::Refuse),
-        // A node of that name from an earlier life.
+        // A node of that name from an earlier cluster.
         (Role::Worker, facts(State::Absent, false, false), Some(&other), Next::Join),
     ] {
         assert_eq!(next(role, &facts, seen), want, "{role} {facts:?} {seen:?}");
@@ -67,7 +67,7 @@ fn kubeadms_words_for_what_has_run_out_are_known() {
     assert!(!has_run_out(&line("[ERROR Port-10250]: Port 10250 is in use")));
 }
 
-/// A CA as kubeadm makes one; its public key is known.
+/// A CA as kubeadm creates one; its public key is known.
 fn ca() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -132,7 +132,8 @@ async fn first(joined: Vec<(String, Arc<AtomicBool>)>, uploads: Arc<AtomicUsize>
     host
 }
 
-/// A master that joins well from its `good`-th try on; the tries before meet an expired key.
+/// A master on which joins succeed from the `good`-th attempt on; earlier attempts have an expired
+/// key.
 async fn joiner(joined: Arc<AtomicBool>, good: usize) -> Host {
     let (tries, active) = (AtomicUsize::new(0), AtomicBool::new(false));
     Host::start(move |words, files| match words {

@@ -15,13 +15,13 @@ use crate::files::{self, Kind};
 use crate::kubeadm::Error;
 use crate::kubeadm::files::spki_hash;
 
-/// What the copy of the file as it was is called: this behind the file's own name.
+/// The suffix that the backup of the file adds to the file's name.
 pub const BACKUP: &str = "k8sha-backup";
 /// The lists of a kubeconfig, each with named entries.
 const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
 
-/// Whether a file of any shape holds access to this cluster, whole: one that was cut off may have lost
-/// its end.
+/// Whether a file of any shape contains complete access to this cluster: a truncated one may have
+/// lost its end.
 pub(super) fn holds(cluster: &Cluster, ca: Option<&str>, text: &str) -> bool {
     let there: Value = serde_saphyr::from_str(text).unwrap_or_default();
     let trusts = |one: &Value| {
@@ -37,7 +37,8 @@ pub(super) fn holds(cluster: &Cluster, ca: Option<&str>, text: &str) -> bool {
     let user = |context: &Value| {
         let name = context["context"]["user"].as_str()?.to_owned();
         let user = &entry(&there, "users", &name)?["user"];
-        // A person may let another program log in; what kubeadm gives is a certificate and its key.
+        // A user may configure another program for the login; kubeadm's credentials are a
+        // certificate and its key.
         let other = user.is_object() && user["client-certificate-data"].is_null();
         let key = user["client-key-data"].as_str().filter(|key| !key.is_empty());
         (other || key.is_some_and(|key| STANDARD.decode(key).is_ok())).then_some(())
@@ -54,9 +55,9 @@ fn entry<'a>(config: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
     config[list].as_array()?.iter().find(|one| one["name"] == name)
 }
 
-/// Merges our kubeconfig into a file.
+/// Merges this cluster's kubeconfig into a file.
 pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<bool, Error> {
-    // A link to the file stays a link: what it leads to is replaced.
+    // A link to the file is kept: its target is replaced.
     let to = fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
     let to = to.as_path();
     let file = |doing| {
@@ -70,7 +71,7 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
     let refuse = |what: &str| Error::Kubeconfig { path: to.into(), what: what.to_owned() };
     let there = match before.as_deref().map(str::trim) {
         None | Some("") => json!({ "apiVersion": "v1", "kind": "Config" }),
-        // A parser's complaint quotes the file, which holds secrets.
+        // A parser's error quotes the file, which contains secrets.
         Some(text) => serde_saphyr::from_str(text)
             .ok()
             .filter(|there: &Value| there.is_object() && there["kind"] == "Config")
@@ -90,7 +91,7 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
         return Ok(true);
     }
     let _lock = Lock::take(to)?;
-    // Who wrote while we were reading must not lose what they wrote.
+    // If another program wrote to the file in the meantime, its changes must not be lost.
     if files::read_text(to, Kind::Kubeconfig).ok() != before {
         return Err(refuse("different data than a moment ago: another program is writing to it"));
     }
@@ -100,7 +101,7 @@ pub(super) fn into(cluster: &Cluster, ours: &SecretString, to: &Path) -> Result<
     Ok(true)
 }
 
-/// The file with our entries in it.
+/// The file with this cluster's entries.
 fn merged(cluster: &Cluster, mut there: Value, ours: &Value) -> Result<Value, String> {
     let known = entry(&there, "clusters", &cluster.name);
     if let Some(known) = known.filter(|known| !owns(cluster, known)) {
@@ -145,7 +146,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// kubectl's own lock on a kubeconfig (client-go `tools/clientcmd/config.go`), given back when
+/// kubectl's own lock on a kubeconfig (client-go `tools/clientcmd/config.go`), released when
 /// dropped.
 struct Lock(PathBuf);
 
@@ -177,7 +178,7 @@ mod tests {
         name: k8s1-cluster\n  context:\n    cluster: k8s1-cluster\n    user: k8s1-cluster-admin\n\
         current-context: k8s1-cluster\nusers:\n- name: k8s1-cluster-admin\n  user:\n    \
         client-certificate-data: Q0VSVA==\n    client-key-data: S0VZ\n";
-    /// With fields that we do not know, and words that are no texts without their quotes.
+    /// With unknown fields, and words that are not strings without their quotes.
     const THEIRS: &str = "apiVersion: v1\nkind: Config\npreferences:\n  colors: true\nclusters:\n- \
         name: prod\n  cluster:\n    server: https://10.0.0.1:6443\n    tls-server-name: \"0123\"\n    \
         extensions:\n    - name: \"yes\"\n      extension: {last-update: \"2026-01-01\", n: 7}\n\

@@ -119,7 +119,7 @@ impl fmt::Display for Cni {
 
 impl Act for Cni {}
 
-/// Check that the cluster matches the profile.
+/// Check the cluster against the profile.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verify {
     /// The master through which.
@@ -128,7 +128,7 @@ pub struct Verify {
 
 impl fmt::Display for Verify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("check that the cluster matches the profile")
+        f.write_str("check the cluster against the profile")
     }
 }
 

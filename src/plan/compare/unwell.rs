@@ -27,7 +27,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
         match (inventory.silent.get(&node.name), inventory.nodes.get(&node.name)) {
             (Some(silent), _) => unwell(
                 node.name.as_str(),
-                format!("no answer by SSH ({})", one_line(&silent.said)),
+                format!("not reachable by SSH ({})", one_line(&silent.said)),
                 "reachable",
                 silent.hint.clone().unwrap_or(console),
             ),
@@ -86,7 +86,7 @@ pub fn unwell(cluster: &Cluster, inventory: &Inventory, part: &Part) -> Vec<Diff
     if let Answer::Silent { said } = &survey.by_name {
         unwell(
             "API",
-            format!("no answer under its name ({})", one_line(said)),
+            format!("not reachable under its name ({})", one_line(said)),
             &format!("`ok` from https://{}:{}/readyz", cluster.api.fqdn, cluster.api.port),
             "`k8sha dns` checks every name server, `k8sha status` shows which load balancer holds \
              the VIP"

@@ -127,7 +127,7 @@ fn a_disc_whose_label_is_not_known_is_refused_and_never_removed() {
 #[test]
 fn a_disk_where_the_seed_goes_is_refused_with_another_place_for_it() {
     let (what, fix) = flaw(&with(&[("ide2", "tank:base-9000-disk-1,size=8G")]));
-    assert!(what.contains("a disk at `ide2`"), "{what}");
+    assert!(what.contains("a disk on `ide2`"), "{what}");
     assert_eq!(fix, "qm set 9000 --delete ide2\nqm set 9000 --scsi1 tank:base-9000-disk-1");
 }
 

@@ -83,7 +83,7 @@ fn kubernetes(context: &Context) -> Vec<&Node> {
 /// The final check: the API answers under its name through the VIP, every node of the table is
 /// registered, and every machine runs.
 pub(super) async fn verify(context: &Context, it: &action::Verify) -> Result<bool, Failure> {
-    let doing = "verify that the cluster matches the profile";
+    let doing = "check the cluster against the profile";
     let (via, cluster, clock) = (context.remote(&it.via), &context.cluster, context.clock);
     ready::through_vip(via, cluster, clock, API_PATIENCE)
         .await

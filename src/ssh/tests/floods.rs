@@ -35,7 +35,7 @@ async fn a_flood_ends_at_its_limit_and_so_does_the_connection() {
         assert!(!error.is_transient(), "another try would meet the same flood");
         assert!(error.hint().unwrap().contains("on the console of `n1`"));
     }
-    // The server hears of it by what it reads or writes next.
+    // The server notices when it next reads or writes.
     let began = Instant::now();
     while fake.open() > 0 {
         assert!(began.elapsed() < Duration::from_secs(30), "a connection still floods");
@@ -86,7 +86,7 @@ async fn given_up_commands_leave_no_sessions_behind() {
     assert_eq!(fake.connections(), 1);
 }
 
-/// A server that sends this again and again, and reads nothing.
+/// A server that sends this repeatedly, and reads nothing.
 async fn raw(greeting: &'static [u8], again: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

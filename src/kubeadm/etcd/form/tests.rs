@@ -10,7 +10,7 @@ use crate::kubeadm::fake::Host;
 use crate::pki::{Authority, Pair};
 use crate::ssh::fake::Reply;
 
-/// An etcd as its members' machines show it.
+/// An etcd as its members' machines report it.
 #[derive(Default)]
 struct Etcd {
     /// By peer address: name and client address, each empty until it is known.
@@ -19,7 +19,7 @@ struct Etcd {
     up: BTreeSet<usize>,
     /// Machines whose unit does not come up.
     broken: BTreeSet<usize>,
-    /// How often `add` is refused before it is not.
+    /// How often `add` is refused before it succeeds.
     not_yet: usize,
     /// What changed the membership, in order.
     changes: Vec<String>,
@@ -54,7 +54,7 @@ impl Etcd {
         self.members.iter().map(one).collect()
     }
 
-    /// What its environment makes of a member that is started.
+    /// Derives a started member's state from its environment.
     fn start(&mut self, index: usize, initial: Option<&str>, data: bool) -> bool {
         if self.broken.contains(&index) {
             return false;
@@ -171,7 +171,7 @@ fn pair() -> Pair {
     Pair { cert: "certificate".into(), key: "key".into() }
 }
 
-/// A machine that was made again: its data is gone.
+/// A machine that was recreated: its data is gone.
 fn lose(hosts: &[Host], machines: &[Machine], etcd: &Shared, index: usize) {
     hosts[index].files.lock().unwrap().clear();
     etcd.lock().unwrap().up.remove(&index);

@@ -158,7 +158,7 @@ fn a_cluster_in_which_something_does_not_answer_is_not_called_as_asked() {
     let silent = || Answer::Silent { said: "it is down".into() };
     type Break = fn(&mut Inventory, Answer);
     let breaks: [(&str, Break); 4] = [
-        ("API: state is no answer under its name (it is down)", |had, silent| {
+        ("API: state is not reachable under its name (it is down)", |had, silent| {
             had.survey.by_name = silent;
         }),
         ("VIP: state is it is down", |had, silent| had.survey.holder = silent),
@@ -167,7 +167,7 @@ fn a_cluster_in_which_something_does_not_answer_is_not_called_as_asked() {
             let known = api.nodes.values_mut().nth(1).unwrap();
             (known.ready, known.message) = (false, Some("PLEG is not healthy".into()));
         }),
-        ("k8s1vrrp1: state is no answer by SSH (another host key)", |had, _| {
+        ("k8s1vrrp1: state is not reachable by SSH (another host key)", |had, _| {
             let name = NodeName("k8s1vrrp1".into());
             had.nodes.remove(&name);
             let said = "another host key".into();
