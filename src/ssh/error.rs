@@ -215,9 +215,9 @@ impl Error {
                  reachable from here?"
             ),
             Error::HostKey { node, address, .. } => format!(
-                "another machine holds {}, or the state folder's `ssh/host-{node}` is another file than \
-                 when the machine was made. If its VM was replaced by hand, remove that VM, and `k8sha up` \
-                 makes the machine again",
+                "another machine has the address {}, or the state folder's `ssh/host-{node}` has changed \
+                 since the machine was created. If its VM was replaced manually, remove that VM, and \
+                 `k8sha up` recreates it",
                 address.ip()
             ),
             Error::Jump { fix, .. } => fix.clone(),
@@ -226,15 +226,15 @@ impl Error {
                  K8SHA_SUDO_PASSWORD_FILE"
             ),
             Error::AuthRefused { node, user, .. } => format!(
-                "the machine answers with its own key and does not take ours: `ssh/operator` of the \
-                 state folder is another one than when it was made, `{user}` lost the key from \
-                 `~/.ssh/authorized_keys`, or its first boot has not made that user yet \
+                "the machine has the right host key but rejects k8sha's key: `ssh/operator` in the state \
+                 folder has changed since the machine was created, `{user}` lost the key from \
+                 `~/.ssh/authorized_keys`, or its first boot has not created that user yet \
                  (/var/log/cloud-init.log on the console of `{node}`)"
             ),
             Error::TooMuch { node, command, .. } => format!(
-                "this command should not print that much: run `{command}` on the console of `{node}` and \
-                 see what does;\nthen run the same command again: it finds out what was done and goes \
-                 on there"
+                "this command should not print that much: run `{command}` on the console of `{node}` to \
+                 find the cause;\nthen run the same command again: it checks what was done and resumes \
+                 there"
             ),
             Error::Lost { .. } | Error::NoStatus { .. } | Error::Timeout { .. } => {
                 "run the same command again: it checks what was done and resumes from there".into()

@@ -61,6 +61,6 @@ pub(super) async fn install(first: &Remote, cluster: &Cluster, path: &Path) -> R
         "metadata": { "name": NOTE, "namespace": "kube-system" },
         "data": { "sha256": hash },
     });
-    kubectl::apply(first, "our note of the pod network", &note.to_string()).await?;
+    kubectl::apply(first, "k8sha's record of the pod network", &note.to_string()).await?;
     Ok(true)
 }

@@ -122,7 +122,9 @@ fn merged(cluster: &Cluster, mut there: Value, ours: &Value) -> Result<Value, St
             match place {
                 Some(place) if owned => there[list][place] = new.clone(),
                 Some(_) => {
-                    return Err(format!("an entry `{name}` in its `{list}` that is not ours"));
+                    return Err(format!(
+                        "an entry `{name}` in its `{list}` that k8sha did not create"
+                    ));
                 }
                 None => match &mut there[list] {
                     Value::Array(all) => all.push(new.clone()),
@@ -250,7 +252,10 @@ mod tests {
         let user = THEIRS.replace("name: me", "name: k8s1-cluster-admin");
         for (there, what) in [
             (moved.as_str(), "another cluster named `k8s1-cluster` (at https://elsewhere.lan:6443"),
-            (user.as_str(), "an entry `k8s1-cluster-admin` in its `users` that is not ours"),
+            (
+                user.as_str(),
+                "an entry `k8s1-cluster-admin` in its `users` that k8sha did not create",
+            ),
             ("just: text\n", "something other than a kubeconfig"),
             ("a: [", "something other than a kubeconfig"),
         ] {
