@@ -183,7 +183,7 @@ fn a_lost_quorum_is_not_replaced_by_an_empty_etcd() {
         let ran = on(&server, &profile, &[command]);
         assert_eq!(ran.code, 1, "{command}: {ran:#?}");
         for words in [
-            "of 3 members of etcd the machines of 2 are gone (k8s1etcd4, k8s1etcd6)",
+            "of 3 etcd members, the machines of 2 are lost (k8s1etcd4, k8s1etcd6)",
             "qmrestore",
             "k8sha rebuild",
         ] {
