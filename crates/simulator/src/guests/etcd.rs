@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::Guests;
+use super::network::EtcdFiles;
 use super::pki::{Authority, Pair};
-use super::serve::EtcdFiles;
 
 /// Seconds.
 const YEAR: i64 = 365 * 86_400;

@@ -2,7 +2,7 @@
 //!
 //! The guests are state machines with a clock. Each has a queue of its next events; [`Guests::advance`]
 //! takes the earliest event of all queues until none is due. Nothing here waits: the servers
-//! ([`mod@serve`]) look at the state and do the waiting.
+//! ([`mod@network`]) look at the state and do the waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +19,6 @@ use super::world::{Machine, SimTime};
 mod boot;
 mod cloudinit;
 mod commands;
-mod dns;
 mod etcd;
 mod exec;
 mod faults;
@@ -28,7 +27,6 @@ mod history;
 pub(crate) mod iso;
 mod kube;
 mod kubeadm;
-mod lb;
 mod member;
 mod membership;
 mod network;
@@ -38,7 +36,6 @@ mod packages;
 mod pki;
 mod secrets;
 mod seed;
-mod serve;
 mod ssh;
 mod stacked;
 #[cfg(test)]
@@ -47,9 +44,9 @@ mod tls;
 mod units;
 
 pub use history::{Act, ClusterLine, What};
+pub use network::{EtcdFiles, GuestEndpoints, connect_target, serve};
 pub use pki::Pair;
 pub use seed::documents as seed_documents;
-pub use serve::{EtcdFiles, GuestEndpoints, connect_target, serve};
 
 use etcd::Etcd;
 use guest::Guest;

@@ -133,8 +133,12 @@ impl Guest {
             "containerd.io" if self.text("/etc/containerd/config.toml").is_none() => {
                 self.write("/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n", "0644");
             }
-            "haproxy" if self.text(super::lb::HAPROXY).is_none() => {
-                self.write(super::lb::HAPROXY, "global\n\tdaemon\ndefaults\n\tmode http\n", "0644");
+            "haproxy" if self.text(super::network::lb::HAPROXY).is_none() => {
+                self.write(
+                    super::network::lb::HAPROXY,
+                    "global\n\tdaemon\ndefaults\n\tmode http\n",
+                    "0644",
+                );
             }
             _ => {}
         }

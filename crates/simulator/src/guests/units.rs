@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guest::Guest;
 use super::kubeadm::Process;
-use super::lb;
+use super::network::lb;
 
 /// Units that a stock Ubuntu runs.
 const BUILT_IN: [&str; 7] = [

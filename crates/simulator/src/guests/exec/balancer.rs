@@ -1,6 +1,6 @@
 //! `haproxy -c` and `keepalived --config-test`: each checks a file without starting the service.
 
-use super::super::lb;
+use super::super::network::lb;
 use super::{Call, Output};
 
 /// `haproxy -c -f PATH`.
@@ -55,8 +55,8 @@ fn missing(call: &Call<'_>) -> Output {
 mod tests {
     use std::net::SocketAddrV4;
 
-    use crate::guests::lb::{HAPROXY, KEEPALIVED};
     use crate::guests::network::Reach;
+    use crate::guests::network::lb::{HAPROXY, KEEPALIVED};
     use crate::guests::testing::{Bench, VIP};
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use hickory_server::proto::rr::RecordType;
 
-use super::super::dns::Answer;
+use super::super::network::dns::Answer;
 use super::{Call, Output};
 
 /// Seconds that dig waits for a silent server: `+time=2 +tries=1`.

@@ -9,10 +9,10 @@ use hickory_server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use super::super::pace;
+use super::super::ssh::{self, Connection};
 use super::dns::NameServer;
-use super::network::Reach;
-use super::pace;
-use super::ssh::{self, Connection};
+use super::reach::Reach;
 use crate::world::Shared;
 
 /// The longest request head that the proxy reads.

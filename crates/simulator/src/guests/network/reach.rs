@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::Guests;
-use super::etcd::Base;
-use super::guest::Guest;
+use super::super::Guests;
+use super::super::etcd::Base;
+use super::super::guest::Guest;
 use super::lb;
 
 /// The result of a TCP connection.

@@ -11,7 +11,7 @@ use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
-use super::Guests;
+use super::super::Guests;
 use crate::world::Shared;
 
 /// Seconds for which an answer may be cached.
