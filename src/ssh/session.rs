@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::dial::Doorkeeper;
 use super::line::Knife;
 use super::sudo::Sudo;
 use super::{Command, Error, Output, Target};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wait};
 use crate::limits::{UNTOLD, excerpt, ssh};
 use crate::report::event;
 
@@ -131,17 +131,20 @@ impl Session {
 
     /// Opens a session. Nothing runs before it is open, so a new attempt is safe.
     pub(super) async fn open(&self, command: &Command) -> Result<Channel<client::Msg>, Trouble> {
-        let began = Instant::now();
+        // By real time: how many sessions a server allows does not depend on its world's speed.
+        let mut wait = Wait::new(Clock::real(), SESSION_PATIENCE, SESSION_PAUSE);
         loop {
-            match self.handle.channel_open_session().await {
+            let reason = match self.handle.channel_open_session().await {
                 Ok(channel) => return Ok(channel),
-                Err(russh::Error::ChannelOpenFailure(
-                    ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage,
-                )) if began.elapsed() < SESSION_PATIENCE => sleep(SESSION_PAUSE).await,
-                Err(russh::Error::ChannelOpenFailure(reason)) => {
-                    return Err(self.refused(command, format!("no channel ({reason:?})")));
-                }
+                Err(russh::Error::ChannelOpenFailure(reason)) => reason,
                 Err(_) => return Err(Trouble::NotSent),
+            };
+            let is_full = matches!(
+                reason,
+                ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage
+            );
+            if !is_full || wait.not_yet(()).await.is_err() {
+                return Err(self.refused(command, format!("no channel ({reason:?})")));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use k8sha_base::clock::Clock;
+use k8sha_base::clock::{Clock, Expired, Wait};
 use k8sha_base::event;
 use k8sha_base::limits::{self, excerpt, http, span, task};
 
@@ -123,33 +123,32 @@ impl Client {
     /// [`Error::Task`] with the log's tail if it fails.
     pub async fn follow(&self, upid: &Upid) -> Result<TaskEnd, Error> {
         let limit = task::time(&upid.kind);
-        let patience = self.clock().patience(limit, limits::LEAST);
+        let (first, least) = waits(&upid.kind);
+        let mut wait =
+            Wait::new(self.clock(), limit, least).at_least(limits::LEAST).slowing(LONGEST_WAIT);
+        // By real time, like all limits on answers; the looks themselves come at the node's pace.
         let silence = self.clock().limit(task::SILENCE);
+        let hearing = || Wait::new(Clock::real(), silence, Duration::ZERO);
+        let mut silent = hearing();
         let began = Instant::now();
-        let mut heard = began;
         let place = self.board().wait(upid);
         // In a much faster world a log per look would be too many requests.
         let real = |time| self.clock().scaled(time).max(Duration::from_secs(1));
         let mut log = began + real(LOG_WAIT);
         let mut watch = Watch::new(upid, self.clock(), limit);
-        let (first, least) = waits(&upid.kind);
         self.pause(first).await;
         loop {
             match self.state(&place).await {
                 Ok(State::Ended(exit)) => return self.ended(upid, exit).await,
-                Ok(State::Running) => heard = Instant::now(),
+                Ok(State::Running) => silent = hearing(),
                 Err(error) if is_unborn(&error) && began.elapsed() < task::BIRTH => {}
-                Err(error @ (Error::NoAnswer { .. } | Error::Unreachable { .. }))
-                    if heard.elapsed() < silence =>
-                {
-                    event::progress(format!("querying the task {} again: {error}", upid.kind));
+                Err(error @ (Error::NoAnswer { .. } | Error::Unreachable { .. })) => {
+                    let again = format!("querying the task {} again: {error}", upid.kind);
+                    silent.not_yet(error).await.map_err(|expired| expired.seen)?;
+                    event::progress(again);
                     continue;
                 }
                 Err(error) => return Err(error),
-            }
-            if began.elapsed() > patience {
-                let (host, upid) = (self.host().clone(), upid.clone());
-                return Err(Error::EndlessTask(Box::new(EndlessTask { host, upid, limit })));
             }
             // Short tasks are not worth a second request.
             if log <= Instant::now() {
@@ -159,9 +158,10 @@ impl Client {
             } else {
                 watch.tell_wait();
             }
-            // For a long one a short delay in noticing the end does not matter.
-            let late = began.elapsed().div_f64(10.0).min(self.clock().scaled(LONGEST_WAIT));
-            tokio::time::sleep(late.max(self.clock().scaled(least))).await;
+            wait.not_yet(()).await.map_err(|Expired { limit, .. }| {
+                let (host, upid) = (self.host().clone(), upid.clone());
+                Error::EndlessTask(Box::new(EndlessTask { host, upid, limit }))
+            })?;
         }
     }
 

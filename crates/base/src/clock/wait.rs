@@ -39,7 +39,9 @@ type Tell<'a, S> = Box<dyn FnMut(&S) + Send + 'a>;
 pub struct Wait<'a, S> {
     clock: Clock,
     pause: Duration,
+    slowest: Option<Duration>,
     limit: Duration,
+    began: Instant,
     end: Instant,
     away: Option<Duration>,
     away_until: Option<Instant>,
@@ -56,7 +58,9 @@ impl<'a, S> Wait<'a, S> {
         Self {
             clock,
             pause,
+            slowest: None,
             limit,
+            began: now,
             end: now + clock.patience(limit, limit.min(LEAST)),
             away: None,
             away_until: None,
@@ -69,6 +73,13 @@ impl<'a, S> Wait<'a, S> {
     #[must_use]
     pub fn at_least(self, least: Duration) -> Self {
         Self { end: Instant::now() + self.clock.patience(self.limit, least), ..self }
+    }
+
+    /// Pauses longer the longer it has waited: a tenth of that time, up to `slowest` in the world's time.
+    /// After a long wait a short delay in noticing the end does not matter.
+    #[must_use]
+    pub fn slowing(self, slowest: Duration) -> Self {
+        Self { slowest: Some(slowest), ..self }
     }
 
     /// Gives up after as many consecutive looks that ended in [`Wait::away`] as fit into `limit`, in
@@ -116,13 +127,17 @@ impl<'a, S> Wait<'a, S> {
             tell(&seen);
             self.quiet = now + self.clock.scaled(TOLD_AGAIN);
         }
-        self.clock.pause(self.pause).await;
+        let tenth = |slowest| (now - self.began).div_f64(10.0).min(self.clock.scaled(slowest));
+        let pause = self.slowest.map_or(Duration::ZERO, tenth);
+        tokio::time::sleep(pause.max(self.clock.scaled(self.pause))).await;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     const fn seconds(count: u64) -> Duration {
@@ -189,7 +204,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fast_simulation_waits_ten_real_seconds_and_real_hosts_get_no_extra_time() {
+    async fn a_long_wait_looks_less_often() {
+        let looks = Mutex::new(Vec::new());
+        let look = |at| {
+            looks.lock().unwrap().push(at);
+            Look::NotYet
+        };
+        assert!(poll(up_to(80).slowing(seconds(4)), look).await.0.is_err());
+        let looks = looks.into_inner().unwrap();
+        assert_eq!(looks[..11], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let pauses: Vec<u64> = looks.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(pauses.ends_with(&[4, 4, 4, 4]), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_machine_that_simulates_fast_has_ten_seconds_and_real_hosts_no_second_more() {
         let lasts = |clock, limit| Wait::<()>::new(clock, limit, seconds(1)).end - Instant::now();
         let (short, long) = (seconds(3), seconds(3000));
         for (clock, of_short, of_long) in [
