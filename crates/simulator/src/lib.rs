@@ -5,6 +5,7 @@
 //! not know the client; it only knows what Proxmox VE accepts.
 
 mod blob;
+pub mod clock;
 pub mod faults;
 pub mod guests;
 pub mod inspect;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::RuntimeFlavor;
 use tokio::task::JoinSet;
 
+use self::clock::Clock;
 use self::faults::{Fault, FaultKind, Faults};
 use self::guests::Guests;
 use self::machines::{MachineError, Maker};
@@ -34,7 +36,7 @@ use self::pve::server::{self, Server};
 use self::pve::{OPERATOR, Pve, TOKEN};
 use self::site::Site;
 use self::store::{Claim, Store, Unclaimed};
-use self::world::{Clock, Shared, SimTime, World};
+use self::world::{Shared, SimTime, World};
 
 /// How often a world with real machines advances by itself.
 const LOOK: Duration = Duration::from_millis(100);

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Clock;
+pub use super::clock::SimTime;
 use super::faults::{FaultKind, Faults};
 use super::guests::Guests;
 use super::pve::Pve;
@@ -21,25 +22,6 @@ use super::store::Store;
 
 /// The real time after which a world that is only read is saved again.
 const KEEP_AFTER: Duration = Duration::from_millis(250);
-
-/// Milliseconds of simulated time since the world was created.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct SimTime(pub u64);
-
-impl SimTime {
-    /// This instant plus a simulated duration.
-    pub fn after(self, seconds: f64) -> SimTime {
-        SimTime(self.0 + (seconds * 1000.0).round() as u64)
-    }
-
-    /// Seconds since the world was created.
-    pub fn seconds(self) -> f64 {
-        self.0 as f64 / 1000.0
-    }
-}
 
 /// The whole simulated state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,65 +47,6 @@ pub struct World {
     /// Whether its machines are not the scripted guests ([`super::machines`]).
     #[serde(default, rename = "containers")]
     pub machines: bool,
-}
-
-/// Converts real time to simulated time.
-///
-/// With an infinite speed real time does not count: simulated time stands still until a task sleeps,
-/// which advances it at once, or [`Clock::skip_to`] is called. Then everything depends only on the
-/// requests.
-#[derive(Clone, Debug)]
-pub struct Clock {
-    started: Instant,
-    from: SimTime,
-    speed: f64,
-    skipped: Arc<AtomicU64>,
-}
-
-impl Clock {
-    /// A clock that shows `from` now and runs `speed` times as fast as the real one.
-    pub fn new(from: SimTime, speed: f64) -> Self {
-        Self { started: Instant::now(), from, speed, skipped: Arc::default() }
-    }
-
-    /// The simulated time.
-    pub fn now(&self) -> SimTime {
-        let skipped = SimTime(self.from.0 + self.skipped.load(Ordering::Relaxed));
-        if self.speed.is_infinite() {
-            return skipped;
-        }
-        skipped.after(self.started.elapsed().as_secs_f64() * self.speed)
-    }
-
-    /// Advances the clock to a time, unless that is past.
-    pub fn skip_to(&self, at: SimTime) {
-        let missing = at.0.saturating_sub(self.now().0);
-        self.skipped.fetch_add(missing, Ordering::Relaxed);
-    }
-
-    /// Waits until a simulated time.
-    pub async fn sleep_until(&self, at: SimTime) {
-        tokio::time::sleep(self.until(at)).await;
-        if self.speed.is_infinite() {
-            self.skip_to(at);
-        }
-    }
-
-    /// Waits for so many simulated seconds.
-    pub async fn sleep(&self, seconds: f64) {
-        self.sleep_until(self.now().after(seconds)).await;
-    }
-
-    /// The real time to wait until a simulated time.
-    pub fn until(&self, at: SimTime) -> Duration {
-        let left = at.seconds() - self.now().seconds();
-        Duration::from_secs_f64((left / self.speed).max(0.0))
-    }
-
-    /// The real duration of a simulated one.
-    pub fn real(&self, seconds: f64) -> Duration {
-        Duration::from_secs_f64((seconds / self.speed).max(0.0))
-    }
 }
 
 /// Shared access to a world: every server of the simulator holds a copy of it.
@@ -258,21 +181,3 @@ pub struct Machine {
 
 /// A folder for a world, or `None` for a world in memory.
 pub type Folder = Option<PathBuf>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_clock_of_infinite_speed_advances_only_by_sleeping_and_skipping() {
-        let clock = Clock::new(SimTime(500), f64::INFINITY);
-        tokio::task::yield_now().await;
-        assert_eq!(clock.now(), SimTime(500));
-        clock.sleep(3.0).await;
-        assert_eq!(clock.clone().now(), SimTime(3_500));
-        clock.skip_to(SimTime(10_000));
-        clock.skip_to(SimTime(4_000));
-        clock.sleep_until(SimTime(9_000)).await;
-        assert_eq!(clock.now(), SimTime(10_000));
-    }
-}

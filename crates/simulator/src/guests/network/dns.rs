@@ -12,6 +12,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::super::Guests;
+use super::super::guest::Guest;
 use crate::world::Shared;
 
 /// Seconds for which an answer may be cached.
@@ -41,6 +42,31 @@ impl Guests {
     /// Whether a name server does not answer.
     pub fn silent(&self, server: Ipv4Addr) -> bool {
         !self.net.nameservers.contains(&server) || self.faulty("dns-silent", &[&server.to_string()])
+    }
+
+    /// Resolves a name as the guest's own resolver does: `/etc/hosts`, then its name servers with
+    /// its search list.
+    pub(crate) fn resolve(&self, guest: &Guest, name: &str) -> Option<Ipv4Addr> {
+        if let Ok(address) = name.parse() {
+            return Some(address);
+        }
+        let hosts = guest.text("/etc/hosts").unwrap_or_default();
+        let in_hosts = hosts.lines().find_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+        });
+        in_hosts.or_else(|| {
+            let network = guest.disk.network.as_ref()?;
+            let server = network.nameservers.iter().find(|server| !self.silent(**server))?;
+            let full = std::iter::once(String::new()).chain(network.search.iter().cloned());
+            full.filter_map(|domain| match domain.as_str() {
+                "" => Some(name.trim_end_matches('.').to_owned()),
+                _ if name.ends_with('.') => None,
+                domain => Some(format!("{name}.{domain}")),
+            })
+            .find_map(|name| self.lookup(*server, &name).first().copied())
+        })
     }
 
     /// The addresses that a server returns for a full name.

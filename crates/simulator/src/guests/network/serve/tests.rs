@@ -10,8 +10,8 @@ use russh::client;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 
 use super::*;
+use crate::clock::Clock;
 use crate::guests::testing::{self, Bench};
-use crate::world::Clock;
 
 const SPEED: f64 = 200.0;
 
