@@ -12,9 +12,9 @@ use crate::text::{lines, one_line};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// All is as asked.
+    /// The cluster matches the profile.
     Ok = 0,
-    /// The cluster is not as asked.
+    /// The cluster does not match the profile.
     NotAsAsked = 1,
     /// The command line or the profile is wrong.
     Usage = 2,
@@ -28,7 +28,7 @@ pub enum Exit {
     Dns = 6,
     /// A file of ours could not be read or written.
     Local = 7,
-    /// `plan --exit-code`: something is not as the profile asks.
+    /// `plan --exit-code`: the cluster does not match the profile.
     SomethingToDo = 10,
     /// The person interrupted.
     Interrupted = 130,
@@ -76,20 +76,18 @@ impl Exit {
     #[cfg(test)]
     pub(crate) fn words(self) -> &'static str {
         match self {
-            Self::Ok => "done, or nothing to do; what differs and is not followed is listed",
-            Self::NotAsAsked => {
-                "the cluster is not as asked, or something stands in the way: a refusal"
-            }
+            Self::Ok => "done, or nothing to do; remaining differences are listed",
+            Self::NotAsAsked => "refused: a conflict, or a cluster that does not match the profile",
             Self::Usage => "the command line, or the profile",
             Self::Proxmox => "Proxmox VE refused or failed",
-            Self::Node => "a node could not be reached, or not be trusted",
+            Self::Node => "a node could not be reached or verified",
             Self::Kubernetes => "kubeadm, etcd or Kubernetes failed",
-            Self::Dns => "a name server is silent or wrong",
-            Self::Local => "a file of ours could not be read or written",
+            Self::Dns => "a name server does not answer, or answers incorrectly",
+            Self::Local => "a local file could not be read or written",
             Self::SomethingToDo => "`plan --exit-code`: something is not as the profile asks",
             Self::Interrupted => "interrupted",
             Self::NoCommand => {
-                "`ssh`: the command did not run, or how it ended is not known; any other code is its own"
+                "`ssh`: the command did not run, or its outcome is unknown; other codes are its own"
             }
         }
     }

@@ -47,8 +47,7 @@ static PHASE: Row = row(
     "kubeadm, etcd, the API, a load balancer or a command on a node failed or took too long",
 );
 static NAMES: Row = row(Exit::Dns, "DNS", "no resolver for the profile's name servers");
-static FILE: Row =
-    row(Exit::Local, "files", "a kubeconfig or key of ours cannot be read or written");
+static FILE: Row = row(Exit::Local, "files", "a kubeconfig or key cannot be read or written");
 
 /// Every row, by exit code.
 #[cfg(test)]

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::cluster::{HostName, Trust};
 use crate::error::{Exit, Failure};
 use crate::files::{Kind, read, read_text};
-use crate::proxmox::{self, Auth};
+use crate::proxmox::{self, Auth, rights};
 use crate::secrets::register;
 use crate::text::one_line;
 
@@ -18,6 +18,9 @@ pub const TOKEN: &str = "K8SHA_PVE_TOKEN";
 pub const USER: &str = "K8SHA_PVE_USER";
 /// That user's password.
 pub const PASSWORD: &str = "K8SHA_PVE_PASSWORD";
+
+/// The profile, where `--profile` names none.
+pub const PROFILE: &str = "K8SHA_PROFILE";
 
 /// The passphrase of the private key that the profile or `--identity` names.
 pub const PASSPHRASE: &str = "K8SHA_SSH_PASSPHRASE";
@@ -42,8 +45,14 @@ pub fn auth(host: &HostName) -> Result<Auth, Failure> {
         return Err(Failure::new(Exit::Usage, "log in to Proxmox VE", "no API token is given")
             .on(host)
             .hint(format!(
-                "create one on the host: `pveum user token add root@pam k8sha --privsep 0`, then\n\
-                 export {TOKEN}='root@pam!k8sha=SECRET' (or {own}, or {TOKEN}_FILE=PATH)"
+                "create a user with the least role, and its token, as root on the host:\n\
+                 pveum user add k8sha@pve\n\
+                 pveum role add {role} --privs \"{privileges}\"\n\
+                 pveum acl modify / --users k8sha@pve --roles {role}\n\
+                 pveum user token add k8sha@pve k8sha --privsep 0\n\
+                 then, here: export {TOKEN}='k8sha@pve!k8sha=SECRET'     (or {own}, or {TOKEN}_FILE=PATH)",
+                role = rights::ROLE,
+                privileges = rights::PRIVILEGES.join(" "),
             )));
     };
     let password = match secret(PASSWORD)? {
@@ -77,7 +86,8 @@ fn variable(host: &HostName) -> String {
     host.as_str().chars().map(letter).collect()
 }
 
-fn plain(name: &str) -> Option<String> {
+/// A variable that is set and not empty.
+pub fn plain(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 

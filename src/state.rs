@@ -293,7 +293,7 @@ impl State {
         self.folder.join("kubeconfig")
     }
 
-    /// A new log file's path. Of the logs that are there the latest [`LOGS`], with the new one,
+    /// A new log file's path. Of the logs that are there the latest `LOGS`, with the new one,
     /// stay.
     ///
     /// # Errors

@@ -25,9 +25,10 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The profile: the name of a built-in one, or a file.
-    #[arg(long, short, global = true, default_value = "k8s1", value_name = "NAME|FILE")]
-    pub profile: String,
+    /// The profile: a file, or the name of a built-in one [default: $K8SHA_PROFILE, or else k8sha.yaml
+    /// in this folder; simulated: k8s1].
+    #[arg(long, short, global = true, value_name = "FILE|NAME")]
+    pub profile: Option<String>,
     /// Print data as JSON on stdout, and progress as JSON lines on stderr.
     #[arg(long, global = true)]
     pub json: bool,

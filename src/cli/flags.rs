@@ -1,6 +1,7 @@
 //! The flags of the command that a report suggests next.
 
 use super::args::{Common, UpArgs};
+use super::chosen;
 use crate::plan::teardown::Extent;
 
 /// The flags that another command needs to act on the same cluster. Output format, simulation speed
@@ -26,10 +27,7 @@ pub(super) fn program(common: &Common) -> &'static str {
 }
 
 fn flags(common: &Common, folder: &str) -> String {
-    let mut flags = String::new();
-    if common.profile != "k8s1" {
-        flags.push_str(&format!(" --profile {}", common.profile));
-    }
+    let mut flags = chosen::flag(common);
     #[cfg(feature = "simulate")]
     flags.push_str(&common.world.flags(folder));
     #[cfg(not(feature = "simulate"))]

@@ -428,7 +428,8 @@ impl<'a> Job<'a> {
                     "{us} up{}     (keeps the simulated environment)",
                     flags::lasting(&self.session.common)
                 ),
-                "k8sha plan --profile ./mine.yaml     (your own hosts; see README)".to_owned(),
+                "k8sha profile homelab > k8sha.yaml     (a profile to adapt to your own hosts)"
+                    .to_owned(),
             ],
             Verdict::Failed | Verdict::Interrupted => vec![self.goes_on(self.command)],
             _ => match self.command {

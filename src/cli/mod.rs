@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod access;
 mod args;
+mod chosen;
 mod confirm;
 mod dns;
 mod doctor;
@@ -168,7 +169,11 @@ async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<End, Fa
         Command::Kubectl { args } => kubeconfig::kubectl(&common, started, &args).await,
         Command::Profile { name } => profile::run(&common, name.as_deref()),
         #[cfg(feature = "simulate")]
-        Command::Sim { port } => simulated::serve::run(&common, port).await,
+        Command::Sim { port } => {
+            let mut common = common;
+            common.world.simulate.get_or_insert(None);
+            simulated::serve::run(&common, port).await
+        }
         Command::Generate { what, shell, out } => generate::run(shape, what, shell, out.as_deref()),
     };
     exit.map(End::Ours)

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{self, Way};
 use super::args::Common;
 use super::world::World;
-use super::{flags, log, world};
+use super::{chosen, flags, log, world};
 use crate::cluster::Cluster;
 use crate::error::{Exit, Failure};
 use crate::exits::failure;
@@ -236,8 +236,9 @@ fn warn(loaded: &Loaded, warnings: Warnings, colour: Colour) {
 pub(super) fn load(common: &Common, warnings: Warnings) -> Result<Cluster, Failure> {
     let colour =
         if screen::is_terminal() && !settings::no_color() { Colour::On } else { Colour::Off };
-    let doing = || format!("use profile `{}`", common.profile);
-    match profile::load(&common.profile) {
+    let name = chosen::name(common)?;
+    let doing = || format!("use profile `{name}`");
+    match profile::load(&name) {
         Ok(loaded) => {
             if !common.quiet && !common.json {
                 warn(&loaded, warnings, colour);

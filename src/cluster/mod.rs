@@ -321,7 +321,7 @@ pub enum TemplateSource {
 }
 
 impl TemplateSource {
-    /// The template's VMID, whoever created it.
+    /// The template's VMID, no matter who created it.
     pub fn vmid(self) -> VmId {
         match self {
             TemplateSource::Ours(id) | TemplateSource::Theirs(id) => id,

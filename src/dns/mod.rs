@@ -1,7 +1,7 @@
 //! Checks on every name server that each name of the cluster resolves to the right address.
 //!
 //! [`questions`] says what must be true, [`Resolver`] or [`node`] finds out what is answered, and
-//! [`verdict`] compares. A wrong zone found here costs seconds; found by kubeadm it costs minutes.
+//! `verdict` compares. A wrong zone found here costs seconds; found by kubeadm it costs minutes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

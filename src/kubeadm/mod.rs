@@ -2,9 +2,9 @@
 //!
 //! Every phase checks, acts, waits and checks again. It returns `true` if it changed something, and
 //! `false` if everything already matched: so a phase may be run again after any interruption. The
-//! order: [`facts`], [`etcd`], [`vip`], [`init`], [`join`], [`label`], [`kubeconfig`], [`cni`],
-//! [`ready`]; before them [`balance`], and [`etcd::form`] if k8sha manages the etcd. Commands that
-//! take minutes run on the node as a systemd unit ([`mod@unit`]) that survives a lost connection.
+//! order: `facts`, `etcd`, `vip`, `init`, `join`, `label`, `kubeconfig`, `cni`,
+//! `ready`; before them `balance`, and `etcd::form` if k8sha manages the etcd. Commands that
+//! take minutes run on the node as a systemd unit (`unit`) that survives a lost connection.
 
 pub mod balance;
 pub(crate) mod cluster_mark;

@@ -67,6 +67,11 @@ fn a_failed_clone_task_is_named_with_its_log() {
 }
 
 #[test]
+fn a_failed_start_is_named_with_what_qemu_said() {
+    named("start-fails@k8s1master2", 3);
+}
+
+#[test]
 fn a_configuration_changed_after_the_clone_is_read_again_before_it_is_written() {
     let fault = "config-changed@k8s1master2";
     healed(fault);

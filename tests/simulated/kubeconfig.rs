@@ -15,7 +15,7 @@ fn the_kubeconfig_is_named_or_merged_and_what_makes_it_is_told_where_there_is_no
     let ran = world.run(&["kubeconfig"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:#?}");
     assert!(ran.stderr.contains("there is no kubeconfig of this cluster yet"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("`k8sha up --simulate"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`k8sha up --profile k8s1 --simulate"), "{}", ran.stderr);
 
     let world = World::new().made();
     let path = world.path().join("operator/k8s1-cluster/kubeconfig");
@@ -44,7 +44,12 @@ fn the_kubeconfig_is_named_or_merged_and_what_makes_it_is_told_where_there_is_no
 /// Runs `k8sha kubectl` on the real world, with the programs of a folder alone.
 fn kubectl(home: &Path, programs: &Path, args: &[&str]) -> Ran {
     let mut command = program(home);
-    command.arg("kubectl").args(args).env("PATH", programs).env("KUBECONFIG", "/someone/elses");
+    command
+        .env("K8SHA_PROFILE", "k8s1")
+        .arg("kubectl")
+        .args(args)
+        .env("PATH", programs)
+        .env("KUBECONFIG", "/someone/elses");
     run(command)
 }
 

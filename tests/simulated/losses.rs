@@ -54,7 +54,7 @@ fn repaired(server: &Server) {
 fn a_master_switched_off_while_it_joins_is_reported_at_once_and_started_by_the_next_run() {
     let server = Server::start();
     let (report, looks) = up_and_lose(&server, "join/k8s1master3", "pve1/qemu/1103");
-    let said = "VM 1103 on pve1 was switched off";
+    let said = "VM 1103 on pve1 was powered off";
     assert_eq!(failure(&report), ["join/k8s1master3", "k8s1master3", said]);
     // An unreachable node is polled for two minutes.
     assert!(looks < 5, "{looks} looks at a machine that is off");
@@ -66,7 +66,7 @@ fn a_master_switched_off_while_it_joins_is_reported_at_once_and_started_by_the_n
 fn a_cluster_is_not_done_while_one_of_its_balancers_is_off() {
     let server = Server::start();
     let (report, _) = up_and_lose(&server, "join/k8s1master3", "pve2/qemu/1012");
-    let said = "VM 1012 on pve2 was switched off";
+    let said = "VM 1012 on pve2 was powered off";
     assert_eq!(failure(&report), ["verify", "k8s1vrrp2", said]);
     assert_eq!(state(&report, "join/k8s1master6"), "done");
     repaired(&server);

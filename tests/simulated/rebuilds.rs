@@ -116,7 +116,7 @@ fn an_etcd_ca_that_is_not_the_clusters_is_installed_nowhere() {
     for command in ["plan", "up", "bootstrap"] {
         let ran = world.run(&[command]);
         assert_eq!(ran.code, 1, "{command}: {ran:#?}");
-        let words = "is another one than these members trust: k8s1etcd1, k8s1etcd2";
+        let words = "is not the one that these members trust: k8s1etcd1, k8s1etcd2";
         assert!(ran.stderr.contains(words), "{command}: {}", ran.stderr);
     }
     assert_eq!(world.digest(), before, "something was planted");

@@ -102,7 +102,7 @@ fn two_runs_in_one_world_are_refused_until_the_first_is_killed() {
         let ran = world.run(&[command]);
         assert_eq!(ran.code, 7, "{command}: {ran:#?}");
         let folder = world.path().display().to_string();
-        for part in [&format!("process {} has", first.id()), &folder, "--endpoints"] {
+        for part in [&format!("process {} uses", first.id()), &folder, "--endpoints"] {
             assert!(ran.stderr.contains(part), "no `{part}` in {}", ran.stderr);
         }
     }
@@ -114,7 +114,7 @@ fn two_runs_in_one_world_are_refused_until_the_first_is_killed() {
 
 #[test]
 fn a_fault_in_the_real_world_is_refused() {
-    let ran = k8sha(&["plan", "--inject", "ssh-late@m1"]);
+    let ran = k8sha(&["plan", "--profile", "k8s1", "--inject", "ssh-late@m1"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("real world"), "{}", ran.stderr);
 }

@@ -43,7 +43,7 @@ fn a_run_with_schema_violations_ends_with_their_list() {
 #[test]
 fn a_schema_requires_the_built_in_simulator() {
     let file = "no-such-file.json";
-    let ran = k8sha(&["plan", "--schema", file]);
+    let ran = k8sha(&["plan", "--profile", "k8s1", "--schema", file]);
     assert_eq!(ran.code, 2, "{ran:#?}");
     assert!(ran.stderr.contains("real world"), "{}", ran.stderr);
     let ran = k8sha(&["plan", "--endpoints", file, "--schema", file]);

@@ -116,7 +116,7 @@ fn a_destroy_names_the_hosts_that_keep_their_routes_and_the_command_that_removes
     let note = world.path().join("operator/k8s1-cluster/routed-hosts");
     std::fs::write(&note, "pve1\npve2\n").unwrap();
     let notes = |report: &Value| report["notes"].to_string();
-    let wanted = "set are still on pve1, pve2; `k8sha routes --remove --simulate ";
+    let wanted = "set are still on pve1, pve2; `k8sha routes --remove --profile k8s1 --simulate ";
     let gone = world.run(&["destroy", "--yes", "--json"]).ok().json();
     assert!(notes(&gone).contains(wanted), "{gone:#}");
     let again = world.run(&["destroy", "--yes", "--json"]).ok().json();
@@ -142,7 +142,7 @@ fn a_destroy_names_every_member_of_an_etcd_without_quorum_and_stops_before_the_m
     assert!(failure["hint"].as_str().unwrap().contains("--keep-etcd"), "{failure:#}");
     assert_eq!(names(&report, "blocked").len(), 8, "{report:#}");
     let next = report["next"][0].as_str().unwrap();
-    assert!(next.starts_with("k8sha destroy --keep-templates --simulate"), "{next}");
+    assert!(next.starts_with("k8sha destroy --keep-templates --profile k8s1 --simulate"), "{next}");
     world.run(&["destroy", "--yes", "--quiet"]).ok();
 }
 
@@ -195,11 +195,11 @@ fn provisioning_one_host_creates_only_its_rows_and_the_other_completes_it() {
 fn a_provision_of_one_host_names_the_command_that_creates_the_rest() {
     let world = World::new();
     let one = world.run(&["provision", "--pve", "pve1", "--quiet"]).ok().stdout;
-    assert!(one.contains("k8sha up --simulate"), "{one}");
+    assert!(one.contains("k8sha up --profile k8s1 --simulate"), "{one}");
     assert!(one.contains("creates the remaining VMs on pve2"), "{one}");
     assert!(!one.contains("k8sha bootstrap"), "{one}");
     let all = world.run(&["provision", "--quiet"]).ok().stdout;
-    assert!(all.contains("k8sha bootstrap --simulate"), "{all}");
+    assert!(all.contains("k8sha bootstrap --profile k8s1 --simulate"), "{all}");
 }
 
 #[test]
@@ -373,12 +373,12 @@ fn the_help_of_every_command_matches_the_golden_file() {
 
 #[test]
 fn a_nodes_documents_are_shown_without_secrets() {
-    let ran = k8sha(&["render", "k8s1master1", "--quiet"]).ok();
+    let ran = k8sha(&["render", "k8s1master1", "--quiet", "--profile", "k8s1"]).ok();
     for part in ["#cloud-config", "instance-id:", "ethernets:", "kind: InitConfiguration"] {
         assert!(ran.stdout.contains(part), "no {part} in {}", ran.stdout);
     }
     assert!(!ran.stdout.contains("PRIVATE KEY"), "{}", ran.stdout);
-    let unknown = k8sha(&["render", "nobody"]);
+    let unknown = k8sha(&["render", "nobody", "--profile", "k8s1"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("k8s1master1"), "{}", unknown.stderr);
 }

@@ -92,6 +92,7 @@ pub fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_k8sha"));
     command.env("HOME", home).env_remove("XDG_STATE_HOME").env_remove("RUST_LOG");
     command.env_remove("K8SHA_PVE_TOKEN").env_remove("K8SHA_PVE_USER").env("NO_COLOR", "1");
+    command.env_remove("K8SHA_PROFILE");
     command.stdin(Stdio::null());
     command
 }

@@ -21,6 +21,8 @@ pub enum FaultKind {
     CloneLockTimeout,
     /// One-shot, host or VM name: a clone task fails half-way and removes its VM.
     TaskFails,
+    /// One-shot, node: the task that starts its VM fails, since QEMU gets no memory for it.
+    StartFails,
     /// One-shot, node: another client changes a VM's configuration just before a change that sends its
     /// digest.
     ConfigChanged,
@@ -72,9 +74,10 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order in which they are listed to users.
-    pub const ALL: [FaultKind; 24] = [
+    pub const ALL: [FaultKind; 25] = [
         FaultKind::CloneLockTimeout,
         FaultKind::TaskFails,
+        FaultKind::StartFails,
         FaultKind::ConfigChanged,
         FaultKind::ProxyTimeout596,
         FaultKind::SshLate,
@@ -104,6 +107,7 @@ impl FaultKind {
         match self {
             FaultKind::CloneLockTimeout => "clone-lock-timeout",
             FaultKind::TaskFails => "task-fails",
+            FaultKind::StartFails => "start-fails",
             FaultKind::ConfigChanged => "config-changed",
             FaultKind::ProxyTimeout596 => "proxy-timeout-596",
             FaultKind::SshLate => "ssh-late",

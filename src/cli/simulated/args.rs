@@ -54,6 +54,11 @@ impl WorldArgs {
         }
     }
 
+    /// Whether no real host is meant.
+    pub fn is_simulated(&self) -> bool {
+        self.simulate.is_some() || self.endpoints.is_some()
+    }
+
     /// The program that runs, as suggested commands begin.
     pub fn program(&self) -> &'static str {
         self.machines.as_ref().map_or("k8sha", |machines| machines.program())

@@ -39,7 +39,7 @@ fn known(cluster: &Cluster, kind: FaultKind) -> (&'static str, Vec<String>) {
         FaultKind::TaskFails => {
             ("Proxmox VE host or node", hosts().chain(names(&mut all())).collect())
         }
-        FaultKind::ConfigChanged => ("node", names(&mut all())),
+        FaultKind::StartFails | FaultKind::ConfigChanged => ("node", names(&mut all())),
         FaultKind::SshLate
         | FaultKind::WrongHostKey
         | FaultKind::NeverBoots

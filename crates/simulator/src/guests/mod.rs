@@ -2,7 +2,7 @@
 //!
 //! The guests are state machines with a clock. Each has a queue of its next events; [`Guests::advance`]
 //! takes the earliest event of all queues until none is due. Nothing here waits: the servers
-//! ([`mod@network`]) look at the state and do the waiting.
+//! (`network`) look at the state and do the waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

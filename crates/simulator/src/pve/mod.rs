@@ -2,15 +2,15 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`state`], [`volume`], [`drive`], [`disks`], [`nic`], [`access`] | datacenters, hosts, VMs, volumes, users, as data |
-//! | [`firewall`] | the firewall's files; no packet is filtered |
-//! | [`boot`], [`cloudinit`], [`crypt`] | values derived from a VM's options |
-//! | [`task`], [`work`], [`pace`] | operations that take time, stage by stage |
-//! | [`internet`] | downloadable files |
-//! | [`wire`], `gzip`, [`multipart`], [`rules`], [`options`] | the format of requests |
-//! | [`apidoc`] | the checker of that format, and of Proxmox's own schema if available |
-//! | [`calls`] | the handlers of the paths |
-//! | [`server`], [`tls`], `plain`, [`requests`] | HTTPS on loopback ports |
+//! | `state`, `volume`, `drive`, `disks`, `nic`, `access` | datacenters, hosts, VMs, volumes, users, as data |
+//! | `firewall` | the firewall's files; no packet is filtered |
+//! | `boot`, `cloudinit`, `crypt` | values derived from a VM's options |
+//! | `task`, `work`, `pace` | operations that take time, stage by stage |
+//! | `internet` | downloadable files |
+//! | `wire`, `gzip`, `multipart`, `rules`, `options` | the format of requests |
+//! | `apidoc` | the checker of that format, and of Proxmox's own schema if available |
+//! | `calls` | the handlers of the paths |
+//! | `server`, `tls`, `plain`, `requests` | HTTPS on loopback ports |
 
 pub(crate) mod access;
 pub mod apidoc;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Next, Turn, no_config};
+use crate::faults::FaultKind;
 use crate::pve::resolver::Resolver;
 use crate::pve::state::{Datacenter, Lock, Processes, Vm};
 use crate::pve::task::vm_lock;
@@ -77,6 +78,12 @@ pub fn step(turn: &mut Turn, vmid: u32, power: Power, skiplock: bool) -> Result<
             Ok(turn.after(1, pace::START))
         }
         (Power::Start, _) => {
+            let name = vm.name(vmid);
+            let short = name.split('.').next().unwrap_or_default();
+            if turn.world.faults.take(FaultKind::StartFails, short) {
+                turn.say("kvm: cannot set up guest memory 'pc.ram': Cannot allocate memory");
+                return Ok(Next::End(Err(QEMU_REFUSED.to_owned())));
+            }
             switch_on(turn, vmid);
             Ok(Next::End(Ok(())))
         }
