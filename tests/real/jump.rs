@@ -166,7 +166,7 @@ fn a_man_in_the_middle_is_refused_in_front_of_the_jump_host_and_behind_it() {
     scene.on_operator(|| async move {
         let error = before.run(&Command::new("id")).await.unwrap_err();
         let Error::Jump { cause, transient: false, .. } = &error else { panic!("{error}") };
-        assert!(cause.contains(&format!("seen {front}")), "{cause}");
+        assert!(cause.contains(&format!("found {front}")), "{cause}");
         let error = behind.run(&Command::new("id")).await.unwrap_err();
         let Error::HostKey { seen, .. } = &error else { panic!("{error}") };
         assert_eq!(*seen, back);

@@ -194,6 +194,7 @@ async fn replay(
             hands.report();
         }
         last = Some(at);
+        names.learn_expiry(exchange);
         let sent = recorded::request(exchange, &names);
         let again = SAME_CONNECTION.iter().find(|(same, _)| *same == line);
         if let Some(plain) = second::plain(exchange) {

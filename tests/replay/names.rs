@@ -1,5 +1,7 @@
 //! Maps names of the recording to names of the simulator: UPIDs, tickets, secrets, digests.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -43,6 +45,17 @@ impl Names {
             text = text.replace(&encoded(recorded), &encoded(simulated));
         }
         text
+    }
+
+    /// Learns the expiry time in a request: one that was in the future when it was recorded is as far
+    /// in the future now.
+    pub fn learn_expiry(&mut self, exchange: &Value) {
+        let Some(recorded) = exchange["form"]["expire"].as_u64() else { return };
+        let Some(ahead) = recorded.checked_sub(exchange["t"].as_f64().unwrap() as u64) else {
+            return;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        self.learn(&recorded.to_string(), &(now + ahead).to_string());
     }
 
     /// Learns the names in an answer: a task, a ticket, a token's secret, a process.
