@@ -1,5 +1,5 @@
 //! Which profile a command uses. A command that acts on a real site has no default profile: the built-in
-//! ones describe other people's hosts.
+//! ones describe example hosts.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use super::args::Common;
 use super::flags;
 use crate::error::{Exit, Failure};
 use crate::settings;
+use crate::ssh::quote;
 
 /// The profile of the current folder.
 pub(super) const FILE: &str = "k8sha.yaml";
@@ -41,7 +42,7 @@ pub(super) fn name(common: &Common) -> Result<String, Failure> {
 /// The flag that names the same profile to another command. A file that every command finds by itself
 /// needs none.
 pub(super) fn flag(common: &Common) -> String {
-    named(common).map_or(String::new(), |name| format!(" --profile {name}"))
+    named(common).map_or(String::new(), |name| format!(" --profile {}", quote(&name)))
 }
 
 fn named(common: &Common) -> Option<String> {

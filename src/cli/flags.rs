@@ -1,8 +1,11 @@
 //! The flags of the command that a report suggests next.
 
+use std::path::Path;
+
 use super::args::{Common, UpArgs};
 use super::chosen;
 use crate::plan::teardown::Extent;
+use crate::ssh::quote;
 
 /// The flags that another command needs to act on the same cluster. Output format, simulation speed
 /// and injected faults are not among them.
@@ -26,6 +29,11 @@ pub(super) fn program(common: &Common) -> &'static str {
     }
 }
 
+/// A flag with a path, to be pasted into a shell.
+pub(super) fn path(flag: &str, path: &Path) -> String {
+    format!("{flag} {}", quote(&path.to_string_lossy()))
+}
+
 fn flags(common: &Common, folder: &str) -> String {
     let mut flags = chosen::flag(common);
     #[cfg(feature = "simulate")]
@@ -34,19 +42,19 @@ fn flags(common: &Common, folder: &str) -> String {
     let _ = folder;
     let access = &common.access;
     if let Some(jump) = &access.jump {
-        flags.push_str(&format!(" --jump {jump}"));
+        flags.push_str(&format!(" --jump {}", quote(&jump.to_string())));
     }
     if let Some(key) = &access.jump_host_key {
-        flags.push_str(&format!(" --jump-host-key '{key}'"));
+        flags.push_str(&format!(" --jump-host-key {}", quote(key)));
     }
     if let Some(file) = &access.identity {
-        flags.push_str(&format!(" --identity {}", file.display()));
+        flags.push_str(&path(" --identity", file));
     }
     if let Some(state) = &common.state {
-        flags.push_str(&format!(" --state {}", state.display()));
+        flags.push_str(&path(" --state", state));
     }
     if let Some(templates) = &common.templates {
-        flags.push_str(&format!(" --templates {}", templates.display()));
+        flags.push_str(&path(" --templates", templates));
     }
     flags
 }
@@ -57,7 +65,7 @@ pub(super) fn of_up(up: &UpArgs) -> String {
     let named = [("kubeconfig", &up.kubeconfig), ("merge-kubeconfig", &up.merge_kubeconfig)];
     named
         .iter()
-        .filter_map(|(flag, file)| Some(format!(" --{flag} {}", file.as_ref()?.display())))
+        .filter_map(|(flag, file)| Some(path(&format!(" --{flag}"), file.as_ref()?)))
         .collect()
 }
 
@@ -101,6 +109,7 @@ mod tests {
                 " --profile mine.yaml --jump me@door:7 --identity key --state s --templates t",
             ),
             ("k8sha up --endpoints sim.json --json", " --endpoints sim.json"),
+            ("k8sha up -p it's$HOME --state ;x", r" --profile 'it'\''s$HOME' --state ';x'"),
         ] {
             assert_eq!(same(&typed(line).common), wanted, "{line}");
         }

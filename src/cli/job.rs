@@ -438,8 +438,8 @@ impl<'a> Job<'a> {
                 _ if self.session.world.simulated() => vec![format!("{us} status{flags}")],
                 // A merged kubeconfig keeps its current context.
                 _ => vec![format!(
-                    "kubectl --kubeconfig {} --context {} get nodes",
-                    self.context.options.kubeconfig.display(),
+                    "kubectl{} --context {} get nodes",
+                    flags::path(" --kubeconfig", &self.context.options.kubeconfig),
                     self.context.cluster.name
                 )],
             },

@@ -1,4 +1,4 @@
-//! `k8sha kubeconfig` and `k8sha kubectl`: the way into the cluster's API.
+//! `k8sha kubeconfig` and `k8sha kubectl`: access to the cluster's API.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use crate::error::{Exit, Failure};
 use crate::exits::failure;
 use crate::kubeadm::kubeconfig;
 
-/// Where the kubeconfig is.
+/// The location of the kubeconfig.
 #[derive(Serialize)]
 struct Place {
     cluster: String,
     kubeconfig: PathBuf,
-    /// The context that leads to the cluster.
+    /// The context of the cluster.
     context: String,
-    /// Whether the file that it was merged into had to be changed.
+    /// Whether merging changed the other file.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<bool>,
 }
 
-/// Prints the path of the kubeconfig, or merges it into another and prints that one's.
+/// Prints the path of the kubeconfig, or merges it into another file and prints the path of that file.
 pub(super) async fn show(
     common: &Common,
     started: Instant,
@@ -53,7 +53,7 @@ pub(super) async fn show(
     Ok(Exit::Ok)
 }
 
-/// Becomes the `kubectl` of the PATH, with the cluster's kubeconfig.
+/// Replaces this process with the `kubectl` in the PATH, using the cluster's kubeconfig.
 pub(super) async fn kubectl(
     common: &Common,
     started: Instant,
@@ -62,11 +62,11 @@ pub(super) async fn kubectl(
     let doing = "run kubectl";
     let session = Session::open(common, started, "kubectl").await?;
     if session.world.simulated() {
-        let said = "this is a simulated world: no API server runs in it that the kubectl of this machine \
-                    could speak to";
+        let said =
+            "the cluster is simulated: it has no real API server that kubectl could connect to";
         let node = &session.cluster.first_master().name;
         return Err(Failure::new(Exit::Usage, doing, said).hint(format!(
-            "its nodes answer some of kubectl's commands: `k8sha ssh{} {node} -- sudo kubectl \
+            "its nodes know some kubectl commands: `k8sha ssh{} {node} -- sudo kubectl \
              --kubeconfig /etc/kubernetes/admin.conf get nodes`",
             session.flags()
         )));
@@ -76,16 +76,16 @@ pub(super) async fn kubectl(
     let error = Command::new("kubectl").args(args).env("KUBECONFIG", &config).exec();
     if error.kind() == std::io::ErrorKind::NotFound {
         return Err(Failure::new(Exit::NotAsAsked, doing, "there is no `kubectl` in the PATH")
-            .hint(
-            "install it (https://kubernetes.io/docs/tasks/tools/); any other client works with \
-             `export KUBECONFIG=\"$(k8sha kubeconfig)\"`"
-                .to_owned(),
-        ));
+            .hint(format!(
+                "install it (https://kubernetes.io/docs/tasks/tools/); other clients can use \
+                 `export KUBECONFIG=\"$(k8sha kubeconfig{})\"`",
+                session.flags()
+            )));
     }
     Err(Failure::caused(Exit::Local, doing, error))
 }
 
-/// The kubeconfig in the state folder, if it leads to this cluster.
+/// The kubeconfig in the state folder, if it is this cluster's.
 fn find(session: &Session, doing: &str) -> Result<PathBuf, Failure> {
     let path = session.state.kubeconfig();
     if kubeconfig::is_there(&session.cluster, None, &path) {
@@ -93,11 +93,11 @@ fn find(session: &Session, doing: &str) -> Result<PathBuf, Failure> {
     }
     let said = match path.exists() {
         false => "there is no kubeconfig of this cluster yet",
-        true => "the file is not a whole kubeconfig of this cluster",
+        true => "the file is not a complete kubeconfig of this cluster",
     };
     let flags = session.flags();
     Err(Failure::new(Exit::NotAsAsked, doing, said).on(path.display()).hint(format!(
-        "`k8sha up{flags}` makes the cluster and writes it; where the cluster runs already, \
-         `k8sha bootstrap{flags}` fetches it"
+        "`k8sha up{flags}` creates the cluster and writes the file; if the cluster already runs, \
+         `k8sha bootstrap{flags}` downloads it"
     )))
 }

@@ -1,4 +1,4 @@
-//! `k8sha logs NODE [UNIT]`: what a node's journal, or the file of cloud-init or kubeadm, says.
+//! `k8sha logs NODE [UNIT]`: shows a node's journal, or the log file of cloud-init or kubeadm.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -19,12 +19,14 @@ use crate::report::screen::{self, Stream};
 use crate::secrets::forms;
 use crate::ssh::{Command, Ended, Error, Remote, Work};
 
-/// Where cloud-init writes what its modules and the packages print.
+/// The file with the output of cloud-init's modules and the package manager.
 const CLOUD_INIT: &str = "/var/log/cloud-init-output.log";
-/// Bytes after which a line without an end is taken for one.
+/// Bytes after which an unfinished line is treated as a line.
 const LINE: usize = 64 * 1024;
+/// Bytes of a log that is printed as one JSON document, which is collected first.
+const DOCUMENT: usize = 16 * 1024 * 1024;
 
-/// What has a log on a node.
+/// A source of logs on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Unit {
     /// The kubelet.
@@ -33,11 +35,11 @@ pub enum Unit {
     Containerd,
     /// The first boot: packages, kernel, files.
     CloudInit,
-    /// The balancer of the API.
+    /// The load balancer of the API.
     Haproxy,
-    /// The holder of the virtual address.
+    /// The daemon that moves the virtual IP.
     Keepalived,
-    /// etcd, as a unit or as the pod of a master.
+    /// etcd: a systemd unit, or a static pod on a master.
     Etcd,
     /// The last `kubeadm init` or `kubeadm join` by k8sha.
     Kubeadm,
@@ -49,15 +51,15 @@ impl Unit {
     }
 }
 
-/// What is asked for.
+/// The request.
 pub(super) struct Wish {
     /// The name of the node.
     pub(super) node: String,
-    /// Whose log.
+    /// The source; a default by role if `None`.
     pub(super) unit: Option<Unit>,
-    /// How many of the last lines.
+    /// The number of last lines.
     pub(super) lines: u32,
-    /// Whether later lines are wanted too.
+    /// Whether to print later lines too.
     pub(super) follow: bool,
 }
 
@@ -69,7 +71,7 @@ struct Log {
     lines: Vec<String>,
 }
 
-/// What has a log on a node, the usual one first.
+/// The logs on a node, the default first.
 fn units(cluster: &Cluster, node: &Node) -> Vec<Unit> {
     match node.role {
         Role::LoadBalancer => vec![Unit::Haproxy, Unit::Keepalived, Unit::CloudInit],
@@ -85,7 +87,7 @@ fn units(cluster: &Cluster, node: &Node) -> Vec<Unit> {
 
 pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result<Exit, Failure> {
     if common.json && wish.follow {
-        let said = "`--json` prints one document, and a log that is followed has no end";
+        let said = "`--json` prints one document, but `--follow` never ends";
         return Err(Failure::new(Exit::Usage, "follow a log as JSON", said));
     }
     let session = Session::open(common, started, "logs").await?;
@@ -95,7 +97,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     let doing = format!("read the log of {}", unit.name());
     if !there.contains(&unit) {
         let names: Vec<String> = there.into_iter().map(Unit::name).collect();
-        let said = format!("a node of role {} has logs of {}", node.role, names.join(", "));
+        let said = format!("a {} has these logs: {}", node.role, names.join(", "));
         return Err(Failure::new(Exit::Usage, doing, said).on(&node.name));
     }
     let remote = reach::remote(&session, node, &doing)?;
@@ -103,7 +105,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     let work = async {
         let command = command(&remote, node, unit, &wish).await.map_err(fault)?;
         let command = command.ok_or_else(|| {
-            let said = "there is none: no container of etcd was ever started on this node";
+            let said = "no etcd container was ever started on this node";
             Failure::new(Exit::NotAsAsked, &doing, said).on(&node.name)
         })?;
         // A container's own standard error is part of its log.
@@ -111,11 +113,17 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
         read(&remote, &command, both, &session, &wish).await.map_err(|cut| match cut {
             Cut::Ssh(error) => fault(error),
             Cut::Output(error) => Failure::caused(Exit::Local, "write to stdout", error),
+            Cut::TooLong => {
+                let said = format!("the log has more than {} MiB", DOCUMENT / 1024 / 1024);
+                Failure::new(Exit::Node, &doing, said)
+                    .on(&node.name)
+                    .hint("request fewer `--lines`, or omit `--json`".to_owned())
+            }
         })
     };
     let done = tokio::select! {
         biased;
-        // The way in which one stops to follow.
+        // The usual way to stop following.
         () = session.cancel.cancelled(), if wish.follow => return Ok(Exit::Interrupted),
         () = session.cancel.cancelled() => Err(interrupted("logs")),
         done = Box::pin(work) => done,
@@ -128,7 +136,7 @@ pub(super) async fn run(common: &Common, started: Instant, wish: Wish) -> Result
     Ok(Exit::Ok)
 }
 
-/// The command that prints the log; `None` where there is no container to ask.
+/// The command that prints the log; `None` if there is no container.
 async fn command(
     remote: &Remote,
     node: &Node,
@@ -168,14 +176,15 @@ async fn command(
     }))
 }
 
-/// Why a log was not read to its end.
+/// Why a log was not read completely.
 enum Cut {
     Ssh(Error),
     Output(std::io::Error),
+    TooLong,
 }
 
-/// Reads a log to its end, on both streams or one, and prints it line by line; in JSON, the lines are
-/// returned.
+/// Reads a log from stdout or from both streams and prints it line by line; for JSON it returns the
+/// lines.
 async fn read(
     remote: &Remote,
     command: &Command,
@@ -183,13 +192,12 @@ async fn read(
     session: &Session,
     wish: &Wish,
 ) -> Result<Vec<String>, Cut> {
-    let (json, mut kept) = (session.common.json, Vec::new());
+    let (json, mut document) = (session.common.json, Document::default());
     let (mut shown, mut complaints) = (Lines::default(), Vec::new());
     let mut unread = None;
     let mut take = |line: String| {
         if json {
-            kept.push(line);
-            return ControlFlow::Continue(());
+            return document.add(line);
         }
         match screen::print_on(&line) {
             Ok(true) => ControlFlow::Continue(()),
@@ -226,8 +234,11 @@ async fn read(
     if let Some(error) = unread {
         return Err(Cut::Output(error));
     }
+    if document.size > DOCUMENT {
+        return Err(Cut::TooLong);
+    }
     match ended {
-        Ended::Exit(0) | Ended::BrokenOff => Ok(kept),
+        Ended::Exit(0) | Ended::BrokenOff => Ok(document.lines),
         ended => Err(Cut::Ssh(Error::Failed {
             node: remote.node().to_owned(),
             command: command.to_string(),
@@ -238,7 +249,24 @@ async fn read(
     }
 }
 
-/// Puts pieces together to lines, without secrets.
+/// The lines of a log that is printed as JSON.
+#[derive(Default)]
+struct Document {
+    lines: Vec<String>,
+    size: usize,
+}
+
+impl Document {
+    /// Adds a line; `Break` if the document is too large.
+    fn add(&mut self, line: String) -> ControlFlow<()> {
+        // An empty line takes memory too.
+        self.size += line.len() + size_of::<String>();
+        self.lines.push(line);
+        if self.size > DOCUMENT { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Assembles lines from pieces and masks secrets.
 #[derive(Default)]
 struct Lines {
     begun: Vec<u8>,
@@ -260,7 +288,7 @@ impl Lines {
         ControlFlow::Continue(())
     }
 
-    /// What is there is a line.
+    /// Ends the current line.
     fn end(&mut self, take: &mut impl FnMut(String) -> ControlFlow<()>) -> ControlFlow<()> {
         if self.begun.is_empty() {
             return ControlFlow::Continue(());
@@ -308,6 +336,18 @@ mod tests {
             assert!(lines.begun.len() <= LINE);
         }
         assert!(count > 30, "{count}");
+    }
+
+    #[test]
+    fn a_log_as_json_takes_no_memory_without_end() {
+        for line in ["", "x", &"x".repeat(LINE)] {
+            let mut document = Document::default();
+            while document.add(line.to_owned()).is_continue() {
+                assert!(document.lines.len() < DOCUMENT, "it takes lines without end");
+            }
+            let size: usize = document.lines.iter().map(|line| line.len()).sum();
+            assert!(size <= DOCUMENT + LINE && document.lines.len() <= DOCUMENT / 24 + 1);
+        }
     }
 
     #[test]

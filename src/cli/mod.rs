@@ -42,6 +42,7 @@ pub use simulated::provider::{Provider, Typed, Wanted};
 
 use crate::error::{End, Exit, Failure};
 use crate::report::screen;
+pub use crate::ssh::quote;
 
 /// Parses the command line, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {

@@ -25,8 +25,7 @@ pub(super) fn run(common: &Common, name: Option<&str>) -> Result<Exit, Failure> 
     let Some(name) = name else { return list(common) };
     let text = embedded(name).ok_or_else(|| {
         let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
-        let said =
-            format!("there is none of this name; the built-in ones are {}", names.join(", "));
+        let said = format!("there is no such profile; the built-in ones are {}", names.join(", "));
         Failure::new(Exit::Usage, format!("print the profile `{name}`"), said)
     })?;
     if common.json {

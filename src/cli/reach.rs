@@ -1,4 +1,4 @@
-//! The SSH way to one node of the profile, for commands that need nothing else of the cluster.
+//! SSH access to one node of the profile, for commands that need nothing else of the cluster.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::ssh::{HostKey, Remote, Target};
 /// The row of a node, by its name or its fully qualified one.
 ///
 /// # Errors
-/// When the profile has none.
+/// If the profile has none.
 pub(super) fn row<'a>(cluster: &'a Cluster, name: &str, doing: &str) -> Result<&'a Node, Failure> {
     let found = cluster.nodes.iter().find(|node| node.name.as_str() == name || node.fqdn == name);
     found.ok_or_else(|| {
@@ -21,25 +21,25 @@ pub(super) fn row<'a>(cluster: &'a Cluster, name: &str, doing: &str) -> Result<&
     })
 }
 
-/// The way to a node, which must show the host key that the state folder has of it. Nothing is sent yet.
+/// Access to a node, which must present the host key in the state folder. Does not connect yet.
 ///
 /// # Errors
-/// When the state folder has no such key: then there is nothing to know the machine by.
+/// If the state folder has no host key of the node: nothing else identifies the machine.
 pub(super) fn remote(session: &Session, node: &Node, doing: &str) -> Result<Remote, Failure> {
     let (state, cluster) = (&session.state, &session.cluster);
-    // Also learns the private keys as secrets, which are masked from here on.
+    // Also registers the private keys as secrets, which are masked from here on.
     let key = state.host_key(&node.name)?;
     if state.new_keys().hosts.contains(&node.name) {
         let said = format!(
-            "the state folder `{}` has no host key of `{}`: no machine of this name was made with it, and \
-             k8sha connects to no machine that it does not know",
+            "the state folder `{}` has no host key of `{}`: it created no machine with this name, and k8sha \
+             connects only to machines whose host key it knows",
             state.folder().display(),
             node.name
         );
         let flags = session.flags();
         return Err(Failure::new(Exit::NotAsAsked, doing, said).on(&node.name).hint(format!(
-            "`k8sha up{flags}` makes the machine; if it runs, name the state folder that it was made with \
-             (`--state`)"
+            "`k8sha up{flags}` creates the machine; if it already runs, use the state folder that it was created \
+             with (`--state`)"
         )));
     }
     let host_key = HostKey::parse(&key.public)

@@ -1,5 +1,5 @@
-//! `k8sha ssh NODE [-- CMD…]`: a shell or a command on a node, its streams and its exit code passed
-//! through.
+//! `k8sha ssh NODE [-- CMD…]`: runs a shell or a command on a node and passes its streams and exit
+//! code through.
 
 use std::io::{self, Read as _};
 use std::ops::ControlFlow;
@@ -18,13 +18,13 @@ use crate::exits::failure;
 use crate::report::screen;
 use crate::ssh::{Command, Ended, Error, Input, Remote, Work};
 
-/// How many pieces of input wait to be sent, of at most so many bytes each.
+/// The number of pieces of input that may wait to be sent, and the size of each in bytes.
 const PIECES: usize = 4;
 const PIECE: usize = 16 * 1024;
-/// The code of a program that was ended because its output was no longer read: 128 and SIGPIPE.
+/// The exit code of a program whose output is no longer read: 128 plus SIGPIPE.
 const UNREAD: u8 = 141;
 
-/// What runs on the node.
+/// The requested shell or command.
 pub(super) struct Wish {
     /// The name of the node.
     pub(super) node: String,
@@ -47,7 +47,7 @@ async fn perform(common: &Common, started: Instant, wish: Wish) -> Result<u8, Fa
     };
     let there = terminal::is_there();
     if wish.tty && !there {
-        let said = "standard input is no terminal";
+        let said = "standard input is not a terminal";
         return Err(Failure::new(Exit::Usage, "give the command a terminal", said));
     }
     let session = Session::open(common, started, "ssh").await?;
@@ -56,7 +56,7 @@ async fn perform(common: &Common, started: Instant, wish: Wish) -> Result<u8, Fa
     let fault = |error: &Error| {
         let simulated = session.world.simulated() && matches!(error, Error::Refused { .. });
         let hint =
-            "a simulated node has no shell; it runs single commands: `k8sha ssh NODE -- CMD`";
+            "simulated nodes have no shell, but run single commands: `k8sha ssh NODE -- CMD`";
         failure(doing, error).on(&node.name).hint(simulated.then(|| hint.to_owned()))
     };
     // Before raw mode: until there is a connection, Ctrl-C ends the program.
@@ -84,27 +84,27 @@ async fn perform(common: &Common, started: Instant, wish: Wish) -> Result<u8, Fa
             }
         },
     };
-    // What is said from here on needs the terminal as it was.
+    // Messages from here on need the original terminal settings.
     drop(raw);
     let ended = ended?;
     session.world.verdict()?;
     if let Ended::Signal(name) = &ended {
-        screen::say(&format!("ended on {} by signal {name}", node.name));
+        screen::say(&format!("ended by signal {name} on {}", node.name));
     }
     Ok(ended.code().unwrap_or(UNREAD))
 }
 
 fn broken(doing: &str, said: &str) -> Failure {
-    Failure::new(Exit::Interrupted, doing, format!("{said}; on the node it may go on"))
+    Failure::new(Exit::Interrupted, doing, format!("{said}; it may still be running on the node"))
 }
 
-/// Why there is no end to tell.
+/// Why the outcome is unknown.
 enum Cut {
     Ssh(Error),
     Output(io::Error),
 }
 
-/// Runs the work, with this process's streams as its own.
+/// Runs the work with this process's streams.
 async fn pass(
     remote: &Remote,
     work: &Work,
@@ -121,7 +121,7 @@ async fn pass(
     let mut output = |stream, bytes: &[u8]| match screen::pass(stream, bytes) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
-            // One who no longer reads is no error.
+            // A closed pipe is not an error.
             fault = Some(error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
             ControlFlow::Break(())
         }
@@ -130,8 +130,8 @@ async fn pass(
     fault.map_or(Ok(ended), |error| Err(Cut::Output(error)))
 }
 
-/// Passes on standard input until its end, which is the other side's too. It blocks in a thread of its
-/// own, for which the end of the program does not wait.
+/// Forwards standard input until its end, which ends the remote input too. It blocks in a separate
+/// thread, which does not delay the end of the program.
 fn read(sender: &mpsc::Sender<Input>, mut escape: Option<Escape>, hung_up: &CancellationToken) {
     let mut piece = vec![0; PIECE];
     loop {
@@ -153,11 +153,11 @@ fn read(sender: &mpsc::Sender<Input>, mut escape: Option<Escape>, hung_up: &Canc
     }
 }
 
-/// Passes on each new size of the terminal.
+/// Forwards each new size of the terminal.
 async fn follow_size(sender: mpsc::WeakSender<Input>) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
     while changes.recv().await.is_some() {
-        // Not held while waiting: the input ends when its reader does.
+        // Not kept while waiting, so that the input ends with its reader.
         let Some(sender) = sender.upgrade() else { return };
         if sender.send(Input::Resized(terminal::size())).await.is_err() {
             return;

@@ -177,7 +177,7 @@ fn rows(context: &Context, inventory: &Inventory) -> Vec<Row> {
     context.cluster.nodes.iter().map(row).collect()
 }
 
-/// The holder of the VIP: as the look saw it, or asked for now if the API did not answer.
+/// The holder of the VIP: as the look saw it, or queried directly if the API did not answer.
 async fn vip(context: &Context, inventory: &Inventory) -> Vip {
     let address = context.cluster.api.vip.to_string();
     let (holder, trouble) = match inventory.survey.holder.clone() {

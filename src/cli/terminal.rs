@@ -1,4 +1,4 @@
-//! The terminal that standard input is: its settings, its size, and raw mode.
+//! The terminal on standard input: its settings, its size, and raw mode.
 
 use std::io::{self, IsTerminal as _, Stdin, stdin};
 
@@ -10,12 +10,12 @@ use rustix::termios::{
 use crate::settings;
 use crate::ssh::{Modes, Size, Terminal};
 
-/// Whether standard input is one.
+/// Whether standard input is a terminal.
 pub(super) fn is_there() -> bool {
     stdin().is_terminal()
 }
 
-/// Its size now.
+/// Its current size.
 pub(super) fn size() -> Size {
     tcgetwinsize(stdin()).map_or_else(
         |_| Size::default(),
@@ -23,8 +23,7 @@ pub(super) fn size() -> Size {
     )
 }
 
-/// A terminal in raw mode: every key goes to the other side as it is. It gets its settings back when
-/// this is dropped.
+/// A terminal in raw mode: every key is sent unchanged. Its settings are restored when this is dropped.
 pub(super) struct Raw {
     terminal: Stdin,
     before: Termios,
@@ -34,7 +33,7 @@ impl Raw {
     /// Sets raw mode.
     ///
     /// # Errors
-    /// What the system says.
+    /// If the system refuses.
     pub(super) fn enter() -> io::Result<Self> {
         let terminal = stdin();
         let before = tcgetattr(&terminal)?;
@@ -47,20 +46,20 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // A terminal that is gone needs none.
+        // A terminal that is gone needs no settings.
         let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
     }
 }
 
-/// The terminal as the other side is told of it, before raw mode.
+/// The terminal as described to the server, before raw mode.
 ///
 /// # Errors
-/// What the system says.
+/// If the system refuses.
 pub(super) fn describe() -> io::Result<Terminal> {
     Ok(Terminal { kind: settings::terminal(), size: size(), modes: modes(&tcgetattr(stdin())?) })
 }
 
-/// Keys that mean something, by their opcodes (RFC 4254 §8).
+/// Control keys by their opcodes (RFC 4254 §8).
 const KEYS: [(u8, SpecialCodeIndex); 13] = [
     (1, SpecialCodeIndex::VINTR),
     (2, SpecialCodeIndex::VQUIT),
@@ -77,10 +76,10 @@ const KEYS: [(u8, SpecialCodeIndex); 13] = [
     (14, SpecialCodeIndex::VLNEXT),
 ];
 
-/// The settings that the other side's terminal takes over, by their opcodes (RFC 4254 §8, RFC 8160).
+/// The settings to apply to the remote terminal, by their opcodes (RFC 4254 §8, RFC 8160).
 fn modes(now: &Termios) -> Modes {
     let keys = KEYS.map(|(code, index)| {
-        // What is switched off is 0 here and 255 there.
+        // A disabled key is 0 here and 255 on the wire.
         let key = now.special_codes[index];
         (code, if key == 0 { 255 } else { u32::from(key) })
     });
@@ -115,8 +114,8 @@ fn modes(now: &Termios) -> Modes {
     keys.into_iter().chain(flags).chain(speeds).collect()
 }
 
-/// Finds `~.` at the beginning of a line in what is typed, as ssh(1) does: the only way out of a
-/// session whose other side is silent.
+/// Finds `~.` typed at the beginning of a line, as ssh(1) does: the only way to end a session whose
+/// server is silent.
 #[derive(Debug)]
 pub(super) struct Escape {
     line_begins: bool,
@@ -128,7 +127,7 @@ impl Escape {
         Self { line_begins: true, tilde: false }
     }
 
-    /// What of the typed bytes goes to the other side; `None` where the session is to end.
+    /// The bytes to send; `None` if the session is to end.
     pub(super) fn pass(&mut self, typed: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(typed.len());
         for &byte in typed {

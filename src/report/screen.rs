@@ -118,18 +118,18 @@ pub fn print_document(text: &str) -> io::Result<()> {
     put(&ended(shown.into_owned()))
 }
 
-/// Prints text for a person on stdout; says whether anything still reads it.
+/// Prints text for the user on stdout; returns whether the pipe is still open.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn print_on(text: &str) -> io::Result<bool> {
     put_on(&ended(harmless(text)))
 }
 
-/// Passes on what a command of the person's own printed, byte for byte: it is theirs, not ours.
+/// Forwards the output of the user's own remote command, byte for byte.
 ///
 /// # Errors
-/// When it cannot be written; a closed pipe is one here.
+/// If it cannot be written; a closed pipe is an error here.
 pub fn pass(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
         to.write_all(bytes).and_then(|()| to.flush())

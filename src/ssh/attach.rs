@@ -1,5 +1,5 @@
-//! Work whose input and output pass through while it runs: a shell, a command of a person, a log that
-//! is followed. Nothing of it is collected, so it has no limit of size or time.
+//! Remote work whose input and output are streamed: a shell, a user's command, a followed log. Nothing
+//! is collected, so it has no size or time limit.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use super::session::{Open, STDERR, Session, Trouble};
 use crate::limits::excerpt;
 use crate::report::screen::Stream;
 
-/// What runs.
+/// The remote work.
 #[derive(Clone, Debug)]
 pub enum Work {
     /// The login user's shell, on a terminal if there is one.
@@ -20,7 +20,7 @@ pub enum Work {
     Command(Command, Option<Terminal>),
 }
 
-/// A terminal, as the node's side is told of it.
+/// A terminal as described to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terminal {
     /// Its kind: `TERM`.
@@ -43,16 +43,16 @@ pub struct Size {
     pub rows: u32,
 }
 
-/// What the work is told. Its input ends with the channel that brings these.
+/// A message to the work. Its input ends with the channel of these messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// What it reads.
+    /// Input.
     Bytes(Vec<u8>),
-    /// The terminal has another size now.
+    /// The terminal has a new size.
     Resized(Size),
 }
 
-/// Takes what is printed, and breaks off where no more is wanted.
+/// Receives the output; `Break` ends the work.
 pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> ControlFlow<()> + Send + 'a;
 
 /// How the work ended.
@@ -62,13 +62,13 @@ pub enum Ended {
     Exit(u32),
     /// By a signal of this name, such as `TERM`.
     Signal(String),
-    /// It was broken off by the one who takes its output.
+    /// Ended by the receiver of its output.
     BrokenOff,
 }
 
 impl Ended {
     /// The exit code for a shell: 128 and its number for a signal, as POSIX shells count (XCU §2.8.2).
-    /// `None` where the work was broken off.
+    /// `None` if the receiver ended it.
     pub fn code(&self) -> Option<u8> {
         let number = |name: &str| match name {
             "HUP" => 1,
@@ -86,7 +86,7 @@ impl Ended {
             _ => 0,
         };
         match self {
-            // A status that no program can have must not become 0 by losing its upper bits.
+            // An impossible status must not become 0 by truncation.
             Ended::Exit(status) => Some(u8::try_from(*status).unwrap_or(u8::MAX)),
             Ended::Signal(name) => Some(128 + number(name)),
             Ended::BrokenOff => None,
@@ -94,7 +94,7 @@ impl Ended {
     }
 }
 
-/// Runs it to its end.
+/// Runs the work until it ends.
 pub(super) async fn run(
     session: &Session,
     work: &Work,
@@ -119,7 +119,7 @@ pub(super) async fn run(
     let lost = |_| session.lost(command);
     if let Some(terminal) = terminal {
         ask_for(writer, terminal).await.map_err(lost)?;
-        // Before anything runs: a program without the terminal that it needs would do harm.
+        // Before anything runs: a program without the terminal that it needs could do harm.
         if !granted(&mut reader).await {
             return Err(session.refused(command, "the request for a terminal failed".into()));
         }
@@ -143,10 +143,10 @@ pub(super) async fn run(
         writer.eof().await
     };
     let mut read = std::pin::pin!(pass(reader, output));
-    // Both at once: it may print before it has read everything, and may end without reading.
+    // Concurrently: it may print before it has read everything, and may end without reading.
     let heard = tokio::select! {
         heard = &mut read => heard,
-        // A failed write shows in what is heard: an exit status or its absence.
+        // A failed write shows in the output: an exit status or its absence.
         _ = write => read.await,
     };
     match heard {
@@ -176,7 +176,7 @@ async fn ask_for(
     writer.request_pty(true, &terminal.kind, columns, rows, 0, 0, &modes).await
 }
 
-/// Whether the request that was just sent is granted. Nothing runs yet that could print.
+/// Whether the server grants the request that was just sent. Nothing runs yet that could print.
 async fn granted(reader: &mut ChannelReadHalf) -> bool {
     while let Some(message) = reader.wait().await {
         match message {
@@ -190,16 +190,16 @@ async fn granted(reader: &mut ChannelReadHalf) -> bool {
 
 enum Heard {
     Ended(Ended),
-    /// It was not begun.
+    /// The server refused to start it.
     Refused,
-    /// By the server, without a status.
+    /// The server closed the channel without a status.
     Closed,
-    /// With the connection.
+    /// The connection was lost.
     Lost,
 }
 
-/// Passes on what is printed until the channel ends. Neither the end of data nor the exit status is
-/// the end: the other may still come.
+/// Forwards the output until the channel closes. Neither the end of data nor the exit status is the
+/// end: the other may still follow.
 async fn pass(mut reader: ChannelReadHalf, output: &mut Sink<'_>) -> Heard {
     let mut ended = None;
     while let Some(message) = reader.wait().await {

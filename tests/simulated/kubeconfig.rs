@@ -38,7 +38,7 @@ fn the_kubeconfig_is_named_or_merged_and_what_makes_it_is_told_where_there_is_no
     fs::write(path, "hello").unwrap();
     let ran = world.run(&["kubeconfig"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:#?}");
-    assert!(ran.stderr.contains("not a whole kubeconfig of this cluster"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not a complete kubeconfig of this cluster"), "{}", ran.stderr);
 }
 
 /// Runs `k8sha kubectl` on the real world, with the programs of a folder alone.
@@ -90,7 +90,7 @@ fn a_simulated_cluster_has_no_api_server_for_kubectl_and_the_command_that_is_tol
     command.args(["kubectl", "--simulate"]).arg(world.path()).args(["get", "nodes"]);
     let ran = run(command);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:#?}");
-    assert!(ran.stderr.contains("no API server runs in it"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("it has no real API server"), "{}", ran.stderr);
     let told = ran.stderr.split_once("-- ").unwrap().1.split_once('`').unwrap().0;
     let words: Vec<&str> = told.split_whitespace().collect();
     let ran = crate::ssh::ssh(&world, "k8s1master1", &words, "").ok();

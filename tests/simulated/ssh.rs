@@ -60,8 +60,8 @@ fn the_exit_code_is_the_commands_own_and_255_is_ours() {
     // A simulated node has no shell, and does not pretend to have one.
     let shell =
         |flags: &[&str]| fed(world.command(&[&["ssh", "k8s1master1"], flags].concat()), "id\n");
-    refused(&shell(&[]), "a simulated node has no shell");
-    refused(&shell(&["--tty"]), "standard input is no terminal");
+    refused(&shell(&[]), "simulated nodes have no shell");
+    refused(&shell(&["--tty"]), "standard input is not a terminal");
 }
 
 #[test]

@@ -378,7 +378,7 @@ fn a_nodes_documents_are_shown_without_secrets() {
         assert!(ran.stdout.contains(part), "no {part} in {}", ran.stdout);
     }
     assert!(!ran.stdout.contains("PRIVATE KEY"), "{}", ran.stdout);
-    let unknown = k8sha(&["render", "nobody", "--profile", "k8s1"]);
+    let unknown = k8sha(&["render", "k8s1master9", "--profile", "k8s1"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("k8s1master1"), "{}", unknown.stderr);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
-use k8sha::cli::{Provider, Typed, Wanted};
+use k8sha::cli::{Provider, Typed, Wanted, quote};
 use k8sha_simulator::machines::{MachineError, Maker};
 
 use super::{Setup, registry};
@@ -59,9 +59,15 @@ impl Typed for Flags {
     }
 
     fn flags(&self) -> String {
-        let root = self.guest_root.iter().map(|root| format!(" --guest-root {}", root.display()));
+        let root = self
+            .guest_root
+            .iter()
+            .map(|root| format!(" --guest-root {}", quote(&root.to_string_lossy())));
         let layers = self.guest_layer.iter();
-        root.chain(layers.map(|layer| format!(" --guest-layer {}", layer.display()))).collect()
+        root.chain(
+            layers.map(|layer| format!(" --guest-layer {}", quote(&layer.to_string_lossy()))),
+        )
+        .collect()
     }
 
     fn maker(&self, wanted: Wanted) -> Arc<dyn Maker> {

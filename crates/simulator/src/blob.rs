@@ -49,6 +49,13 @@ impl<T: Serialize> InBlob<T> {
     }
 }
 
+impl<T> InBlob<T> {
+    /// The id of its blob, unless the value has changed since that was written.
+    pub fn id(&self) -> Option<&str> {
+        self.blob.get().map(String::as_str)
+    }
+}
+
 impl<T: DeserializeOwned> InBlob<T> {
     /// Reads the value whose id was in the world's file.
     ///

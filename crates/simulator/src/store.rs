@@ -132,8 +132,8 @@ impl Store {
             let disks = world.guests.disks_mut().try_for_each(|disk| disk.read(self));
             match disks {
                 Ok(()) => {
-                    let ids = world.guests.disks().map(|disk| disk.write(self).map(str::to_owned));
-                    *self.lock_disks() = ids.collect::<io::Result<_>>()?;
+                    let ids = world.guests.disks().filter_map(|disk| disk.id().map(str::to_owned));
+                    *self.lock_disks() = ids.collect();
                     return Ok(Some(world));
                 }
                 // A simulator that serves the world replaced it between the two reads.

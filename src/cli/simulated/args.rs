@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::provider::Typed;
+use crate::cli::flags;
 
 /// Where the world is: real unless one of these is given.
 #[derive(Clone, Debug, Args)]
@@ -67,25 +68,24 @@ impl WorldArgs {
     /// The flags that lead another command to the same world; `folder` stands for the one that was
     /// not named.
     pub fn flags(&self, folder: &str) -> String {
-        let mut flags = String::new();
+        let mut typed = String::new();
         if let Some(named) = &self.simulate {
-            let folder =
-                named.as_ref().map_or(folder.to_owned(), |named| format!(" {}", named.display()));
+            let folder = named.as_ref().map_or(folder.to_owned(), |named| flags::path("", named));
             match &self.machines {
                 // Its binary simulates without being told.
-                Some(machines) if folder.is_empty() => flags.push_str(&machines.flags()),
+                Some(machines) if folder.is_empty() => typed.push_str(&machines.flags()),
                 Some(machines) => {
-                    flags.push_str(&format!(" --simulate{folder}{}", machines.flags()));
+                    typed.push_str(&format!(" --simulate{folder}{}", machines.flags()));
                 }
-                None => flags.push_str(&format!(" --simulate{folder}")),
+                None => typed.push_str(&format!(" --simulate{folder}")),
             }
             if self.topology == Topology::Standalone {
-                flags.push_str(" --topology standalone");
+                typed.push_str(" --topology standalone");
             }
         }
         if let Some(file) = &self.endpoints {
-            flags.push_str(&format!(" --endpoints {}", file.display()));
+            typed.push_str(&flags::path(" --endpoints", file));
         }
-        flags
+        typed
     }
 }
