@@ -160,8 +160,12 @@ impl Failure {
         doing: impl Into<String>,
         error: impl Error + Send + Sync + 'static,
     ) -> Self {
-        let failure = Self::new(exit, doing, &error);
-        Self { cause: Some(Cause(Arc::new(error))), ..failure }
+        Self::new(exit, doing, &error).because(error)
+    }
+
+    /// The same with the error that caused it, for a failure whose text says more than that error.
+    pub(crate) fn because(self, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { cause: Some(Cause(Arc::new(error))), ..self }
     }
 
     /// What caused it, what caused that, and so on, each in its own words.

@@ -169,6 +169,7 @@ impl Fault for dns::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::cause;
 
     const FENCE: &str = "```exits\n";
 
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_command_that_failed_on_a_node_is_no_lost_connection() {
-        let source = ssh::Error::BadKey { what: "host key", cause: "x".into() };
+        let source = ssh::Error::BadKey { what: "host key", cause: cause("x") };
         let phase = kubeadm::Error::Ssh { doing: "look".into(), source: Box::new(source) };
         assert_eq!(phase.row(), &PHASE);
     }

@@ -12,21 +12,21 @@ pub use input::{Kind, read, read_text};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Makes a folder that only its owner can enter; one that is there already stays as it is.
 ///
 /// # Errors
-/// What the system said, with the path.
+/// The system's error, with the path.
 pub fn private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| named(path, &error))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| named(path, error))
 }
 
 /// Writes a file that only its owner can read: beside its place first, then renamed, so that a
 /// full disk or a crash leaves what was there.
 ///
 /// # Errors
-/// What the system said, with the path.
+/// The system's error, with the path.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     let write = || -> io::Result<()> {
@@ -46,30 +46,47 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     write().map_err(|error| {
         let _ = fs::remove_file(&beside);
-        named(path, &error)
+        named(path, error)
     })
 }
 
 /// Reads a file of our state folder; `None` when there is none.
 ///
 /// # Errors
-/// What the system said, with the path.
+/// The system's error, with the path.
 pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match read(path, Kind::State) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(named(path, &error)),
+        Err(error) => Err(named(path, error)),
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+/// The system's error, with the path.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}`: {source}", path.display())]
+struct Named {
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn named(path: &Path, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), Named { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn an_error_with_its_path_keeps_the_systems_error_as_its_source() {
+        let error = named(Path::new("/etc/k8sha"), io::ErrorKind::PermissionDenied.into());
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "`/etc/k8sha`: permission denied");
+        let source = std::error::Error::source(&error).and_then(|error| error.downcast_ref());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::PermissionDenied));
+    }
 
     #[test]
     fn a_private_file_is_readable_by_its_owner_only_and_replaced_whole() {

@@ -19,7 +19,7 @@
 //!
 //! The adapters are [`proxmox`] (HTTPS, a crate of its own), [`ssh`], [`dns`],
 //! [`kubeadm`] (over SSH) and [`cloudinit`] (documents and the seed ISO); `pki` issues certificates.
-//! They share another crate: [`clock`], `limits`, `retry`, `secrets`, [`text`].
+//! They share another crate: `cause`, [`clock`], `limits`, `retry`, `secrets`, [`text`].
 //! [`cli`] connects the modules. Only [`cli`] knows the simulator (`crates/simulator`), which it reaches
 //! over the network like a real Proxmox VE host.
 //!
@@ -29,8 +29,8 @@
 //!
 //! `tests/house.rs` checks which module may import which.
 
+use k8sha_base::{cause, hash, limits, secrets, table};
 pub use k8sha_base::{clock, text};
-use k8sha_base::{hash, limits, secrets, table};
 pub use k8sha_proxmox as proxmox;
 
 pub mod cli;

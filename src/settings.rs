@@ -73,7 +73,7 @@ pub fn trust(host: &HostName, trust: &Trust) -> Result<proxmox::Trust, Failure> 
             let file = path.display().to_string();
             let pem = read(path, Kind::Certificate).map_err(|error| {
                 let said = format!("cannot read the CA file `{file}`: {error}");
-                Failure::new(Exit::Usage, "set up the client", said).on(host)
+                Failure::new(Exit::Usage, "set up the client", said).on(host).because(error)
             })?;
             Ok(proxmox::Trust::Authority { file, pem })
         }
@@ -98,7 +98,7 @@ fn secret(name: &str) -> Result<Option<SecretString>, Failure> {
     let Some(path) = plain(&format!("{name}_FILE")) else { return Ok(None) };
     let text = read_text(Path::new(&path), Kind::Secret).map_err(|error| {
         let said = format!("`{path}` (from {name}_FILE): {error}");
-        Failure::new(Exit::Usage, "read a secret", said)
+        Failure::new(Exit::Usage, "read a secret", said).because(error)
     })?;
     Ok(Some(register(text.trim().to_owned().into())))
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// Part → the parts that it may import. An unlisted part may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
     // Separate crates: base, file by file, and the client.
+    ("cause", &[]),
     ("clock", &["limits"]),
     ("event", &["secrets", "text"]),
     ("hash", &[]),
@@ -17,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("secrets", &[]),
     ("table", &[]),
     ("text", &[]),
-    ("proxmox", &["clock", "event", "limits", "retry", "secrets"]),
+    ("proxmox", &["cause", "clock", "event", "limits", "retry", "secrets"]),
     // The product. Of the client, the command line and the planner only use its terms.
     ("cluster", &["proxmox"]),
     ("mark", &["cluster", "proxmox"]),
@@ -28,9 +29,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("report", &["error", "event", "limits", "secrets", "table", "text"]),
     ("profile", &["cluster", "files", "text"]),
     ("cloudinit", &["cluster", "files", "hash"]),
-    ("ssh", &["limits", "net", "report", "secrets", "clock"]),
-    ("dns", &["cluster", "limits", "net", "table", "text"]),
-    ("kubeadm", &["cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"]),
+    ("ssh", &["cause", "limits", "net", "report", "secrets", "clock"]),
+    ("dns", &["cause", "cluster", "limits", "net", "table", "text"]),
+    (
+        "kubeadm",
+        &["cause", "cluster", "limits", "ssh", "report", "secrets", "clock", "files", "pki"],
+    ),
     // From the Proxmox side only the mark's text form, which is pure.
     ("plan", &["cluster", "hash", "mark", "proxmox", "table", "text"]),
     ("exits", &["cloudinit", "dns", "error", "kubeadm", "proxmox", "ssh"]),

@@ -137,7 +137,8 @@ fn host_keys(jump: &Jump) -> Result<HostKeys, Failure> {
             Err(_) if jump.known_hosts.is_none() => {}
             Err(error) => {
                 let said = format!("`{}`: {error}", file.display());
-                return Err(Failure::new(Exit::Usage, doing, said).on(jump).hint(pin(jump)));
+                let failure = Failure::new(Exit::Usage, doing, said).because(error);
+                return Err(failure.on(jump).hint(pin(jump)));
             }
         }
     }

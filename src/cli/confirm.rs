@@ -46,7 +46,7 @@ fn ask(cluster: &str, warning: &str, hint: &str) -> Result<(), Failure> {
     io::stdin()
         .lock()
         .read_line(&mut answer)
-        .map_err(|error| no(&format!("reading the answer failed: {error}")))?;
+        .map_err(|error| no(&format!("reading the answer failed: {error}")).because(error))?;
     if answer.trim() == cluster {
         Ok(())
     } else {

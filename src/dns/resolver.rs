@@ -13,6 +13,7 @@ use hickory_resolver::proto::rr::{Name, RData};
 use tokio::time::timeout;
 
 use super::{Answer, Kind, Question};
+use crate::cause::{Cause, cause};
 use crate::limits::dns as limits;
 use crate::limits::excerpt;
 
@@ -25,7 +26,8 @@ pub enum Error {
         /// The domain.
         domain: String,
         /// What is wrong with it.
-        cause: String,
+        #[source]
+        cause: Cause,
     },
     /// The system gives us no resolver.
     #[error("cannot ask the name server at {server}: {cause}")]
@@ -33,7 +35,8 @@ pub enum Error {
         /// The server.
         server: SocketAddr,
         /// What went wrong.
-        cause: String,
+        #[source]
+        cause: Cause,
     },
 }
 
@@ -51,7 +54,7 @@ impl Resolver {
     /// Where the domain is none, or the system refuses.
     pub fn new(server: SocketAddr, search: &str) -> Result<Self, Error> {
         let search = Name::from_utf8(format!("{}.", search.trim_end_matches('.')))
-            .map_err(|e| Error::Domain { domain: search.to_owned(), cause: e.to_string() })?;
+            .map_err(|error| Error::Domain { domain: search.to_owned(), cause: cause(error) })?;
         let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
         for connection in &mut name_server.connections {
             connection.port = server.port();
@@ -67,7 +70,7 @@ impl Resolver {
         options.try_tcp_on_error = true;
         options.ip_strategy = LookupIpStrategy::Ipv4Only;
         let inner =
-            builder.build().map_err(|e| Error::Resolver { server, cause: e.to_string() })?;
+            builder.build().map_err(|error| Error::Resolver { server, cause: cause(error) })?;
         Ok(Self { inner: Arc::new(inner), search })
     }
 

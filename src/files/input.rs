@@ -120,7 +120,7 @@ pub fn read_text(path: &Path, kind: Kind) -> io::Result<String> {
 /// As [`read`], with the path.
 #[cfg(feature = "simulate")]
 pub fn check(path: &Path, kind: Kind) -> io::Result<()> {
-    open(path, kind).map(drop).map_err(|error| named(path, &error))
+    open(path, kind).map(drop).map_err(|error| named(path, error))
 }
 
 fn open(path: &Path, kind: Kind) -> io::Result<File> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::error::Doing;
 use super::unit::journal;
 use super::{Error, files};
+use crate::cause::cause;
 use crate::clock::{Clock, Wait};
 use crate::report::event;
 use crate::ssh::{Command, Output, Remote};
@@ -55,7 +56,7 @@ impl File {
             path => Err(Error::Unread {
                 what: format!("`{path}`"),
                 node: "load balancers".to_owned(),
-                cause: "neither haproxy nor keepalived reads it".to_owned(),
+                cause: cause("neither haproxy nor keepalived reads it"),
             }),
         }
     }

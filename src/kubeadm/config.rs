@@ -3,6 +3,7 @@
 //! Source: <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/> and `v1beta3`
 //! next to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -78,10 +79,10 @@ impl Config {
 
 /// The configuration cannot be written as YAML.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("cannot write the kubeadm configuration of `{node}`: {reason}")]
+#[error("cannot write the kubeadm configuration of `{node}`: {source}")]
 pub struct Error {
     node: String,
-    reason: String,
+    source: Arc<serde_saphyr::SerializeError>,
 }
 
 /// The configuration of `kubeadm init` on a master.
@@ -114,8 +115,7 @@ fn config(
     write: impl Fn(bool) -> Result<String, serde_saphyr::SerializeError>,
 ) -> Result<Config, Error> {
     let write = |masked| {
-        let reason = |error: serde_saphyr::SerializeError| error.to_string();
-        write(masked).map_err(|error| Error { node: node.name.to_string(), reason: reason(error) })
+        write(masked).map_err(|error| Error { node: node.name.to_string(), source: error.into() })
     };
     Ok(Config { text: write(false)?.into(), masked: write(true)? })
 }

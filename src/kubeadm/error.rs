@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{config, etcd, preflight};
+use crate::cause::Cause;
 use crate::ssh;
 
 /// The output of a load balancer that must not use its virtual router id (`vrrp-listen.py`).
@@ -78,7 +79,8 @@ pub enum Error {
         /// The node that it came from.
         node: String,
         /// The problem.
-        cause: String,
+        #[source]
+        cause: Cause,
     },
     /// The first master runs another cluster.
     #[error("`{node}` already runs the cluster `{found}`, not `{wanted}`")]

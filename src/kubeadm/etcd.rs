@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::error::Doing;
 use super::{Error, files, path};
+use crate::cause::{Cause, cause};
 use crate::cluster::Cluster;
 use crate::files as local;
 use crate::pki::Pair;
@@ -313,13 +314,13 @@ impl<'a> Gateway<'a> {
     async fn owner(&mut self) -> Result<Option<Owner>, Error> {
         let answer = self.kv("range", json!({"key": STANDARD.encode(OWNER)})).await?;
         let Some(value) = answer["kvs"][0]["value"].as_str() else { return Ok(None) };
-        let unread = |cause: String| Error::Unread {
+        let unread = |cause: Cause| Error::Unread {
             what: format!("etcd's `{OWNER}`"),
             node: self.first.node().to_owned(),
             cause,
         };
-        let bytes = STANDARD.decode(value).map_err(|error| unread(error.to_string()))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| unread(error.to_string()))
+        let bytes = STANDARD.decode(value).map_err(|error| unread(cause(error)))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| unread(cause(error)))
     }
 
     async fn has_registry(&mut self) -> Result<bool, Error> {

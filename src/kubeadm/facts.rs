@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Doing;
 use super::unit::{self, State, Unit};
 use super::{Error, files, path};
+use crate::cause::cause;
 use crate::cluster::Version;
 use crate::ssh::{Command, Remote};
 
@@ -135,7 +136,7 @@ pub async fn planted(remote: &Remote) -> Result<Option<Planted>, Error> {
     serde_json::from_slice(&output.stdout).map(Some).map_err(|error| Error::Unread {
         what: format!("`{}`", path::NODE),
         node: remote.node().to_owned(),
-        cause: error.to_string(),
+        cause: cause(error),
     })
 }
 
@@ -145,10 +146,10 @@ async fn kubeadm_version(remote: &Remote) -> Result<Option<Version>, Error> {
     if !output.success() {
         return Ok(None);
     }
-    output.stdout_text().trim().parse().map(Some).map_err(|cause| Error::Unread {
+    output.stdout_text().trim().parse().map(Some).map_err(|said: String| Error::Unread {
         what: "kubeadm's version".into(),
         node: remote.node().to_owned(),
-        cause,
+        cause: cause(said),
     })
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::Doing;
 use super::{Error, path};
+use crate::cause::cause;
 use crate::ssh::{Command, Remote};
 
 /// Whether a path exists.
@@ -120,10 +121,10 @@ pub(super) async fn hashes(
 /// (SubjectPublicKeyInfo), in the form of `--discovery-token-ca-cert-hash`.
 pub(super) async fn ca_hash(master: &Remote) -> Result<String, Error> {
     let pem = read(master, path::CA).await?;
-    spki_hash(&pem).map_err(|cause| Error::Unread {
+    spki_hash(&pem).map_err(|said| Error::Unread {
         what: format!("`{}`", path::CA),
         node: master.node().to_owned(),
-        cause,
+        cause: cause(said),
     })
 }
 

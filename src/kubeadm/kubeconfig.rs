@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, files, path};
+use crate::cause::cause;
 use crate::cluster::Cluster;
 use crate::files as local;
 use crate::report::event;
@@ -156,18 +157,18 @@ pub fn is_free(cluster: &Cluster, to: &Path) -> Result<(), Error> {
 }
 
 fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<SecretString, Error> {
-    let unread = |cause: String| Error::Unread {
+    let unread = |said: &str| Error::Unread {
         what: format!("`{}`", path::ADMIN),
         node: first.node().to_owned(),
-        cause,
+        cause: cause(said),
     };
     // Parse errors quote the file: only their first line, which describes the error, may be shown.
     let mut config: Kubeconfig = serde_saphyr::from_str(text.expose_secret())
-        .map_err(|_| unread("it is not a kubeconfig".into()))?;
+        .map_err(|_| unread("it is not a kubeconfig"))?;
     let ([one], [context], [user]) =
         (&mut config.clusters[..], &mut config.contexts[..], &mut config.users[..])
     else {
-        return Err(unread("it does not hold exactly one cluster, context and user".into()));
+        return Err(unread("it does not hold exactly one cluster, context and user"));
     };
     let wanted = endpoint(cluster);
     if one.cluster.server != wanted {
@@ -186,7 +187,7 @@ fn rename(first: &Remote, cluster: &Cluster, text: &SecretString) -> Result<Secr
     config.current_context.clone_from(&cluster.name);
     serde_saphyr::to_string(&config)
         .map(SecretString::from)
-        .map_err(|_| unread("it cannot be written again".into()))
+        .map_err(|_| unread("it cannot be written again"))
 }
 
 /// The port of the API servers, from a master's own kubeconfig.
@@ -198,7 +199,7 @@ pub(super) async fn port(master: &Remote) -> Result<u16, Error> {
     let unread = || Error::Unread {
         what: format!("`{}`", path::ADMIN),
         node: master.node().to_owned(),
-        cause: "it names no server".into(),
+        cause: cause("it names no server"),
     };
     let config: Kubeconfig = serde_saphyr::from_str(text.expose_secret()).map_err(|_| unread())?;
     let server = config.clusters.first().map(|one| one.cluster.server.as_str()).unwrap_or_default();

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::error::Doing;
 use super::{Error, path};
+use crate::cause::cause;
 use crate::limits::ssh;
 use crate::ssh::{Command, Output, Remote};
 
@@ -118,6 +119,6 @@ fn parse(remote: &Remote, args: &[&str], text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(|error| Error::Unread {
         what: format!("the answer to `kubectl {}`", args.join(" ")),
         node: remote.node().to_owned(),
-        cause: error.to_string(),
+        cause: cause(error),
     })
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::kubectl::Api;
 use super::{Error, cluster_mark};
+use crate::cause::cause;
 use crate::cluster::{Cluster, Role};
 
 /// What a cluster reports about itself.
@@ -46,7 +47,7 @@ pub async fn ask(api: &Api, cluster: &Cluster) -> Result<Running, Error> {
         Some(text) => serde_saphyr::from_str(text).map_err(|error| Error::Unread {
             what: "the ConfigMap `kubeadm-config`".into(),
             node: api.master().node().to_owned(),
-            cause: error.to_string(),
+            cause: cause(error),
         })?,
         None => Value::Null,
     };

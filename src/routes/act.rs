@@ -50,7 +50,7 @@ impl Host {
             Error::Failed { code: 127, .. } => (error.to_string(), None),
             _ => (error.to_string(), error.hint()),
         };
-        Failure::new(Exit::Node, doing, said).on(&self.name).hint(hint)
+        Failure::new(Exit::Node, doing, said).on(&self.name).hint(hint).because(error.clone())
     }
 
     /// What `ip -json` says.
@@ -64,9 +64,9 @@ impl Host {
         // A table that is empty is no document at all in older versions.
         let text = if text.trim().is_empty() { "[]" } else { text.trim() };
         serde_json::from_str(text).map_err(|error| {
-            let error = excerpt(&error.to_string(), ssh::QUOTED);
-            let said = format!("`ip {}` printed unexpected output: {error}", all.join(" "));
-            Failure::new(Exit::Node, doing, said).on(&self.name)
+            let why = excerpt(&error.to_string(), ssh::QUOTED);
+            let said = format!("`ip {}` printed unexpected output: {why}", all.join(" "));
+            Failure::new(Exit::Node, doing, said).on(&self.name).because(error)
         })
     }
 }

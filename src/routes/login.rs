@@ -1,5 +1,6 @@
 //! The way to a Proxmox VE host by SSH: where it is, who it is, who we are.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -54,11 +55,12 @@ fn identity(path: Option<&Path>) -> Result<Identity, Failure> {
                     .to_owned(),
             ));
     };
-    let named =
-        |said: String| Failure::new(Exit::Usage, doing, format!("`{}`: {said}", path.display()));
-    let pem = files::read_text(path, Kind::Key).map_err(|error| named(error.to_string()))?;
+    let named = |said: &dyn fmt::Display| {
+        Failure::new(Exit::Usage, doing, format!("`{}`: {said}", path.display()))
+    };
+    let pem = files::read_text(path, Kind::Key).map_err(|error| named(&error).because(error))?;
     let pem = secrets::register(SecretString::from(pem));
-    Identity::from_openssh(&pem).map_err(|error| named(error.to_string()))
+    Identity::from_openssh(&pem).map_err(|error| named(&error).because(error))
 }
 
 /// The host and port of its SSH server.
@@ -86,7 +88,7 @@ fn host_key(
     let doing = "verify the host's SSH key";
     if let Some(line) = &settings.ssh_host_key {
         return HostKey::parse(line)
-            .map_err(|error| Failure::new(Exit::Usage, doing, error).on(name));
+            .map_err(|error| Failure::caused(Exit::Usage, doing, error).on(name));
     }
     let hint = format!(
         "read it on {name} itself (`cat /etc/ssh/ssh_host_ed25519_key.pub`) and set it as \
@@ -102,7 +104,7 @@ fn host_key(
     };
     let text = match files::read_text(file, Kind::KnownHosts) {
         Ok(text) => text,
-        Err(error) => return Err(fail(error.to_string())),
+        Err(error) => return Err(fail(error.to_string()).because(error)),
     };
     let mut known = Known::default();
     known.read(&text, host, port);
@@ -112,8 +114,9 @@ fn host_key(
 async fn resolve(name: &HostName, host: &str, port: u16) -> Result<SocketAddr, Failure> {
     let doing = "find the host";
     let found = tokio::net::lookup_host((host, port)).await;
-    let mut found = found
-        .map_err(|error| Failure::new(Exit::Node, doing, format!("`{host}`: {error}")).on(name))?;
+    let mut found = found.map_err(|error| {
+        Failure::new(Exit::Node, doing, format!("`{host}`: {error}")).on(name).because(error)
+    })?;
     // What is dropped is IPv4; the way to it may be either.
     found
         .next()

@@ -39,33 +39,59 @@ struct Identity {
     seed: String,
 }
 
+/// The status while cloud-init works.
+const RUNNING: &str = "running";
 /// How many characters of a status or an error are kept, and how many errors.
 const SHOWN: usize = 400;
 
+/// A guest's text, shortened: it is shown as it is.
+fn cut(text: &str) -> String {
+    excerpt(text.trim(), SHOWN)
+}
+
+impl Status {
+    /// Its errors, one line each, or a few words on what it is doing.
+    fn shown(&self) -> Vec<String> {
+        let errors: Vec<String> = self.errors.iter().take(SHOWN).map(|text| cut(text)).collect();
+        match (errors.is_empty(), self.detail.is_empty()) {
+            (true, false) => vec![cut(&self.detail)],
+            _ => errors,
+        }
+    }
+}
+
+/// cloud-init's report, or its error output where it printed none.
+async fn status(remote: &Remote) -> Result<(Status, String), Error> {
+    let status = Command::new("cloud-init").args(["status", "--format", "json"]);
+    let output = remote.run(&status).await?;
+    // Exit status 1 means `error`, 2 means `done` with warnings; the text contains the same.
+    Ok((serde_json::from_slice(&output.stdout).unwrap_or_default(), output.stderr_text()))
+}
+
 impl FirstBoot {
+    /// Queries a node again, of which the last look has shown a running first boot: with one
+    /// command, as long as that is the case.
+    pub(super) async fn ask_again(self, remote: &Remote) -> Result<Self, Error> {
+        let (said, _) = status(remote).await?;
+        if said.status != self.status || self.status != RUNNING {
+            return Self::ask(remote).await;
+        }
+        Ok(Self { detail: said.shown(), ..self })
+    }
+
     /// Queries a node.
     pub(super) async fn ask(remote: &Remote) -> Result<Self, Error> {
-        let status = Command::new("cloud-init").args(["status", "--format", "json"]);
         let boot_id = Command::new("cat").arg("/proc/sys/kernel/random/boot_id");
         let identity = Command::new("cat").arg("/etc/k8sha/node.json");
         let kernel = Command::new("uname").arg("-r");
         // The kernel before the status: a reboot in between shows the old kernel, and never the new
         // one with the `done` of the old boot.
         let (boot_id, kernel) = tokio::try_join!(remote.run_ok(&boot_id), remote.run_ok(&kernel))?;
-        let (status, identity) = tokio::try_join!(remote.run(&status), remote.run(&identity))?;
-        // Exit status 1 means `error`, 2 means `done` with warnings; the text contains the same.
-        let said: Status = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        let ((said, stderr), identity) = tokio::try_join!(status(remote), remote.run(&identity))?;
         let identity: Identity = serde_json::from_slice(&identity.stdout).unwrap_or_default();
-        // The text comes from the guest and is shown as it is, but shortened: a few words, and one
-        // line per error.
-        let cut = |text: &str| excerpt(text.trim(), SHOWN);
-        let mut detail: Vec<String> =
-            said.errors.iter().take(SHOWN).map(|text| cut(text)).collect();
-        if detail.is_empty() && !said.detail.is_empty() {
-            detail.push(cut(&said.detail));
-        }
+        let mut detail = said.shown();
         if said.status.is_empty() {
-            detail.push(cut(&status.stderr_text()));
+            detail.push(cut(&stderr));
         }
         Ok(Self {
             status: cut(&said.status),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Command, Output};
+use crate::cause::Cause;
 use crate::limits::{size, span, ssh};
 use crate::secrets::forms::mask;
 
@@ -145,7 +146,8 @@ pub enum Error {
         /// Which key.
         what: &'static str,
         /// The problem.
-        cause: String,
+        #[source]
+        cause: Cause,
     },
 }
 

@@ -6,6 +6,7 @@ use russh::keys::ssh_key::EcdsaCurve;
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 
 use super::Error;
+use crate::cause::cause;
 
 /// A host key that is known before the first connection: a node's because k8sha put it in the seed,
 /// another machine's because the operator set it.
@@ -20,7 +21,7 @@ impl HostKey {
     pub fn parse(line: &str) -> Result<Self, Error> {
         PublicKey::from_openssh(line.trim())
             .map(Self)
-            .map_err(|e| Error::BadKey { what: "a host key", cause: e.to_string() })
+            .map_err(|error| Error::BadKey { what: "a host key", cause: cause(error) })
     }
 
     /// The fingerprint as `ssh-keygen -l` prints it: `SHA256:` and base64.

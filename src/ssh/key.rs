@@ -9,6 +9,7 @@ use russh::keys::{Algorithm, PrivateKey, decode_secret_key};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Error;
+use crate::cause::{Cause, cause};
 
 /// An ed25519 key pair in the forms that OpenSSH and cloud-init accept.
 #[derive(Clone, Debug)]
@@ -25,9 +26,9 @@ impl KeyPair {
     /// # Errors
     /// [`Error::BadKey`] if the key cannot be encoded.
     pub fn generate(comment: &str) -> Result<Self, Error> {
-        let bad = |cause: russh::keys::ssh_key::Error| Error::BadKey {
+        let bad = |error: russh::keys::ssh_key::Error| Error::BadKey {
             what: "a new one",
-            cause: cause.to_string(),
+            cause: cause(error),
         };
         let mut key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(bad)?;
         key.set_comment(comment);
@@ -44,9 +45,9 @@ impl KeyPair {
     /// # Errors
     /// [`Error::BadKey`] if it is not one.
     pub fn from_openssh(private: SecretString) -> Result<Self, Error> {
-        let bad = |cause: russh::keys::ssh_key::Error| Error::BadKey {
+        let bad = |error: russh::keys::ssh_key::Error| Error::BadKey {
             what: "a kept one",
-            cause: cause.to_string(),
+            cause: cause(error),
         };
         let key = PrivateKey::from_openssh(private.expose_secret()).map_err(bad)?;
         Ok(Self { private, public: key.public_key().to_openssh().map_err(bad)? })
@@ -80,24 +81,24 @@ impl Identity {
     /// [`Error::BadKey`] if it is not one, is of a kind that k8sha cannot sign with, or the
     /// passphrase is wrong.
     pub fn unlock(pem: &SecretString, passphrase: Option<&SecretString>) -> Result<Self, Error> {
-        let bad = |cause: String| Error::BadKey { what: "the login key", cause };
+        let bad = |cause: Cause| Error::BadKey { what: "the login key", cause };
         let agent = "RSA keys in files are not supported: add it to your ssh-agent \
                      (`ssh-add`), or take an ed25519 key";
         if Self::is_locked(pem) && passphrase.is_none() {
-            return Err(bad("it has a passphrase".into()));
+            return Err(bad(cause("it has a passphrase")));
         }
         let passphrase = passphrase.map(ExposeSecret::expose_secret);
         let key = decode_secret_key(pem.expose_secret(), passphrase).map_err(|error| {
             let rsa = matches!(error, russh::keys::Error::UnsupportedKeyType { .. });
             bad(match passphrase {
-                _ if rsa => agent.to_owned(),
+                _ if rsa => cause(agent),
                 // A wrong one yields an invalid key.
-                Some(_) => format!("the passphrase does not open it ({error})"),
-                None => error.to_string(),
+                Some(_) => cause(format!("the passphrase does not open it ({error})")),
+                None => cause(error),
             })
         })?;
         if matches!(key.algorithm(), Algorithm::Rsa { .. }) {
-            return Err(bad(agent.to_owned()));
+            return Err(bad(cause(agent)));
         }
         Ok(Self(Arc::new(key)))
     }

@@ -9,6 +9,7 @@ use reqwest::header::LOCATION;
 use reqwest::{Response, StatusCode};
 
 use crate::HostName;
+use k8sha_base::cause;
 use k8sha_base::limits::{excerpt, http, size, span};
 
 use super::body::{self, Foreign, Stop};
@@ -130,7 +131,7 @@ impl Answer<'_> {
         if self.request.is_harmless {
             Error::NoAnswer { host, call, why }
         } else {
-            Error::UnknownOutcome { host, call, why }
+            Error::UnknownOutcome { host, call, why: cause::cause(why) }
         }
     }
 
@@ -153,7 +154,7 @@ impl Answer<'_> {
             return Error::Unreachable { host, endpoint, why };
         }
         if error.is_builder() {
-            return Error::Setup { host, why };
+            return Error::Setup { host, why: cause::cause(why) };
         }
         let late = || format!("no answer within {}", span(self.time));
         self.unanswered(if error.is_timeout() { late() } else { why })

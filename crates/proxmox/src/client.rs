@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use k8sha_base::cause::{Cause, cause};
 use k8sha_base::clock::Clock;
 use k8sha_base::event;
 use k8sha_base::limits::{self, excerpt, http};
@@ -169,16 +170,16 @@ impl Client {
         clock: impl Into<Clock>,
     ) -> Result<Self, Error> {
         let clock = clock.into();
-        let fault = |why: String| Error::Setup { host: host.clone(), why };
-        let url = reqwest::Url::parse(endpoint)
-            .map_err(|error| fault(format!("the endpoint `{endpoint}` is not a URL: {error}")))?;
+        let fault = |why: Cause| Error::Setup { host: host.clone(), why };
+        let url = reqwest::Url::parse(endpoint).map_err(|error| {
+            fault(cause(format!("the endpoint `{endpoint}` is not a URL: {error}")))
+        })?;
         if url.scheme() != "https" || url.host_str().is_none() {
-            return Err(fault(format!(
-                "the endpoint `{endpoint}` is not of the form `https://HOST:8006`"
-            )));
+            let said = format!("the endpoint `{endpoint}` is not of the form `https://HOST:8006`");
+            return Err(fault(cause(said)));
         }
-        let identity = auth.identity().map_err(fault)?;
-        let tls = tls::client_config(trust).map_err(|error| fault(error.to_string()))?;
+        let identity = auth.identity().map_err(|said| fault(cause(said)))?;
+        let tls = tls::client_config(trust).map_err(|error| fault(cause(error)))?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .http1_only()
@@ -191,7 +192,7 @@ impl Client {
             .connect_timeout(clock.limit(http::CONNECT))
             .user_agent(concat!("k8sha/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| fault(error.to_string()))?;
+            .map_err(|error| fault(cause(error)))?;
         let inner = Inner {
             host,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
@@ -434,8 +435,7 @@ impl Client {
     fn secret_header(&self, value: &str) -> Result<HeaderValue, Error> {
         let mut header = HeaderValue::from_str(value).map_err(|_| Error::Setup {
             host: self.host().clone(),
-            why: "the credentials contain a character that is not allowed in an HTTP header"
-                .to_owned(),
+            why: cause("the credentials contain a character that is not allowed in an HTTP header"),
         })?;
         header.set_sensitive(true);
         Ok(header)

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::{HostName, VmId};
+use k8sha_base::cause::Cause;
 use k8sha_base::limits::span;
 
 use super::task::Upid;
@@ -71,7 +72,8 @@ pub enum Error {
         /// The method and path.
         call: String,
         /// The status and reason, or the connection's error.
-        why: String,
+        #[source]
+        why: Cause,
     },
     /// The answer is not one of Proxmox VE.
     #[error(transparent)]
@@ -123,7 +125,8 @@ pub enum Error {
         /// The host.
         host: HostName,
         /// The reason.
-        why: String,
+        #[source]
+        why: Cause,
     },
     /// The endpoint leads to a Proxmox VE without that node.
     #[error("{endpoint} is not the Proxmox VE node `{host}`: it knows {}", list(known))]

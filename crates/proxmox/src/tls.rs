@@ -20,6 +20,8 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use k8sha_base::cause::{Cause, cause};
+
 /// The time limit for reading a certificate.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -106,7 +108,8 @@ pub enum TrustError {
         /// The file.
         file: String,
         /// The error.
-        why: String,
+        #[source]
+        why: Cause,
     },
     /// The TLS library rejected its settings.
     #[error("cannot set up TLS: {0}")]
@@ -149,18 +152,18 @@ fn chain_verifier(
     pem: &[u8],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, TrustError> {
-    let fault = |why: String| TrustError::Authority { file: file.to_owned(), why };
+    let fault = |why: Cause| TrustError::Authority { file: file.to_owned(), why };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        let certificate = certificate.map_err(|error| fault(cause(error)))?;
+        roots.add(certificate).map_err(|error| fault(cause(error)))?;
     }
     if roots.is_empty() {
-        return Err(fault("it contains no certificate".to_owned()));
+        return Err(fault(cause("it contains no certificate")));
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .map_err(|error| fault(error.to_string()))
+        .map_err(|error| fault(cause(error)))
 }
 
 /// Reads the fingerprint that a host presents, without sending it anything: for a hint to compare with

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::fault::Trouble;
 use super::{Error, Fault, Files, call, examine, files, said};
+use crate::cause::cause;
 use crate::cluster::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, NodeName};
 use crate::kubeadm::error::Doing;
 use crate::kubeadm::unit;
@@ -228,7 +229,7 @@ impl Machine {
         serde_json::from_value(list.clone()).map_err(|error| Error::Unread {
             what: "etcd's list of members".into(),
             node: self.remote.node().to_owned(),
-            cause: error.to_string(),
+            cause: cause(error),
         })
     }
 }

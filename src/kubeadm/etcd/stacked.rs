@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::fault::Trouble;
 use super::member::Listed;
 use super::{Fault, Files, call, said};
+use crate::cause::cause;
 use crate::clock::Clock;
 use crate::cluster::ETCD_CLIENT_PORT;
 use crate::kubeadm::Error;
@@ -49,7 +50,7 @@ pub async fn members(on: &Remote) -> Result<Vec<Member>, Error> {
         serde_json::from_value(answer["members"].clone()).map_err(|error| Error::Unread {
             what: "etcd's list of members".into(),
             node: on.node().to_owned(),
-            cause: error.to_string(),
+            cause: cause(error),
         })?;
     Ok(listed.into_iter().map(member).collect())
 }

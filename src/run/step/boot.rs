@@ -33,11 +33,16 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
     let instance = instance_id(&context.cluster, node, &context.creation);
     let mut wait = Wait::new(context.clock, BOOT_PATIENCE, PAUSE);
     let mut first: Option<FirstBoot> = None;
+    let mut last: Option<FirstBoot> = None;
     event::progress("waiting for SSH");
     reach(context, name, remote).await?;
     let again = it.again && start_over(context, name, remote).await?;
     loop {
-        let seen = match FirstBoot::ask(remote).await {
+        let asked = match last.take() {
+            Some(last) => last.ask_again(remote).await,
+            None => FirstBoot::ask(remote).await,
+        };
+        let seen = match asked {
             Ok(seen) => seen,
             // A reboot into another kernel cuts the connection.
             Err(error) if error.is_transient() => {
@@ -68,8 +73,9 @@ pub(super) async fn boot(context: &Context, it: &action::Boot) -> Result<bool, F
                 .hint(format!("see {LOG} and `cloud-init status --long` on the node"))
         })?;
         if first.is_none() && !seen.has_kernel(node) {
-            first = Some(seen);
+            first = Some(seen.clone());
         }
+        last = Some(seen);
     }
 }
 

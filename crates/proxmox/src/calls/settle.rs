@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::client::{Client, Request};
 use crate::error::Error;
+use k8sha_base::cause::cause;
 use k8sha_base::clock::Wait;
 use k8sha_base::event;
 use k8sha_base::limits::{self, excerpt, span, task};
@@ -114,7 +115,7 @@ impl Client {
             // The task was started, and continues whether or not k8sha can follow it.
             Err(error @ (Error::Unreachable { .. } | Error::NoAnswer { .. })) => {
                 let (host, call) = (self.host().clone(), request.label.clone());
-                Err(Error::UnknownOutcome { host, call, why: error.to_string() })
+                Err(Error::UnknownOutcome { host, call, why: cause(error) })
             }
             Err(error) => Err(error),
         }
@@ -143,7 +144,7 @@ impl Client {
                     wait.not_yet(()).await.map_err(|expired| Error::UnknownOutcome {
                         host: self.host().clone(),
                         call: label.clone(),
-                        why: format!("it has been in progress for {}", span(expired.limit)),
+                        why: cause(format!("it has been in progress for {}", span(expired.limit))),
                     })?;
                     continue;
                 }
