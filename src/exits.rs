@@ -137,6 +137,7 @@ impl Fault for kubeadm::Error {
             | E::NotLitter { .. }
             | E::OtherMachine { .. }
             | E::StillReports { .. }
+            | E::Drain { .. }
             | E::Endpoint { .. } => &PHASE,
         }
     }

@@ -78,7 +78,16 @@ fn host_key(text: &str) -> Result<String, String> {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create the VMs and the cluster: `provision` and `bootstrap` in one run.
-    Up(UpArgs),
+    Up {
+        /// Options of the bootstrap.
+        #[command(flatten)]
+        up: UpArgs,
+        /// Drain and remove the workers that have no row in the profile any more, without asking for
+        /// confirmation. Without names it covers a third of the workers at most.
+        #[arg(long, value_name = "NODE,…", num_args = 0..=1, require_equals = true)]
+        #[arg(value_delimiter = ',')]
+        prune: Option<Vec<String>>,
+    },
     /// Create the VMs: templates, clones, cloud-init, start, DNS checks.
     Provision {
         /// Act only on the rows of these Proxmox VE hosts [default: all hosts].

@@ -1,7 +1,9 @@
 //! Asks for confirmation before anything is destroyed.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _};
 
+use super::prune;
 use crate::error::{Exit, Failure};
 use crate::report::screen;
 
@@ -30,6 +32,27 @@ pub fn destroy_foreign(cluster: &str, vms: &[String]) -> Result<(), Failure> {
         "use the state folder that created the cluster (`--state`), or run on a terminal and type the \
          cluster's name; `--yes` does not confirm this",
     )
+}
+
+/// Asks the user to type the names of the machines that are removed because they have no row.
+///
+/// # Errors
+/// When the answer is not exactly these names, or there is no terminal.
+pub fn prune(question: &str, names: &BTreeSet<String>) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(prune::unasked(question, names));
+    }
+    screen::ask(question);
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| {
+        prune::refusal(&format!("reading the answer failed: {error}")).because(error)
+    })?;
+    if prune::matches(&answer, names) {
+        Ok(())
+    } else {
+        let hint = "restore the rows in the profile, or run again and type the names".to_owned();
+        Err(prune::refusal("the names do not match").hint(hint))
+    }
 }
 
 fn ask(cluster: &str, warning: &str, hint: &str) -> Result<(), Failure> {

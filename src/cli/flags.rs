@@ -69,6 +69,15 @@ pub(super) fn of_up(up: &UpArgs) -> String {
         .collect()
 }
 
+/// The flag of an `up` that removes machines without a row.
+pub(super) fn of_prune(prune: Option<&[String]>) -> String {
+    match prune {
+        None => String::new(),
+        Some([]) => " --prune".to_owned(),
+        Some(names) => format!(" --prune={}", quote(&names.join(","))),
+    }
+}
+
 /// The flags of a `provision` of some hosts.
 pub(super) fn of_hosts(pve: &[String]) -> String {
     if pve.is_empty() { String::new() } else { format!(" --pve {}", pve.join(",")) }

@@ -1,12 +1,13 @@
 //! The commands that change a cluster: look, plan, execute, report.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Common, UpArgs};
+use super::prune::{self, Consent, Leaving};
 use super::refusal::{obstructed, refused};
 use super::session::Session;
 use super::{confirm, flags, lines};
@@ -15,7 +16,7 @@ use crate::error::{Exit, Failure};
 use crate::plan::compare;
 use crate::plan::planner::{self, Part};
 use crate::plan::teardown::{self, Extent};
-use crate::plan::{Disposition, Plan};
+use crate::plan::{Disposition, Plan, removal};
 use crate::report::event::Event;
 use crate::report::summary::{FailureLine, Report, Verdict};
 use crate::report::{Reporter, Tails};
@@ -24,30 +25,31 @@ use crate::run::engine::{self, Outcome};
 use crate::run::look::Scope;
 use crate::run::step;
 
-/// Which command creates the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Provision and bootstrap.
-    Up,
-    /// Bootstrap alone.
-    Bootstrap,
-}
-
 pub(super) async fn up(
     common: &Common,
     started: Instant,
-    kind: Kind,
     up: UpArgs,
+    prune: Option<Vec<String>>,
 ) -> Result<Exit, Failure> {
-    let (name, part) = match kind {
-        Kind::Up => ("up", Part::all()),
-        Kind::Bootstrap => ("bootstrap", Part { provision: false, ..Part::all() }),
-    };
-    let mut session = Session::open(common, started, name).await?;
+    let mut session = Session::open(common, started, "up").await?;
     pod_network(&session.cluster)?;
     session.state.lock()?;
-    let job = Job::new(&session, started, name, up)?;
-    job.make(&part).await
+    let mut job = Job::new(&session, started, "up", up)?;
+    job.own.push_str(&flags::of_prune(prune.as_deref()));
+    job.prune = prune;
+    job.make(&Part::all()).await
+}
+
+pub(super) async fn bootstrap(
+    common: &Common,
+    started: Instant,
+    up: UpArgs,
+) -> Result<Exit, Failure> {
+    let mut session = Session::open(common, started, "bootstrap").await?;
+    pod_network(&session.cluster)?;
+    session.state.lock()?;
+    let job = Job::new(&session, started, "bootstrap", up)?;
+    job.make(&Part { provision: false, ..Part::all() }).await
 }
 
 pub(super) async fn provision(
@@ -145,6 +147,10 @@ struct Job<'a> {
     command: &'static str,
     /// The command's own flags, for the suggestion to run it again.
     own: String,
+    /// The machines that `--prune` names; empty if it names none.
+    prune: Option<Vec<String>>,
+    /// The machines whose removal was confirmed in this run.
+    confirmed: OnceLock<BTreeSet<String>>,
     context: Arc<Context>,
 }
 
@@ -164,7 +170,9 @@ impl<'a> Job<'a> {
             wipe_etcd: up.wipe_etcd,
             ..standard
         };
-        Ok(Self { session, started, command, own, context: session.context(options)? })
+        let context = session.context(options)?;
+        let confirmed = OnceLock::new();
+        Ok(Self { session, started, command, own, prune: None, confirmed, context })
     }
 
     async fn make(&self, part: &Part) -> Result<Exit, Failure> {
@@ -240,11 +248,29 @@ impl<'a> Job<'a> {
         if part.bootstrap {
             place_for_kubeconfig(&self.context)?;
         }
+        if removal::is_part_of(part) {
+            let leaving = removal::all(&self.context.cluster, &inventory);
+            self.may_remove(leaving.iter().map(Leaving::of).collect()).await?;
+        }
         self.session.state.keep()?;
         let taken_stock_s = started.elapsed().as_secs_f64();
         let (outcome, tails) = self.run(&plan).await;
         let report = self.report(&plan, &outcome, tails, taken_stock_s);
         Ok((plan, report))
+    }
+
+    /// Checks that the user wants the machines without a row removed, before anything is changed.
+    async fn may_remove(&self, leaving: Vec<Leaving>) -> Result<(), Failure> {
+        let names: BTreeSet<String> = leaving.iter().map(|one| one.name.clone()).collect();
+        if self.confirmed.get().is_some_and(|confirmed| names.is_subset(confirmed)) {
+            return Ok(());
+        }
+        let asked = prune::consent(&self.context.cluster, &leaving, self.prune.as_deref())?;
+        if let Consent::Ask { question, names } = asked {
+            self.asked(move || confirm::prune(&question, &names)).await?;
+        }
+        self.confirmed.get_or_init(|| names);
+        Ok(())
     }
 
     /// Compares again after a run, which may have resolved differences.

@@ -37,7 +37,8 @@ pub(super) fn differences<'a>(
 pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<NodeLine> {
     let mut lines = Vec::new();
     for vm in &plan.vms {
-        let Some(node) = cluster.node(&vm.node) else { continue };
+        // A machine that leaves has no row.
+        let ip = cluster.node(&vm.node).map(|node| node.ip.to_string()).unwrap_or_default();
         let own: Vec<_> = plan.steps.iter().filter(|step| step.on == vm.node.as_str()).collect();
         let ends: BTreeMap<&str, &End> = own
             .iter()
@@ -47,7 +48,7 @@ pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<No
             (Action::Init(_), Some(End::Done { .. })) => Some("first control plane"),
             (Action::Balance(_), Some(End::Done { changed: true })) => Some("brought up to date"),
             (Action::EtcdMember(_), Some(End::Done { .. })) => Some("etcd member"),
-            (Action::Join(_), Some(End::Done { .. })) => Some(match node.role {
+            (Action::Join(_), Some(End::Done { .. })) => Some(match vm.role {
                 Role::Master => "joined as control plane",
                 _ => "joined as worker",
             }),
@@ -74,7 +75,7 @@ pub(super) fn nodes(cluster: &Cluster, plan: &Plan, outcome: &Outcome) -> Vec<No
         lines.push(NodeLine {
             node: vm.node.to_string(),
             role: vm.role.to_string(),
-            ip: node.ip.to_string(),
+            ip,
             host: vm.host.to_string(),
             vmid: vm.vmid.0,
             result,

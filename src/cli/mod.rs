@@ -21,6 +21,7 @@ mod log;
 mod logs;
 mod plan;
 mod profile;
+mod prune;
 mod reach;
 mod refusal;
 mod render;
@@ -142,8 +143,8 @@ async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<End, Fa
         Command::Ssh { node, tty, command } => {
             return ssh::run(&common, started, ssh::Wish { node, tty, command }).await;
         }
-        Command::Up(up) => job::up(&common, started, job::Kind::Up, up).await,
-        Command::Bootstrap(up) => job::up(&common, started, job::Kind::Bootstrap, up).await,
+        Command::Up { up, prune } => job::up(&common, started, up, prune).await,
+        Command::Bootstrap(up) => job::bootstrap(&common, started, up).await,
         Command::Provision { pve } => job::provision(&common, started, pve).await,
         Command::Rebuild { yes, up } => job::rebuild(&common, started, yes, up).await,
         Command::Destroy { yes, keep_templates, keep_etcd } => {

@@ -8,6 +8,7 @@ use super::refusal::refused;
 use super::session::Session;
 use crate::error::{Exit, Failure};
 use crate::plan::planner::{self, Part};
+use crate::plan::removal;
 use crate::run::look::Scope;
 
 pub(super) async fn run(
@@ -18,8 +19,16 @@ pub(super) async fn run(
     let session = Session::open(common, started, "plan").await?;
     let context = session.context(session.options())?;
     let inventory = session.look("plan", &context, &Scope::showing(Part::all())).await?;
-    let plan = planner::plan(&context.cluster, &context.specs, &inventory, &Part::all())
+    let mut plan = planner::plan(&context.cluster, &context.specs, &inventory, &Part::all())
         .map_err(|refusal| refused(&refusal))?;
+    let leaving = removal::all(&context.cluster, &inventory);
+    plan.notices.extend(leaving.iter().map(|one| {
+        format!(
+            "the profile has no row for {}: `up` removes it after you have typed its name, or with \
+             `--prune`",
+            one.node
+        )
+    }));
     place_for_kubeconfig(&context)?;
     session.world.verdict()?;
     if common.json {

@@ -181,6 +181,14 @@ pub enum Error {
         /// The Node's name.
         name: String,
     },
+    /// A node is not removed from the cluster.
+    #[error("the node `{name}` is not removed: {said}")]
+    Drain {
+        /// The Node's name.
+        name: String,
+        /// What keeps it, in kubectl's words if kubectl reported it.
+        said: String,
+    },
     /// `admin.conf` contains another endpoint than the API's name.
     #[error("the kubeconfig of `{node}` names `{found}`, not `{wanted}`")]
     Endpoint {
@@ -256,6 +264,25 @@ impl Error {
             Error::StillReports { name, .. } => Some(format!(
                 "find the machine that reports as `{name}` (`kubectl get node {name} -o wide`) and stop \
                  it"
+            )),
+            Error::Drain { said, .. } if said.contains("disruption budget") => Some(
+                "`kubectl get pdb -A` shows the budgets: run more replicas of that workload elsewhere, or \
+                 change its budget, and run the same command again"
+                    .into(),
+            ),
+            Error::Drain { said, .. } if said.contains("the only copy") => Some(
+                "move the data and delete the claim and the volume, then run the same command again; or \
+                 restore the row in the profile"
+                    .into(),
+            ),
+            Error::Drain { said, .. } if said.contains("(use --force") => Some(
+                "nothing creates these pods again on another node: delete or move them, and run the same \
+                 command again"
+                    .into(),
+            ),
+            Error::Drain { name, .. } => Some(format!(
+                "`kubectl describe node {name}` shows its pods; run the same command again, or restore \
+                 the row in the profile"
             )),
             Error::NotFresh { .. } | Error::NotLitter { .. } | Error::OtherMachine { .. } => Some(
                 "run `k8sha plan` to see what was found. To replace a machine that cannot be repaired, \

@@ -61,7 +61,7 @@ pub async fn run(via: &Remote, gone: &Gone, stacked: bool, clock: Clock) -> Resu
 
 /// Waits until the API has not heard from the machine's kubelet for its grace period: a machine
 /// whose kubelet reports is not lost, whatever Proxmox VE shows.
-async fn silent(via: &Remote, gone: &Gone, clock: Clock) -> Result<(), Error> {
+pub(super) async fn silent(via: &Remote, gone: &Gone, clock: Clock) -> Result<(), Error> {
     let mut wait = Wait::new(clock, GRACE, LOOK);
     loop {
         let nodes = ready::nodes(via).await?;

@@ -10,6 +10,7 @@ pub mod balance;
 pub(crate) mod cluster_mark;
 pub mod cni;
 pub mod config;
+pub(crate) mod drain;
 mod error;
 pub mod etcd;
 pub(crate) mod facts;

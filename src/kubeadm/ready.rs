@@ -35,6 +35,10 @@ pub struct Registered {
     pub address: Option<String>,
     /// The machine id of the machine that registered it; as in [`super::facts::Facts`].
     pub machine_id: String,
+    /// Whether it is cordoned.
+    pub cordoned: bool,
+    /// Whether k8sha has started to remove it ([`super::drain`]).
+    pub leaving: bool,
 }
 
 impl Registered {
@@ -90,6 +94,8 @@ fn registered(node: &Value) -> Registered {
             status["nodeInfo"]["systemUUID"].as_str().unwrap_or_default(),
         ),
         address: addresses.iter().find(|a| a["type"] == "InternalIP").map(|a| text(&a["address"])),
+        cordoned: node["spec"]["unschedulable"] == true,
+        leaving: node["metadata"]["annotations"][super::drain::ANNOTATION].is_string(),
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::inventory::{Inventory, Stray, StrayReason, TemplateState};
 use super::planner::{Part, Specs};
+use super::removal;
 use super::settings;
 use super::spec;
 use super::survey::{Api, KubeNode, Seen, StackedMember};
@@ -93,7 +94,15 @@ pub fn differences(
             found.extend(machine::differences(cluster, specs, node, vm, inventory));
         }
     }
-    found.extend(inventory.strays.iter().map(|one| stray(cluster, one)));
+    for one in &inventory.strays {
+        let removable = one.why == StrayReason::NoRow
+            && removal::is_part_of(part)
+            && removal::of(cluster, inventory, one).is_ok();
+        // The plan removes it.
+        if !removable {
+            found.push(stray(cluster, inventory, one));
+        }
+    }
     found.extend(templates(cluster, inventory));
     // An API of another cluster is not compared; that it answers is a conflict.
     if !inventory.is_anothers_api() {
@@ -157,19 +166,24 @@ fn templates(cluster: &Cluster, inventory: &Inventory) -> Vec<Difference> {
 }
 
 /// A VM with k8sha's mark that matches no row.
-fn stray(cluster: &Cluster, stray: &Stray) -> Difference {
+fn stray(cluster: &Cluster, inventory: &Inventory, stray: &Stray) -> Difference {
     let Stray { node, why, vm } = stray;
     let where_ = format!("VM {} on {}", vm.vmid, vm.host);
     let (have, want, next) = match why {
         StrayReason::NoRow => (
             format!("{where_}, created as `{node}`"),
             "absent".to_owned(),
-            format!(
-                "restore its row in the profile: k8sha does not remove single machines yet. To \
-                 remove it manually: `kubectl drain` and `kubectl delete node`, remove its etcd \
-                 member if it is a master, then `qm stop {0} && qm destroy {0}` on {1}",
-                vm.vmid, vm.host
-            ),
+            match removal::of(cluster, inventory, stray) {
+                Ok(_) => {
+                    "`k8sha up` removes it: restore its row in the profile, or run that".to_owned()
+                }
+                Err(why) => format!(
+                    "restore its row in the profile: {why}. To remove it manually: `kubectl drain` \
+                     and `kubectl delete node`, remove its etcd member if it is a master, then `qm \
+                     stop {0} && qm destroy {0}` on {1}",
+                    vm.vmid, vm.host
+                ),
+            },
         ),
         StrayReason::Twin => (
             format!("{where_} as well"),

@@ -30,6 +30,7 @@ pub mod planner;
 pub(crate) mod prerequisites;
 pub(crate) mod queue;
 pub(crate) mod recognise;
+pub(crate) mod removal;
 pub(crate) mod settings;
 pub mod spec;
 pub(crate) mod survey;
@@ -166,6 +167,9 @@ impl Plan {
                 Disposition::Created => {
                     all.push(follow(name, "VM".into(), "absent".into(), "present".into()));
                 }
+                Disposition::Destroyed => {
+                    all.push(follow(name, "VM".into(), "present".into(), "absent".into()));
+                }
                 // The mark in the notes changes with the other settings.
                 Disposition::Changed { changes } => all.extend(
                     changes
@@ -176,10 +180,7 @@ impl Plan {
                             follow(name, key, from, to)
                         }),
                 ),
-                Disposition::Kept
-                | Disposition::Started
-                | Disposition::Destroyed
-                | Disposition::Absent => {}
+                Disposition::Kept | Disposition::Started | Disposition::Absent => {}
             }
         }
         let told = |on: &str| all.iter().any(|one| one.on == on);

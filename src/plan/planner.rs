@@ -18,6 +18,7 @@ use crate::cluster::{Cluster, HostName, Node, NodeName, TemplateSource, VmId};
 mod balance;
 mod bootstrap;
 mod disks;
+mod removals;
 mod seeds;
 #[cfg(test)]
 mod tests;
@@ -84,10 +85,11 @@ pub fn plan(
         refusals: Vec::new(),
         look_again: Vec::new(),
         held: BTreeSet::new(),
+        leaving: Vec::new(),
     };
     draft.hold_back();
     draft.leave_out();
-    let vms = draft.vms();
+    let mut vms = draft.vms();
     if part.provision {
         draft.provision();
     }
@@ -97,6 +99,7 @@ pub fn plan(
     if part.bootstrap {
         draft.bootstrap();
     }
+    vms.append(&mut draft.leaving);
     let wrong = draft.steps.unknown().iter().map(|text| {
         Conflict::new(
             "plan",
@@ -133,6 +136,8 @@ struct Draft<'a> {
     /// Rows whose machines are not created now: their cluster was created before and does not
     /// answer.
     held: BTreeSet<NodeName>,
+    /// The VMs that are removed because they have no row.
+    leaving: Vec<PlannedVm>,
 }
 
 impl Draft<'_> {

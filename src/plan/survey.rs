@@ -151,6 +151,8 @@ pub struct KubeNode {
     pub address: Option<String>,
     /// The kubelet's version, such as `v1.28.4`.
     pub kubelet: String,
+    /// Whether k8sha has started to remove it.
+    pub leaving: bool,
 }
 
 /// A member of a stacked etcd.

@@ -2,7 +2,7 @@
 //! hosts and the nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ use crate::kubeadm::{balance, kubeconfig};
 use crate::net::Dialer;
 use crate::plan::inventory::OurVm;
 use crate::plan::planner::Specs;
-use crate::plan::spec;
+use crate::plan::{removal, spec};
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Auth, Client, Fleet};
 use crate::settings;
@@ -270,10 +270,25 @@ impl Context {
         if row.is_some_and(|row| row.ip == address) && *user == self.cluster.access.user {
             return self.remotes.get(name).cloned();
         }
+        self.remote_with(name, address, user)
+    }
+
+    /// The SSH connection to a machine that has no row.
+    ///
+    /// # Errors
+    /// If its host key is not in the state folder.
+    pub fn remote_at(&self, name: &NodeName, login: &removal::Login) -> Result<Remote, Failure> {
+        self.remote_with(name, login.address, &login.user).ok_or_else(|| {
+            let said = format!("the state folder has no host key `ssh/host-{name}.pub`");
+            Failure::new(Exit::Local, "reach the machine by SSH", said).on(name)
+        })
+    }
+
+    fn remote_with(&self, name: &NodeName, address: Ipv4Addr, user: &str) -> Option<Remote> {
         Some(Remote::new(Target {
             node: name.to_string(),
             address: SocketAddr::new(IpAddr::V4(address), SSH_PORT),
-            user: user.clone(),
+            user: user.to_owned(),
             host_key: self.host_keys.get(name)?.clone(),
             keys: self.login.keys.clone(),
             sudo_password: self.login.sudo_password.clone(),

@@ -215,6 +215,7 @@ async fn ask_by(context: &Context, way: &Way) -> Result<Api, crate::kubeadm::Err
             machine_id: node.machine_id,
             address: node.address,
             kubelet: node.version,
+            leaving: node.leaving,
         };
         (node.name, known)
     };

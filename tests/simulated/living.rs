@@ -386,9 +386,6 @@ fn settings_that_cannot_change_on_a_running_cluster_are_shown_and_refused() {
     }
     living.edit(&[("proxy: none   ", "proxy: iptables")]);
     living.refused(&["kubernetes.proxy is none"]);
-    let row = "  - { role: worker,        name: k8s-worker2, ip: 192.168.10.52, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3052 }";
-    living.edit(&[(row, "")]);
-    living.refused(&["VM 3052 on pve2, created as `k8s-worker2`", "restore its row"]);
     living.edit(&[(
         "defaults: { os: ubuntu-22.04, kernel: hwe, disk: 32G }",
         "defaults: { os: ubuntu-22.04, kernel: hwe, disk: 24G }",

@@ -35,6 +35,7 @@ mod privileges;
 mod profile;
 mod rebuilds;
 mod refused;
+mod removals;
 mod schema;
 mod seeds;
 mod ssh;

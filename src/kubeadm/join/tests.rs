@@ -27,6 +27,8 @@ fn registered(roles: &[&str]) -> ready::Registered {
         version: "v1.28.4".into(),
         address: None,
         machine_id: "own".into(),
+        cordoned: false,
+        leaving: false,
     }
 }
 

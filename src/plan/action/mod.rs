@@ -18,6 +18,7 @@ mod dns;
 mod eject;
 mod etcd;
 mod lifecycle;
+mod removal;
 mod template;
 mod vm;
 
@@ -30,6 +31,7 @@ pub use dns::{Dns, NodeDns};
 pub use eject::{DeleteSeed, Eject};
 pub use etcd::{Etcd, EtcdClient, EtcdForm, EtcdMember, ForgetEtcd};
 pub use lifecycle::{Forget, Mark, Reset};
+pub use removal::{DeleteNode, Drain, Uncordon};
 pub use template::{Image, Template};
 pub use vm::{Clone, Grow, Seed, Start};
 
@@ -135,6 +137,9 @@ actions! {
     Label { node: NodeName } = "label",
     Kubeconfig = "kubeconfig",
     Cni = "cni",
+    Drain { node: NodeName } = "drain",
+    DeleteNode { node: NodeName } = "delete-node",
+    Uncordon { node: NodeName } = "uncordon",
     Verify = "verify",
     ForgetEtcd = "forget-etcd",
     Destroy { node: NodeName, vmid: VmId } = "destroy",

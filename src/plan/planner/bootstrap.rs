@@ -221,6 +221,9 @@ impl Draft<'_> {
         let cleared = self.clear(via, &ways);
         self.pod_network(via, fresh, &cleared);
         self.joins(via, &ways, &cleared);
+        let joined = ways.iter().filter(|(_, way)| *way == Way::Joined);
+        self.uncordon(via, &joined.map(|(node, _)| *node).collect::<Vec<_>>());
+        self.removals(via);
         if self.look_again.is_empty() {
             let all = self.steps.all();
             self.steps.add(&cluster.api.name, action::Verify { via: via.clone() }, &all);

@@ -99,6 +99,7 @@ fn inventory(cluster: &Cluster, specs: &Specs) -> Inventory {
             machine_id: seen.machine_id.clone(),
             address: Some(node.ip.to_string()),
             kubelet: format!("v{}", cluster.kubernetes.version),
+            leaving: false,
         };
         api.nodes.insert(node.fqdn.clone(), known);
         inventory.survey.machines.insert(node.name.clone(), Machine::Seen(Box::new(seen)));

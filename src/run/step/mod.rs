@@ -17,6 +17,7 @@ mod eject;
 mod etcd;
 mod lifecycle;
 mod power;
+mod removal;
 mod template;
 mod vm;
 
@@ -63,6 +64,9 @@ pub async fn perform(context: &Arc<Context>, step: &Step) -> Result<bool, Failur
         Action::Label(it) => bootstrap::label(context, it).await,
         Action::Kubeconfig(it) => bootstrap::kubeconfig(context, it).await,
         Action::Cni(it) => bootstrap::cni(context, it).await,
+        Action::Drain(it) => removal::drain(context, it).await,
+        Action::DeleteNode(it) => removal::delete_node(context, it).await,
+        Action::Uncordon(it) => removal::uncordon(context, it).await,
         Action::Verify(it) => bootstrap::verify(context, it).await,
         Action::ForgetEtcd(it) => etcd::forget(context, it).await,
         Action::Destroy(it) => destroy::vm(context, it).await,

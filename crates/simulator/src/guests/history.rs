@@ -61,7 +61,7 @@ pub enum What {
     NodeDeleted {
         /// Its name.
         node: String,
-        /// Whether it was Ready.
+        /// Whether it was Ready with a running kubelet.
         ready: bool,
     },
     /// A member was removed from an etcd.

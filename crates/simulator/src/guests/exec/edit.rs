@@ -1,5 +1,5 @@
 //! The `kubectl` commands that change something: `label`, `annotate`, `delete`, `apply`, `create`,
-//! `taint`, `cordon`.
+//! `taint`, `cordon`, `drain`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::super::Guests;
 use super::super::history::What;
 use super::super::kube::Kube;
 use super::super::node::Ready;
-use super::{Call, Output, apply, asked, kubectl};
+use super::{Call, Output, apply, asked, drain, kubectl};
 
 fn absent(kind: &str, name: &str) -> Output {
     Output::failed(1, format!("Error from server (NotFound): {kind} \"{name}\" not found"))
@@ -29,6 +29,9 @@ pub fn change(guests: &mut Guests, key: &str, words: &[String], stdin: &str) -> 
     let left: Vec<&str> = left.iter().map(String::as_str).collect();
     if let ["delete", "node" | "nodes" | "no", name, ..] = left.as_slice() {
         return asked(delete_node(guests, key, &id, name));
+    }
+    if let ["drain", name, ..] = left.as_slice() {
+        return asked(drain::drain(guests, &id, name, words));
     }
     let now = guests.now;
     let Some(kube) = guests.kubes.get_mut(&id) else { return Output::failed(1, "error: gone") };
@@ -69,7 +72,8 @@ pub fn change(guests: &mut Guests, key: &str, words: &[String], stdin: &str) -> 
 fn delete_node(guests: &mut Guests, key: &str, id: &str, name: &str) -> Output {
     let known = guests.kubes.get(id).and_then(|kube| Some((kube, kube.nodes.get(name)?)));
     let Some((kube, node)) = known else { return absent("nodes", name) };
-    let ready = guests.ready(kube, node) == Ready::Yes;
+    let runs = guests.all.get(&node.guest).is_some_and(|guest| guest.active("kubelet"));
+    let ready = runs && guests.ready(kube, node) == Ready::Yes;
     guests.note(key, What::NodeDeleted { node: name.to_owned(), ready });
     if let Some(kube) = guests.kubes.get_mut(id) {
         kube.nodes.remove(name);

@@ -210,6 +210,11 @@ pub fn look(call: &Call<'_>) -> Option<Output> {
             }
         }
         ["get", "pods" | "pod" | "po", ..] => print(&objects::pods(call.guests, kube)),
+        ["get", "pv" | "persistentvolume" | "persistentvolumes", ..] => {
+            let volumes =
+                kube.applied.iter().filter(|(key, _)| key.starts_with("persistentvolume/"));
+            print(&objects::list(volumes.map(|(_, volume)| volume.clone()).collect()))
+        }
         ["cluster-info", ..] => Output::ok(format!(
             "Kubernetes control plane is running at https://{}\n",
             kube.endpoint

@@ -13,6 +13,7 @@ mod configmaps;
 mod crictl;
 mod curl;
 mod dig;
+mod drain;
 mod edit;
 mod files;
 pub mod follow;

@@ -1,0 +1,292 @@
+//! Takes a node out of a running cluster: drains it, stops its kubelet and deletes its Node object; or
+//! returns it to service.
+//!
+//! Order and reasons: pods leave before their node does, as far as disruption budgets allow
+//! (kubernetes.io/docs/tasks/administer-cluster/safely-drain-node); a kubelet that still runs would
+//! register its Node again. An annotation shows that a removal was started, so that a node whose row
+//! comes back in between does not stay cordoned.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::error::Doing;
+use super::{Error, facts, forget, kubectl, ready};
+use crate::clock::{Clock, Wait};
+use crate::report::event;
+use crate::ssh::{Command, Remote, mask};
+
+/// The annotation of a node whose removal was started.
+pub const ANNOTATION: &str = "k8sha/removal";
+/// Its value if the node was cordoned before: then it stays cordoned if it is not removed.
+const CORDONED: &str = "cordoned";
+/// Its value otherwise.
+const SCHEDULED: &str = "scheduled";
+/// How long the pods of a node may take to leave it.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// The pause between two attempts.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long one attempt may take, as an argument of kubectl: short, so that what it waits for is shown.
+const ATTEMPT: &str = "--timeout=20s";
+/// What kubectl adds to an obstacle that only a flag overrides: waiting does not remove it
+/// (staging/src/k8s.io/kubectl/pkg/drain/filters.go of kubernetes/kubernetes).
+const OVERRIDE: &str = "(use --";
+
+/// A node by its name and the machine that registered it.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving<'a> {
+    /// The name of its Node object.
+    pub name: &'a str,
+    /// The machine id in it.
+    pub machine_id: &'a str,
+}
+
+impl Leaving<'_> {
+    /// Its Node object; `None` if there is none.
+    async fn find(&self, via: &Remote) -> Result<Option<ready::Registered>, Error> {
+        let nodes = ready::nodes(via).await?;
+        let Some(node) = nodes.into_iter().find(|node| node.name == self.name) else {
+            return Ok(None);
+        };
+        if node.machine_id == self.machine_id {
+            return Ok(Some(node));
+        }
+        Err(Error::OtherMachine {
+            node: via.node().to_owned(),
+            name: self.name.to_owned(),
+            found: node.machine_id,
+            wanted: self.machine_id.to_owned(),
+        })
+    }
+
+    fn stays(&self, said: impl Into<String>) -> Error {
+        Error::Drain { name: self.name.to_owned(), said: said.into() }
+    }
+}
+
+/// Cordons a node and evicts its pods. If they do not leave it in time, the node is returned to service.
+///
+/// # Errors
+/// [`Error::Drain`] with kubectl's words, or with the volumes whose data only this node has;
+/// [`Error::OtherMachine`] if another machine has registered under its name.
+pub async fn run(via: &Remote, leaving: Leaving<'_>, clock: Clock) -> Result<bool, Error> {
+    let name = leaving.name;
+    let Some(node) = leaving.find(via).await? else { return Ok(false) };
+    let volumes = local_volumes(via, name).await?;
+    if !volumes.is_empty() {
+        return Err(
+            leaving.stays(format!("it has the only copy of the data of {}", volumes.join(", ")))
+        );
+    }
+    if !node.leaving {
+        let was = if node.cordoned { CORDONED } else { SCHEDULED };
+        let mark = format!("{ANNOTATION}={was}");
+        kubectl::text(via, &["annotate", "--overwrite", "node", name, &mark]).await?;
+    }
+    let Err(said) = evict(via, name, clock).await? else { return Ok(true) };
+    let back = release(via, name).await;
+    let after = match back {
+        Ok(()) => "it was returned to service".to_owned(),
+        Err(error) => format!("it is still cordoned: {error}"),
+    };
+    Err(leaving.stays(format!("{said}\n{after}")))
+}
+
+/// Evicts the pods; what keeps them there, if they stay.
+async fn evict(via: &Remote, name: &str, clock: Clock) -> Result<Result<(), String>, Error> {
+    let mut wait = Wait::new(clock, PATIENCE, PAUSE);
+    loop {
+        let args = ["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", ATTEMPT];
+        let output = kubectl::run(via, &args).await?;
+        if output.success() {
+            return Ok(Ok(()));
+        }
+        let said = last(&output.stderr_text());
+        event::progress(format!("waiting for its pods to leave: {said}"));
+        if said.contains(OVERRIDE) {
+            return Ok(Err(said));
+        }
+        if let Err(expired) = wait.not_yet(said).await {
+            let seconds = expired.limit.as_secs();
+            return Ok(Err(format!("its pods did not leave within {seconds} s: {}", expired.seen)));
+        }
+    }
+}
+
+/// The last lines that say what keeps pods on a node.
+fn last(text: &str) -> String {
+    let told = |line: &&str| {
+        let line = line.trim();
+        line.starts_with("error when ") || line.starts_with("cannot ") || line.starts_with("Error ")
+    };
+    let mut lines: Vec<&str> = text.lines().filter(told).map(str::trim).collect();
+    lines.dedup();
+    let said = match lines.last() {
+        Some(line) => (*line).to_owned(),
+        None => text.trim().lines().last().unwrap_or("no output").to_owned(),
+    };
+    // The end says that the time is over; the line before says why.
+    let why = lines.iter().rev().find(|line| line.contains("(will retry"));
+    mask::mask(why.map_or(&*said, |why| why))
+}
+
+/// The volumes in use whose data is on one node only: those that Kubernetes binds to its host name.
+async fn local_volumes(via: &Remote, name: &str) -> Result<Vec<String>, Error> {
+    let list = kubectl::json(via, &["get", "pv", "-o", "json"]).await?;
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let here = |volume: &&Value| volume["status"]["phase"] != "Available" && is_bound(volume, name);
+    Ok(items.iter().filter(here).map(describe).collect())
+}
+
+fn is_bound(volume: &Value, name: &str) -> bool {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let terms = list(&volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]);
+    let expressions = terms.iter().flat_map(|term| list(&term["matchExpressions"]));
+    expressions
+        .filter(|one| one["key"] == "kubernetes.io/hostname" && one["operator"] == "In")
+        .any(|one| list(&one["values"]).iter().any(|value| value == name))
+}
+
+fn describe(volume: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("unnamed").to_owned();
+    let claim = &volume["spec"]["claimRef"];
+    match claim["name"].as_str() {
+        Some(claimed) => format!(
+            "the volume {} (claim {}/{claimed})",
+            text(&volume["metadata"]["name"]),
+            text(&claim["namespace"])
+        ),
+        None => format!("the volume {}", text(&volume["metadata"]["name"])),
+    }
+}
+
+/// Stops a drained node's kubelet and deletes its Node object. `machine` is `None` if it is off: then the
+/// object must not be Ready.
+///
+/// # Errors
+/// [`Error::Drain`] if the node is not cordoned any more; [`Error::OtherMachine`] if the Node or the
+/// machine is another one; [`Error::StillReports`] if a kubelet still reports under its name.
+pub async fn delete(
+    via: &Remote,
+    machine: Option<&Remote>,
+    leaving: Leaving<'_>,
+    clock: Clock,
+) -> Result<bool, Error> {
+    let Leaving { name, machine_id } = leaving;
+    let Some(node) = leaving.find(via).await? else { return Ok(false) };
+    match machine {
+        Some(machine) => {
+            if !node.cordoned {
+                return Err(leaving.stays("it was uncordoned after it was drained"));
+            }
+            stop(machine, leaving).await?;
+        }
+        None => {
+            let gone = forget::Gone {
+                name: name.to_owned(),
+                machine_id: machine_id.to_owned(),
+                members: Vec::new(),
+            };
+            forget::silent(via, &gone, clock).await?;
+        }
+    }
+    event::progress(format!("delete the Node object `{name}`"));
+    kubectl::text(via, &["delete", "node", name]).await?;
+    match leaving.find(via).await? {
+        None => Ok(true),
+        Some(_) => Err(Error::StillReports { node: via.node().to_owned(), name: name.to_owned() }),
+    }
+}
+
+/// Stops the kubelet of the machine that registered the Node, and of no other.
+async fn stop(machine: &Remote, leaving: Leaving<'_>) -> Result<(), Error> {
+    let facts = facts::gather(machine).await?;
+    if facts.machine_id != leaving.machine_id {
+        return Err(Error::OtherMachine {
+            node: machine.node().to_owned(),
+            name: leaving.name.to_owned(),
+            found: facts.machine_id,
+            wanted: leaving.machine_id.to_owned(),
+        });
+    }
+    if facts.apiserver {
+        return Err(leaving.stays("its machine has a control plane"));
+    }
+    let stop = Command::sudo("systemctl").args(["stop", "kubelet"]);
+    machine.run_ok(&stop).await.doing("stop the kubelet")?;
+    Ok(())
+}
+
+/// Returns a node to service whose removal was started.
+///
+/// # Errors
+/// [`Error::OtherMachine`] if another machine has registered under its name.
+pub async fn undo(via: &Remote, machine: &Remote, leaving: Leaving<'_>) -> Result<bool, Error> {
+    let node = leaving.find(via).await?;
+    if !node.is_some_and(|node| node.leaving) {
+        return Ok(false);
+    }
+    let start = Command::sudo("systemctl").args(["start", "kubelet"]);
+    machine.run_ok(&start).await.doing("start the kubelet")?;
+    release(via, leaving.name).await?;
+    Ok(true)
+}
+
+/// Uncordons a node, unless it was cordoned before its removal was started, and removes the annotation.
+async fn release(via: &Remote, name: &str) -> Result<(), Error> {
+    let node = kubectl::json(via, &["get", "node", name, "-o", "json"]).await?;
+    let was = node["metadata"]["annotations"][ANNOTATION].as_str();
+    if was == Some(SCHEDULED) {
+        kubectl::text(via, &["uncordon", name]).await?;
+    }
+    let mark = format!("{ANNOTATION}-");
+    kubectl::text(via, &["annotate", "node", name, &mark]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_pod_on_its_node_is_quoted() {
+        let budget = "node/w1 already cordoned\nevicting pod default/web-0\nerror when evicting \
+                      pods/\"web-0\" -n \"default\" (will retry after 5s): Cannot evict pod as it would \
+                      violate the pod's disruption budget.\nThere are pending nodes to be drained:\n w1\n\
+                      error when evicting pods/\"web-0\" -n \"default\": global timeout reached: 20s\n";
+        assert_eq!(
+            last(budget),
+            "error when evicting pods/\"web-0\" -n \"default\" (will retry after 5s): Cannot evict pod \
+             as it would violate the pod's disruption budget."
+        );
+        let bare = "node/w1 cordoned\nerror: unable to drain node \"w1\" due to error: cannot delete \
+                    cannot delete Pods that declare no controller (use --force to override): default/a, \
+                    continuing command...\nThere are pending nodes to be drained:\n w1\ncannot delete \
+                    cannot delete Pods that declare no controller (use --force to override): default/a\n";
+        assert!(
+            last(bare).contains(OVERRIDE) && last(bare).ends_with("default/a"),
+            "{}",
+            last(bare)
+        );
+        assert_eq!(last("strange"), "strange");
+    }
+
+    #[test]
+    fn a_volume_counts_as_local_if_it_is_bound_to_the_host_name() {
+        let volume = |key: &str, value: &str| {
+            json!({"metadata": {"name": "pv1"}, "status": {"phase": "Bound"},
+                "spec": {"claimRef": {"namespace": "db", "name": "data-0"}, "nodeAffinity":
+                    {"required": {"nodeSelectorTerms": [{"matchExpressions":
+                        [{"key": key, "operator": "In", "values": [value]}]}]}}}})
+        };
+        assert!(is_bound(&volume("kubernetes.io/hostname", "w1.lan"), "w1.lan"));
+        assert!(!is_bound(&volume("kubernetes.io/hostname", "w2.lan"), "w1.lan"));
+        assert!(!is_bound(&volume("topology.kubernetes.io/zone", "w1.lan"), "w1.lan"));
+        assert!(!is_bound(&json!({}), "w1.lan"));
+        assert_eq!(
+            describe(&volume("kubernetes.io/hostname", "w1.lan")),
+            "the volume pv1 (claim db/data-0)"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Machines whose rows were removed from the profile: drained, taken out of the cluster and destroyed, and
+//! what must never happen meanwhile: a removal that was not confirmed, a machine destroyed with its pods on
+//! it, data lost, a Node deleted whose kubelet runs, a machine other than those named.
+
+use k8sha_simulator::inspect;
+
+use crate::living::Living;
+use crate::world::{Ran, World, fed};
+
+const WORKER1: &str = "  - { role: worker,        name: k8s-worker1, ip: 192.168.10.51, ram: 8G, vcpu: 4,           pve: pve1, vmid: 3051 }";
+const WORKER2: &str = "  - { role: worker,        name: k8s-worker2, ip: 192.168.10.52, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3052 }";
+const WORKER3: &str = "  - { role: worker,        name: k8s-worker3, ip: 192.168.10.53, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3053 }";
+const MASTER3: &str = "name: k8s-master3";
+
+fn kubectl(world: &World, args: &[&str], input: &str) -> String {
+    let all = [
+        "ssh",
+        "k8s-master1",
+        "--",
+        "sudo",
+        "kubectl",
+        "--kubeconfig",
+        "/etc/kubernetes/admin.conf",
+    ];
+    let ran = fed(world.command(&[&all[..], args].concat()), input);
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    ran.stdout
+}
+
+/// A workload's pod on worker 2, whose budget allows `free` disruptions.
+fn workload(world: &World, free: u32) {
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{ name: web-0, namespace: default, labels: {{ app: web }}, \
+         ownerReferences: [{{ kind: StatefulSet, name: web }}] }}\nspec: {{ nodeName: k8s-worker2.home.arpa \
+         }}\n---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{ name: web, namespace: \
+         default }}\nspec: {{ maxUnavailable: {free}, selector: {{ matchLabels: {{ app: web }} }} }}\n"
+    );
+    let domain = domain(world);
+    kubectl(world, &["apply", "-f", "-"], &text.replace("home.arpa", &domain));
+}
+
+fn domain(world: &World) -> String {
+    let nodes = kubectl(world, &["get", "nodes"], "");
+    let name = nodes.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    name.split_once('.').unwrap().1.to_owned()
+}
+
+fn nodes(world: &World) -> Vec<String> {
+    let lines = inspect::clusters(&inspect::open(&world.path()).unwrap());
+    lines[0].nodes.keys().map(|name| name.split('.').next().unwrap().to_owned()).collect()
+}
+
+fn vm(world: &World, name: &str) -> bool {
+    world.vms().iter().any(|vm| vm.name == name)
+}
+
+fn position(ran: &Ran, step: &str) -> usize {
+    let started = format!("\"{step}\"");
+    ran.stderr
+        .lines()
+        .position(|line| line.contains(&started))
+        .unwrap_or_else(|| panic!("{step}: {ran:#?}"))
+}
+
+#[test]
+fn a_worker_without_a_row_is_drained_and_removed_once_its_removal_is_confirmed() {
+    let mut living = Living::stacked();
+    workload(&living.world, 1);
+    living.edit(&[(WORKER2, "")]);
+    let before = living.world.digest();
+
+    let plan = living.world.run(&["plan"]).ok().stdout;
+    crate::golden::assert_golden("plan/removal.txt", &plan);
+    assert_eq!(living.world.run(&["plan", "--exit-code"]).code, 10);
+    let status = living.world.run(&["status"]);
+    assert!(status.code == 1 && status.stdout.contains("k8s-worker2"), "{status:#?}");
+    let ran = living.world.run(&["up"]);
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(
+        ran.stderr.contains("VM 3052 on pve2") && ran.stderr.contains("--prune=k8s-worker2"),
+        "{ran:#?}"
+    );
+    // One of two workers is more than a third of them.
+    let ran = living.world.run(&["up", "--prune"]);
+    assert!(ran.code == 1 && ran.stderr.contains("a third of the 2 workers"), "{ran:#?}");
+    let ran = living.world.run(&["up", "--prune=k8s-worker1"]);
+    assert!(ran.code == 1 && ran.stderr.contains("k8s-worker1 has a row"), "{ran:#?}");
+    assert_eq!(living.world.digest(), before, "nothing was changed without a confirmation");
+
+    let ran = living.world.run(&["up", "--json", "--prune=k8s-worker2"]).ok();
+    let order = ["drain/k8s-worker2", "delete-node/k8s-worker2", "destroy/k8s-worker2/3052"];
+    let places: Vec<usize> = order.iter().map(|step| position(&ran, step)).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    let line = ran.json()["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["node"] == "k8s-worker2")
+        .cloned();
+    assert_eq!(line.unwrap()["result"], "destroyed");
+    assert!(!vm(&living.world, "k8s-worker2") && vm(&living.world, "k8s-worker1"));
+    assert_eq!(nodes(&living.world), ["k8s-master1", "k8s-master2", "k8s-master3", "k8s-worker1"]);
+    living.settled();
+    // The pod is on another node.
+    living.edit(&[]);
+    living.world.run(&["up", "--quiet"]).ok();
+    assert_eq!(nodes(&living.world).len(), 5);
+    living.settled();
+}
+
+#[test]
+fn a_removal_that_is_killed_anywhere_is_finished_by_the_next_run() {
+    let flags = ["up", "--json", "--prune=k8s-worker2"];
+    let mut whole = Living::stacked();
+    whole.edit(&[(WORKER2, "")]);
+    let total = crate::world::events(&whole.world.run(&flags).ok());
+    for after in (1..total).step_by(3) {
+        let mut living = Living::stacked();
+        workload(&living.world, 1);
+        living.edit(&[(WORKER2, "")]);
+        living
+            .world
+            .kill_after(&flags[..1].iter().chain(&flags[2..]).copied().collect::<Vec<_>>(), after);
+        living.unharmed();
+        living.world.run(&flags).ok();
+        assert!(!vm(&living.world, "k8s-worker2"), "killed after {after} of {total} events");
+        assert_eq!(nodes(&living.world).len(), 4, "killed after {after} of {total} events");
+        living.settled();
+    }
+}
+
+#[test]
+fn a_row_that_comes_back_after_a_killed_removal_returns_its_node_to_service() {
+    let mut living = Living::stacked();
+    workload(&living.world, 0);
+    living.edit(&[(WORKER2, "")]);
+    // In the middle of the drain, which a budget blocks.
+    let mut killed = false;
+    for after in 1..20 {
+        living.world.kill_after(&["up", "--prune=k8s-worker2"], after);
+        killed = kubectl(&living.world, &["get", "nodes"], "").contains("SchedulingDisabled");
+        if killed {
+            break;
+        }
+    }
+    assert!(killed, "no kill met the drain");
+    living.edit(&[]);
+    let plan = living.world.run(&["plan", "--exit-code"]);
+    assert!(plan.code == 10 && plan.stdout.contains("return to service"), "{plan:#?}");
+    living.world.run(&["up", "--quiet"]).ok();
+    assert!(!kubectl(&living.world, &["get", "nodes"], "").contains("SchedulingDisabled"));
+    living.settled();
+}
+
+#[test]
+fn a_disruption_budget_keeps_the_machine_and_is_quoted() {
+    let mut living = Living::stacked();
+    workload(&living.world, 0);
+    living.edit(&[(WORKER2, "")]);
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    let text = format!("{}{}", ran.stdout, ran.stderr);
+    for words in
+        ["web-0", "disruption budget", "within 300 s", "kubectl get pdb -A", "returned to service"]
+    {
+        assert!(text.contains(words), "no `{words}`: {text}");
+    }
+    assert!(vm(&living.world, "k8s-worker2"));
+    let table = kubectl(&living.world, &["get", "nodes"], "");
+    assert!(!table.contains("SchedulingDisabled") && table.contains("k8s-worker2"), "{table}");
+    living.unharmed();
+    workload(&living.world, 1);
+    living.world.run(&["up", "--quiet", "--prune=k8s-worker2"]).ok();
+    living.settled();
+}
+
+#[test]
+fn pods_without_a_controller_and_local_volumes_keep_the_machine() {
+    let mut living = Living::stacked();
+    let node = format!("k8s-worker2.{}", domain(&living.world));
+    living.edit(&[(WORKER2, "")]);
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{ name: bare }}\nspec: {{ nodeName: {node} }}\n"
+    );
+    kubectl(&living.world, &["apply", "-f", "-"], &pod);
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert!(ran.code == 5 && ran.stderr.contains("default/bare"), "{ran:#?}");
+    let volume = format!(
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{ name: pv1 }}\nstatus: {{ phase: Bound }}\nspec: \
+         {{ claimRef: {{ namespace: db, name: data-0 }}, nodeAffinity: {{ required: {{ nodeSelectorTerms: [{{ \
+         matchExpressions: [{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}] }}] }} }} }}\n"
+    );
+    kubectl(&living.world, &["apply", "-f", "-"], &volume);
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert!(ran.code == 5 && ran.stderr.contains("pv1 (claim db/data-0)"), "{ran:#?}");
+    assert!(vm(&living.world, "k8s-worker2"));
+    living.unharmed();
+}
+
+#[test]
+fn a_worker_that_is_off_is_removed_without_a_drain() {
+    let mut living = Living::stacked();
+    living.edit(&[(WORKER2, "")]);
+    living.administer("pve2", async |client| {
+        client.stop_vm(k8sha::cluster::VmId(3052)).await.unwrap();
+    });
+    let ran = living.world.run(&["up", "--json", "--prune=k8s-worker2"]).ok();
+    assert!(!ran.stderr.contains("\"drain/k8s-worker2\""), "{ran:#?}");
+    assert!(!vm(&living.world, "k8s-worker2") && nodes(&living.world).len() == 4);
+    living.settled();
+}
+
+#[test]
+fn a_row_is_added_before_another_ones_machine_is_drained() {
+    let mut living = Living::stacked();
+    living.edit(&[(WORKER2, WORKER3)]);
+    let ran = living.world.run(&["up", "--json", "--prune=k8s-worker2"]).ok();
+    let places = ["join/k8s-worker3", "drain/k8s-worker2"].map(|step| position(&ran, step));
+    assert!(places.is_sorted(), "{places:?}");
+    assert_eq!(nodes(&living.world).len(), 5);
+    living.settled();
+}
+
+#[test]
+fn all_workers_are_removed_only_if_each_is_named_and_masters_never() {
+    let mut living = Living::stacked();
+    living.edit(&[(WORKER1, ""), (WORKER2, "")]);
+    for flags in ["--prune", "--prune=k8s-worker1"] {
+        assert_eq!(living.world.run(&["up", flags]).code, 1);
+    }
+    assert!(vm(&living.world, "k8s-worker1") && vm(&living.world, "k8s-worker2"));
+    let table = living.world.run(&["profile", "homelab"]).ok().stdout;
+    let master = table.lines().find(|line| line.contains(MASTER3)).unwrap().to_owned();
+    living.edit(&[(&master, "")]);
+    living.refused(&["VM 3043 on pve1, created as `k8s-master3`", "k8sha removes workers only"]);
+    let ran = living.world.run(&["up", "--prune=k8s-master3"]);
+    assert!(ran.code == 1 && vm(&living.world, "k8s-master3"), "{ran:#?}");
+    living.edit(&[(WORKER1, ""), (WORKER2, "")]);
+    living.world.run(&["up", "--quiet", "--prune=k8s-worker1,k8s-worker2"]).ok();
+    assert_eq!(nodes(&living.world).len(), 3);
+    living.settled();
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_not_removed() {
+    let mut living = Living::stacked();
+    living.edit(&[(WORKER2, "")]);
+    for suffix in ["", ".pub"] {
+        std::fs::remove_file(living.world.state().join(format!("ssh/host-k8s-worker2{suffix}"))).unwrap();
+    }
+    let before = living.world.digest();
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert!(ran.code == 1 && ran.stderr.contains("it runs and cannot be queried"), "{ran:#?}");
+    assert_eq!(living.world.digest(), before);
+    living.unharmed();
+}
