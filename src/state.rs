@@ -22,6 +22,7 @@ use crate::ssh::KeyPair;
 
 mod etcd;
 mod routes;
+mod times;
 
 pub use etcd::{EtcdKeys, MemberKeys};
 

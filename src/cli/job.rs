@@ -10,13 +10,13 @@ use super::args::{Common, UpArgs};
 use super::prune::{self, Consent, Leaving};
 use super::refusal::{obstructed, refused};
 use super::session::Session;
-use super::{confirm, flags, lines};
+use super::{confirm, flags, lines, times};
 use crate::cluster::{Cluster, HostName};
 use crate::error::{Exit, Failure};
 use crate::plan::compare;
 use crate::plan::planner::{self, Part};
 use crate::plan::teardown::{self, Extent};
-use crate::plan::{Disposition, Plan, removal};
+use crate::plan::{Disposition, Plan, length, removal};
 use crate::report::event::Event;
 use crate::report::summary::{FailureLine, Report, Verdict};
 use crate::report::{Reporter, Tails};
@@ -207,9 +207,7 @@ impl<'a> Job<'a> {
             self.compare_again(part, &mut report).await;
         }
         if let Some(before) = before {
-            report.critical_path_s += before.critical_path_s;
-            report.critical_path = [before.critical_path, report.critical_path].concat();
-            report.steps = [before.steps, report.steps].concat();
+            report.after(before);
             if report.exit() != Exit::Ok && !self.session.world.is_passing() {
                 // The old cluster is already gone: another `rebuild` would destroy the new one.
                 report.next = vec![self.goes_on("up")];
@@ -254,8 +252,7 @@ impl<'a> Job<'a> {
         }
         self.session.state.keep()?;
         let taken_stock_s = started.elapsed().as_secs_f64();
-        let (outcome, tails) = self.run(&plan).await;
-        let report = self.report(&plan, &outcome, tails, taken_stock_s);
+        let report = self.run(&plan, taken_stock_s).await;
         Ok((plan, report))
     }
 
@@ -327,8 +324,7 @@ impl<'a> Job<'a> {
             self.asked(move || confirm::destroy(&name, &names)).await?;
         }
         let taken_stock_s = self.started.elapsed().as_secs_f64();
-        let (outcome, tails) = self.run(&plan).await;
-        Ok(self.report(&plan, &outcome, tails, taken_stock_s))
+        Ok(self.run(&plan, taken_stock_s).await)
     }
 
     /// Asks the user; an interruption ends the question.
@@ -343,13 +339,17 @@ impl<'a> Job<'a> {
         self.session.unless_interrupted(self.command, asking).await
     }
 
-    async fn run(&self, plan: &Plan) -> (Outcome, Tails) {
+    async fn run(&self, plan: &Plan, taken_stock_s: f64) -> Report {
+        let recorded = times::recorded(self.session);
+        let queue_length = self.context.options.parallel_clones;
+        let expected = times::announce(self.session, plan, &recorded, queue_length);
         let reporter: Reporter = self.session.reporter();
         let events: UnboundedSender<Event> = reporter.events();
         let context = Arc::clone(&self.context);
         let outcome = engine::run(
             plan,
-            context.options.parallel_clones,
+            queue_length,
+            &recorded,
             &events,
             &self.session.cancel,
             &context.clock.into(),
@@ -360,7 +360,9 @@ impl<'a> Job<'a> {
         )
         .await;
         drop(events);
-        (outcome, reporter.end().await)
+        let tails = reporter.end().await;
+        times::keep(self.session, plan, &outcome, recorded);
+        Report { expected, ..self.report(plan, &outcome, tails, taken_stock_s) }
     }
 
     fn report(
@@ -396,7 +398,10 @@ impl<'a> Job<'a> {
             verdict,
             wall_s: self.session.started.elapsed().as_secs_f64(),
             critical_path_s: taken_stock_s + chain_s,
+            longest_chain: times::chain(&critical_path, outcome),
             critical_path,
+            half_time_saves_s: length::savings(plan, &outcome.seconds),
+            expected: None,
             nodes: lines::nodes(&self.context.cluster, plan, outcome),
             steps: lines::steps(plan, outcome),
             failures,

@@ -35,6 +35,7 @@ mod simulated;
 mod ssh;
 mod status;
 mod terminal;
+mod times;
 mod world;
 
 use args::{Cli, Command};

@@ -24,6 +24,7 @@ mod draft;
 pub(crate) mod first_start;
 pub(crate) mod halt;
 pub mod inventory;
+pub(crate) mod length;
 pub(crate) mod life;
 pub(crate) mod machines;
 pub mod planner;
@@ -36,6 +37,7 @@ pub mod spec;
 pub(crate) mod survey;
 pub(crate) mod teardown;
 pub(crate) mod template;
+pub(crate) mod times;
 
 /// A plan: steps, each with its needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

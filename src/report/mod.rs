@@ -14,6 +14,7 @@ mod plain;
 pub mod screen;
 pub mod summary;
 mod term;
+pub mod time;
 
 pub use k8sha_base::event;
 

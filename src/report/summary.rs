@@ -1,11 +1,13 @@
 //! The report at the end of a run, as text and as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::duration;
+use super::time::{self, Expected, Link};
 use crate::error::{Exit, Failure};
 use crate::table::Table;
 use crate::text::{lines, one_line};
@@ -114,6 +116,13 @@ pub struct Report {
     pub critical_path_s: f64,
     /// That chain.
     pub critical_path: Vec<String>,
+    /// That chain with the time of each step.
+    pub longest_chain: Vec<Link>,
+    /// By how many seconds it would be shorter if all steps of an action took half as long, for
+    /// each action on it.
+    pub half_time_saves_s: BTreeMap<String, f64>,
+    /// How long the steps were expected to take; `None` if earlier runs say too little.
+    pub expected: Option<Expected>,
     /// The nodes.
     pub nodes: Vec<NodeLine>,
     /// The steps.
@@ -146,17 +155,27 @@ impl Report {
         }
     }
 
+    /// Adds the steps and the times of what the command did before; returns its nodes.
+    pub fn after(&mut self, before: Report) -> Vec<NodeLine> {
+        self.critical_path_s += before.critical_path_s;
+        self.critical_path.splice(..0, before.critical_path);
+        self.longest_chain.splice(..0, before.longest_chain);
+        for (action, saved) in before.half_time_saves_s {
+            *self.half_time_saves_s.entry(action).or_default() += saved;
+        }
+        self.expected = Expected::with(before.expected, self.expected.take());
+        self.steps.splice(..0, before.steps);
+        before.nodes
+    }
+
     /// Merges the report of the same command's first part, up to its second look.
     pub fn follow(&mut self, first: Report) {
         if first.verdict == Verdict::Done && self.verdict == Verdict::Settled {
             self.verdict = Verdict::Done;
         }
-        self.critical_path_s += first.critical_path_s;
-        self.critical_path =
-            [first.critical_path, std::mem::take(&mut self.critical_path)].concat();
-        self.steps = [first.steps, std::mem::take(&mut self.steps)].concat();
+        let nodes = self.after(first);
         for line in &mut self.nodes {
-            let Some(before) = first.nodes.iter().find(|before| before.node == line.node) else {
+            let Some(before) = nodes.iter().find(|before| before.node == line.node) else {
                 continue;
             };
             line.seconds += before.seconds;
@@ -228,6 +247,12 @@ impl Report {
             duration(self.wall_s),
             duration(self.critical_path_s)
         )?;
+        if self.verdict == Verdict::Done && self.longest_chain.len() > 1 {
+            writeln!(out, "  chain       {}", time::longest(&self.longest_chain))?;
+            if let Some(text) = time::shorter(&self.half_time_saves_s, self.critical_path_s) {
+                writeln!(out, "  shorter     {text}")?;
+            }
+        }
         if let Some(path) = &self.kubeconfig {
             writeln!(out, "  kubeconfig  {}", path.display())?;
         }

@@ -1,15 +1,14 @@
 //! Executes a plan: each step starts as soon as its needs are done, and runs only once.
 //!
 //! A failed step blocks only the steps that need it; the others continue, so that one failure does
-//! not hide another. Each step has a time limit. The engine does not know what the steps do.
+//! not hide another. Steps that wait for the same thing take their turns by `plan::length`. Each step
+//! has a time limit. The engine does not know what the steps do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -17,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::limit::{self, Pace};
 use crate::error::{Exit, Failure};
-use crate::plan::{Plan, Step};
+use crate::plan::times::Times;
+use crate::plan::{Plan, Step, length};
 use crate::report::event::{Event, Scope};
 
 /// How a step ended.
@@ -68,10 +68,11 @@ impl Outcome {
 }
 
 /// Runs a plan's steps with `perform`, at most `queue_length` at once in each queue that has no
-/// length of its own.
+/// length of its own. `times`, the record of earlier runs, decides who goes first.
 pub async fn run<F, Fut>(
     plan: &Plan,
     queue_length: usize,
+    times: &Times,
     events: &UnboundedSender<Event>,
     cancel: &CancellationToken,
     pace: &Pace,
@@ -84,10 +85,10 @@ where
     let mut walk = Walk {
         plan,
         outcome: Outcome::default(),
-        waiting: plan.steps.iter().collect(),
+        waiting: length::order(plan, times).into_iter().map(|at| &plan.steps[at]).collect(),
         running: JoinSet::new(),
         aborts: BTreeMap::new(),
-        queues: HashMap::new(),
+        turns: HashMap::new(),
         queue_length,
         events,
         pace,
@@ -123,10 +124,12 @@ struct Ended {
 struct Walk<'a> {
     plan: &'a Plan,
     outcome: Outcome,
+    /// In the order of their turns: each comes after its needs.
     waiting: Vec<&'a Step>,
     running: JoinSet<Ended>,
     aborts: BTreeMap<String, AbortHandle>,
-    queues: HashMap<String, Arc<Semaphore>>,
+    /// How many steps of each queue run now.
+    turns: HashMap<String, usize>,
     queue_length: usize,
     events: &'a UnboundedSender<Event>,
     pace: &'a Pace,
@@ -141,7 +144,8 @@ impl<'a> Walk<'a> {
         // Blocked steps block others, which may come anywhere after them.
         for step in std::mem::take(&mut self.waiting) {
             match self.readiness(step) {
-                Readiness::Ready => self.start(step, perform),
+                Readiness::Ready if self.take_turn(step) => self.start(step, perform),
+                Readiness::Ready => self.waiting.push(step),
                 Readiness::Waits => self.waiting.push(step),
                 Readiness::Blocked(by) => {
                     self.outcome.ends.insert(step.id.clone(), End::Blocked { by });
@@ -162,27 +166,39 @@ impl<'a> Walk<'a> {
         Readiness::Ready
     }
 
+    /// Takes a place in the step's queue; `false` if none is free.
+    fn take_turn(&mut self, step: &Step) -> bool {
+        let Some(queue) = step.action.act().queue() else { return true };
+        let length = queue.length.unwrap_or(self.queue_length).max(1);
+        let taken = self.turns.entry(queue.name).or_default();
+        let free = *taken < length;
+        if free {
+            *taken += 1;
+        }
+        free
+    }
+
+    /// Gives back the place of a step that has ended.
+    fn leave(&mut self, id: &str) {
+        self.aborts.remove(id);
+        let step = self.plan.steps.iter().find(|step| step.id == id);
+        let queue = step.and_then(|step| step.action.act().queue());
+        if let Some(taken) = queue.and_then(|queue| self.turns.get_mut(&queue.name)) {
+            *taken = taken.saturating_sub(1);
+        }
+    }
+
     fn start<F, Fut>(&mut self, step: &Step, perform: &F)
     where
         F: Fn(Step) -> Fut,
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
-        let queue = step.action.act().queue().map(|queue| {
-            let length = queue.length.unwrap_or(self.queue_length);
-            Arc::clone(
-                self.queues.entry(queue.name).or_insert_with(|| Arc::new(Semaphore::new(length))),
-            )
-        });
         let scope = Scope { step: step.id.clone(), events: self.events.clone() };
         let work = perform(step.clone());
         let (id, on, what) = (step.id.clone(), step.on.clone(), step.action.to_string());
         let (events, writes) = (self.events.clone(), step.writes());
         let (limit, time) = self.pace.of(&step.action);
         let handle = self.running.spawn(async move {
-            let _turn = match &queue {
-                Some(queue) => queue.acquire().await.ok(),
-                None => None,
-            };
             let started = Instant::now();
             let said = (on.clone(), what.clone());
             let _ = events.send(Event::Started { step: id.clone(), on, what });
@@ -210,7 +226,7 @@ impl<'a> Walk<'a> {
     }
 
     fn note(&mut self, ended: Ended) {
-        self.aborts.remove(&ended.id);
+        self.leave(&ended.id);
         self.outcome.seconds.insert(ended.id.clone(), ended.took.as_secs_f64());
         let end = match ended.result {
             Ok(changed) => End::Done { changed },
@@ -223,7 +239,7 @@ impl<'a> Walk<'a> {
     fn lost(&mut self, error: &tokio::task::JoinError) {
         let id = self.aborts.iter().find(|(_, task)| task.id() == error.id());
         let Some(id) = id.map(|(id, _)| id.clone()) else { return };
-        self.aborts.remove(&id);
+        self.leave(&id);
         let failure = Failure::new(Exit::NotAsAsked, format!("finish step `{id}`"), error)
             .hint("this is a bug in k8sha: please report it with the log".to_owned());
         self.outcome.ends.insert(id, End::Failed { failure: Box::new(failure) });
@@ -249,7 +265,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::cluster::{HostName, VmId};
     use crate::plan::action;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
     use tokio::sync::mpsc::unbounded_channel;
     use tokio::time::sleep;
 
@@ -298,7 +314,8 @@ mod tests {
         Fut: Future<Output = Result<bool, Failure>> + Send + 'static,
     {
         let (events, _receiver) = unbounded_channel();
-        run(plan, 2, &events, cancel, &Pace::from(Clock::real()), perform).await
+        let times = Times::new(1.0);
+        run(plan, 2, &times, &events, cancel, &Pace::from(Clock::real()), perform).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,6 +380,52 @@ mod tests {
         .await;
         assert_eq!(outcome.ends.len(), 6);
         assert_eq!(inside.lock().unwrap().1, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_go_to_the_longest_remaining_chain_and_a_step_that_failed_gives_its_turn_back() {
+        let long = |id: &str| Step { needs: vec![id.to_owned()], ..step(&format!("{id}/+"), &[]) };
+        let after = |id: &str, action: action::Keys| Step { action: action.into(), ..long(id) };
+        let via = HostName("m".to_owned());
+        let keys = || action::Keys { via: crate::cluster::NodeName(via.0.clone()) };
+        let plan = plan(vec![
+            allocating("c0"),
+            allocating("c1"),
+            allocating("c2"),
+            allocating("c3"),
+            after("c3", keys()),
+            after("c2", keys()),
+            after("c2/+", keys()),
+        ]);
+        for fails in [None, Some("c2"), Some("c3")] {
+            let started = Arc::new(Mutex::new(Vec::new()));
+            let outcome = run_with(&plan, &CancellationToken::new(), |step| {
+                started.lock().unwrap().push(step.id.clone());
+                async move {
+                    sleep(Duration::from_secs(1)).await;
+                    let failure = || Failure::new(Exit::Proxmox, "do it", "no");
+                    if fails == Some(step.id.as_str()) { Err(failure()) } else { Ok(true) }
+                }
+            })
+            .await;
+            let clones: Vec<String> =
+                started.lock().unwrap().iter().filter(|id| !id.contains('+')).cloned().collect();
+            assert_eq!(clones, ["c2", "c3", "c0", "c1"]);
+            assert_eq!(outcome.ends["c1"], End::Done { changed: true });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_panics_gives_its_turn_back() {
+        let plan = plan((0..4).map(|n| allocating(&format!("c{n}"))).collect());
+        let outcome = run_with(&plan, &CancellationToken::new(), |step| async move {
+            sleep(Duration::from_secs(1)).await;
+            assert!(["c2", "c3"].contains(&step.id.as_str()), "as a bug would");
+            Ok(true)
+        })
+        .await;
+        assert!(matches!(outcome.ends["c0"], End::Failed { .. }));
+        assert_eq!(outcome.ends["c3"], End::Done { changed: true });
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,5 +41,6 @@ mod seeds;
 mod ssh;
 mod state_folder;
 mod templates;
+mod times;
 mod up;
 mod walk;

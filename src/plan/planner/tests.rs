@@ -12,6 +12,7 @@ mod disks;
 mod machines;
 mod order;
 mod seeds;
+mod turns;
 
 const CFG: &str = "/etc/haproxy/haproxy.cfg";
 const CONF: &str = "/etc/keepalived/keepalived.conf";

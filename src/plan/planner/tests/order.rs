@@ -223,6 +223,7 @@ proptest! {
         templates in prop::collection::vec(0..3usize, 2),
         (answers, known, made, kubeconfig) in any::<(bool, bool, bool, bool)>(),
         (provision, bootstrap, one_host, own) in any::<(bool, bool, bool, bool)>(),
+        seed in any::<u64>(),
     ) {
         let mut cluster = k8s1();
         let other = [fixture::k8s1, fixture::homelab, fixture::own_etcd][which]();
@@ -271,6 +272,7 @@ proptest! {
             Ok(plan) => {
                 whole(&plan);
                 as_a_reader_would(&cluster, &plan);
+                turns::follow_needs(&plan, seed);
             }
             Err(refusal) => {
                 let faults = refusal.conflicts.iter().filter(|it| it.text.contains("bug in k8sha"));
@@ -280,6 +282,7 @@ proptest! {
         let extent = Extent { keep_templates: provision, keep_etcd: bootstrap, again: made };
         let removal = teardown::plan(&cluster, &had, extent);
         whole(&removal);
+        turns::follow_needs(&removal, seed);
         prop_assert!(!removal.notices.iter().any(|it| it.contains("bug in k8sha")), "{removal:#?}");
     }
 }
