@@ -24,24 +24,24 @@ pub enum Exit {
     Node = 4,
     /// kubeadm, etcd or Kubernetes failed.
     Kubernetes = 5,
-    /// A name server is silent or wrong.
+    /// A name server does not answer, or gives a wrong answer.
     Dns = 6,
-    /// A file of ours could not be read or written.
+    /// One of k8sha's files could not be read or written.
     Local = 7,
     /// `plan --exit-code`: the cluster does not match the profile.
     SomethingToDo = 10,
-    /// The person interrupted.
+    /// The user interrupted the command.
     Interrupted = 130,
-    /// `ssh`: there is no exit code of the command to pass on.
+    /// `ssh`: the remote command has no exit code to pass on.
     NoCommand = 255,
 }
 
-/// What the program's exit code tells.
+/// What the program's exit code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// How the program ended.
     Ours(Exit),
-    /// How another program ended, whose exit code is passed on.
+    /// The exit code of another program, which is passed on.
     Theirs(u8),
 }
 
@@ -72,7 +72,7 @@ impl Exit {
         Self::NoCommand,
     ];
 
-    /// What it tells, for the documentation.
+    /// What it means, for the documentation.
     #[cfg(test)]
     pub(crate) fn words(self) -> &'static str {
         match self {
@@ -93,28 +93,28 @@ impl Exit {
     }
 }
 
-/// Something that went wrong: what was being done, where, what the other side said, what to try.
+/// A failure: the operation, its target, the error, and what to try next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// What was being done, such as "clone template 9001 to VM 1101".
     pub doing: String,
     /// The node or host it was done on.
     pub on: Option<String>,
-    /// What the other side said, word for word; may have several lines.
+    /// The error message, verbatim; it may have several lines.
     pub said: String,
-    /// The same as separate points, each with its own hint, where it was several things.
+    /// The same as separate points, each with its own hint, if there were several errors.
     #[serde(skip)]
     pub points: Box<[Point]>,
     /// The next thing to try.
     pub hint: Option<String>,
-    /// The exit code that it leads to.
+    /// The exit code that it causes.
     pub exit: Exit,
-    /// The error that it was made of, for `source` and the log.
+    /// The underlying error, for `source` and the log.
     #[serde(skip)]
     pub(crate) cause: Option<Cause>,
 }
 
-/// An error that a failure was made of. Two are equal if they say the same.
+/// The underlying error of a failure. Two are equal if their messages are.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(Arc<dyn Error + Send + Sync>);
 
@@ -126,7 +126,7 @@ impl PartialEq for Cause {
 
 impl Eq for Cause {}
 
-/// One of several things that went wrong.
+/// One of several errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
     /// What it is about.
@@ -168,28 +168,28 @@ impl Failure {
         Self { cause: Some(Cause(Arc::new(error))), ..self }
     }
 
-    /// What caused it, what caused that, and so on, each in its own words.
+    /// The chain of its causes, each with its own message.
     pub(crate) fn causes(&self) -> Vec<String> {
         std::iter::successors(self.source(), |error| (*error).source())
             .map(ToString::to_string)
             .collect()
     }
 
-    /// Writes what caused it into the log.
+    /// Writes its causes into the log.
     pub fn log(&self) {
         if self.cause.is_some() {
             tracing::debug!(doing = %self.doing, on = self.on, causes = ?self.causes(), "failed");
         }
     }
 
-    /// Says on which node or host.
+    /// Sets the node or host.
     #[must_use]
     pub fn on(mut self, on: impl fmt::Display) -> Self {
         self.on = Some(on.to_string());
         self
     }
 
-    /// Says what to try next; `None` leaves what was there.
+    /// Sets what to try next; `None` keeps the previous hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         if let Some(hint) = hint.into() {

@@ -1,14 +1,14 @@
-//! The one table from what went wrong to the exit code. A new kind of error has no place in it until
-//! it is entered here: the matches name every variant.
+//! The only mapping from errors to exit codes. The matches name every variant, so a new kind of
+//! error must be added here.
 
 use std::error::Error as StdError;
 
 use crate::error::{Exit, Failure};
 use crate::{cloudinit, dns, kubeadm, proxmox, ssh};
 
-/// An adapter's error: it has an exit code and may know what to try next.
+/// An adapter's error: it has an exit code and may suggest what to try next.
 pub trait Fault: StdError + Clone + Send + Sync + 'static {
-    /// Which row of the table it belongs to.
+    /// The row of the table that it belongs to.
     fn row(&self) -> &'static Row;
 
     /// The next thing to try.
@@ -22,7 +22,7 @@ pub struct Row {
     pub of: &'static str,
     /// The kinds of errors, in words.
     pub what: &'static str,
-    /// How the program ends.
+    /// How the program exits.
     pub exit: Exit,
 }
 

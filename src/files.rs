@@ -1,5 +1,5 @@
-//! Files of the operator's machine: what is read is bounded, what is private is 0600 in folders of
-//! mode 0700 and written whole or not at all.
+//! Files on the operator's machine. Reads are bounded. Private files have mode 0600, are in folders
+//! of mode 0700, and are written atomically.
 
 mod guard;
 mod input;
@@ -14,7 +14,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Makes a folder that only its owner can enter; one that is there already stays as it is.
+/// Creates a folder that only its owner can enter; an existing one stays unchanged.
 ///
 /// # Errors
 /// The system's error, with the path.
@@ -22,8 +22,8 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| named(path, error))
 }
 
-/// Writes a file that only its owner can read: beside its place first, then renamed, so that a
-/// full disk or a crash leaves what was there.
+/// Writes a file that only its owner can read. It is first written next to its destination, then
+/// renamed, so that a full disk or a crash leaves the old file intact.
 ///
 /// # Errors
 /// The system's error, with the path.
@@ -31,7 +31,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
-        // A new file has this mode from the beginning; one that lies there would keep its own.
+        // A new file has this mode from the beginning; an existing one would keep its own.
         let options = options.write(true).create_new(true).mode(0o600);
         let mut file = match options.open(&beside) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -50,7 +50,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Reads a file of our state folder; `None` when there is none.
+/// Reads a file of the state folder; `None` if there is none.
 ///
 /// # Errors
 /// The system's error, with the path.

@@ -17,8 +17,8 @@ const CLOSE: &str = "-->";
 pub(crate) const TAG: &str = "k8sha";
 
 /// Identifies the owner of a VM or template. It is written in the same call that creates the VM, so
-/// that none of k8sha's VMs is ever without one, and is in an HTML comment that the GUI's Markdown
-/// does not show.
+/// that no VM of k8sha's is ever without one. It is in an HTML comment that the GUI's Markdown does
+/// not show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mark {
     /// The cluster's name.

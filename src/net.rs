@@ -1,9 +1,9 @@
-//! Opens connections: directly, through an HTTP CONNECT proxy, or by a route that another module
+//! Opens connections: directly, through an HTTP CONNECT proxy, or over a route that another module
 //! provides, such as a jump host.
 //!
 //! This is the only interface between real and simulated environments: the simulator provides a
-//! proxy to its guests and loopback ports for its name servers, and the rest of the product does
-//! not know the difference.
+//! proxy to its guests and loopback ports for its name servers, and the rest of the program cannot
+//! tell the difference.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,12 +38,12 @@ pub type Connection = Box<dyn Stream>;
 /// The result of a route.
 pub type Routing<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
-/// A route to addresses that are not reached directly.
+/// A route to addresses that are not directly reachable.
 pub trait Route: fmt::Debug + Send + Sync {
-    /// Opens the route itself, unless it is open; with its own time limit.
+    /// Opens the route itself, unless it is already open, within its own time limit.
     fn open(&self) -> Routing<'_, ()>;
 
-    /// Opens a connection over it.
+    /// Opens a connection over the route.
     fn connect(&self, to: SocketAddr) -> Routing<'_, Connection>;
 }
 
@@ -77,7 +77,7 @@ impl Dialer {
         Self { way: proxy.map_or(Way::Direct, Way::Proxy), name_servers }
     }
 
-    /// Connects to TCP addresses by a route, and to name servers directly.
+    /// Connects to TCP addresses over a route, and to name servers directly.
     pub fn by(route: Arc<dyn Route>) -> Self {
         Self { way: Way::Route(route), name_servers: BTreeMap::new() }
     }
@@ -132,7 +132,7 @@ const ECHOES: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
 
-/// Whether an address answers ICMP echo requests within a time; `None` if this machine allows them
+/// Whether an address answers ICMP echo requests within `limit`; `None` if this machine allows them
 /// only to privileged users (`net.ipv4.ping_group_range`, icmp(7)).
 pub async fn ping(to: Ipv4Addr, limit: Duration) -> Option<bool> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).ok()?;

@@ -1,4 +1,4 @@
-//! Certificates of our own making: an authority and what it signs. Pure, but for random keys.
+//! Creates certificates: a CA and the certificates that it signs. Pure, except for random keys.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ use time::{Duration, OffsetDateTime};
 
 pub mod validity;
 
-/// As long as kubeadm's authorities.
+/// As long as kubeadm's CAs are valid.
 const AUTHORITY: Duration = Duration::days(3650);
-/// As long as kubeadm's own certificates, which have to be renewed in the same rhythm.
+/// As long as kubeadm's own certificates, which must be renewed at the same interval.
 const LEAF: Duration = Duration::days(365);
-/// Clocks of machines that have just booted may be behind ours.
+/// The clock of a machine that has just booted may be behind this machine's.
 const BACKDATED: Duration = Duration::hours(1);
 
 /// A certificate and its key, both PEM. `Debug` prints no key.
@@ -29,14 +29,14 @@ pub struct Pair {
     pub key: SecretString,
 }
 
-/// Both as one text, so that a file holds both or neither.
+/// Both in one text, so that a file contains both or neither.
 impl Pair {
     /// The certificate, then the key.
     pub fn text(&self) -> SecretString {
         format!("{}{}", self.cert, self.key.expose_secret()).into()
     }
 
-    /// Takes such a text apart; `None` where it is none.
+    /// Parses such a text; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let start = text.find("-----BEGIN PRIVATE KEY-----")?;
         let (cert, key) = text.split_at(start);
@@ -45,24 +45,24 @@ impl Pair {
         Some(Self { cert: cert.to_owned(), key: key.to_owned().into() })
     }
 
-    /// When the certificate ends, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub fn ends(&self) -> Option<i64> {
         ends(&self.cert)
     }
 }
 
-/// When a PEM certificate ends, in seconds since 1970.
+/// When a PEM certificate expires, in seconds since 1970.
 pub fn ends(pem: &str) -> Option<i64> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
     validity::of(&der).map(|(_, ends)| ends)
 }
 
-/// Whom a certificate is for.
+/// The subject of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// The common name.
     pub name: String,
-    /// Names and addresses that it is called by; none for one that only calls others.
+    /// The names and addresses at which it is reached; none for a pure client.
     pub called: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Why there is no certificate.
+/// Why a certificate cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make the certificate of `{name}`: {source}")]
 pub struct Error {
@@ -88,10 +88,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes one; `now` is in seconds since 1970.
+    /// Creates a CA; `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// None that a sound name and clock can cause.
+    /// None, if the name and the clock are valid.
     pub fn new(name: &str, now: i64) -> Result<Self, Error> {
         let make = || -> Result<Pair, Box<dyn std::error::Error + Send + Sync>> {
             let key = KeyPair::generate()?;
@@ -106,7 +106,7 @@ impl Authority {
         Ok(Self { name: name.to_owned(), pair })
     }
 
-    /// One that was made before, under the same name.
+    /// A CA that was created before, with the same name.
     pub fn of(name: &str, pair: Pair) -> Self {
         Self { name: name.to_owned(), pair }
     }
@@ -119,7 +119,7 @@ impl Authority {
     /// Issues a certificate, valid for a year from `now` (in seconds since 1970) on.
     ///
     /// # Errors
-    /// When a name cannot stand in a certificate.
+    /// When a name is not valid in a certificate.
     pub fn issue(&self, subject: &Subject, now: i64) -> Result<Pair, Error> {
         let make = || -> Result<Pair, Box<dyn std::error::Error + Send + Sync>> {
             let signer = KeyPair::from_pem(self.pair.key.expose_secret())?;
@@ -132,8 +132,8 @@ impl Authority {
             leaf.not_after = now + LEAF;
             leaf.key_usages =
                 vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-            // etcd's gateway calls its own server, and members call each other, with the
-            // certificates by which they are called.
+            // etcd's gateway connects to its own server, and members connect to each other, with
+            // their server certificates.
             leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             if !subject.called.is_empty() {
                 leaf.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
@@ -151,7 +151,7 @@ fn authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, name);
-    // A certificate that it signs cannot sign others.
+    // A certificate signed by the CA cannot sign others.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_members_certificate_serves_and_calls_under_each_of_its_names_and_no_other() {
         let authority = Authority::new("etcd-ca", NOW).unwrap();
-        // Read back as from its file.
+        // Parsed again, as from its file.
         let pair = Pair::parse(authority.pair.text().expose_secret()).unwrap();
         let authority = Authority::of("etcd-ca", pair);
         let leaf = authority.issue(&member(), NOW).unwrap();

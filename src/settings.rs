@@ -1,4 +1,4 @@
-//! Environment and files turned into settings. The only reader of environment variables.
+//! Turns environment variables and files into settings. The only reader of environment variables.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,26 +14,26 @@ use crate::text::one_line;
 
 /// An API token, `USER@REALM!NAME=SECRET`.
 pub const TOKEN: &str = "K8SHA_PVE_TOKEN";
-/// A user to log in as, `USER@REALM`, where no token is given.
+/// A user to log in as, `USER@REALM`, if no token is given.
 pub const USER: &str = "K8SHA_PVE_USER";
 /// That user's password.
 pub const PASSWORD: &str = "K8SHA_PVE_PASSWORD";
 
-/// The profile, where `--profile` names none.
+/// The profile, if `--profile` names none.
 pub const PROFILE: &str = "K8SHA_PROFILE";
 
 /// The passphrase of the private key that the profile or `--identity` names.
 pub const PASSPHRASE: &str = "K8SHA_SSH_PASSPHRASE";
-/// The login user's password on the nodes, where sudo there asks for one.
+/// The login user's password on the nodes, if sudo there requires one.
 pub const SUDO_PASSWORD: &str = "K8SHA_SUDO_PASSWORD";
 
-/// How to log in to a host.
+/// The credentials for a host.
 ///
-/// Asked in this order: `K8SHA_PVE_TOKEN_<HOST>`, `K8SHA_PVE_TOKEN` (each also as `…_FILE`), then
-/// `K8SHA_PVE_USER` with `K8SHA_PVE_PASSWORD` (or its `_FILE`, or a prompt on a terminal).
+/// Looked up in this order: `K8SHA_PVE_TOKEN_<HOST>`, `K8SHA_PVE_TOKEN` (each also as `…_FILE`),
+/// then `K8SHA_PVE_USER` with `K8SHA_PVE_PASSWORD` (or its `_FILE`, or a prompt on a terminal).
 ///
 /// # Errors
-/// When nothing is given, or a named file cannot be read.
+/// When no credentials are given, or a named file cannot be read.
 pub fn auth(host: &HostName) -> Result<Auth, Failure> {
     let own = format!("{TOKEN}_{}", variable(host));
     for name in [own.as_str(), TOKEN] {
@@ -62,7 +62,7 @@ pub fn auth(host: &HostName) -> Result<Auth, Failure> {
     Ok(Auth::Ticket { user, password })
 }
 
-/// How a host's certificate is known, with the CA's file read.
+/// How a host's certificate is verified, with the contents of the CA file.
 ///
 /// # Errors
 /// When that file cannot be read.
@@ -80,13 +80,13 @@ pub fn trust(host: &HostName, trust: &Trust) -> Result<proxmox::Trust, Failure> 
     }
 }
 
-/// A host's name as part of a variable's.
+/// A host's name as part of a variable's name.
 fn variable(host: &HostName) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     host.as_str().chars().map(letter).collect()
 }
 
-/// A variable that is set and not empty.
+/// The value of a variable that is set and not empty.
 pub fn plain(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -106,7 +106,7 @@ fn secret(name: &str) -> Result<Option<SecretString>, Failure> {
 /// The passphrase of a private key: `K8SHA_SSH_PASSPHRASE`, its `_FILE`, or a prompt on a terminal.
 ///
 /// # Errors
-/// When there is none of them, or a named file cannot be read.
+/// When none of these is available, or a named file cannot be read.
 pub fn passphrase(key: &Path) -> Result<SecretString, Failure> {
     if let Some(passphrase) = secret(PASSPHRASE)? {
         return Ok(passphrase);
@@ -119,7 +119,7 @@ pub fn passphrase(key: &Path) -> Result<SecretString, Failure> {
     })
 }
 
-/// The login user's password on the nodes, where one is given.
+/// The login user's password on the nodes, if one is given.
 ///
 /// # Errors
 /// When a named file cannot be read.
@@ -127,12 +127,12 @@ pub fn sudo_password() -> Result<Option<SecretString>, Failure> {
     secret(SUDO_PASSWORD)
 }
 
-/// The socket of the person's ssh-agent.
+/// The socket of the operator's ssh-agent.
 pub fn ssh_agent() -> Option<PathBuf> {
     plain("SSH_AUTH_SOCK").map(PathBuf::from)
 }
 
-/// The `known_hosts` files that OpenSSH reads too: the person's and the system's.
+/// The `known_hosts` files that OpenSSH reads too: the operator's and the system's.
 pub fn known_hosts() -> Vec<PathBuf> {
     let own = plain("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"));
     own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).collect()
@@ -148,7 +148,7 @@ fn prompt(user: &str, host: &HostName) -> Result<SecretString, Failure> {
     })
 }
 
-/// The folder for what we remember of clusters: `$XDG_STATE_HOME/k8sha`, else
+/// The folder for the state of all clusters: `$XDG_STATE_HOME/k8sha`, or else
 /// `~/.local/state/k8sha`.
 ///
 /// # Errors
@@ -163,17 +163,17 @@ pub fn state_home() -> Result<PathBuf, Failure> {
     })
 }
 
-/// The user who became root by `sudo` (sudo(8), `SUDO_UID`).
+/// The user who became root through `sudo` (sudo(8), `SUDO_UID`).
 pub fn sudo_user() -> Option<u32> {
     plain("SUDO_UID")?.parse().ok()
 }
 
-/// The kind of the terminal, for a program that draws on it.
+/// The terminal's type, for a program that draws on it.
 pub fn terminal() -> String {
     plain("TERM").unwrap_or_else(|| "dumb".to_owned())
 }
 
-/// Whether the person asked for no colour (<https://no-color.org>).
+/// Whether the operator has disabled colours (<https://no-color.org>).
 pub fn no_color() -> bool {
     plain("NO_COLOR").is_some()
 }

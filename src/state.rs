@@ -1,9 +1,9 @@
-//! What the operator's machine remembers of a cluster: its creation id and the keys by which its
-//! machines are known.
+//! The state of a cluster on the operator's machine: its creation id and the keys that identify its
+//! machines.
 //!
-//! What is made is written by [`State::keep`], before a run's first step: a run that was killed finds
-//! it again, and a command that only looks leaves no key behind that could be taken for a known one.
-//! Secrets are files of mode 0600 in folders of mode 0700.
+//! [`State::keep`] writes what was created, before a run's first step: the run after a killed one
+//! finds it again, and a read-only command leaves no key behind that could be mistaken for a known
+//! one. Secrets are files of mode 0600 in folders of mode 0700.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
@@ -26,7 +26,7 @@ mod times;
 
 pub use etcd::{EtcdKeys, MemberKeys};
 
-/// How many logs of a cluster are kept: a run a day for seven weeks.
+/// How many logs of a cluster are kept: enough for one run a day for seven weeks.
 pub(crate) const LOGS: usize = 50;
 
 /// A cluster's folder on the operator's machine.
@@ -34,21 +34,22 @@ pub(crate) const LOGS: usize = 50;
 pub struct State {
     folder: PathBuf,
     lock: Option<File>,
-    /// What was made and is not written yet, in the order of writing.
+    /// What was created but is not written yet, in the order of writing.
     made: Mutex<Vec<(PathBuf, SecretString)>>,
 }
 
 impl State {
-    /// Opens the folder and makes it if it is not there.
+    /// Opens the folder, and creates it if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be made, or when others than this user and root can change what is in it.
+    /// When it cannot be created, or when users other than this one and root can change its
+    /// contents.
     pub fn open(folder: PathBuf) -> Result<Self, Failure> {
         Self::open_for(folder, None)
     }
 
-    /// Opens the folder for the person who became root by `sudo`, whose own folders are trusted as
-    /// those of this user.
+    /// Opens the folder for the user who became root through `sudo`, whose own folders are trusted
+    /// like those of this user.
     ///
     /// # Errors
     /// As [`State::open`].
@@ -66,10 +67,10 @@ impl State {
         &self.folder
     }
 
-    /// Claims the cluster for this run, until the process ends.
+    /// Locks the cluster for this run, until the process ends.
     ///
     /// # Errors
-    /// When another run holds it.
+    /// When another run holds the lock.
     pub fn lock(&mut self) -> Result<(), Failure> {
         let path = self.folder.join("lock");
         let mut options = File::options();
@@ -81,7 +82,7 @@ impl State {
             .mode(0o600)
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(&path)
-            // One that an earlier k8sha made keeps the mode that it got then.
+            // A lock file that an earlier k8sha created still has its old mode.
             .and_then(|file| {
                 file.set_permissions(Permissions::from_mode(0o600))?;
                 Ok(file)
@@ -105,10 +106,11 @@ impl State {
         }
     }
 
-    /// The creation id: made with the cluster, part of the mark on everything of ours.
+    /// The creation id: created with the cluster, and part of the mark on everything of k8sha's.
     ///
     /// # Errors
-    /// When it cannot be read, or is gone while the folder holds what was made after it.
+    /// When it cannot be read, or is missing although the folder has files that were created after
+    /// it.
     pub fn creation(&self) -> Result<String, Failure> {
         let path = self.folder.join("creation");
         let doing = "read the creation id";
@@ -129,7 +131,7 @@ impl State {
         Ok(id)
     }
 
-    /// What a run leaves in the folder once it has a creation id.
+    /// A file in the folder that a run writes only after the creation id.
     fn left_behind(&self) -> io::Result<Option<String>> {
         let files = [self.identity_file(), self.etcd_claim(), self.etcd_formed()];
         for path in files {
@@ -151,7 +153,7 @@ impl State {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a file holds or will hold.
+    /// The current or pending contents of a file.
     fn known(&self, path: &Path) -> io::Result<Option<SecretString>> {
         if let Some((_, text)) = self.made().iter().rfind(|(made, _)| made == path) {
             return Ok(Some(text.clone()));
@@ -160,7 +162,7 @@ impl State {
         Ok(bytes.map(|bytes| SecretString::from(String::from_utf8_lossy(&bytes).into_owned())))
     }
 
-    /// Writes what was made: from here on it may be used.
+    /// Writes what was created: only then may it be used.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -179,7 +181,7 @@ impl State {
         Ok(())
     }
 
-    /// The keys that were made since the folder was opened and are not written yet.
+    /// The keys that were created since the folder was opened and are not written yet.
     pub(crate) fn new_keys(&self) -> NewKeys {
         let mut new = NewKeys::default();
         let ssh = self.folder.join("ssh");
@@ -196,23 +198,24 @@ impl State {
         new
     }
 
-    /// The key with which we log in to every node.
+    /// The key with which k8sha logs in to every node.
     ///
     /// # Errors
-    /// When it cannot be read, made or written.
+    /// When it cannot be read, created or written.
     pub(crate) fn operator_key(&self) -> Result<KeyPair, Failure> {
         self.key("operator", "k8sha")
     }
 
-    /// A node's SSH host key, which its seed plants.
+    /// A node's SSH host key, which its seed installs.
     ///
     /// # Errors
-    /// When it cannot be read, made or written.
+    /// When it cannot be read, created or written.
     pub fn host_key(&self, node: &NodeName) -> Result<KeyPair, Failure> {
         self.key(&format!("host-{node}"), node.as_str())
     }
 
-    /// The public SSH host keys of all nodes that were ever made here, those without a row included.
+    /// The public SSH host keys of all nodes that were ever created from this folder, including
+    /// those without a row.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -234,15 +237,15 @@ impl State {
         read().map_err(|error| fault("read the nodes' host keys", error))
     }
 
-    /// The file that holds the identity of the cluster that was initialised.
+    /// The file with the identity of the initialised cluster.
     pub(crate) fn identity_file(&self) -> PathBuf {
         self.folder.join("identity.json")
     }
 
-    /// The identity of the cluster that was initialised; `None` before it was.
+    /// The identity of the initialised cluster; `None` before the initialisation.
     ///
     /// # Errors
-    /// When it cannot be read: a damaged record is not the same as none.
+    /// When it cannot be read: a damaged record is not the same as a missing one.
     pub fn identity(&self) -> Result<Option<Identity>, Failure> {
         let path = self.identity_file();
         let doing = "read the cluster's identity";
@@ -279,26 +282,26 @@ impl State {
         Ok(pair)
     }
 
-    /// The file that says that we have written to the external etcd, or are about to.
+    /// The file that records that k8sha has written to the external etcd, or is about to.
     pub(crate) fn etcd_claim(&self) -> PathBuf {
         self.folder.join("etcd-claimed")
     }
 
-    /// The folder with the documents that machines were made from, without their secrets.
+    /// The folder with the documents that machines were created from, without their secrets.
     pub(crate) fn made_from(&self) -> PathBuf {
         self.folder.join("made-from")
     }
 
-    /// Where the admin kubeconfig lies unless asked otherwise.
+    /// The default path of the admin kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
 
-    /// A new log file's path. Of the logs that are there the latest `LOGS`, with the new one,
-    /// stay.
+    /// The path of a new log file. Old logs are removed: the latest `LOGS` remain, including the
+    /// new one.
     ///
     /// # Errors
-    /// When its folder cannot be made.
+    /// When its folder cannot be created.
     pub fn log(&self, command: &str) -> Result<PathBuf, Failure> {
         let folder = self.folder.join("log");
         private_folder(&folder).map_err(|error| fault("open the log folder", error))?;
@@ -310,8 +313,8 @@ impl State {
         Ok(folder.join(format!("{now}-{command}.log")))
     }
 
-    /// Forgets the cluster that was: its creation id, its machines' and its etcd's keys, its
-    /// kubeconfig. The operator's key, the logs and the note of the hosts with routes stay.
+    /// Forgets the former cluster: its creation id, the keys of its machines and its etcd, and its
+    /// kubeconfig. The operator's key, the logs and the list of hosts with routes remain.
     ///
     /// # Errors
     /// When a file cannot be removed.
@@ -335,7 +338,7 @@ impl State {
                     remove(entry.path())?;
                 }
             }
-            // The last to go: without it, what is left would look like a damaged folder.
+            // Removed last: without it, the remaining files would look like a damaged folder.
             remove(self.folder.join("creation"))
         };
         self.made().clear();
@@ -343,8 +346,9 @@ impl State {
     }
 }
 
-/// Removes all logs but the latest. Their names begin with their time, so they sort by it; what has
-/// another name is not ours to remove. What cannot be removed waits for the next run.
+/// Removes all logs except the latest `keep`. Log names begin with a timestamp, so they sort by
+/// time; files with other names are not k8sha's to remove. The next run retries what cannot be
+/// removed.
 fn prune(folder: &Path, keep: usize) {
     let is_log = |name: &str| name.starts_with("20") && name.ends_with(".log");
     let mut logs: Vec<PathBuf> = fs::read_dir(folder)
@@ -420,7 +424,7 @@ mod tests {
         let failure = open().creation().unwrap_err();
         assert!(failure.said.contains("`ssh/host-m1"), "{failure}");
         assert!(failure.hint.unwrap().contains("creation:"));
-        // A folder that was cleared holds nothing of a former cluster.
+        // A cleared folder contains nothing of a former cluster.
         open().forget().unwrap();
         open().creation().unwrap();
     }

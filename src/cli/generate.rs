@@ -10,7 +10,8 @@ use clap_mangen::Man;
 use super::args::Generated;
 use crate::error::{Exit, Failure};
 
-/// Writes what was asked for to stdout, or into the folder `out`; `shape` is the whole command line.
+/// Writes the requested output to stdout, or into the folder `out`; `shape` is the whole command
+/// line.
 ///
 /// # Errors
 /// If it cannot be written.

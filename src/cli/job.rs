@@ -113,7 +113,7 @@ pub(super) async fn destroy(
     job.publish(&report)
 }
 
-/// Sees, before anything is made or removed, that a manifest of the operator's own can be used.
+/// Checks, before anything is created or removed, that the operator's own manifest is usable.
 fn pod_network(cluster: &Cluster) -> Result<(), Failure> {
     let rendered = crate::kubeadm::cni::rendered(cluster);
     rendered.map(drop).map_err(|error| {

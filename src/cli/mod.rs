@@ -186,7 +186,7 @@ fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| Failure::caused(Exit::Local, "write to stdout", error))
 }
 
-/// Prints text for a person on stdout.
+/// Prints human-readable text to stdout.
 fn print(text: &str) -> Result<(), Failure> {
     written(screen::print(text))
 }

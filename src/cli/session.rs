@@ -59,7 +59,7 @@ impl Session {
         let state =
             State::open_for(state_folder(common, &world, &cluster)?, settings::sudo_user())?;
         world.adopt(&mut cluster, &state)?;
-        // A log outlives its run, even where the world and the state do not.
+        // A log outlives its run, even if the world and the state do not.
         let log = match settings::state_home() {
             // Commands that are run by the dozen would push the logs of runs out of the folder.
             _ if passing => None,

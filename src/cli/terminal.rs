@@ -115,7 +115,7 @@ fn modes(now: &Termios) -> Modes {
 }
 
 /// Finds `~.` typed at the beginning of a line, as ssh(1) does: the only way to end a session whose
-/// server is silent.
+/// server does not answer.
 #[derive(Debug)]
 pub(super) struct Escape {
     line_begins: bool,

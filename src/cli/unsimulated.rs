@@ -1,4 +1,4 @@
-//! Stands for the simulated world in a build without the feature `simulate`: there is none.
+//! Replaces the simulated world in a build without the feature `simulate`.
 
 use std::path::PathBuf;
 

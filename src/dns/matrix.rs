@@ -7,7 +7,7 @@ use super::verdict::Row;
 use super::{Answer, Kind};
 use crate::table::Table;
 
-/// A line per name, a column per server: `ok`, or what is answered instead.
+/// One row per name, one column per server: `ok`, or the wrong answer.
 pub(super) fn text(rows: &[Row]) -> String {
     let servers: BTreeSet<Ipv4Addr> =
         rows.iter().flat_map(|row| row.answers.keys().copied()).collect();
@@ -32,7 +32,7 @@ pub(super) fn text(rows: &[Row]) -> String {
     table.text() + "\n"
 }
 
-/// An answer in a word, where it is not an address.
+/// The short form of an answer that is not an address.
 fn short(got: &str) -> String {
     let word = [
         (Answer::NxDomain, "no such name"),

@@ -1,7 +1,8 @@
 //! Checks on every name server that each name of the cluster resolves to the right address.
 //!
-//! [`questions`] says what must be true, [`Resolver`] or [`node`] finds out what is answered, and
-//! `verdict` compares. A wrong zone found here costs seconds; found by kubeadm it costs minutes.
+//! [`questions`] lists the expected answers, [`Resolver`] or [`node`] collects the actual ones, and
+//! `verdict` compares them. A wrong zone costs seconds if it is found here, and minutes if kubeadm
+//! finds it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -25,7 +26,7 @@ pub use verdict::{Cell, Finding, Heard, Report, Row, Severity, judge};
 /// The port of name servers.
 const PORT: u16 = 53;
 
-/// How a name is asked for.
+/// How a name is queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -35,36 +36,36 @@ pub enum Kind {
     Api,
     /// A node's full name.
     Node,
-    /// The name that belongs to an address.
+    /// The name of an address: a reverse lookup.
     Reverse,
-    /// A name that was made up: no server may know it.
+    /// A made-up name that must not resolve.
     Nowhere,
 }
 
-/// One thing that must be true of every server.
+/// A query, and the answer that every server must give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// How it is asked.
+    /// How the name is queried.
     pub kind: Kind,
-    /// The name; of [`Kind::Reverse`], the name that the address must have.
+    /// The name; for [`Kind::Reverse`], the name that the address must have.
     pub name: String,
-    /// The address that the name must have; of [`Kind::Reverse`], the address that is asked for.
+    /// The address that the name must have; for [`Kind::Reverse`], the queried address.
     pub address: Ipv4Addr,
 }
 
-/// What a server, or a node's own resolver, says.
+/// The answer of a server, or of a node's own resolver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// Addresses, in order.
+    /// Addresses, sorted.
     Addresses(Vec<Ipv4Addr>),
-    /// Names that an address has, without trailing dot.
+    /// Names of an address, without the trailing dot.
     Names(Vec<String>),
     /// The name does not exist.
     NxDomain,
-    /// The name exists, but not with a record of this type.
+    /// The name exists, but has no record of this type.
     NoRecords,
-    /// The server does not serve us.
+    /// The server refuses the query.
     Refused,
     /// No answer within the limit.
     Silent,
@@ -72,8 +73,9 @@ pub enum Answer {
     Failed(String),
 }
 
-/// What must be true: the API's name by search domain and in full is exactly the VIP, every node's
-/// name is exactly its address; and, less strictly, each address has its name.
+/// All questions about a cluster. The API's name must resolve to exactly the VIP, both in full and
+/// through the search domain, and every node's name to exactly its address. Each address must have
+/// its name, but a wrong reverse record is only a warning.
 pub fn questions(cluster: &Cluster) -> Vec<Question> {
     let api = &cluster.api;
     let ask = |kind, name: &str, address| Question { kind, name: name.to_owned(), address };
@@ -85,8 +87,8 @@ pub fn questions(cluster: &Cluster) -> Vec<Question> {
     all
 }
 
-/// What a node has to ask: the API's names, its own and those of the masters. The names of others
-/// are no business of its bootstrap, and the records' other side was asked from here already.
+/// The questions for a node: the API's names, its own name and those of the masters. Its bootstrap
+/// needs no other names, and this machine has already queried the reverse records.
 pub(crate) fn questions_of_node(cluster: &Cluster, fqdn: &str) -> Vec<Question> {
     let wanted = |name: &str| {
         name == fqdn || cluster.with_role(Role::Master).any(|master| master.fqdn == name)
@@ -101,11 +103,11 @@ pub(crate) fn questions_of_node(cluster: &Cluster, fqdn: &str) -> Vec<Question> 
         .collect()
 }
 
-/// Asks every configured server every question and for a name that was made up, all at once, from
+/// Sends every question, and one for a made-up name, to every configured server, concurrently from
 /// this machine.
 ///
 /// # Errors
-/// Where a resolver cannot be made. What servers say, or that they are silent, is in the report.
+/// If a resolver cannot be created. The servers' answers, or their absence, are in the report.
 pub async fn check(cluster: &Cluster, dialer: &Dialer) -> Result<Report, Error> {
     let mut asking = JoinSet::new();
     let made_up = wildcard::question(&cluster.network.domain);

@@ -1,6 +1,6 @@
 //! The same DNS checks, run on a node with its own tools.
 //!
-//! The commands are lists of words and their outputs are text: they are run elsewhere.
+//! This module builds the commands and parses their output; the caller runs them.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -11,12 +11,12 @@ use super::{Answer, Heard, Kind, Question, Report, judge, questions_of_node};
 use crate::cluster::{Cluster, Node};
 use crate::limits::{dns, excerpt};
 
-/// The exit status of `dig` where no server answered (dig(1), RETURN CODES).
+/// The exit status of `dig` if no server answered (dig(1), RETURN CODES).
 const DIG_NO_REPLY: u32 = 9;
 /// The exit status of `getent` for a name that does not exist (getent(1)).
 const GETENT_NOT_FOUND: u32 = 2;
 
-/// The command that asks one server.
+/// The command that queries one server.
 pub fn dig(server: Ipv4Addr, question: &Question) -> Vec<String> {
     let mut words = vec!["dig".to_owned(), format!("@{server}")];
     let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
@@ -26,14 +26,14 @@ pub fn dig(server: Ipv4Addr, question: &Question) -> Vec<String> {
     }
     add(&["+noall", "+comments", "+answer"]);
     match question.kind {
-        // Without +search, dig takes every name as complete.
+        // Without +search, dig treats every name as complete.
         Kind::ApiBySearch | Kind::Api | Kind::Node | Kind::Nowhere => add(&[&question.name, "A"]),
         Kind::Reverse => add(&["-x", &question.address.to_string()]),
     }
     words
 }
 
-/// What `dig` heard, out of its exit status and standard output.
+/// Parses the exit status and standard output of `dig`.
 pub(crate) fn parse_dig(code: u32, stdout: &str) -> Answer {
     let status = stdout
         .lines()
@@ -73,12 +73,12 @@ fn parse_records(stdout: &str) -> Answer {
     }
 }
 
-/// The command that asks the node's own resolver, hosts file included.
+/// The command that queries the node's own resolver, including its hosts file.
 pub fn getent(name: &str) -> Vec<String> {
     ["getent", "ahostsv4", name].map(str::to_owned).to_vec()
 }
 
-/// What `getent ahostsv4` printed: one line per address and socket type.
+/// Parses the output of `getent ahostsv4`: one line per address and socket type.
 pub(crate) fn parse_getent(code: u32, stdout: &str) -> Answer {
     if code == GETENT_NOT_FOUND {
         return Answer::NxDomain;
@@ -91,11 +91,12 @@ pub(crate) fn parse_getent(code: u32, stdout: &str) -> Answer {
     if addresses.is_empty() { Answer::NoRecords } else { Answer::Addresses(addresses) }
 }
 
-/// Asks on a node: every configured server by `dig`, and the node's own resolver by `getent`, all
-/// at once. `run` runs a command there and gives its exit status and standard output.
+/// Runs the queries on a node, concurrently: `dig` for every configured server, and `getent` for
+/// the node's own resolver. `run` runs a command there and returns its exit status and standard
+/// output.
 ///
 /// # Errors
-/// The first that `run` has.
+/// The first error of `run`.
 pub async fn check<F, R, E>(cluster: &Cluster, node: &Node, run: F) -> Result<Report, E>
 where
     F: Fn(Vec<String>) -> R,
@@ -120,7 +121,7 @@ where
         for server in &cluster.network.nameservers {
             ask(Some(*server), question.clone());
         }
-        // What kubeadm and kubelet will resolve: the API's name and the node's own.
+        // kubeadm and kubelet resolve only the API's name and the node's own.
         let own = question.kind != Kind::Node || question.name == node.fqdn;
         if own {
             ask(None, question);

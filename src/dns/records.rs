@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::{Answer, Heard, Kind};
 
-/// Records that make wrong answers right. All lines are ready to be pasted.
+/// Records that correct wrong answers. All lines can be pasted as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Records {
-    /// For a BIND zone file, with names in full: A and PTR records.
+    /// For a BIND zone file: A and PTR records with full names.
     pub bind: Vec<String>,
-    /// For dnsmasq's configuration: `host-record` makes both directions.
+    /// For dnsmasq's configuration: `host-record` defines both directions.
     pub dnsmasq: Vec<String>,
     /// For a hosts file, such as the one that dnsmasq or Pi-hole serves.
     pub hosts: Vec<String>,
-    /// What must go: records that are there and wrong, in BIND's form.
+    /// Wrong records to remove, in BIND's format.
     pub remove: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Records {
         self.bind.is_empty() && self.remove.is_empty()
     }
 
-    /// The records in all three forms, each under its heading; empty where there are none.
+    /// The records in all three formats, each under its heading; empty if there are none.
     pub fn text(&self) -> String {
         let forms = [
             ("remove (BIND)", &self.remove),
@@ -42,7 +42,7 @@ impl Records {
 
     /// Adds the records that fix one wrong answer.
     pub(super) fn fix(&mut self, domain: &str, heard: &Heard) {
-        // A record fixes neither a silent server nor a node's hosts file.
+        // No record fixes a server that does not answer, or a node's hosts file.
         let missing = match heard.answer {
             Answer::Refused | Answer::Silent | Answer::Failed(_) => return,
             _ if heard.server.is_none() => return,
@@ -80,7 +80,7 @@ impl Records {
         self.hosts.push(format!("{} {name} {short}", question.address));
     }
 
-    /// Puts the lines in order, each once.
+    /// Sorts the lines and removes duplicates.
     pub(super) fn settle(&mut self) {
         for lines in [&mut self.bind, &mut self.dnsmasq, &mut self.hosts, &mut self.remove] {
             lines.sort();
@@ -89,7 +89,7 @@ impl Records {
     }
 }
 
-/// The name under which an address's own name is kept (RFC 1035 §3.5).
+/// The name of an address's PTR record (RFC 1035 §3.5).
 fn reverse(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("{d}.{c}.{b}.{a}.in-addr.arpa.")

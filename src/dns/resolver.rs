@@ -17,10 +17,10 @@ use crate::cause::{Cause, cause};
 use crate::limits::dns as limits;
 use crate::limits::excerpt;
 
-/// A resolver that cannot be made.
+/// Why a resolver cannot be created.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The search domain is no domain name.
+    /// The search domain is not a domain name.
     #[error("`{domain}` is not a domain name: {cause}")]
     Domain {
         /// The domain.
@@ -29,7 +29,7 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
-    /// The system gives us no resolver.
+    /// The resolver cannot be built.
     #[error("cannot ask the name server at {server}: {cause}")]
     Resolver {
         /// The server.
@@ -40,7 +40,8 @@ pub enum Error {
     },
 }
 
-/// Asks one name server: no cache, no hosts file, no second server that would hide the first.
+/// Queries one name server: no cache, no hosts file, and no second server that would hide the first
+/// one's answer.
 #[derive(Clone)]
 pub struct Resolver {
     inner: Arc<TokioResolver>,
@@ -51,7 +52,7 @@ impl Resolver {
     /// A resolver for the server at this address, with this search domain.
     ///
     /// # Errors
-    /// Where the domain is none, or the system refuses.
+    /// If the domain is not a domain name, or the resolver cannot be built.
     pub fn new(server: SocketAddr, search: &str) -> Result<Self, Error> {
         let search = Name::from_utf8(format!("{}.", search.trim_end_matches('.')))
             .map_err(|error| Error::Domain { domain: search.to_owned(), cause: cause(error) })?;
@@ -74,12 +75,13 @@ impl Resolver {
         Ok(Self { inner: Arc::new(inner), search })
     }
 
-    /// Asks a question; at most a little over two seconds.
+    /// Sends a question; takes at most a little over two seconds.
     pub async fn ask(&self, question: &Question) -> Answer {
         let found = async {
             match question.kind {
-                // Completed here: a search list ends with the short name alone, and what is said of
-                // that (a server of one zone refuses it) would hide what was said before.
+                // The search domain is appended here: a search list ends with the short name alone,
+                // and the answer to that (a server of a single zone refuses it) would hide the
+                // earlier ones.
                 Kind::ApiBySearch => {
                     self.inner.ipv4_lookup(format!("{}.{}", question.name, self.search)).await
                 }
@@ -129,7 +131,7 @@ fn failure(error: &NetError) -> Answer {
         NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => Answer::Refused,
         error if error.is_nx_domain() => Answer::NxDomain,
         error if error.is_no_records_found() => Answer::NoRecords,
-        // A port that is closed says so over ICMP or TCP; it answers no questions either way.
+        // A closed port is reported over ICMP or TCP; either way, the server does not answer.
         NetError::NoConnections => Answer::Silent,
         NetError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             Answer::Silent

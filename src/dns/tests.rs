@@ -1,4 +1,4 @@
-//! Verdicts by table, and questions to real servers on loopback.
+//! Table-driven tests of the verdicts, and queries to real servers on loopback.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,7 +45,7 @@ fn only_the_exact_address_is_right() {
         (Answer::NxDomain, "answers that there is no such name for"),
         (Answer::Refused, "answers that it refuses for"),
     ] {
-        // A second, right answer: the server is not wholly silent or wrong.
+        // A second, correct answer: the server answers, and not all of its answers are wrong.
         let report = judge("kloud.lan", vec![api(answer), api(addresses(&[vip]))]);
         let found: Vec<_> = report.errors().collect();
         assert_eq!(found.len(), 1);
@@ -186,7 +186,7 @@ async fn an_api_name_that_is_missing_is_missing_by_search_too() {
     let cluster = k8s1();
     let mut records = table(&cluster);
     records.retain(|(name, _)| *name != cluster.api.fqdn);
-    // It refuses whatever is not in its zones, such as the short name alone.
+    // It refuses all names outside its zones, such as the short name alone.
     let (server, _a) = serve(&records).await;
     let servers: Vec<_> =
         cluster.network.nameservers.iter().map(|listed| (*listed, server)).collect();
@@ -226,7 +226,7 @@ async fn one_stale_server_is_named_though_the_other_is_right() {
 async fn a_silent_server_costs_little_time_and_the_other_is_still_heard() {
     let cluster = k8s1();
     let (right, _a) = serve(&table(&cluster)).await;
-    // Bound, and never read.
+    // Bound, but never read.
     let mute = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let _tcp = TcpListener::bind(mute.local_addr().unwrap()).await.unwrap();
     let [one, two] = cluster.network.nameservers[..] else { panic!("two servers") };

@@ -11,9 +11,9 @@ use crate::text::one_line;
 /// One answer to one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// The node on which it was asked; `None` for this machine.
+    /// The node that sent the question; `None` for this machine.
     pub from: Option<String>,
-    /// The server that was asked; `None` for a node's own resolver with its hosts file.
+    /// The queried server; `None` for a node's own resolver with its hosts file.
     pub server: Option<Ipv4Addr>,
     /// The question.
     pub question: Question,
@@ -21,43 +21,43 @@ pub struct Heard {
     pub answer: Answer,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The cluster cannot be built like this.
+    /// The cluster cannot be built with this answer.
     Error,
-    /// It can, but something is not as it should be.
+    /// The cluster can be built, but something is not as it should be.
     Warning,
 }
 
-/// One thing that is not as it must be.
+/// A problem with an answer or a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The node that sees it so; `None` for this machine.
+    /// The node that received the answer; `None` for this machine.
     pub from: Option<String>,
     /// The server; `None` for a node's own resolver.
     pub server: Option<Ipv4Addr>,
-    /// The name or the address that was asked for; empty where a server says nothing at all.
+    /// The queried name or address; empty if the server does not answer at all.
     pub name: String,
-    /// What the answer must be.
+    /// The expected answer.
     pub wanted: String,
-    /// What it is.
+    /// The actual answer.
     pub got: String,
-    /// The whole as a sentence.
+    /// The finding as a sentence.
     pub text: String,
 }
 
-/// One question and what each server says.
+/// A question and each server's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// How it was asked.
+    /// How the name was queried.
     pub kind: Kind,
-    /// The name, or the address of a reverse question.
+    /// The name, or the address of a reverse lookup.
     pub name: String,
-    /// What the answer must be.
+    /// The expected answer.
     pub wanted: String,
     /// The answers, by server.
     pub answers: BTreeMap<Ipv4Addr, Cell>,
@@ -68,25 +68,25 @@ pub struct Row {
 pub struct Cell {
     /// The answer.
     pub got: String,
-    /// Whether it is right.
+    /// Whether it is correct.
     pub right: bool,
 }
 
-/// Everything that was found out.
+/// The result of all questions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// How many questions were answered, rightly or not; a made-up name does not count.
+    /// The number of questions, not counting those for made-up names.
     pub asked: usize,
-    /// Every question with every server's answer, in the order in which they must hold.
+    /// Every question with every server's answer, sorted by kind and name.
     pub names: Vec<Row>,
-    /// What is not as it must be; errors first.
+    /// The findings, errors first.
     pub findings: Vec<Finding>,
-    /// The records that would make it right.
+    /// The records that fix the findings.
     pub records: Records,
 }
 
 impl Report {
-    /// The report as a person reads it.
+    /// The report as human-readable text.
     pub fn text(&self) -> String {
         let mut text = super::matrix::text(&self.names);
         for finding in &self.findings {
@@ -119,13 +119,13 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == Severity::Error)
     }
 
-    /// The findings that may stay.
+    /// The findings that need not be fixed.
     pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Warning)
     }
 }
 
-/// Compares answers with what they must be.
+/// Compares the answers with the expected ones.
 pub fn judge(domain: &str, heard: Vec<Heard>) -> Report {
     let (made_up, heard): (Vec<Heard>, Vec<Heard>) =
         heard.into_iter().partition(|one| one.question.kind == Kind::Nowhere);
@@ -185,8 +185,8 @@ fn rows(heard: &[Heard]) -> Vec<Row> {
 
 type Source = (Option<String>, Option<Ipv4Addr>);
 
-/// The servers that answered nothing at all, and how many questions that were. One sentence is
-/// enough for each.
+/// The servers that answered no question at all, each with the number of questions. One finding is
+/// enough for each server.
 fn silent_servers(heard: &[Heard]) -> BTreeMap<Source, usize> {
     let mut counts: BTreeMap<Source, (usize, usize)> = BTreeMap::new();
     for one in heard.iter().filter(|one| one.server.is_some()) {

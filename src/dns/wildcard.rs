@@ -1,20 +1,21 @@
 //! Detects wildcard records in the hosts' domain.
 //!
-//! A pod's resolver has the hosts' domain in its search list, as kubelet takes it from the node, and
-//! five dots are needed before a name is taken as it is (kubernetes.io, "DNS for Services and Pods",
-//! `ndots:5`). With a wildcard record in that domain, `github.com` is found as `github.com.kloud.lan`,
-//! at the wildcard's address: no program in a pod finds the Internet any more.
+//! kubelet copies the node's search list, which contains the hosts' domain, to every pod. A pod's
+//! resolver tries that list first for every name with fewer than five dots (kubernetes.io, "DNS for
+//! Services and Pods", `ndots:5`). With a wildcard record in the hosts' domain, `github.com`
+//! therefore resolves as `github.com.kloud.lan` to the wildcard's address: programs in pods no
+//! longer reach the Internet.
 
 use std::net::Ipv4Addr;
 
 use super::verdict::{Finding, Severity};
 use super::{Answer, Heard, Kind, Question};
 
-/// A name below the domain that does not exist: it is made up each time, so that no
-/// server can know it but by a wildcard.
+/// A question for a name below the domain that does not exist. The name is random, so that only a
+/// wildcard can match it.
 pub(super) fn question(domain: &str) -> Question {
     let label = hex::encode(rand::random::<[u8; 8]>());
-    // The address stands for none: there is no right one.
+    // A placeholder: no address is correct.
     Question {
         kind: Kind::Nowhere,
         name: format!("k8sha-{label}.{domain}"),
@@ -22,7 +23,7 @@ pub(super) fn question(domain: &str) -> Question {
     }
 }
 
-/// The finding for such an answer. A server that does not answer is reported elsewhere.
+/// The finding, if the answer is an address. A server that does not answer is reported elsewhere.
 pub(super) fn finding(domain: &str, heard: &Heard) -> Option<Finding> {
     let (Answer::Addresses(_), Some(server)) = (&heard.answer, heard.server) else { return None };
     let (name, got) = (format!("*.{domain}"), heard.answer.to_string());
@@ -42,7 +43,7 @@ pub(super) fn finding(domain: &str, heard: &Heard) -> Option<Finding> {
     })
 }
 
-/// The records that must go, in BIND's form.
+/// The wildcard records to remove, in BIND's format.
 pub(super) fn records(domain: &str, heard: &Heard) -> Vec<String> {
     match &heard.answer {
         Answer::Addresses(given) => {

@@ -1,5 +1,5 @@
-//! Whether the addresses of the table are free: what VMs are configured with or report, and who
-//! answers.
+//! Checks that the addresses of the table are free: that no other VM is configured with one or
+//! reports one, and that no machine answers at one.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -15,12 +15,12 @@ use crate::cluster::{Cluster, HostName, Role};
 use crate::net::{Dialer, ping};
 use crate::proxmox::Nic;
 
-/// How long an address may take to answer; in a LAN it takes a millisecond.
+/// How long to wait for an answer from an address; in a LAN it takes a millisecond.
 const LIMIT: Duration = Duration::from_millis(1500);
 const SSH: u16 = 22;
 
-/// The addresses that must still be free, and what each is for: those of VMs that are not there,
-/// and the virtual one when no load balancer is.
+/// The addresses that must still be free, and what each is for: those of VMs that do not exist, and
+/// the VIP if no load balancer exists.
 pub(super) fn unused(
     cluster: &Cluster,
     seen: &BTreeMap<HostName, Seen>,
@@ -33,7 +33,7 @@ pub(super) fn unused(
     let mut unused: BTreeMap<Ipv4Addr, String> = cluster
         .nodes
         .iter()
-        // Of a host that was not reached it is not known what is there.
+        // The VMs of a host that was not reached are unknown.
         .filter(|node| seen.contains_key(&node.host) && !there(node.vmid))
         .map(|node| (node.ip, node.name.to_string()))
         .collect();
@@ -44,8 +44,8 @@ pub(super) fn unused(
     unused
 }
 
-/// Knocks at each address that must still be free: by TCP, and where this machine itself is on the
-/// network by ping and the ARP that both cause.
+/// Probes each address that must still be free: over TCP and, if this machine is itself on the
+/// network, with ping and the ARP requests that both cause.
 pub(super) async fn knock(
     cluster: &Cluster,
     dialer: &Dialer,
@@ -63,7 +63,7 @@ pub(super) async fn knock(
             asking.spawn(async move {
                 let how = match dialer.tcp(SocketAddr::new(IpAddr::V4(ip), port), LIMIT).await {
                     Ok(_) => Some(format!("a machine listens on port {port}")),
-                    // What refuses is there.
+                    // A refused connection means that a machine is there.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                         Some(format!("a machine refuses port {port}"))
                     }
@@ -82,7 +82,7 @@ pub(super) async fn knock(
     let mut answers: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
     for (ip, how) in asking.join_all().await {
         let Some(how) = how else { continue };
-        // What listens says more than what refuses, and that more than a ping.
+        // An open port says more than a refused one, and a refused one more than a ping.
         let better = answers.get(&ip).is_none_or(|known| how.contains("port") && how < *known);
         if better {
             answers.insert(ip, how);
@@ -107,7 +107,7 @@ pub(super) async fn knock(
     unused.iter().filter_map(judge).collect()
 }
 
-/// The VMs that are there, by the MAC addresses of their network cards.
+/// The existing VMs, by the MAC addresses of their network cards.
 fn macs(seen: &BTreeMap<HostName, Seen>) -> BTreeMap<String, String> {
     let configs = seen.iter().flat_map(|(host, seen)| {
         seen.configs.iter().map(move |(vmid, config)| (host, vmid, config))
@@ -140,7 +140,8 @@ fn lately(name: &str, ip: Ipv4Addr, mac: &str) -> Finding {
     Finding::new(Severity::Warning, name, what, fix)
 }
 
-/// Addresses of the table that other VMs are configured with, or whose guests report them.
+/// Finds addresses of the table that another VM is configured with, or that its guest agent
+/// reports.
 pub(super) fn claimed(cluster: &Cluster, seen: &BTreeMap<HostName, Seen>) -> Vec<Finding> {
     let mut wanted: BTreeMap<Ipv4Addr, String> =
         cluster.nodes.iter().map(|node| (node.ip, node.name.to_string())).collect();

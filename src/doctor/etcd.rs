@@ -16,11 +16,11 @@ use crate::pki::validity;
 
 const LIMIT: Duration = Duration::from_secs(2);
 const DAY: i64 = 86_400;
-/// API servers do not read their client certificate again: one that ends soon ends the cluster.
+/// API servers do not reload their client certificate: when it expires, the cluster stops working.
 const SOON: i64 = 30;
 
-/// The files of the profile: there, readable, what their names say, and not expired at `now`
-/// (seconds since 1970).
+/// Checks that the files of the profile exist, are readable, contain what their names say, and are
+/// not expired at `now` (seconds since 1970).
 pub(super) fn files(cluster: &Cluster, now: i64) -> Vec<Finding> {
     let Etcd::External { ca_file, cert_file, key_file, .. } = &cluster.etcd else {
         return Vec::new();
@@ -36,7 +36,8 @@ pub(super) fn files(cluster: &Cluster, now: i64) -> Vec<Finding> {
     findings
 }
 
-/// What of an etcd of ours ends soon. A run renews what an authority of ours has signed.
+/// The certificates of k8sha's etcd that expire soon. A run renews those that k8sha's CA has
+/// signed.
 pub(super) fn own(ends: &[(PathBuf, Option<i64>)], now: i64) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, ends) in ends {
@@ -87,7 +88,7 @@ fn certificate(path: &Path, now: i64) -> Option<Finding> {
     Some(Finding::new(severity, path.display(), format!("the certificate {what}"), fix))
 }
 
-/// What the reader of PEM files says, in words.
+/// The PEM parser's error in words.
 fn told(why: &pem::Error) -> String {
     match why {
         pem::Error::MissingSectionEnd { .. } => {
@@ -108,8 +109,8 @@ fn unreadable(path: &Path, kind: &str, why: &str) -> Finding {
     Finding::new(Severity::Error, path.display(), what, fix)
 }
 
-/// Members at which no process listens, seen from here. Only the nodes have to reach them, so that is no
-/// more than a note.
+/// Members that do not answer from this machine. Only the nodes must reach them, so each is only a
+/// note.
 pub(super) async fn members(cluster: &Cluster, dialer: &Dialer) -> Vec<Finding> {
     let Etcd::External { endpoints, .. } = &cluster.etcd else { return Vec::new() };
     let mut asking = JoinSet::new();
@@ -145,7 +146,7 @@ mod tests {
     /// The first second of 2030.
     const NOW: i64 = 1_893_456_000;
 
-    /// What is found where the CA and the client's certificate end in these years.
+    /// The findings if the CA and the client's certificate expire in these years.
     fn found(ca: i32, client: i32) -> Vec<Finding> {
         let folder = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();

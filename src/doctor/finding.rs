@@ -9,15 +9,15 @@ use crate::plan::prerequisites::Lack;
 use crate::proxmox::Error;
 use crate::text::{lines, one_line};
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// A run would fail.
     Error,
-    /// A run may fail, or what it makes will not be as it should.
+    /// A run may fail, or its result will not be as it should.
     Warning,
-    /// Something could not be examined, or is good to know.
+    /// Something could not be checked, or is good to know.
     Note,
 }
 
@@ -31,16 +31,16 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that is not as it must be.
+/// One problem and its fix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The host, node, name server or file; several where they share it.
+    /// The host, node, name server or file; several if they share the problem.
     pub on: String,
     /// What is wrong.
     pub what: String,
-    /// How it is fixed: command lines where there are any.
+    /// How to fix it, as commands if possible.
     pub fix: Vec<String>,
 }
 
@@ -55,12 +55,12 @@ impl Finding {
         Self { severity, on: on.to_string(), what: what.into(), fix }
     }
 
-    /// Something that a host lacks.
+    /// A prerequisite that a host lacks.
     pub(super) fn lack(on: impl fmt::Display, lack: Lack) -> Self {
         Self::new(Severity::Error, on, lack.what, lack.fix)
     }
 
-    /// A fault of a Proxmox call.
+    /// A failed Proxmox VE call.
     pub(super) fn fault(severity: Severity, on: impl fmt::Display, error: &Error) -> Self {
         let fix = error.hint().iter().flat_map(|hint| hint.lines()).map(str::to_owned).collect();
         Self::new(severity, on, error.to_string(), fix)
@@ -76,7 +76,7 @@ impl From<&Failure> for Finding {
     }
 }
 
-/// All that was found; nothing when all is well.
+/// All findings; empty if there is no problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// The findings, errors first.
@@ -84,7 +84,7 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Sorts findings; those that several hosts share become one.
+    /// Sorts the findings, and merges those that several hosts share.
     pub fn new(mut findings: Vec<Finding>) -> Self {
         findings.sort();
         let mut merged: Vec<Finding> = Vec::new();
@@ -103,13 +103,13 @@ impl Diagnosis {
         Self { findings: merged }
     }
 
-    /// How the command ends: an error makes it fail.
+    /// The command's exit code: any error makes it fail.
     pub fn exit(&self) -> Exit {
         let error = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         if error { Exit::NotAsAsked } else { Exit::Ok }
     }
 
-    /// The findings as a person reads them; empty when there are none.
+    /// The findings as human-readable text; empty if there are none.
     pub fn text(&self) -> String {
         let blocks: Vec<String> = self.findings.iter().map(block).collect();
         blocks.join("\n")

@@ -7,13 +7,14 @@ use crate::plan::machines::{self, Unseen};
 use crate::plan::prerequisites;
 use crate::proxmox::Identity;
 
-/// A clock that is off by more than this breaks etcd's leases and certificates that are just made.
+/// A clock that is off by more seconds than this breaks etcd's leases and newly created
+/// certificates.
 const CLOCK: i64 = 5;
-/// A certificate that ends within this many days is worth a word.
+/// A certificate that expires within this many days is reported.
 const SOON: i64 = 14;
 const DAY: i64 = 86_400;
 
-/// All that is wrong with a host itself.
+/// All problems of the host itself.
 pub(super) fn check(
     cluster: &Cluster,
     host: &HostName,
@@ -61,7 +62,7 @@ fn vlan(bridge: &str, tag: u16, host: &HostName, seen: &Seen) -> Option<Finding>
     Some(Finding::new(Severity::Warning, host, what, fix))
 }
 
-/// The certificate that the API shows: the operator's own where there is one.
+/// The certificate that the API presents: the operator's own if there is one.
 fn certificate(host: &HostName, seen: &Seen, now: i64) -> Option<Finding> {
     let named = |name: &str| seen.certificates.iter().find(|cert| cert.filename == name);
     let shown = named("pveproxy-ssl.pem").or_else(|| named("pve-ssl.pem"))?;

@@ -17,16 +17,16 @@ use crate::proxmox::wire::{
 };
 use crate::proxmox::{Client, Error};
 
-/// How long a host may take to answer all of it.
+/// How long a host may take to answer all requests.
 const PATIENCE: Duration = Duration::from_millis(4500);
-/// How long the first answer may take. A wrong token is answered after three seconds.
+/// How long the first answer may take. Proxmox VE rejects a wrong token after three seconds.
 const FIRST: Duration = Duration::from_secs(4);
 
-/// What a host told.
+/// A host's answers.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) held: Held,
-    /// What the role has that the README has made; `None` where there is none.
+    /// The privileges of the role that the README creates; `None` if there is no such role.
     pub(super) role: Option<BTreeSet<String>>,
     pub(super) status: Option<ClusterStatus>,
     pub(super) memory: Option<MemoryInfo>,
@@ -39,19 +39,19 @@ pub(super) struct Seen {
     /// The VMs of the whole Proxmox VE cluster.
     pub(super) all: Vec<VmResource>,
     pub(super) configs: BTreeMap<VmId, VmConfig>,
-    /// Addresses that guests report, of running VMs that are not in the table.
+    /// Addresses that guest agents report, of running VMs that are not in the table.
     pub(super) reported: Vec<(VmId, std::net::IpAddr)>,
     pub(super) images: Vec<String>,
-    /// Seconds by which its clock is ahead of ours.
+    /// Seconds by which its clock is ahead of this machine's.
     pub(super) ahead: Option<i64>,
-    /// What could not be asked.
+    /// The queries that failed.
     pub(super) faults: Vec<Finding>,
 }
 
-/// Asks a host.
+/// Queries a host.
 ///
 /// # Errors
-/// Why it cannot be asked at all.
+/// Why the host cannot be queried at all.
 pub(super) async fn ask(cluster: &Arc<Cluster>, client: &Client) -> Result<Seen, Finding> {
     let host = client.host();
     let silent = |limit: Duration| {
@@ -107,7 +107,7 @@ async fn all(cluster: &Arc<Cluster>, client: &Client) -> Seen {
     let mut seen = Seen::default();
     let mut note = Notes { host, faults: Vec::new() };
     seen.held = note.take(held).unwrap_or_default();
-    // Which role is granted is good for the advice only.
+    // The role is used only for the suggested commands.
     let roles = roles.unwrap_or_default().into_iter();
     let ours = roles.filter(|role| role.roleid == crate::proxmox::rights::ROLE);
     seen.role = ours.map(|role| role.privs).next();
@@ -128,7 +128,7 @@ async fn all(cluster: &Arc<Cluster>, client: &Client) -> Seen {
     seen.certificates = note.take(certificates).unwrap_or_default();
     seen.vms = note.take(vms).unwrap_or_default();
     seen.all = note.take(all).unwrap_or_default();
-    // That the storage is not there, or not to be seen, is found by its own check.
+    // A missing or invisible storage is reported by its own check.
     let images = images.unwrap_or_default();
     seen.images = images.into_iter().map(|volume| volume.volid).collect();
     let configs = configs(client, &seen.vms).await;
@@ -140,8 +140,8 @@ async fn all(cluster: &Arc<Cluster>, client: &Client) -> Seen {
     seen
 }
 
-/// Turns what could not be asked into findings. That a privilege is missing is found by its own
-/// check; a VM that has gone in between is none.
+/// Turns failed queries into findings. A missing privilege is reported by its own check; a VM that
+/// was removed in the meantime is not a finding.
 struct Notes<'a> {
     host: &'a HostName,
     faults: Vec<Finding>,
@@ -161,8 +161,8 @@ impl Notes<'_> {
     }
 }
 
-/// The privileges held on each path that matters, of one list: a path that is not in it has what the
-/// nearest one above passes on.
+/// The privileges held on each relevant path, from one list: a path that is not in the list
+/// inherits what its nearest ancestor propagates.
 async fn held(cluster: &Cluster, client: &Client) -> Result<Held, Error> {
     let all = client.permissions(None).await?;
     let paths = rights::paths(cluster, client.host()).into_iter();
@@ -174,7 +174,7 @@ async fn held(cluster: &Cluster, client: &Client) -> Result<Held, Error> {
         .collect())
 }
 
-/// How many VMs' configurations are read.
+/// The maximum number of VM configurations to read.
 const CONFIGS: usize = 200;
 
 async fn configs(client: &Client, vms: &[VmSummary]) -> Vec<(VmId, Result<VmConfig, Error>)> {
@@ -186,9 +186,10 @@ async fn configs(client: &Client, vms: &[VmSummary]) -> Vec<(VmId, Result<VmConf
     asking.join_all().await
 }
 
-/// How many guest agents are asked: a silent one keeps a worker of the host busy for seconds.
+/// The maximum number of guest agents to query: one that does not answer keeps a worker of the host
+/// busy for seconds.
 const AGENTS: usize = 3;
-/// How long an agent may take.
+/// How long an agent may take to answer.
 const AGENT_LIMIT: Duration = Duration::from_millis(1500);
 
 async fn reported(
@@ -210,7 +211,7 @@ async fn reported(
         let (client, vmid) = (client.clone(), vm.vmid);
         asking.spawn(async move {
             let asked = timeout(AGENT_LIMIT, client.agent_interfaces(vmid)).await;
-            // An agent that does not answer, or may not be asked, tells nothing.
+            // An agent that does not answer, or may not be queried, gives no information.
             let interfaces = asked.ok().and_then(Result::ok).map(|found| found.result);
             let addresses = interfaces.unwrap_or_default().into_iter();
             addresses

@@ -1,8 +1,8 @@
-//! Checks all prerequisites of a run with GET requests, DNS queries, TCP connections and pings only,
-//! concurrently, in under five seconds.
+//! Checks all prerequisites of a run with GET requests, DNS queries, TCP connections and pings
+//! only; concurrently, and in under five seconds.
 //!
-//! It finds conflicts with the same functions as a run (`plan::prerequisites`, `plan::conflicts`), so
-//! both report the same.
+//! It finds conflicts with the same functions as a run (`plan::prerequisites`, `plan::conflicts`),
+//! so both report the same ones.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,21 +29,22 @@ mod room;
 
 pub use finding::{Diagnosis, Finding};
 
-/// What is examined.
+/// What the checks examine.
 pub struct Patient {
-    /// The cluster that is to be made, or is there.
+    /// The cluster, whether it exists or is still to be created.
     pub cluster: Arc<Cluster>,
-    /// The hosts that can be asked.
+    /// The clients of the hosts that can be queried.
     pub clients: Vec<Client>,
-    /// The certificates of an etcd of ours that are here, each with its end in seconds since 1970.
+    /// The certificates of k8sha's etcd in the state folder, each with its expiry in seconds since
+    /// 1970.
     pub etcd_ends: Vec<(PathBuf, Option<i64>)>,
     /// How name servers are reached.
     pub dialer: Dialer,
-    /// How the nodes' network is reached; `None` where the way there is not open.
+    /// How the nodes' network is reached; `None` if the route to it is not open.
     pub nodes: Option<Dialer>,
 }
 
-/// Examines everything; `before` is what was found on the way here, by the run's own look too.
+/// Runs all checks. `before` contains the earlier findings, including those of the run's own look.
 pub async fn examine(patient: &Patient, before: Vec<Finding>) -> Diagnosis {
     let Patient { cluster, dialer, nodes, .. } = patient;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -109,7 +110,7 @@ fn judge(
     findings
 }
 
-/// The main job's cluster, on its two hosts.
+/// The cluster of the main job, on its two hosts.
 #[cfg(test)]
 fn fixture() -> Cluster {
     use crate::cluster::{Host, TemplateSource, VmId};

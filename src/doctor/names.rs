@@ -3,7 +3,7 @@
 use super::finding::{Finding, Severity};
 use crate::dns::{self, Report};
 
-/// What is wrong with the answers, the records that fix it last.
+/// The findings of the DNS report, each with its fix: the records, if records fix it.
 pub(super) fn findings(asked: Result<Report, dns::Error>) -> Vec<Finding> {
     let report = match asked {
         Ok(report) => report,

@@ -1,7 +1,8 @@
 //! Reads the kernel's ARP table, which needs no privileges.
 //!
-//! It holds addresses of directly connected networks only, and what was asked for lately. A
-//! machine that filters every port still answers ARP, else no other one could reach it.
+//! The table contains only addresses of directly connected networks, and only those that were
+//! recently resolved. A machine that filters every port still answers ARP; otherwise no other
+//! machine could reach it.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,24 +10,24 @@ use std::path::Path;
 
 use crate::files::{Kind, read_text};
 
-/// Of this thread's network namespace (proc(5)).
+/// The table of this thread's network namespace (proc(5)).
 const TABLE: &str = "/proc/thread-self/net/arp";
-/// `ATF_COM` of arp(7): the entry has an answer in it.
+/// `ATF_COM` of arp(7): the entry has an answer.
 const COMPLETE: u32 = 0x2;
 /// The default prefix of the MAC addresses that Proxmox VE assigns to VMs
 /// (pve-common src/PVE/Tools.pm, `random_ether_addr`).
 const OF_VMS: &str = "BC:24:11:";
 
-/// Addresses and the MAC addresses that answered for them, in capitals.
+/// Addresses and the MAC addresses that answered for them, in upper case.
 pub(super) type Neighbours = BTreeMap<Ipv4Addr, String>;
 
-/// The neighbours that this machine knows now.
+/// The current neighbours of this machine.
 pub(super) fn known() -> Neighbours {
-    // A system without that file knows of none.
+    // A system without that file has no such table.
     read_text(Path::new(TABLE), Kind::Kernel).map(|text| parse(&text)).unwrap_or_default()
 }
 
-/// Reads the table: address, type of hardware, flags in hexadecimal, MAC address, mask, device.
+/// Parses the table: address, type of hardware, flags in hexadecimal, MAC address, mask, device.
 fn parse(text: &str) -> Neighbours {
     let entry = |line: &str| {
         let mut words = line.split_whitespace();
@@ -39,18 +40,18 @@ fn parse(text: &str) -> Neighbours {
     text.lines().filter_map(entry).collect()
 }
 
-/// What the table says of an address to which nothing else has answered.
+/// What the table says about an address that answered in no other way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Neighbour {
-    /// This MAC address has answered for it just now, or is a VM's that exists.
+    /// This MAC address has just answered for it, or belongs to an existing VM.
     Is(String),
-    /// This MAC address had it before we asked, and nothing tells whether it still does: an entry
+    /// This MAC address had it before the probe, and may or may not still have it: an entry
     /// outlives its machine by minutes or hours.
     Was(String),
 }
 
-/// Judges an address by what the table said before it was asked for and after. `exists` tells whether
-/// a VM has a MAC address.
+/// Judges an address by its entries before and after the probe. `exists` says whether a VM has a
+/// MAC address.
 pub(super) fn judge(
     ip: Ipv4Addr,
     gateway: Ipv4Addr,
@@ -59,14 +60,15 @@ pub(super) fn judge(
     exists: impl Fn(&str) -> bool,
 ) -> Option<Neighbour> {
     let mac = after.get(&ip)?.clone();
-    // A router that answers for others (proxy ARP) says nothing about them.
+    // A router that answers for others (proxy ARP) gives no information about them.
     if after.get(&gateway) == Some(&mac) {
         return None;
     }
     if before.get(&ip) != Some(&mac) || exists(&mac) {
         return Some(Neighbour::Is(mac));
     }
-    // That of a VM which has gone, such as the node's own before a `destroy`.
+    // A MAC address in the range of VMs that no existing VM uses: it is that of a removed VM, such
+    // as the node's own before a `destroy`.
     (!mac.starts_with(OF_VMS)).then_some(Neighbour::Was(mac))
 }
 

@@ -1,5 +1,5 @@
-//! What the run's own look says of our machines, as findings: the same list that `plan`, `up` and
-//! `status` show. Pure.
+//! Turns what the run's own look finds on k8sha's machines into findings: the same list that
+//! `plan`, `up` and `status` show. Pure.
 
 use super::finding::{Finding, Severity};
 use crate::plan::compare::Difference;

@@ -9,7 +9,7 @@ use crate::plan::template;
 use crate::proxmox::wire::VmConfig;
 use crate::proxmox::{Identity, rights};
 
-/// What a node's VM needs during its life. The clone has its hardware from the template.
+/// The privileges for a node's VM during its life. A clone gets its hardware from the template.
 const ROW: &[&str] = &[
     "VM.Allocate",
     "VM.Audit",
@@ -21,10 +21,10 @@ const ROW: &[&str] = &[
     "VM.Config.Options",
     "VM.PowerMgmt",
 ];
-/// What a clone needs besides where its template brings a cloud-init drive, which goes.
+/// The additional privilege for a clone whose template has a cloud-init drive, which is removed.
 /// Source: qemu-server src/PVE/API2/Qemu.pm, `check_drive_perms`.
 const SEEDED: &[&str] = &["VM.Config.Cloudinit"];
-/// What a template of ours needs, from its making to its removal.
+/// The privileges for k8sha's own template, from its creation to its removal.
 const TEMPLATE: &[&str] = &[
     "VM.Allocate",
     "VM.Audit",
@@ -35,12 +35,12 @@ const TEMPLATE: &[&str] = &[
     "VM.Config.Network",
     "VM.Config.Options",
 ];
-/// What another person's template needs.
+/// The privileges for the operator's own template.
 const THEIRS: &[&str] = &["VM.Audit", "VM.Clone"];
-/// What a storage needs that files are put on and taken from.
+/// The privileges for a storage on which files are created and removed.
 const FILES: &[&str] =
     &["Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.AllocateTemplate"];
-/// What a storage of disks needs.
+/// The privileges for a storage of disks.
 const DISKS: &[&str] = &["Datastore.AllocateSpace"];
 
 /// A path, the privileges needed there, and the path on which they are best granted.
@@ -54,7 +54,7 @@ pub(super) struct Need {
 /// The configurations of a host's VMs.
 type Configs = BTreeMap<VmId, VmConfig>;
 
-/// What is needed of a host that has these VMs.
+/// The privileges needed on a host that has these VMs.
 pub(super) fn needs(cluster: &Cluster, host: &HostName, configs: &Configs) -> Vec<Need> {
     let settings = &cluster.proxmox.hosts[host];
     let mut needs = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn needs(cluster: &Cluster, host: &HostName, configs: &Configs) -> Ve
     };
     let ours = settings.templates.values().any(|source| matches!(source, TemplateSource::Ours(_)));
     let joined = cluster.proxmox.pool.as_ref().map(|pool| format!("/pool/{pool}"));
-    // Destroying a VM removes the entries on its own path: a grant there lasts for one VM only.
+    // Destroying a VM removes the ACL entries on its own path: a grant there lasts for one VM only.
     let vms = joined.unwrap_or_else(|| "/vms".to_owned());
     for node in cluster.nodes.iter().filter(|node| node.host == *host) {
         need(format!("/vms/{}", node.vmid), ROW, vms.clone());
@@ -105,7 +105,7 @@ pub(super) fn needs(cluster: &Cluster, host: &HostName, configs: &Configs) -> Ve
 /// The privileges held, by path.
 pub(super) type Held = BTreeMap<String, BTreeSet<String>>;
 
-/// The paths whose privileges have to be asked for.
+/// The paths whose privileges must be queried.
 pub(super) fn paths(cluster: &Cluster, host: &HostName) -> BTreeSet<String> {
     let needs = needs(cluster, host, &Configs::new()).into_iter();
     let mut paths: BTreeSet<String> = needs.flat_map(|need| [need.path, need.grant]).collect();
@@ -113,7 +113,7 @@ pub(super) fn paths(cluster: &Cluster, host: &HostName) -> BTreeSet<String> {
     paths
 }
 
-/// What is missing on a host, one finding for each path of a grant.
+/// The privileges that are missing on a host: one finding for each path to grant them on.
 pub(super) fn missing(
     cluster: &Cluster,
     host: &HostName,
@@ -127,7 +127,7 @@ pub(super) fn missing(
     let mut lacking: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
     for need in needs(cluster, host, configs) {
         for privilege in need.privileges {
-            // A VM that is to join a pool is allowed what is allowed on the pool.
+            // A VM that will join a pool has the privileges granted on the pool.
             let pooled = need.grant.starts_with("/pool/") && holds(&need.grant, privilege);
             // Source: pve-storage src/PVE/API2/Storage/Status.pm, `download_url`.
             let otherwise = privilege == "Sys.AccessNetwork"
@@ -156,10 +156,11 @@ pub(super) fn missing(
         .collect()
 }
 
-/// The commands that grant what is missing on a path and take nothing away.
+/// The commands that grant the missing privileges on a path and revoke none.
 ///
-/// An entry on a path replaces those that are inherited from above, so it is advised only where the
-/// role then has all that is held there now. Where the role is what is granted, it alone is changed.
+/// An entry on a path replaces those inherited from above, so it is suggested only after the role
+/// has received every privilege held there now. If the role is already granted there, only the role
+/// is changed.
 fn advice(
     who: &Identity,
     path: &str,
@@ -179,7 +180,7 @@ fn advice(
     vec![rights::append(&all), rights::entry(who, path)]
 }
 
-/// What this examination itself may not see.
+/// What these checks themselves may not see.
 pub(super) fn blind(host: &HostName, who: &Identity, held: &Held) -> Option<Finding> {
     let dark: Vec<String> = ["/".to_owned(), format!("/nodes/{host}")]
         .into_iter()
@@ -235,10 +236,10 @@ mod tests {
         };
         let entry =
             "pveum acl modify /vms --users 'k8sha@pve' --tokens 'k8sha@pve!ci' --roles k8sha";
-        // The role is granted above, beside another one: an entry would replace both.
+        // The role is granted above, together with another one: an entry would replace both.
         let both = ["VM.Audit", "VM.GuestAgent.Audit"];
         assert_eq!(advised(&both, Some(&["VM.Audit"])), [append("VM.Clone")]);
-        // Another role is granted: what it gives must be in ours before that replaces it.
+        // Another role is granted: k8sha's role needs its privileges before replacing it.
         let whole = append("VM.Clone VM.Snapshot");
         let role: &[&str] = &["VM.Allocate", "VM.Audit"];
         assert_eq!(advised(&["VM.Audit", "VM.Snapshot"], Some(role)), [whole, entry.to_owned()]);

@@ -9,15 +9,15 @@ use crate::plan::spec;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
-/// What a cloud image takes as a file; Ubuntu's are below 700 MiB.
+/// The size of a cloud image as a file; Ubuntu's are below 700 MiB.
 const IMAGE: u64 = GIB;
-/// What the same image takes as a disk that is written whole; Ubuntu's are 2.2 GiB, minimal others
-/// up to 3.5.
+/// The size of the same image as a fully written disk; Ubuntu's are 2.2 GiB, other minimal ones up
+/// to 3.5 GiB.
 const TEMPLATE: u64 = 4 * GIB;
-/// What a seed ISO takes at most.
+/// The maximum size of a seed ISO.
 const SEED: u64 = MIB;
 
-/// The rows of a host whose VM is still to be made.
+/// The rows of a host whose VMs must still be created.
 pub(super) fn to_make<'a>(
     cluster: &'a Cluster,
     host: &'a HostName,
@@ -30,7 +30,7 @@ pub(super) fn to_make<'a>(
     cluster.nodes.iter().filter(|node| node.host == *host).filter(absent)
 }
 
-/// Storages on which what is to be made finds no room.
+/// The storages that are too small for what is to be created.
 pub(super) fn storages(cluster: &Cluster, host: &HostName, seen: &Seen) -> Vec<Finding> {
     let settings = &cluster.proxmox.hosts[host];
     let rows: Vec<&Node> = to_make(cluster, host, seen).collect();
@@ -99,7 +99,7 @@ fn overcommitted(host: &HostName, settings: &Host, seen: &Seen, disks: u64) -> O
     Some(Finding::new(Severity::Warning, host, what, fix))
 }
 
-/// Whether the host's memory holds what is to run there.
+/// Whether the host has enough memory for the new VMs.
 pub(super) fn memory(cluster: &Cluster, host: &HostName, seen: &Seen) -> Option<Finding> {
     let memory = seen.memory.as_ref().filter(|memory| memory.total > 0)?;
     let need: u64 = to_make(cluster, host, seen).map(|node| u64::from(node.ram_mib) * MIB).sum();
@@ -130,7 +130,7 @@ pub(super) fn memory(cluster: &Cluster, host: &HostName, seen: &Seen) -> Option<
     Some(Finding::new(severity, host, what, fix))
 }
 
-/// A size as a person reads it.
+/// A size as human-readable text.
 fn size(bytes: u64) -> String {
     if bytes >= GIB {
         let tenths = bytes * 10 / GIB;

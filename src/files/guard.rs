@@ -1,8 +1,8 @@
-//! Whether a folder that holds keys is its owner's alone.
+//! Checks that only its owner can write to a folder that holds keys.
 //!
-//! A folder that another user can write to lets them swap the keys in it, whatever the modes of the
-//! files are; so does a folder above it. What OpenSSH asks of `~/.ssh` (`safe_path` in its misc.c)
-//! is asked here of the state folder.
+//! A user who can write to such a folder, or to a folder above it, can replace the keys in it,
+//! whatever the modes of the files are. The state folder must meet the same requirements as
+//! `~/.ssh` for OpenSSH (`safe_path` in its misc.c).
 
 use std::fmt;
 use std::fs::{self, Metadata, Permissions};
@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The bits by which others than the owner write.
+/// The mode bits that allow users other than the owner to write.
 const OTHERS_WRITE: u32 = 0o022;
 const GROUP_WRITES: u32 = 0o020;
 const STICKY: u32 = 0o1000;
@@ -18,7 +18,7 @@ const STICKY: u32 = 0o1000;
 /// Why a folder is not trusted, and what to do about it.
 #[derive(Debug)]
 pub enum Unsafe {
-    /// It cannot be looked at, or its mode not be set.
+    /// Its metadata cannot be read, or its mode cannot be set.
     Unseen(PathBuf, io::Error),
     /// Another user owns it.
     Owner {
@@ -26,7 +26,7 @@ pub enum Unsafe {
         path: PathBuf,
         /// That user.
         owner: u32,
-        /// Who should.
+        /// The user who should own it.
         me: u32,
         /// Whether it is the folder itself, and not one above it.
         own: bool,
@@ -40,7 +40,7 @@ pub enum Unsafe {
         /// Whether it is the folder itself, and not one above it.
         own: bool,
     },
-    /// It is no folder.
+    /// It is not a folder.
     NoFolder(PathBuf),
 }
 
@@ -86,17 +86,18 @@ impl Unsafe {
     }
 }
 
-/// A path as one word of a shell.
+/// A path quoted as a single shell word.
 fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let bare = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if text.chars().all(bare) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Sees that only this user, and root, can change what is in a folder. One that others can merely
-/// look into is closed to them.
+/// Ensures that only this user and root can change the contents of a folder. A folder that others
+/// can only read is closed to them.
 ///
-/// `person` is the user who became root by `sudo`: what is theirs is trusted as our own.
+/// `person` is the user who became root through `sudo`: what they own is trusted like this user's
+/// own.
 ///
 /// # Errors
 /// The first folder of the path that others can write to, or that another user owns.
@@ -121,7 +122,7 @@ pub fn closed(folder: &Path, person: Option<u32>) -> Result<(), Unsafe> {
     if seen.mode() & 0o077 != 0 {
         fs::set_permissions(&real, Permissions::from_mode(0o700)).map_err(unseen(&real))?;
     }
-    // The way as it was typed, with its links, and the way that it stands for.
+    // The path as it was typed, with its links, and the path that it resolves to.
     let typed = std::path::absolute(folder).map_err(unseen(folder))?;
     for above in typed.ancestors().chain(real.ancestors().skip(1)) {
         let seen = fs::symlink_metadata(above).map_err(unseen(above))?;
@@ -137,8 +138,9 @@ pub fn closed(folder: &Path, person: Option<u32>) -> Result<(), Unsafe> {
     Ok(())
 }
 
-/// Whether others can rename what is in it. Of a sticky folder, such as `/tmp`, each entry is its
-/// owner's; a group that has its user's number has that user alone in it (user private groups).
+/// Whether others can rename its entries. In a sticky folder, such as `/tmp`, only the owner of an
+/// entry can; a group with the same id as its user has only that user as a member (user private
+/// groups).
 fn is_open(seen: &Metadata) -> bool {
     let writers = seen.mode() & OTHERS_WRITE;
     let private_group = writers == GROUP_WRITES && seen.gid() == seen.uid();
@@ -210,7 +212,8 @@ mod tests {
     #[test]
     fn another_owner_is_refused_but_for_the_person_behind_sudo() {
         if !rustix::process::geteuid().is_root() {
-            // Only root can give a folder away; what root owns stands for it.
+            // Only root can change the owner of a folder; other users test with a folder that root
+            // owns.
             let why = closed(Path::new("/usr"), None).unwrap_err();
             assert!(matches!(why, Unsafe::Owner { own: true, owner: 0, .. }), "{why}");
             return;

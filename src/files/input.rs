@@ -1,7 +1,8 @@
-//! The one reader of input files: regular files only, each no larger than its kind can be.
+//! The only reader of input files. It reads regular files only, each up to the size limit of its
+//! kind.
 //!
-//! A device has no end and a FIFO may never begin; what a person names by mistake, or a profile
-//! names on purpose, must not use all memory or block forever.
+//! A device has no end, and a FIFO may never have a writer. A path that a user gives by mistake, or
+//! a profile on purpose, must not use up the memory or block forever.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,7 +14,7 @@ use rustix::fs::OFlags;
 #[cfg(feature = "simulate")]
 use super::named;
 
-/// What a file is read as, which says how large it may be.
+/// The kind of a file, which determines its size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A profile. A table of 800 rows with every column written out has 200 KiB.
@@ -23,25 +24,25 @@ pub enum Kind {
     Manifest,
     /// A private or public key. An RSA key of 16,384 bits has 13 KiB in PEM.
     Key,
-    /// Certificates in PEM. All authorities of a browser have 250 KiB.
+    /// Certificates in PEM. All CAs of a browser have 250 KiB.
     Certificate,
     /// A `known_hosts` file: 100 bytes a line, for 100,000 machines.
     KnownHosts,
     /// A kubeconfig: some 6 KiB for each cluster, for a thousand clusters.
     Kubeconfig,
-    /// A token, password or passphrase. Proxmox VE allows 64 characters of a password.
+    /// A token, password or passphrase. Proxmox VE limits passwords to 64 characters.
     Secret,
-    /// A file of our own state folder: ids, keys and lists of hosts.
+    /// A file of k8sha's state folder: ids, keys and lists of hosts.
     State,
     /// A cloud-init template. Seeds are read into memory by the node and have some 100 KiB.
     Template,
-    /// What `k8sha sim` printed.
+    /// The output of `k8sha sim`.
     #[cfg(feature = "simulate")]
     Endpoints,
     /// A schema of Proxmox VE's API. That of PVE 9 has 4 MiB.
     #[cfg(feature = "simulate")]
     Schema,
-    /// A table of the kernel's, which says of itself that it is empty.
+    /// A table of the kernel, which reports a size of zero.
     Kernel,
 }
 
@@ -49,7 +50,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 impl Kind {
-    /// The most bytes of such a file.
+    /// The size limit of such a file, in bytes.
     pub const fn most(self) -> u64 {
         match self {
             Self::Profile | Self::Certificate | Self::State | Self::Template => MIB,
@@ -87,13 +88,13 @@ impl Kind {
 /// Reads a file.
 ///
 /// # Errors
-/// What the system said; that it is no regular file, or larger than such a file can be. The error
-/// does not name the path: who asks knows it.
+/// The system's error, or that it is not a regular file or exceeds the limit. The error does not
+/// name the path: the caller knows it.
 pub fn read(path: &Path, kind: Kind) -> io::Result<Vec<u8>> {
     let file = open(path, kind)?;
     let most = kind.most();
     let mut bytes = Vec::new();
-    // A file may grow while it is read, and one of the kernel's says that it has no length.
+    // A file may grow while it is read, and a file of the kernel reports a size of zero.
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(too_large(kind)) } else { Ok(bytes) }
 }
@@ -101,7 +102,7 @@ pub fn read(path: &Path, kind: Kind) -> io::Result<Vec<u8>> {
 /// Reads a file of text.
 ///
 /// # Errors
-/// As [`read`], or where the file is not UTF-8: the line and the byte.
+/// As [`read`]; if the file is not UTF-8, the line and the byte.
 pub fn read_text(path: &Path, kind: Kind) -> io::Result<String> {
     String::from_utf8(read(path, kind)?).map_err(|error| {
         let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
@@ -114,7 +115,7 @@ pub fn read_text(path: &Path, kind: Kind) -> io::Result<String> {
     })
 }
 
-/// Sees that a file that another part reads can be read here too.
+/// Checks that a file that another module reads is readable.
 ///
 /// # Errors
 /// As [`read`], with the path.
@@ -124,8 +125,8 @@ pub fn check(path: &Path, kind: Kind) -> io::Result<()> {
 }
 
 fn open(path: &Path, kind: Kind) -> io::Result<File> {
-    // Without O_NONBLOCK, opening a FIFO waits for one who writes to it (open(2)). What is not
-    // regular is known before it is opened, too: opening a device may do something.
+    // Without O_NONBLOCK, opening a FIFO waits for a writer (open(2)). The file type is also
+    // checked before the file is opened: opening a device may have side effects.
     refuse(std::fs::metadata(path)?.file_type())?;
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let file = File::options().read(true).custom_flags(flags).open(path)?;

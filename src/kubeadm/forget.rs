@@ -59,8 +59,8 @@ pub async fn run(via: &Remote, gone: &Gone, stacked: bool, clock: Clock) -> Resu
     Ok(changed)
 }
 
-/// Waits until the API has not heard from the machine's kubelet for its grace period: a machine
-/// whose kubelet reports is not lost, whatever Proxmox VE shows.
+/// Waits until the API has received nothing from the machine's kubelet for its grace period: a
+/// machine whose kubelet reports is not lost, whatever Proxmox VE shows.
 pub(super) async fn silent(via: &Remote, gone: &Gone, clock: Clock) -> Result<(), Error> {
     let mut wait = Wait::new(clock, GRACE, LOOK);
     loop {

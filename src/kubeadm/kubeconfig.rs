@@ -133,8 +133,8 @@ pub async fn fetch(
 /// Merges this cluster's kubeconfig, as [`fetch`] wrote it, into another file; says whether that changed.
 ///
 /// # Errors
-/// [`Error::File`] where one cannot be read or written; [`Error::Kubeconfig`] where the other one
-/// cannot take it.
+/// [`Error::File`] if one of the files cannot be read or written; [`Error::Kubeconfig`] if the
+/// cluster cannot be added to the other one.
 pub fn merge(cluster: &Cluster, own: &Path, to: &Path) -> Result<bool, Error> {
     let text = local::read_text(own, local::Kind::Kubeconfig).map_err(|source| Error::File {
         doing: "read",

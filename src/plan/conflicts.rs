@@ -271,8 +271,8 @@ fn attach(vm: &OurVm) -> String {
     }
 }
 
-/// A VM that is being cloned or created, or whose creation was interrupted; `empty` tells whether
-/// it is safe to remove.
+/// A VM that is being cloned or created, or whose creation was interrupted; `empty` says whether it
+/// is safe to remove.
 fn underway(
     on: impl ToString,
     host: &HostName,

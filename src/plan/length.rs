@@ -26,6 +26,8 @@ pub(crate) struct Forecast {
 fn usual(action: &Action) -> f64 {
     match action {
         Action::Boot(_) => 90.0,
+        // As long as pods take to leave.
+        Action::Drain(_) => 60.0,
         Action::Clone(it) if it.full => 60.0,
         Action::Image(_) => 60.0,
         Action::Init(_) => 45.0,
@@ -44,6 +46,8 @@ fn usual(action: &Action) -> f64 {
         | Action::Balance(_)
         | Action::EtcdClient(_)
         | Action::Mark(_)
+        | Action::DeleteNode(_)
+        | Action::Uncordon(_)
         | Action::Forget(_)
         | Action::Keys(_)
         | Action::Label(_)

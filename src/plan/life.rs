@@ -128,7 +128,7 @@ fn api_line((name, machine): (&NodeName, &Machine)) -> Option<String> {
     Some(format!("{name} has a control plane; its API server: {said}"))
 }
 
-/// A cluster existed, and none of its masters is left.
+/// A cluster existed, but no master is left.
 fn orphaned(survey: &Survey, begun: &[&NodeName], bound: &[&NodeName]) -> Life {
     let mut seen = Vec::new();
     if let Some(known) = &survey.known {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
-/// The names by which [`super::decode`] knows that a place is asked for.
+/// The names through which a type requests its place from [`super::decode`].
 pub(super) const SCALAR: &str = "$k8sha::At";
 /// The same for lists and maps.
 pub(super) const SECTION: &str = "$k8sha::Section";
@@ -27,12 +27,12 @@ pub trait Written: Sized {
     fn word_schema() -> Schema;
 }
 
-/// A word of the profile, what it means, and where it stands.
+/// A word of the profile, its meaning, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At<T> {
-    /// What it means.
+    /// Its meaning.
     pub value: T,
-    /// Where it stands, in bytes of the profile's text.
+    /// Its place, in bytes of the profile's text.
     pub span: Range<usize>,
 }
 

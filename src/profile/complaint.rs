@@ -10,18 +10,18 @@ use serde::Serialize;
 use super::excerpt::{Excerpt, Lines, visible};
 use crate::text::{Styled, cut, lines, one_line};
 
-/// More complaints than anybody reads at once.
+/// The maximum number of displayed complaints.
 const SHOWN: usize = 50;
-/// A longer message than anybody reads, in characters: a value that is quoted may be of any length.
+/// The maximum length of a message, in characters: a quoted value may have any length.
 const MESSAGE_MOST: usize = 400;
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The profile cannot be used.
     Error,
-    /// The profile can be used, and its author should know this.
+    /// The profile can be used, but its author should know this.
     Warning,
 }
 
@@ -34,15 +34,15 @@ pub enum Colour {
     On,
 }
 
-/// One thing that is wrong with a profile, or that its author should know.
+/// One error in a profile, or something that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Complaint {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// What is wrong: a lower-case fragment with values in backticks.
     pub message: String,
     /// Byte ranges of the profile's text with a label each (which may be empty); the first one is
-    /// where the fault is, the others are what it clashes with.
+    /// the place of the error, the others are what it conflicts with.
     pub spans: Vec<(Range<usize>, String)>,
     /// The next thing to try.
     pub hint: Option<String>,
@@ -71,22 +71,21 @@ impl Complaint {
         self
     }
 
-    /// Says what to try next.
+    /// Sets what to try next.
     #[must_use]
     pub fn help(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(cut(&hint.into(), MESSAGE_MOST).into_owned());
         self
     }
 
-    /// Where it is in the text; a complaint about what is absent sorts last.
+    /// Its place in the text; a complaint about something missing sorts last.
     pub(super) fn place(&self) -> usize {
         self.spans.first().map_or(usize::MAX, |(span, _)| span.start)
     }
 }
 
-/// Shows complaints the way that rustc shows its own: message, file, line, column, the line with
-/// carets and labels, and the hint. Of very many the first errors are shown, and the number of the
-/// others.
+/// Displays complaints as rustc does: message, file, line, column, the line with carets and labels,
+/// and the hint. If there are very many, it displays the first errors and the number of the others.
 pub fn render(complaints: &[Complaint], name: &str, text: &str, colour: Colour) -> Styled {
     let renderer = match colour {
         Colour::Off => Renderer::plain(),
@@ -116,8 +115,8 @@ pub fn render(complaints: &[Complaint], name: &str, text: &str, colour: Colour) 
     Styled::ours(parts.join("\n\n"))
 }
 
-/// The text with every private key (RFC 7468) starred out, at the same length in bytes, so that a
-/// key that was pasted into a profile by mistake is not also printed into a log.
+/// The text with every private key (RFC 7468) replaced by asterisks, at the same length in bytes,
+/// so that a key that was pasted into a profile by mistake does not also end up in a log.
 fn masked(text: &str) -> Cow<'_, str> {
     const MARK: &str = "PRIVATE KEY-----";
     if !text.contains(MARK) {
@@ -209,7 +208,7 @@ mod tests {
             let bare: String = shown
                 .split('\x1b')
                 .map(|part| {
-                    // What our own colours leave: `[31m` and the like.
+                    // The remains of k8sha's own colours: `[31m` and the like.
                     part.strip_prefix('[')
                         .and_then(|part| part.split_once('m'))
                         .map_or(part, |(_, rest)| rest)

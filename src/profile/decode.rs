@@ -1,9 +1,9 @@
 //! Decodes a tree into typed values and reports every fault, not just the first.
 //!
-//! A serde implementation stops at the first fault. [`decode`] notes it, cuts the faulty node out
-//! of the tree and starts again, until what is left can be read. Unknown keys, of which a file that
-//! is no profile has very many, are all found at once. Every field of
-//! [`super::raw`] is optional, so a cut never causes a complaint of its own.
+//! A serde implementation stops at the first fault. [`decode`] records it, cuts the faulty node out
+//! of the tree and starts again, until the rest can be read. Unknown keys, of which a file that is
+//! not a profile has very many, are all found in one pass. Every field of [`super::raw`] is
+//! optional, so a cut never causes a complaint of its own.
 
 use std::collections::BTreeSet;
 
@@ -19,21 +19,21 @@ use super::complaint::Complaint;
 use super::fault::Fault;
 use super::tree::{Kind, Node};
 
-/// How many faults are found one by one, each of which costs another reading of the tree.
+/// The maximum number of faults to find one by one: each costs another pass over the tree.
 const FAULTS_MAX: usize = 100;
 
-/// What could be read, and what could not.
+/// The readable part, and the faults.
 pub(super) struct Decoded<T> {
-    /// What could be read.
+    /// The readable part.
     pub value: Option<T>,
     /// One complaint per fault.
     pub complaints: Vec<Complaint>,
-    /// The keys (with the id of their map) that were cut out, or surely meant by one that was:
-    /// no one needs to hear that they are missing.
+    /// The keys (with the id of their map) that were cut out, or that a cut key is a misspelling
+    /// of: they are not also reported as missing.
     pub cut: BTreeSet<(usize, String)>,
 }
 
-/// Reads all that can be read.
+/// Reads everything that is readable.
 pub(super) fn decode<T: for<'de> Deserialize<'de>>(mut root: Node) -> Decoded<T> {
     let mut decoded = Decoded { value: None, complaints: Vec::new(), cut: BTreeSet::new() };
     for _ in 0..FAULTS_MAX {
@@ -59,7 +59,7 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(mut root: Node) -> Decoded<T>
         if !fault.silent {
             decoded.complaints.push(complaint(&fault, place.as_ref()));
         }
-        // A fault of the root itself leaves nothing to read.
+        // If the root itself is faulty, nothing remains to be read.
         let Some(entry) = place.and_then(|place| root.cut(place.id)) else { break };
         if let Some((map, key)) = entry {
             if let Some(meant) = fault.meant {
@@ -239,7 +239,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 }
 
-/// A node's place and then the node itself, as [`super::at`] asks for them.
+/// A node's place and then the node itself, as [`super::at`] expects them.
 struct Place<'t> {
     node: &'t Node,
     next: usize,
@@ -268,7 +268,7 @@ impl<'de> SeqAccess<'de> for Place<'_> {
     }
 }
 
-/// One of several words, perhaps with settings of its own.
+/// One of several words, possibly with its own settings.
 struct Choice<'t> {
     key: &'t Node,
     value: Option<&'t Node>,

@@ -1,20 +1,20 @@
 //! The lines of a profile that a complaint is about.
 //!
-//! A renderer looks at all lines that it is given, again for each complaint; it is given those around
-//! the places alone, so that what is shown costs what is shown.
+//! A renderer scans all lines that it receives, once per complaint. It receives only the lines
+//! around the places, so that the cost depends only on what is displayed.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::text::printable;
 
-/// Lines before and after a place that the renderer may show with it.
+/// The number of lines before and after a place that the renderer may display.
 const AROUND: usize = 2;
-/// A place of more lines is shown by its first line.
+/// If a place has more lines than this, only its first line is displayed.
 const TALL: usize = 20;
 
-/// The text with what is not printable starred out at the same length in bytes, as places count
-/// bytes. The message of the complaint has the value's escapes.
+/// The text with unprintable characters replaced by asterisks at the same length in bytes, because
+/// places count bytes. The message of the complaint has the escaped value.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let is_shown = |c: char| {
         matches!(c, '\n' | '\t' | ' '..='~')
@@ -35,7 +35,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A text and where its lines begin.
+/// A text and the offsets of its lines.
 pub(super) struct Lines<'t> {
     text: Cow<'t, str>,
     starts: Vec<usize>,
@@ -44,7 +44,7 @@ pub(super) struct Lines<'t> {
 /// Some lines of a text, with places in them.
 #[derive(Debug, Default)]
 pub(super) struct Excerpt {
-    /// The lines; between those that are shown, empty ones.
+    /// The lines; those that are not displayed in between are empty.
     pub text: String,
     /// The number of the first one.
     pub line: usize,

@@ -14,13 +14,13 @@ pub(super) struct Fault {
     pub node: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What to try.
+    /// What to try next.
     pub hint: Option<String>,
-    /// The known key that an unknown one is likely to mean.
+    /// The known key that an unknown one is probably a misspelling of.
     pub meant: Option<&'static str>,
-    /// The keys that are known there, where an unknown one was found.
+    /// The known keys of the section in which an unknown one was found.
     pub known: Option<&'static [&'static str]>,
-    /// Whether it only follows from an earlier cut.
+    /// Whether it is only a consequence of an earlier cut.
     pub silent: bool,
 }
 
@@ -29,13 +29,13 @@ impl Fault {
         Self { node: None, message, hint: None, meant: None, known: None, silent: false }
     }
 
-    /// Says where, unless that is known more exactly already.
+    /// Sets the place, unless a more precise one is already known.
     pub fn at(mut self, node: &Node) -> Self {
         self.node.get_or_insert(node.id);
         self
     }
 
-    /// Something else was wanted there.
+    /// Another kind of value was expected there.
     pub fn found(node: &Node, wanted: &dyn de::Expected) -> Self {
         let silent = matches!(node.kind, Kind::Refused);
         let message = format!("expected {wanted}, found {}", node.noun());
@@ -81,12 +81,13 @@ impl de::Error for Fault {
     }
 }
 
-/// The candidate that the word is likely a misspelling of.
+/// The candidate that the word is probably a misspelling of.
 pub(super) fn closest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
     let length = word.chars().count();
     candidates
         .iter()
-        // A long word is no misspelling, and comparing it would cost its length.
+        // A long word is not a misspelling, and comparing it would take time proportional to its
+        // length.
         .filter(|candidate| length.abs_diff(candidate.chars().count()) <= 4)
         .map(|candidate| (strsim::levenshtein(word, candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)

@@ -1,23 +1,24 @@
-//! Characters that no value of a profile may hold: those that end a line, steer a terminal, or are
-//! not seen.
+//! Characters that no value of a profile may contain: those that end a line, control a terminal, or
+//! are invisible.
 //!
-//! Every value is one line of plain text. A newline in a key, a name or a path would become a line of
-//! its own in a document that is made of it (`authorized_keys`, a VM's configuration, a script), and
-//! an invisible character lets a value be another one than it looks. They are refused where the
-//! text is read, for all fields at once, so that no field can forget it; nothing opts out.
+//! Every value is one line of plain text. A newline in a key, a name or a path would become a
+//! separate line in a document that is generated from it (`authorized_keys`, a VM's configuration,
+//! a script), and an invisible character makes a value differ from what it looks like. They are
+//! rejected when the text is read, for all fields at once, so that no field can omit the check;
+//! there is no opt-out.
 
 use super::complaint::Complaint;
 
-/// The first character of a text that a value must not hold.
+/// The first character of a text that a value must not contain.
 pub(super) fn first(text: &str) -> Option<char> {
     text.chars().find(|c| is_hidden(*c))
 }
 
-/// Whether a character ends a line, steers a terminal or is not seen.
+/// Whether a character ends a line, controls a terminal or is invisible.
 ///
 /// U+0085, U+2028 and U+2029 end a line in YAML 1.1, which cloud-init's parser reads (yaml.org,
-/// "YAML 1.1", 5.4). The rest of the list: the bidirectional controls (Unicode UAX #9, 2), and what
-/// is drawn with no width.
+/// "YAML 1.1", 5.4). The rest of the list: the bidirectional controls (Unicode UAX #9, 2), and
+/// characters without width.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -34,8 +35,8 @@ fn is_hidden(c: char) -> bool {
         )
 }
 
-/// What is said of such a value. The value itself is not repeated: it would do in the complaint what
-/// it was refused for.
+/// The message for such a value. It does not repeat the value, which would have the same effect in
+/// the message.
 pub(super) fn complaint(text: &str, found: char, span: std::ops::Range<usize>) -> Complaint {
     if text.contains("PRIVATE KEY-----") {
         return Complaint::error("this is a private key").at(span, "").help(

@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::files::{Kind, read_text};
 use crate::text::{Styled, one_line};
 
-/// The profiles that are part of the program: name and text.
+/// The embedded profiles: name and text.
 pub const EMBEDDED: &[(&str, &str)] = &[
     ("homelab", include_str!("../../profiles/homelab.yaml")),
     ("k8s1", include_str!("../../profiles/k8s1.yaml")),
@@ -31,7 +31,7 @@ pub fn embedded(name: &str) -> Option<&'static str> {
     EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// What an embedded profile says of itself: the first sentence of its comment, without its name.
+/// The description of an embedded profile: the first sentence of its comment, without its name.
 pub fn about(name: &str, text: &str) -> String {
     let comment = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
     let begun = comment.skip_while(|line| !line.starts_with(&format!("{name}:")));
@@ -41,31 +41,31 @@ pub fn about(name: &str, text: &str) -> String {
     sentence.split_once(": ").map_or(sentence, |(_, about)| about).to_owned()
 }
 
-/// A profile's text and where it is from.
+/// A profile's text and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// What a person calls it: the path, or `k8s1 (embedded)`.
+    /// Its display name: the path, or `k8s1 (embedded)`.
     pub name: String,
     /// The text.
     pub text: String,
     /// The folder that paths in the profile are relative to. For an embedded profile it is empty:
-    /// the folder that k8sha runs in.
+    /// the working folder of k8sha.
     pub base: PathBuf,
 }
 
 /// A profile that can be used.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What it describes.
+    /// The cluster that it describes.
     pub cluster: Cluster,
     /// What its author should know, in the order of the text.
     pub warnings: Vec<Complaint>,
-    /// Its text and where it is from.
+    /// Its text and its origin.
     pub source: Source,
 }
 
 impl Loaded {
-    /// The warnings as text; empty when there are none.
+    /// The warnings as text; empty if there are none.
     pub fn render_warnings(&self, colour: Colour) -> Styled {
         render(&self.warnings, &self.source.name, &self.source.text, colour)
     }
@@ -76,12 +76,12 @@ impl Loaded {
 pub struct Rejected {
     /// The warnings in the order of the text, then the errors, of which there is at least one.
     pub complaints: Vec<Complaint>,
-    /// Its text and where it is from.
+    /// Its text and its origin.
     pub source: Source,
 }
 
 impl Rejected {
-    /// The complaints as text, and how many there are.
+    /// The complaints as text, and their number.
     pub fn render(&self, colour: Colour) -> Styled {
         let complaints = render(&self.complaints, &self.source.name, &self.source.text, colour);
         Styled::ours(format!("{complaints}\n\nerror: {}", one_line(&self.to_string())))
@@ -111,9 +111,9 @@ pub enum LoadError {
          path, such as `./{name}.yaml`"
     )]
     Unknown {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names that there are.
+        /// The available names.
         known: String,
     },
     /// The file could not be read.
@@ -121,7 +121,7 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The profile cannot be used; see [`Rejected::render`].
@@ -129,8 +129,8 @@ pub enum LoadError {
     Rejected(#[from] Box<Rejected>),
 }
 
-/// Finds a profile: anything with a `/` in it or that ends in `.yaml` or `.yml` is a file,
-/// anything else the name of an embedded one.
+/// Finds a profile. A name that contains a `/` or ends in `.yaml` or `.yml` is a file; any other
+/// name is that of an embedded profile.
 ///
 /// # Errors
 /// [`LoadError::Unknown`] or [`LoadError::Unreadable`].
@@ -163,10 +163,10 @@ pub fn load(which: &str) -> Result<Loaded, LoadError> {
 /// Reads a profile: text to tree, tree to typed values, typed values to a cluster.
 ///
 /// # Errors
-/// All that is wrong with it, at once.
+/// All complaints about it, at once.
 pub fn read(source: Source) -> Result<Loaded, Rejected> {
     let (cluster, mut complaints) = understand(&source);
-    // Errors last, next to the prompt: they are what has to be done.
+    // Errors come last, next to the prompt, because they must be fixed.
     complaints.sort_by_key(|complaint| (Reverse(complaint.severity), complaint.place()));
     let fine = complaints.iter().all(|complaint| complaint.severity == Severity::Warning);
     match cluster {

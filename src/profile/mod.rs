@@ -1,8 +1,8 @@
 //! Profiles: reading the YAML file and turning it into a [`Cluster`].
 //!
 //! The pipeline is text → `tree` (YAML with places) → `raw` (typed, every column optional) →
-//! `check` (all complaints at once) → [`Cluster`]. A complaint never hides another one: what is
-//! wrong is cut out of the tree and the rest is still read and checked.
+//! `check` (all complaints at once) → [`Cluster`]. A complaint never hides another one: faulty
+//! parts are cut out of the tree, and the rest is still read and checked.
 //!
 //! [`Cluster`]: crate::cluster::Cluster
 

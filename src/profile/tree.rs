@@ -1,8 +1,8 @@
 //! Parses YAML into a tree of nodes that remember their position in the file.
 //!
-//! Scalars stay text: what `1.30` or `no` means is for the column that they stand in to say, so no
-//! version becomes a float and no name a boolean. Anchors and aliases are refused (shared columns
-//! belong under `defaults`), which also leaves no way to write a small file with a huge meaning.
+//! Scalars stay text: the column determines what `1.30` or `no` means, so no version becomes a
+//! float and no name a boolean. Anchors and aliases are rejected (shared columns belong under
+//! `defaults`), so a small file cannot expand to a huge one.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,7 +21,7 @@ const LINES_MAX: usize = 10_000;
 /// A longer line than any profile has, in bytes.
 const LINE_MAX: usize = 16 * 1024;
 
-/// A longer list than any profile has: VMIDs, addresses and hosts end before.
+/// A longer list than any profile has: VMIDs, addresses and hosts run out before that.
 const LIST_MAX: usize = 1_000;
 
 /// Deeper nesting than any profile has.
@@ -30,11 +30,11 @@ const DEPTH_MAX: usize = 16;
 /// A node of the tree.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// Names this node within its tree.
+    /// Identifies this node within its tree.
     pub id: usize,
-    /// Its text, in bytes.
+    /// The range of its text, in bytes.
     pub span: Range<usize>,
-    /// The part of it, or of its key, that a complaint about the whole points at.
+    /// The part of it, or of its key, that a complaint about the whole node points at.
     pub head: Range<usize>,
     /// What it is.
     pub kind: Kind,
@@ -43,7 +43,7 @@ pub(super) struct Node {
 /// What a node is.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
-    /// Text; `plain` when it was written without quotes.
+    /// Text; `plain` if it was written without quotes.
     Scalar {
         /// The text after escapes.
         text: String,
@@ -52,7 +52,7 @@ pub(super) enum Kind {
     },
     /// A list.
     List(Vec<Node>),
-    /// Something that a profile may not hold and that has been complained about.
+    /// Something that a profile may not contain and that has already been reported.
     Refused,
     /// Keys and values in the order of the file.
     Map {
@@ -75,14 +75,14 @@ impl Node {
         }
     }
 
-    /// Whether nothing was written, or YAML's word for nothing.
+    /// Whether the value is empty or YAML's null.
     pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null"))
     }
 
-    /// Cuts the node with this id out, together with its key or value. Gives where it was: the id
-    /// of the map and the key.
+    /// Removes the node with this id, together with its key or value. Returns its former place: the
+    /// id of the map and the key.
     pub fn cut(&mut self, id: usize) -> Option<Option<(usize, String)>> {
         match &mut self.kind {
             Kind::Scalar { .. } | Kind::Refused => None,
@@ -109,8 +109,8 @@ impl Node {
 }
 
 impl Node {
-    /// Cuts all entries with keys that are not known out of the map that has this key. Gives the
-    /// id of the map, and the keys with their texts.
+    /// Removes all entries with unknown keys from the map that has this key. Returns the id of the
+    /// map, and the keys with their texts.
     pub fn cut_unknown(
         &mut self,
         key: usize,
@@ -140,7 +140,7 @@ impl Node {
     }
 }
 
-/// Reads the text. Without a tree there is at least one complaint.
+/// Parses the text. If it returns no tree, there is at least one complaint.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
     if let Some(complaint) = oversized(text) {
         return (None, vec![complaint]);
@@ -169,7 +169,8 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Complaint>) {
     (builder.root, builder.complaints)
 }
 
-/// What is wrong with the text's measures. Its lines are shown with complaints, so they are bounded.
+/// Complaints about the size of the text. Its lines are displayed with complaints, so their length
+/// is limited.
 fn oversized(text: &str) -> Option<Complaint> {
     let long = text.lines().position(|line| line.len() > LINE_MAX);
     if let Some(long) = long {
@@ -194,12 +195,12 @@ fn syntax(text: &str, error: &granit_parser::ScanError) -> Complaint {
     if tab { complaint.help("indent with spaces: YAML allows no tabs there") } else { complaint }
 }
 
-/// A list or a map whose end has not come yet.
+/// An unfinished list or map.
 struct Open {
     node: Node,
-    /// The key that waits for its value.
+    /// The key that still lacks its value.
     key: Option<Node>,
-    /// The keys so far and where they are.
+    /// The keys so far and their places.
     seen: HashMap<String, Range<usize>>,
 }
 
@@ -274,7 +275,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Puts a finished node where it belongs.
+    /// Adds a finished node to its parent.
     fn close(&mut self, node: Node) -> Result<(), Box<Complaint>> {
         let Some(Open { node: parent, key, seen }) = self.open.last_mut() else {
             self.root.get_or_insert(node);

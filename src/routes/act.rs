@@ -1,4 +1,4 @@
-//! Looking at a host, setting its routes, taking them away.
+//! Reads, sets and removes a host's routes.
 
 use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
@@ -21,7 +21,7 @@ impl Host {
         self.remote.run_ok(&command).await.map(drop).map_err(|error| self.fault(doing, &error))
     }
 
-    /// An SSH fault, told of a host that we did not make.
+    /// Describes an SSH error on a host that k8sha did not create.
     fn fault(&self, doing: &str, error: &Error) -> Failure {
         let (said, hint) = match error {
             Error::HostKey { address, expected, seen, .. } => (
@@ -53,7 +53,7 @@ impl Host {
         Failure::new(Exit::Node, doing, said).on(&self.name).hint(hint).because(error.clone())
     }
 
-    /// What `ip -json` says.
+    /// The output of `ip -json`.
     async fn ip<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T, Failure> {
         let doing = "look at the host's routes";
         let all = [&["-json", "-4"], words].concat();
@@ -61,7 +61,7 @@ impl Host {
         let output =
             self.remote.run_ok(&command).await.map_err(|error| self.fault(doing, &error))?;
         let text = output.stdout_text();
-        // A table that is empty is no document at all in older versions.
+        // Older versions print nothing at all for an empty table.
         let text = if text.trim().is_empty() { "[]" } else { text.trim() };
         serde_json::from_str(text).map_err(|error| {
             let why = excerpt(&error.to_string(), ssh::QUOTED);
@@ -71,10 +71,10 @@ impl Host {
     }
 }
 
-/// Looks at a host's routes and at our unit on it.
+/// Reads a host's routes and k8sha's unit on it.
 ///
 /// # Errors
-/// A host that refuses every login, or says what cannot be read.
+/// When the host refuses the login, or its output cannot be parsed.
 pub async fn look(host: &Host, cluster: &str) -> Result<Seen, Failure> {
     let name = unit::name(cluster);
     let doing = "look at the host's units";
@@ -93,7 +93,7 @@ fn says(output: &Output, word: &str) -> bool {
     output.stdout_text().trim() == word
 }
 
-/// Where our connection comes from. Not asked by way of sudo, which keeps the variable away.
+/// The source address of this SSH connection. Not read through sudo, which removes the variable.
 async fn operator(host: &Host) -> Result<Option<std::net::Ipv4Addr>, Failure> {
     let command = crate::ssh::Command::new("printenv").arg("SSH_CONNECTION");
     let output = host.remote.run(&command).await;
@@ -113,10 +113,10 @@ async fn file(host: &Host, path: &str) -> Result<Option<String>, Failure> {
     Ok(Some(output.stdout_text()))
 }
 
-/// Sets the routes now and for every boot, and looks whether they are there.
+/// Sets the routes now and for every boot, and verifies that they are set.
 ///
 /// # Errors
-/// What the host said. It may be run again after any interruption.
+/// The host's error. This can be run again after any interruption.
 pub async fn apply(
     host: &Host,
     cluster: &str,
@@ -128,7 +128,7 @@ pub async fn apply(
     let doing = "set the blackhole routes";
     if seen.unit.as_ref() != Some(&text) {
         if seen.unit.is_some() {
-            // By its former text: that knows the routes which are wanted no more.
+            // Stopped with its old text, which names the routes that are no longer wanted.
             host.run_ok(doing, "systemctl", &["stop", &name]).await?;
         }
         let command = host
@@ -143,10 +143,10 @@ pub async fn apply(
     settle(host, cluster, nets, doing).await
 }
 
-/// Takes the routes and the unit away, and looks whether they are gone.
+/// Removes the routes and the unit, and verifies that they are gone.
 ///
 /// # Errors
-/// What the host said. It may be run again after any interruption.
+/// The host's error. This can be run again after any interruption.
 pub async fn remove(host: &Host, cluster: &str, seen: &Seen) -> Result<(), Failure> {
     let doing = "remove the blackhole routes";
     if seen.unit.is_some() {
@@ -158,7 +158,7 @@ pub async fn remove(host: &Host, cluster: &str, seen: &Seen) -> Result<(), Failu
     settle(host, cluster, &[], doing).await
 }
 
-/// Removes what is left of ours without a unit, and looks whether all is as wanted.
+/// Removes the cluster's routes that are left without a unit, and verifies the result.
 async fn settle(host: &Host, cluster: &str, nets: &[Ipv4Net], doing: &str) -> Result<(), Failure> {
     let seen = look(host, cluster).await?;
     for net in seen.ours(cluster).into_iter().filter(|net| !nets.contains(net)) {

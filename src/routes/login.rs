@@ -1,4 +1,4 @@
-//! The way to a Proxmox VE host by SSH: where it is, who it is, who we are.
+//! SSH access to a Proxmox VE host: its address, its host key, and k8sha's credentials.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use crate::ssh::{HostKey, Identity, Keys, Known, Remote, Target};
 
 const SSH_PORT: u16 = 22;
 
-/// Every host of the profile, each known before the first connection.
+/// All hosts of the profile. Each host key is known before the first connection.
 ///
 /// # Errors
-/// A key that is not named or not usable, a host whose own key or address is not known.
+/// When the private key is not set or not usable, or a host's own key or address is not known.
 pub async fn hosts(cluster: &Cluster, dialer: &Dialer) -> Result<Vec<Host>, Failure> {
     let login = &cluster.proxmox.ssh;
     let identity = identity(login.identity.as_deref())?;
@@ -117,7 +117,7 @@ async fn resolve(name: &HostName, host: &str, port: u16) -> Result<SocketAddr, F
     let mut found = found.map_err(|error| {
         Failure::new(Exit::Node, doing, format!("`{host}`: {error}")).on(name).because(error)
     })?;
-    // What is dropped is IPv4; the way to it may be either.
+    // The dropped packets are IPv4; the SSH connection may use IPv4 or IPv6.
     found
         .next()
         .ok_or_else(|| Failure::new(Exit::Node, doing, format!("`{host}` has no address")).on(name))

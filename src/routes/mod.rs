@@ -1,11 +1,12 @@
-//! Blackhole routes on the physical Proxmox VE hosts: packets to the cluster's own networks that
-//! no one in the cluster takes are dropped there, and do not leave by the default route.
+//! Blackhole routes on the physical Proxmox VE hosts: they drop packets to the cluster's own
+//! networks that no machine of the cluster accepts, instead of sending them out through the default
+//! route.
 //!
-//! The routes are the cluster's own by a routing protocol number and a metric, so that they stand
-//! beside those of others and lose against them. A systemd unit sets them at every boot: Proxmox VE
-//! rewrites `/etc/network/interfaces`, runs `post-up` lines again at each `ifreload`, and reads
-//! `interfaces.d` only where that file says so, while nothing of it touches a unit or a route without
-//! a device.
+//! A routing protocol number and a metric mark the routes as the cluster's own, so that they
+//! coexist with other routes and lose against them. A systemd unit sets them at every boot: Proxmox
+//! VE rewrites `/etc/network/interfaces`, runs `post-up` lines again at each `ifreload`, and reads
+//! `interfaces.d` only if that file says so, but it touches neither units nor routes without a
+//! device.
 
 mod act;
 pub mod login;
@@ -18,12 +19,12 @@ pub use act::{apply, look, remove};
 use crate::cluster::HostName;
 use crate::ssh::{Command, Remote};
 
-/// A Proxmox VE host that is reached by SSH.
+/// A Proxmox VE host that is reached over SSH.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Its name.
     pub name: HostName,
-    /// The way to it.
+    /// The SSH connection to it.
     pub remote: Remote,
     /// Whether the login user is root; Proxmox VE comes without `sudo`.
     pub is_root: bool,

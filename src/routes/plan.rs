@@ -1,4 +1,4 @@
-//! From what a host has to what is to be done on it. Pure.
+//! Computes the changes on a host from its current state. Pure.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -21,7 +21,7 @@ pub struct Plan {
     pub persistent: bool,
     /// Whether there is nothing to do.
     pub settled: bool,
-    /// Why the routes that are absent may not be set.
+    /// Why the absent routes must not be set.
     pub clashes: Vec<Clash>,
 }
 
@@ -30,23 +30,23 @@ pub struct Plan {
 pub struct Line {
     /// The network.
     pub net: Ipv4Net,
-    /// Whether it is dropped.
+    /// Whether packets to it are dropped.
     pub state: State,
 }
 
-/// Whether a network's packets are dropped, and whether they should be.
+/// Whether packets to a network are dropped, and whether they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// As wanted.
     Set,
-    /// Wanted, and not there.
+    /// Wanted, but not set.
     Absent,
-    /// There, and not wanted any more.
+    /// Set, but no longer wanted.
     Stale,
 }
 
-/// Something that a route would cut off, or that is not ours to change.
+/// Something that a route would cut off, or that k8sha must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Clash {
     /// What it is.
@@ -55,7 +55,8 @@ pub struct Clash {
     pub hint: String,
 }
 
-/// Plans that a host drops packets to `wanted`, or to nothing of ours where that is empty.
+/// Plans the routes that drop packets to `wanted` on a host. If `wanted` is empty, all of the
+/// cluster's routes are removed.
 pub fn plan(cluster: &str, host: &HostName, wanted: &[Ipv4Net], seen: &Seen) -> Plan {
     let have = seen.ours(cluster);
     let mut routes: Vec<Line> = wanted
@@ -191,7 +192,7 @@ mod tests {
         done.unit = Some(unit::text(CLUSTER, &nets()));
         (done.enabled, done.active) = (true, true);
         assert!(planned(&nets(), &done).settled);
-        // Set by hand after a reboot that lost them, or never made to last.
+        // Set by hand after a reboot lost them, or never made persistent.
         done.enabled = false;
         let passing = planned(&nets(), &done);
         assert!(!passing.settled && !passing.persistent && passing.clashes.is_empty());
@@ -262,7 +263,7 @@ mod tests {
             let route = plain("100.64.0.0/10", "lo", Some("52"));
             seen.routes.push(Route { kind: Some(kind.into()), ..route });
         }
-        // The same networks of another cluster of ours.
+        // The same networks, dropped for another of k8sha's clusters.
         seen.routes.push(Route { metric: Some(7), ..ours("198.19.0.0/16") });
         let plan = planned(&nets(), &seen);
         assert!(plan.clashes.is_empty(), "{:?}", plan.clashes);

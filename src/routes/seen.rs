@@ -1,4 +1,4 @@
-//! What a host says of its network, in the words of `ip -json`.
+//! A host's network state in the format of `ip -json`.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::unit;
 
-/// A host's routes, addresses and rules, and our unit on it.
+/// A host's routes, addresses and rules, and k8sha's unit on it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     /// Every route of every table.
@@ -16,31 +16,31 @@ pub struct Seen {
     pub links: Vec<Link>,
     /// The rules that choose a table.
     pub rules: Vec<Rule>,
-    /// Where our own connection comes from, as the host sees it.
+    /// The source address of k8sha's own connection, as the host sees it.
     pub operator: Option<Ipv4Addr>,
-    /// The text of our unit's file.
+    /// The text of k8sha's unit file.
     pub unit: Option<String>,
-    /// Whether it is run at boot.
+    /// Whether the unit runs at boot.
     pub enabled: bool,
-    /// Whether it has run since.
+    /// Whether the unit has run since the last boot.
     pub active: bool,
 }
 
 /// A line of `ip -json -4 route show table all`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Route {
-    /// `blackhole`, `throw`, `local` …; none is a route that leads somewhere.
+    /// `blackhole`, `throw`, `local` …; `None` for an ordinary route.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// `default`, an address, or a network.
     pub dst: String,
     /// The interface that it leads to.
     pub dev: Option<String>,
-    /// The table's name or number; none is `main`.
+    /// The table's name or number; `None` means `main`.
     pub table: Option<String>,
-    /// Who made it.
+    /// The routing protocol that created it.
     pub protocol: Option<String>,
-    /// Its preference: the lower the better.
+    /// Its metric: the lowest wins.
     pub metric: Option<u32>,
 }
 
@@ -57,7 +57,7 @@ pub struct Link {
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Address {
-    /// The host's own.
+    /// The host's own address.
     pub local: Ipv4Addr,
     /// Its network's prefix length.
     pub prefixlen: u8,
@@ -66,30 +66,30 @@ pub struct Address {
 /// A line of `ip -json -4 rule show`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Rule {
-    /// The rule's place.
+    /// The rule's priority.
     pub priority: u32,
-    /// The destination that it is for.
+    /// The destination that it matches.
     pub dst: Option<Ipv4Addr>,
     /// Its prefix length; 32 if it has none.
     pub dstlen: Option<u8>,
-    /// The table that it leads to.
+    /// The table that it selects.
     pub table: Option<String>,
 }
 
 impl Route {
-    /// The network that it is for; none for the default route.
+    /// The route's network; `None` for the default route.
     pub fn net(&self) -> Option<Ipv4Net> {
         self.dst.parse().ok().or_else(|| self.dst.parse::<Ipv4Addr>().ok().map(Ipv4Net::from))
     }
 
-    /// Whether it carries the mark of k8sha, for whichever cluster.
+    /// Whether it carries k8sha's mark, for any cluster.
     pub fn is_marked(&self) -> bool {
         self.kind.as_deref() == Some("blackhole")
             && self.protocol.as_deref() == Some(&unit::PROTOCOL.to_string())
     }
 
-    /// Whether packets get somewhere by it. Addresses have routes of their own in the table
-    /// `local`: they count as addresses.
+    /// Whether the route forwards packets. The routes of the host's own addresses, in the table
+    /// `local`, do not count: addresses are checked separately.
     pub fn leads_somewhere(&self) -> bool {
         let kind = self.kind.as_deref().unwrap_or("unicast");
         !["blackhole", "unreachable", "prohibit", "throw"].contains(&kind)
@@ -98,14 +98,14 @@ impl Route {
 }
 
 impl Rule {
-    /// The network that it is for, if it is for one.
+    /// The network that it matches, if any.
     pub fn net(&self) -> Option<Ipv4Net> {
         Ipv4Net::new(self.dst?, self.dstlen.unwrap_or(32)).ok()
     }
 }
 
 impl Seen {
-    /// The networks of a cluster's routes that are set.
+    /// The networks for which the cluster's routes are set.
     pub fn ours(&self, cluster: &str) -> Vec<Ipv4Net> {
         let metric = unit::metric(cluster);
         let ours = self.routes.iter().filter(|route| {

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use ipnet::Ipv4Net;
 use sha2::{Digest as _, Sha256};
 
-/// The routing protocol number that marks our routes. rtnetlink leaves those above 4 to
-/// applications (rtnetlink(7)); iproute2's `rt_protos` names none of that number.
+/// The routing protocol number that marks k8sha's routes. rtnetlink leaves the numbers above 4 to
+/// applications (rtnetlink(7)); iproute2's `rt_protos` does not define this one.
 pub const PROTOCOL: u8 = 208;
 
-/// How the first line of our unit begins.
+/// The start of the first line of k8sha's unit.
 const MARK: &str = "# Made by k8sha for the cluster ";
 
 /// The unit's name.
@@ -17,19 +17,19 @@ pub fn name(cluster: &str) -> String {
     format!("k8sha-routes-{cluster}.service")
 }
 
-/// Where it lies.
+/// The unit's path.
 pub fn path(cluster: &str) -> String {
     format!("/etc/systemd/system/{}", name(cluster))
 }
 
-/// The metric of a cluster's routes: its own, so that two clusters do not remove each other's, and
-/// a large one, so that whatever else leads to the same network wins.
+/// The metric of a cluster's routes. It is the cluster's own, so that two clusters do not remove
+/// each other's routes, and large, so that any other route to the same network wins.
 pub fn metric(cluster: &str) -> u32 {
     let hash = Sha256::digest(cluster.as_bytes());
     0x4000_0000 | u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 2
 }
 
-/// The words that name one of our routes to `ip route`.
+/// The arguments that identify one of k8sha's routes for `ip route`.
 pub fn route(cluster: &str, net: Ipv4Net) -> [String; 6] {
     let (protocol, metric) = (PROTOCOL.to_string(), metric(cluster).to_string());
     ["blackhole".into(), net.to_string(), "proto".into(), protocol, "metric".into(), metric]

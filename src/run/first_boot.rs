@@ -19,7 +19,7 @@ pub(super) struct FirstBoot {
     pub(super) kernel: String,
     /// Changes at each boot.
     pub(super) boot_id: String,
-    /// The instance id of the seed that it has read; empty if it has read none of k8sha's.
+    /// The instance id of the seed that it has read; empty if it has not read a seed of k8sha's.
     pub(super) instance: String,
 }
 
@@ -60,7 +60,7 @@ impl Status {
     }
 }
 
-/// cloud-init's report, or its error output where it printed none.
+/// cloud-init's report, or its error output if it printed no report.
 async fn status(remote: &Remote) -> Result<(Status, String), Error> {
     let status = Command::new("cloud-init").args(["status", "--format", "json"]);
     let output = remote.run(&status).await?;

@@ -23,7 +23,7 @@ use crate::plan::survey::{
 };
 use crate::ssh::Remote;
 
-/// The limit of a connection to the VIP, if no machine can be asked to try it.
+/// The time limit of a connection to the VIP, if no machine can test it.
 const KNOCK: Duration = Duration::from_secs(2);
 
 /// Queries every machine of this creation on which Kubernetes may run, then the API through the
@@ -80,8 +80,8 @@ pub(super) async fn look(context: &Arc<Context>, inventory: &mut Inventory, watc
     inventory.survey = survey;
 }
 
-/// The machines on which Kubernetes may run: those of rows, and those of former rows. What each was
-/// created as tells whether it is a master.
+/// The machines on which Kubernetes may run: those of rows, and those of former rows. The role that
+/// each was created with shows whether it is a master.
 fn machines(context: &Context, inventory: &Inventory) -> Vec<(NodeName, OurVm, bool)> {
     let ours = |vm: &OurVm| vm.mark.creation == context.creation;
     let mut all = Vec::new();

@@ -17,8 +17,8 @@ use super::{Error, HostKeys, Target};
 use crate::limits::{excerpt, span, ssh};
 use crate::net::Connection;
 
-/// How long the other side may be silent before a keepalive request is sent. There is no limit on
-/// inactivity: a command may print nothing for minutes.
+/// How long the other side may send nothing before a keepalive request is sent. There is no limit
+/// on inactivity: a command may print nothing for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// After how many unanswered keepalive requests the connection counts as dead.
 const KEEPALIVE_MAX: usize = 4;

@@ -17,7 +17,6 @@ impl HostKey {
     /// Reads a public key line: `ssh-ed25519 AAAA…`, perhaps with a comment.
     ///
     /// [`Error::BadKey`] if it is not one.
-    /// [`Error::BadKey`] where it is none.
     pub fn parse(line: &str) -> Result<Self, Error> {
         PublicKey::from_openssh(line.trim())
             .map(Self)

@@ -1,8 +1,8 @@
 //! Parses OpenSSH's `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
 //!
 //! The SSH library has a parser too, but it supports neither markers (so a revoked key would count
-//! as known), nor patterns, nor tabs, stops at the first invalid line, and lets one other key of
-//! the same kind override the right one.
+//! as known), nor patterns, nor tabs, stops at the first invalid line, and allows another key of
+//! the same kind to override the right one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::limits::{size, ssh};
 use crate::net::Connection;
 
-/// Cuts a [`Line`]: when asked, and at the latest when it is dropped.
+/// Cuts a [`Line`] on request, and at the latest when the knife is dropped.
 pub(super) struct Knife {
     cut: CancellationToken,
     left: Arc<AtomicU64>,

@@ -133,7 +133,7 @@ impl Remote {
     /// `output` gets what it prints as it comes, and ends the work by breaking off.
     ///
     /// # Errors
-    /// Where it did not run, or how it ended is not known.
+    /// If the command did not run, or its exit status is unknown.
     pub async fn attach(
         &self,
         work: &Work,

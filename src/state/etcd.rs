@@ -1,7 +1,8 @@
-//! The certificates of an etcd of ours: the authority's key stays here, the others are planted.
+//! The certificates of k8sha's etcd: the CA's key stays in the state folder, the others are
+//! installed on the nodes.
 //!
-//! Each file holds a certificate and its key; beside it stands whom it is for, so that a changed
-//! row gets another one.
+//! Each file contains a certificate and its key. A second file records the subject, so that a
+//! changed row gets a new certificate.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,16 +19,16 @@ use crate::files::{Kind, read_text};
 use crate::pki::{self, Authority, Pair, Subject};
 use crate::secrets;
 
-/// What has less than this left is renewed. A run happens now and then, and all members'
-/// certificates end on one day: etcd must not be the first to notice.
+/// A certificate with less time left than this is renewed. Runs are infrequent, and all members'
+/// certificates expire on the same day: a run must renew them before etcd is affected.
 const RENEWED: i64 = 30 * 86_400;
 
-/// Everything that an etcd of ours is known by.
+/// All certificates of k8sha's etcd.
 #[derive(Clone, Debug)]
 pub struct EtcdKeys {
-    /// The authority's certificate, PEM. Its key stays in the state folder.
+    /// The CA's certificate, PEM. Its key stays in the state folder.
     pub ca: String,
-    /// Each member's own.
+    /// Each member's certificates.
     pub members: BTreeMap<NodeName, MemberKeys>,
     /// The API servers' client certificate.
     pub client: Pair,
@@ -36,18 +37,18 @@ pub struct EtcdKeys {
 /// A member's certificates.
 #[derive(Clone, Debug)]
 pub struct MemberKeys {
-    /// For clients.
+    /// The certificate for clients.
     pub server: Pair,
-    /// For the other members.
+    /// The certificate for the other members.
     pub peer: Pair,
 }
 
 impl State {
-    /// The certificates of an etcd of ours; what is missing, ends within a month, or is for another
-    /// address is made.
+    /// The certificates of k8sha's etcd. Those that are missing, expire within a month or are for
+    /// another address are created.
     ///
     /// # Errors
-    /// When a file cannot be read, made or written.
+    /// When a file cannot be read, created or written.
     pub fn etcd_keys(&self, cluster: &Cluster) -> Result<EtcdKeys, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.etcd_keys_at(cluster, i64::try_from(now).unwrap_or(i64::MAX))
@@ -57,7 +58,7 @@ impl State {
         let shelf = Shelf { state: self };
         let name = format!("etcd-ca of {}", cluster.name);
         let made = || Authority::new(&name, now).map(|authority| authority.pair().clone());
-        // An authority is not renewed: all that it has signed would have to go with it.
+        // A CA is not renewed: every certificate that it has signed would have to be replaced too.
         let pair = shelf.keep("ca", &name, i64::MIN, made)?;
         let authority = Authority::of(&name, pair);
         let signed = |file: &str, subject: &Subject| {
@@ -81,13 +82,13 @@ impl State {
         self.folder.join("etcd")
     }
 
-    /// The file that says that our etcd has been formed: from then on a member without data has
-    /// lost it.
+    /// The file that records that k8sha's etcd has been formed: from then on, a member without data
+    /// has lost its data.
     pub(crate) fn etcd_formed(&self) -> PathBuf {
         self.etcd_folder().join("formed")
     }
 
-    /// The certificates that are there, each with its end in seconds since 1970.
+    /// The existing certificates, each with its expiry in seconds since 1970.
     ///
     /// # Errors
     /// When the folder or a file cannot be read.
@@ -112,7 +113,7 @@ impl State {
     }
 }
 
-/// A member is called by its address; by `localhost` on its own machine.
+/// A member is reached at its address, and at `localhost` on its own machine.
 fn member(node: &Node) -> Subject {
     let called = [&node.ip.to_string(), "127.0.0.1", "localhost", node.name.as_str(), &node.fqdn];
     Subject { name: node.fqdn.clone(), called: called.map(str::to_owned).into() }
@@ -123,7 +124,7 @@ struct Shelf<'a> {
 }
 
 impl Shelf<'_> {
-    /// The pair of that name, made where there is none for `whom` that lasts beyond `least`.
+    /// The pair of that name; created if there is none for `whom` that is valid beyond `least`.
     fn keep(
         &self,
         name: &str,
@@ -135,7 +136,7 @@ impl Shelf<'_> {
         let doing = || format!("read etcd's key `{}`", file.display());
         let read = |path: &Path| self.state.known(path).map_err(|error| fault(&doing(), error));
         let there = read(&file)?;
-        // An authority says itself whose it is, and is never replaced by another.
+        // A CA needs no record of its subject, and is never replaced by another one.
         let lasting = least == i64::MIN;
         let known = read(&beside)?.map_or(lasting, |text| text.expose_secret() == whom);
         let pair = there.and_then(|text| Pair::parse(text.expose_secret()));
@@ -148,7 +149,7 @@ impl Shelf<'_> {
         let pair =
             make().map_err(|error| Failure::caused(Exit::Local, "make etcd's keys", error))?;
         secrets::learn(pair.key.expose_secret());
-        // Whom it is for comes last: a pair that was cut off before counts as none.
+        // The subject is written last: a pair without it, after an interruption, does not count.
         let mut made = self.state.made();
         made.push((file, pair.text()));
         made.push((beside, SecretString::from(whom.to_owned())));

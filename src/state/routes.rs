@@ -1,4 +1,4 @@
-//! On which Proxmox VE hosts the cluster's blackhole routes are.
+//! Records which Proxmox VE hosts have the cluster's blackhole routes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +10,8 @@ use crate::error::Failure;
 use crate::files::{read_if_there, write_private};
 
 impl State {
-    /// The hosts on which routes were set from this folder and not removed since. They outlive the
-    /// cluster, and so does this note of them.
+    /// The hosts on which k8sha has set routes from this folder and not removed them since. The
+    /// routes outlive the cluster, and so does this list.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -22,10 +22,10 @@ impl State {
         Ok(text.lines().map(|line| HostName(line.to_owned())).collect())
     }
 
-    /// Notes that a host has such routes, or has none any more.
+    /// Records that a host has such routes, or no longer has them.
     ///
     /// # Errors
-    /// When the note cannot be read or written.
+    /// When the list cannot be read or written.
     pub(crate) fn note_routes(&self, host: &HostName, set: bool) -> Result<(), Failure> {
         let mut hosts = self.routed_hosts()?;
         let changed = if set { hosts.insert(host.clone()) } else { hosts.remove(host) };

@@ -38,7 +38,7 @@ fn a_stream_that_is_idle_for_ten_minutes_survives() {
     });
     let waited = waited.join().unwrap();
     let waited = waited.unwrap_or_else(|error| panic!("{error}\n{}", balancer.haproxy_log()));
-    // The master becomes silent a moment before this client has received its last word.
+    // The master stops sending a moment before this client has received its last data.
     assert!(waited >= SILENCE - Duration::from_secs(1), "only {waited:?} of silence");
     needs::say(&format!("measured: a stream was silent for {waited:.0?} and went on"));
 }

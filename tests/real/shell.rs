@@ -201,7 +201,7 @@ fn a_person_gets_a_shell_on_a_terminal_that_is_theirs_and_gets_it_back() {
         },
         String::new,
     );
-    // Ctrl-C is for the program there, not for ours.
+    // Ctrl-C is for the remote program, not for k8sha.
     person.types("echo sleeps-$((40 + 2)); sleep 1000\r");
     person.sees("sleeps-42");
     person.types("\u{3}");

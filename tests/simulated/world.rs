@@ -204,7 +204,7 @@ impl World {
     /// The program on this world, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = program(self.folder.path());
-        // What stands behind `--` is not for us.
+        // The arguments after `--` are not for k8sha.
         let (ours, theirs) = args.split_at(ours(args));
         command.args(ours).args(["--profile", &self.profile, "--speed", self.speed, "--simulate"]);
         command.arg(self.path());

@@ -75,7 +75,7 @@ pub mod task {
     pub const SILENCE: Duration = minutes(2);
     /// A task that just started may not be known yet: its log file does not exist yet.
     pub const BIRTH: Duration = seconds(2);
-    /// How long a VM may keep a lock that none of k8sha's tasks holds.
+    /// How long a VM may keep a lock that no task of k8sha's holds.
     pub const LOCKED: Duration = minutes(30);
     /// How long an operation seen in progress may remain so after a lost answer.
     pub const UNDERWAY: Duration = hours(2);

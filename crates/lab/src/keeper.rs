@@ -50,7 +50,7 @@ pub(super) enum Order {
     },
     /// Power off within this time, by itself or forced.
     Off {
-        /// At zero it is not asked to shut down.
+        /// At zero, it is powered off without a shutdown request.
         within: Duration,
     },
     /// Destroy: power off for good, and delete its disk.

@@ -1,8 +1,8 @@
 //! Shares one read of a list among all callers that requested it before it was sent.
 //!
-//! Parallel steps look at the same lists: the VMs of a host, the contents of a storage. A look before a
-//! write has to be newer than the request for it, so no caller gets a list that was requested before it
-//! asked.
+//! Parallel steps look at the same lists: the VMs of a host, the contents of a storage. A look
+//! before a write must be newer than its request, so no caller gets a list that was requested
+//! before the caller's own request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};

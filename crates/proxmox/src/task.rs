@@ -25,7 +25,8 @@ const LOG_WAIT: Duration = Duration::from_secs(10);
 /// The id of a task: `UPID:node:pid:pstart:starttime:type:id:user:`.
 ///
 /// Parsed as Proxmox VE itself does (pve-common src/PVE/Tools.pm, `upid_decode`), but more strictly
-/// where that accepts almost anything: an id goes into the path of a request and onto a terminal.
+/// in fields for which that accepts almost anything: an id goes into the path of a request and onto
+/// a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upid {
     /// The node that runs it, which is the one to query.

@@ -40,7 +40,7 @@ impl<T: Serialize> InBlob<T> {
     /// If it cannot be written.
     pub fn write(&self, store: &Store) -> io::Result<&str> {
         if self.blob.get().is_none() {
-            // By way of a value, for the reason that `Store::save` gives.
+            // Through a value, for the reason given at `Store::save`.
             let text = serde_json::to_value(&self.value)?.to_string();
             let id = store.keep(text.as_bytes())?;
             self.blob.get_or_init(|| id);

@@ -28,8 +28,8 @@ impl SimTime {
 /// Converts real time into simulated time.
 ///
 /// With an infinite speed no real time counts: simulated time stands still until a task sleeps,
-/// which takes it forward at once, or [`Clock::skip_to`] is called. Then what happens depends on
-/// nothing but what is asked.
+/// which takes it forward at once, or [`Clock::skip_to`] is called. What happens then depends only
+/// on the requests.
 #[derive(Clone, Debug)]
 pub struct Clock {
     started: Instant,

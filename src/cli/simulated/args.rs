@@ -1,4 +1,4 @@
-//! What a person can type of the simulated world.
+//! The command-line options of the simulated world.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,14 +65,14 @@ impl WorldArgs {
         self.machines.as_ref().map_or("k8sha", |machines| machines.program())
     }
 
-    /// The flags that lead another command to the same world; `folder` stands for the one that was
-    /// not named.
+    /// The flags that make another command use the same world; `folder` is its folder if none was
+    /// named.
     pub fn flags(&self, folder: &str) -> String {
         let mut typed = String::new();
         if let Some(named) = &self.simulate {
             let folder = named.as_ref().map_or(folder.to_owned(), |named| flags::path("", named));
             match &self.machines {
-                // Its binary simulates without being told.
+                // The other binary simulates by default.
                 Some(machines) if folder.is_empty() => typed.push_str(&machines.flags()),
                 Some(machines) => {
                     typed.push_str(&format!(" --simulate{folder}{}", machines.flags()));

@@ -1,5 +1,5 @@
-//! The simulated world: what was typed of it, how it is started or found, and where in it the Proxmox
-//! VE hosts, the network and the machines are.
+//! The simulated world: its command-line options, how it is started or found, and the addresses of
+//! its Proxmox VE hosts, network and machines.
 
 mod args;
 pub(super) mod moved;
@@ -46,7 +46,7 @@ pub(super) struct Simulated {
     passing: Option<Passing>,
 }
 
-/// Opens the simulated world that the arguments name, and lets the cluster's hosts point into it.
+/// Opens the simulated world that the arguments name, and points the cluster's hosts to it.
 pub(super) async fn open(
     common: &Common,
     cluster: &mut Cluster,
@@ -83,12 +83,12 @@ pub(super) async fn open(
     Ok(Some(world))
 }
 
-/// A line for a person; stdout is for data.
+/// Prints a line for the user; stdout is for data.
 fn say(line: &str) {
     screen::say(line);
 }
 
-/// What system containers cannot be asked for, taken out of the cluster; says what.
+/// Removes from the cluster what system containers do not support; returns what it removed.
 fn adapt(cluster: &mut Cluster, facts: &simulator::MachineFacts) -> Vec<String> {
     let mut notes = Vec::new();
     if cluster.nodes.iter().any(|node| node.kernel != Kernel::Stock) {
@@ -246,7 +246,7 @@ fn point(cluster: &mut Cluster, endpoints: &Endpoints) -> Result<(), Failure> {
 }
 
 impl Simulated {
-    /// What a person must know of this world before anything else.
+    /// What the user must know about this world first.
     fn announcement(&self) -> String {
         let place =
             self.folder.as_ref().map_or(String::new(), |dir| format!(", in {}", dir.display()));
@@ -287,7 +287,7 @@ impl Simulated {
         self.passing.is_some()
     }
 
-    /// Where a simulated operator's own files of a cluster lie.
+    /// The folder of a simulated operator's own files of a cluster.
     pub(super) fn operator(&self, cluster: &str) -> Option<PathBuf> {
         match (&self.folder, &self.passing) {
             (Some(folder), _) => Some(folder.join("operator").join(cluster)),
@@ -296,7 +296,7 @@ impl Simulated {
         }
     }
 
-    /// How to log in to a host, where the world says so.
+    /// The credentials for a host, if the world provides them.
     pub(super) fn auth(&self, host: &HostName) -> Option<Auth> {
         let endpoint = self.endpoints.hosts.get(host.as_str())?;
         Some(Auth::Token(secrets::register(SecretString::from(endpoint.token.clone()))))

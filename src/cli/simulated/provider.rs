@@ -44,7 +44,7 @@ pub trait Typed: Debug + Send + Sync {
 pub struct Wanted {
     /// The version of Kubernetes, such as `1.28.4`.
     pub kubernetes: String,
-    /// The version of cilium-cli; `None`: none is asked for.
+    /// The version of cilium-cli; `None` if it is not needed.
     pub cilium_cli: Option<String>,
     /// The routers of the machines' subnets, with prefix lengths.
     pub routers: Vec<(Ipv4Addr, u8)>,

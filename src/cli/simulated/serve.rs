@@ -14,7 +14,8 @@ pub(in crate::cli) async fn run(common: &Common, port: Option<u16>) -> Result<Ex
     let Some(sim) = world.sim() else {
         return Err(Failure::new(Exit::Local, "start the simulator", "it did not start"));
     };
-    // Listened for before anybody can know that it runs: who starts it may end it at once.
+    // Installed before the simulator announces itself: the process that started it may stop it at
+    // once.
     let listen =
         |kind| signal(kind).map_err(|error| Failure::new(Exit::Local, "listen for signals", error));
     let mut interrupt = listen(SignalKind::interrupt())?;

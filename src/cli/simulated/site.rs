@@ -44,8 +44,8 @@ fn bridges(cluster: &Cluster) -> Vec<String> {
     all.into_iter().collect()
 }
 
-/// What the images hold, where rows say that they hold all: the packages of every role, so that one
-/// image serves each.
+/// The packages in the images, if rows declare them preinstalled: those of every role, so that one
+/// image serves all rows.
 fn packages(cluster: &Cluster) -> BTreeMap<String, String> {
     const ROLES: [&str; 11] = [
         "bind9-dnsutils",
@@ -68,7 +68,8 @@ fn packages(cluster: &Cluster) -> BTreeMap<String, String> {
     ROLES.map(|name| (name.to_owned(), String::new())).into_iter().chain(kubernetes).collect()
 }
 
-/// Whether a host's disks lie on a storage that another host sees too: both name one template on it.
+/// Whether a host's disks are on a storage that another host sees too: both name one template on
+/// it.
 fn is_shared(cluster: &Cluster, host: &Host) -> bool {
     let same = |other: &&Host| {
         other.storage == host.storage

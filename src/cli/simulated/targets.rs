@@ -1,10 +1,10 @@
-//! Whether the target of a fault is there: a fault without a target would never happen, and the run
-//! would seem to have survived it.
+//! Checks that the target of a fault exists: a fault without a target would never happen, and the
+//! run would seem to have survived it.
 
 use crate::cluster::{Cluster, Etcd, Node, Role};
 use k8sha_simulator::faults::{Fault, FaultKind};
 
-/// What is wrong with a fault's target, with the targets that there are.
+/// What is wrong with a fault's target, with the available targets.
 pub(super) fn fault(cluster: &Cluster, fault: &Fault) -> Result<(), String> {
     let (what, known) = known(cluster, fault.kind);
     if known.contains(&fault.target) {

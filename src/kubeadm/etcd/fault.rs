@@ -99,7 +99,7 @@ pub enum Fault {
         /// How many are needed.
         needed: usize,
     },
-    /// The etcd holds this cluster's own data, and none of its masters is left to continue with.
+    /// The etcd holds this cluster's own data, but no master is left to continue with.
     #[error("etcd holds the data of this very cluster (creation {creation})")]
     Own {
         /// The creation id.

@@ -69,7 +69,7 @@ fn address(url: &str) -> Option<Ipv4Addr> {
 /// Removes the members that a lost machine has left at these addresses, and returns whether there
 /// were any.
 ///
-/// Each must be silent in two checks, and the members that answer must be a quorum without it;
+/// Each must fail to answer in two checks, and the members that answer must be a quorum without it;
 /// otherwise nothing is removed.
 ///
 /// # Errors

@@ -128,7 +128,7 @@ fn merged(cluster: &Cluster, mut there: Value, ours: &Value) -> Result<Value, St
                 }
                 None => match &mut there[list] {
                     Value::Array(all) => all.push(new.clone()),
-                    // kubectl writes `null` where there is none.
+                    // kubectl writes `null` for an empty list.
                     absent @ Value::Null => *absent = json!([new]),
                     _ => return Err(format!("`{list}` that are no list")),
                 },

@@ -374,7 +374,7 @@ impl Draft<'_> {
         for (node, way) in ways {
             let of = |step: fn(NodeName) -> StepId| step(node.name.clone());
             if matches!(way, Way::Join { .. }) {
-                // kubeadm queries every etcd member before it lets a master join.
+                // kubeadm queries every etcd member before it joins a master.
                 let mut needs = vec![StepId::Keys, StepId::Vip, StepId::EtcdForm];
                 needs.extend([of(StepId::NodeDns), of(StepId::Reset), of(StepId::Forget)]);
                 if !external && node.role == Role::Master {

@@ -414,7 +414,7 @@ fn the_address_of_a_card_is_changed_on_a_machine_that_is_off_and_never_on_one_th
         let VmState::Ours(vm) = state else { panic!("{state:?}") };
         let net0 = "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=0";
         vm.config.insert(spec::CARD.into(), net0.into());
-        // A drive that a person has given to a machine that runs is not taken from it either.
+        // A drive that a user has added to a running machine is not removed either.
         vm.config.insert("sata0".into(), "local:1101/vm-1101-cloudinit.qcow2".into());
     }
     // Whether it answers or not.

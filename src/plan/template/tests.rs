@@ -108,7 +108,7 @@ fn a_drive_of_proxmoxs_own_seed_is_told_by_its_volume_alone() {
         let removed = dropped(&with(&[("sata0", value)]));
         assert_eq!(removed == ["sata0="], is, "{value}: {removed:?}");
     }
-    // The drive of our own seed is not removed: its content is replaced.
+    // The drive of k8sha's own seed is not removed: its content is replaced.
     assert_eq!(dropped(&with(&[("ide2", "local-lvm:vm-9000-cloudinit,media=cdrom")])), [""; 0]);
 }
 

@@ -11,17 +11,17 @@ use crate::profile::at::At;
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{Etcd, Profile};
 
-/// Carrier-grade NAT (RFC 6598), from which Tailscale takes the addresses of its machines.
+/// Carrier-grade NAT (RFC 6598). Tailscale assigns its machines addresses from it.
 const SHARED_SPACE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
-/// Benchmarks (RFC 2544), from which proxies such as mihomo take their fake addresses.
+/// Benchmarks (RFC 2544). Proxies such as mihomo take their fake addresses from it.
 const BENCHMARKS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
 
-/// The subnet of the VIP and of every row that is in no other.
+/// The subnet of the VIP and of every row that is not in another subnet.
 const FIRST: &str = "the nodes' subnet";
 /// One of `network.others`.
 const ANOTHER: &str = "another subnet";
 
-/// An address with a job.
+/// An address and its purpose.
 struct Taken {
     ip: Ipv4Addr,
     span: Range<usize>,
@@ -29,16 +29,16 @@ struct Taken {
     place: Place,
 }
 
-/// Where an address has to lie.
+/// Where an address must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Inside the first subnet.
     Inside,
     /// Inside one of the subnets.
     Home,
-    /// Inside the subnet of this number.
+    /// Inside the subnet with this number.
     Within(usize),
-    /// Where pods can reach it.
+    /// In a place that pods can reach.
     Reachable,
     /// Anywhere.
     Anywhere,
@@ -58,7 +58,7 @@ pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     cut_off(raw, &taken, notes);
 }
 
-/// Addresses that the Proxmox VE hosts would no longer reach.
+/// Finds addresses that the Proxmox VE hosts could no longer reach.
 fn cut_off(raw: &Profile, taken: &[Taken], notes: &mut Notes) {
     let nets = nets(raw);
     let proxmox = raw.proxmox.as_ref().map(|section| &section.value);
@@ -105,14 +105,14 @@ fn taken(raw: &Profile) -> Vec<Taken> {
     }
     for row in rows(raw) {
         let role = row.section.value.role.as_ref().map(|role| role.value);
-        // Who holds the VIP has to be where it is.
+        // The machines that hold the VIP must be in its subnet.
         let place = if role == Some(Role::LoadBalancer) { Place::Inside } else { Place::Home };
         take(row.section.value.ip.as_ref(), format!("`{}`", row.name()), place);
     }
     let hosts = raw.proxmox.as_ref().and_then(|proxmox| proxmox.value.hosts.as_ref());
     for (name, host) in hosts.iter().flat_map(|table| &table.0) {
         let Some(endpoint) = &host.value.endpoint else { continue };
-        // A host known by its name is for the name servers to place.
+        // The name servers determine the address of a host that is given by name.
         if let Ok(ip) = endpoint.value.host.parse() {
             let at = At { value: ip, span: endpoint.span.clone() };
             take(Some(&at), format!("the Proxmox VE host `{}`", name.value), Place::Anywhere);
@@ -140,14 +140,14 @@ fn twice(taken: &[Taken], notes: &mut Notes) {
     }
 }
 
-/// The subnets of the nodes, the first one first; none where that one could not be read.
+/// The subnets of the nodes, starting with the first; none if the first could not be read.
 fn subnets(raw: &Profile) -> Vec<&At<Ipv4Net>> {
     let Some(network) = raw.network.as_ref().map(|section| &section.value) else {
         return Vec::new();
     };
     let Some(first) = &network.subnet else { return Vec::new() };
     let others = network.others.iter().flatten().map(|other| other.value.subnet.as_ref());
-    // One that is missing keeps its place, so that the numbers of the others stay right.
+    // A missing subnet keeps its position, so that the numbers of the others stay correct.
     std::iter::once(first).chain(others.map(|other| other.unwrap_or(first))).collect()
 }
 
@@ -194,8 +194,8 @@ fn nets(raw: &Profile) -> Vec<(&'static str, &At<Ipv4Net>)> {
     .collect()
 }
 
-/// Of how many others a network is told that it overlaps with them: a list of a thousand equal ones has
-/// half a million pairs.
+/// How many overlaps are reported for one network: a list of a thousand equal ones has half a
+/// million pairs.
 const TWINS: usize = 8;
 
 fn overlaps(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
@@ -214,7 +214,7 @@ fn overlaps(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
     }
 }
 
-/// Addresses that could not be reached from a pod, since the cluster takes them for its own.
+/// Finds addresses that pods could not reach, because the cluster's own networks contain them.
 fn swallowed(what: &str, net: &At<Ipv4Net>, taken: &[Taken], raw: &Profile, notes: &mut Notes) {
     let servers = taken.iter().filter(|one| one.place == Place::Reachable);
     let servers = servers.map(|one| (one.ip, &one.span)).collect();
@@ -246,7 +246,7 @@ fn swallowed(what: &str, net: &At<Ipv4Net>, taken: &[Taken], raw: &Profile, note
     }
 }
 
-/// Networks that other programs also like.
+/// Networks that other programs commonly use too.
 fn popular(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
     for (range, text, hint) in [
         (

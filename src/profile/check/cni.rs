@@ -10,9 +10,10 @@ use crate::profile::at::{At, Section};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{self, Profile};
 
-/// The longest name of a cluster that Cilium takes (cilium `pkg/clustermesh/types`).
+/// The longest cluster name that Cilium accepts (cilium `pkg/clustermesh/types`).
 const CILIUM_NAME_MAX: usize = 32;
-/// The first Calico whose manifests are where we look for them, with every data plane that we know.
+/// The first Calico whose manifests have the URLs that k8sha expects, with every data plane that
+/// k8sha supports.
 const CALICO_OLDEST: Version = Version { major: 3, minor: 30, patch: 0 };
 
 pub(super) fn settle(
@@ -94,7 +95,7 @@ fn calico(
     };
     let pods = typed.pods.as_ref().map(|pods| &pods.value);
     let mask = pods.and_then(|pods| pods.node_mask.as_ref());
-    // In a smaller pod network the controller manager needs one, whatever Calico does.
+    // In a smaller pod network, the controller manager needs `node_mask`, whatever Calico does.
     let cidr = pods.and_then(|pods| pods.cidr.as_ref());
     let needless = cidr.is_some_and(|cidr| cidr.value.prefix_len() <= NODE_MASK);
     if let Some(mask) = mask.filter(|_| needless) {

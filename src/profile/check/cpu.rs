@@ -6,8 +6,8 @@ use crate::profile::complaint::Complaint;
 use crate::profile::fault::closest;
 use crate::profile::raw::{Cni, CpuType, Profile};
 
-/// The models of Proxmox VE 9.2 (qemu-server `src/PVE/QemuServer/CPUConfig.pm`) with 64 bits and
-/// x86-64-v2 at least. A host with custom models or of another version is asked itself at run time.
+/// The models of Proxmox VE 9.2 (qemu-server `src/PVE/QemuServer/CPUConfig.pm`) with 64 bits and at
+/// least x86-64-v2. A host with custom models or another version is queried at run time.
 const MODELS: &[&str] = &[
     "Broadwell",
     "Broadwell-IBRS",
@@ -87,7 +87,7 @@ const MODELS: &[&str] = &[
     "x86-64-v3",
     "x86-64-v4",
 ];
-/// Models of 64 bits that lack SSE4.2 or POPCNT, which x86-64-v2 asks for (the x86-64 psABI, 3.1.1).
+/// 64-bit models without SSE4.2 or POPCNT, which x86-64-v2 requires (the x86-64 psABI, 3.1.1).
 const BEFORE_V2: [&str; 9] = [
     "Conroe",
     "Opteron_G1",
@@ -99,11 +99,11 @@ const BEFORE_V2: [&str; 9] = [
     "phenom",
     "qemu64",
 ];
-/// Models of 32 bits (`$cputypes_32bit` there): no kernel of our images starts on them.
+/// 32-bit models (`$cputypes_32bit` there): no kernel of the supported images boots on them.
 const OF_32_BITS: [&str; 8] =
     ["486", "athlon", "coreduo", "kvm32", "pentium", "pentium2", "pentium3", "qemu32"];
 
-/// Complains of a CPU type.
+/// Reports an unsuitable CPU type.
 pub(super) fn check(cpu: &At<CpuType>, profile: &Profile, notes: &mut Notes) {
     let model = cpu.value.model.as_str();
     let such =
@@ -132,8 +132,8 @@ pub(super) fn check(cpu: &At<CpuType>, profile: &Profile, notes: &mut Notes) {
     notes.push(Complaint::warning(text).at(cpu.span.clone(), "").help(hint));
 }
 
-/// Programs that are built for x86-64-v2 end at once on such a CPU. Calico's are
-/// (projectcalico/calico#11352), and so is all that stands on the base images of RHEL 9.
+/// Programs that are built for x86-64-v2 exit immediately on such a CPU. Calico's are
+/// (projectcalico/calico#11352), and so is everything that uses the base images of RHEL 9.
 fn old(cpu: &At<CpuType>, profile: &Profile) -> Complaint {
     let model = &cpu.value.model;
     let cni = profile.kubernetes.as_ref().and_then(|kubernetes| kubernetes.value.cni.as_ref());
@@ -155,7 +155,7 @@ mod tests {
         for model in MODELS {
             assert!(!BEFORE_V2.contains(model) && !OF_32_BITS.contains(model), "{model}");
         }
-        // What a host of Proxmox VE 9.2 lists.
+        // The list of a Proxmox VE 9.2 host.
         assert_eq!(MODELS.len() + BEFORE_V2.len() + OF_32_BITS.len(), 94);
     }
 }

@@ -7,7 +7,7 @@ use crate::cluster::Kernel;
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::Profile;
 
-/// Whose packages an operating system has.
+/// The family of an operating system's packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Ubuntu,
@@ -16,7 +16,7 @@ enum Family {
     Other,
 }
 
-/// Words of names and files that tell the family: distributions and the code names of releases.
+/// Words in names and files that identify the family: distributions and the code names of releases.
 const UBUNTU: [&str; 7] = ["ubuntu", "focal", "jammy", "noble", "plucky", "questing", "resolute"];
 const DEBIAN: [&str; 6] = ["debian", "bullseye", "bookworm", "trixie", "forky", "sid"];
 const OTHER: [&str; 22] = [
@@ -44,7 +44,7 @@ const OTHER: [&str; 22] = [
     "talos",
 ];
 
-/// The family that a name tells, if it does.
+/// The family that a name identifies, if any.
 fn family(text: &str) -> Option<Family> {
     let text = text.to_ascii_lowercase();
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphabetic()).collect();
@@ -60,8 +60,8 @@ fn family(text: &str) -> Option<Family> {
     }
 }
 
-/// Whether a name says a release of Ubuntu that gets no hardware-enablement kernel: only releases
-/// with long support, those of April in an even year, do (ubuntu.com/about/release-cycle).
+/// Whether a name means an Ubuntu release without a hardware-enablement kernel: only long-term
+/// support releases, those of April in an even year, have one (ubuntu.com/about/release-cycle).
 fn is_interim(os: &str) -> bool {
     let lower = os.to_ascii_lowercase();
     let Some(rest) = lower.split("ubuntu").nth(1) else { return false };
@@ -71,7 +71,7 @@ fn is_interim(os: &str) -> bool {
     year.parse::<u32>().is_ok_and(|year| !year.is_multiple_of(2) || month != "04")
 }
 
-/// Complains once of each operating system, for the first row that has it.
+/// Reports each operating system once, for the first row that has it.
 pub(super) fn check(raw: &Profile, notes: &mut Notes) {
     let mut told: Vec<(&str, bool, Option<&Kernel>)> = Vec::new();
     for row in rows(raw) {
@@ -109,7 +109,7 @@ fn judge(raw: &Profile, row: RowView<'_>, preinstalled: bool, notes: &mut Notes)
         });
         return;
     }
-    // The name alone decides whose packages are asked for.
+    // The name alone determines which packages are requested.
     let rendered = if name.to_ascii_lowercase().starts_with("debian") {
         Family::Debian
     } else {

@@ -9,10 +9,10 @@ use crate::profile::at::{At, Section, Table, listed};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{self, EtcdUrl, Profile, PveNode};
 
-/// What kubeadm asks of an etcd that it has not made itself, from Kubernetes 1.31 on
+/// The minimum version of an external etcd for kubeadm, from Kubernetes 1.31 on
 /// (`MinExternalEtcdVersion` of cmd/kubeadm/app/constants/constants.go, in its release branches).
 const LEAST: Version = Version { major: 3, minor: 5, patch: 24 };
-/// What older minors ask.
+/// The minimum version for older minors.
 const LEAST_BEFORE: Version = Version { major: 3, minor: 5, patch: 0 };
 
 pub(super) fn settle(
@@ -43,7 +43,7 @@ pub(super) fn members(profile: &Profile) -> impl Iterator<Item = RowView<'_>> {
     rows(profile).filter(is_member)
 }
 
-/// Machines that would be made and never used.
+/// Finds machines that would be created but never used.
 fn idle(members: &[RowView<'_>], what: &str, notes: &mut Notes) {
     let Some(first) = members.first() else { return };
     let text = format!("a row has the role `etcd`, but `etcd` in the profile is {what}");
@@ -154,7 +154,7 @@ fn distinct(section: &Section<raw::ExternalEtcd>, endpoints: &[At<EtcdUrl>], not
     }
 }
 
-/// Which host each endpoint lives on, by the endpoint's URL.
+/// The host of each endpoint, by the endpoint's URL.
 fn placed(
     endpoints: &[At<EtcdUrl>],
     hosts: &Table<At<PveNode>>,
@@ -180,7 +180,7 @@ fn placed(
     placed
 }
 
-/// Whether the word means this member.
+/// Whether the word refers to this member.
 pub(super) fn names(word: &str, endpoint: &EtcdUrl) -> bool {
     word == endpoint.host || word.strip_suffix('/').unwrap_or(word) == endpoint.url
 }

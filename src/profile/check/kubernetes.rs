@@ -9,24 +9,25 @@ use crate::profile::at::{At, Section};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{self, Profile};
 
-/// The first minor that pkgs.k8s.io has packages of.
+/// The first minor with packages on pkgs.k8s.io.
 const OLDEST: u16 = 24;
-/// The first minor whose packages are signed with a key that has not expired. That of 1.24 to 1.27
-/// ended on 2 November 2024 and was not renewed (kubernetes/release#3818,
+/// The first minor whose packages are signed with a key that has not expired. The key of 1.24 to
+/// 1.27 expired on 2 November 2024 and was not renewed (kubernetes/release#3818,
 /// kubernetes/kubernetes#128609): apt refuses them with `EXPKEYSIG 234654DA9A296436`.
 const SIGNED: u16 = 28;
-/// The cluster's DNS domain unless said otherwise, as kubeadm has it.
+/// The default DNS domain of the cluster, as in kubeadm.
 const DNS_DOMAIN: &str = "cluster.local";
-/// The newest minor whose kubeadm this k8sha knows.
+/// The newest minor whose kubeadm this k8sha supports.
 const NEWEST: u16 = 37;
-/// The oldest minor that still got fixes when this k8sha was made (kubernetes.io/releases).
+/// The oldest minor that was still maintained when this k8sha was released
+/// (kubernetes.io/releases).
 const MAINTAINED: u16 = 35;
-/// The largest service network that kube-apiserver takes, and the smallest that kubeadm takes.
+/// The largest service network that kube-apiserver accepts, and the smallest that kubeadm accepts.
 const SERVICES_PREFIX: std::ops::RangeInclusive<u8> = 12..=28;
-/// The prefix length of a node's slice unless said otherwise, as Kubernetes has it.
+/// The default prefix length of a node's slice, as in Kubernetes.
 pub(super) const NODE_MASK: u8 = 24;
 /// How many bits a node's slice may add to the pod network's prefix: the limit of the controller
-/// that hands the slices out (kubernetes pkg/controller/nodeipam/ipam/cidrset).
+/// that assigns the slices (kubernetes pkg/controller/nodeipam/ipam/cidrset).
 const SLICE_BITS_MAX: u8 = 16;
 
 pub(super) fn settle(
@@ -79,7 +80,7 @@ pub(super) fn settle(
     })
 }
 
-/// Whether some node gets its packages from pkgs.k8s.io itself.
+/// Whether any node gets its packages directly from pkgs.k8s.io.
 fn from_the_source(profile: &Profile) -> bool {
     let mirrored = profile.mirrors.as_ref().is_some_and(|all| all.value.kubernetes.is_some());
     let bare = rows(profile).any(|row| !row.preinstalled().is_some_and(|there| there.value));
@@ -188,7 +189,7 @@ fn proxy(typed: &raw::Kubernetes, notes: &mut Notes) -> ProxyMode {
     proxy.value
 }
 
-/// The least that a role needs: vCPUs, MiB of memory, GiB of disk, and who says so.
+/// The minimum for a role: vCPUs, MiB of memory, GiB of disk, and the source.
 pub(super) fn least(role: Role) -> (u32, u32, u32, &'static str) {
     match role {
         Role::LoadBalancer => (1, 512, 4, "Ubuntu with HAProxy and keepalived needs this much"),

@@ -12,7 +12,7 @@ use crate::profile::raw::{Etcd, ExternalEtcd, Profile};
 /// An etcd member.
 struct Member<'a> {
     span: Range<usize>,
-    /// The Proxmox host that it dies with, where known.
+    /// The Proxmox VE host that it depends on, if known.
     host: Option<&'a str>,
 }
 
@@ -170,7 +170,7 @@ fn quorum(raw: &Profile, members: &[Member<'_>], noun: &str, notes: &mut Notes) 
     }
 }
 
-/// What else goes with a host.
+/// What else is lost with a host.
 fn also_lost(raw: &Profile, host: &str) -> String {
     let lost =
         [(Role::Master, "masters"), (Role::LoadBalancer, "load balancers")].map(|(role, name)| {

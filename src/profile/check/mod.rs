@@ -40,7 +40,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Goes on from what reading the text has found.
+    /// Continues with the complaints from parsing.
     pub(super) fn new(complaints: Vec<Complaint>, cut: BTreeSet<(usize, String)>) -> Self {
         Self { complaints, cut, missing: BTreeMap::new() }
     }
@@ -49,7 +49,7 @@ impl Notes {
         self.complaints.push(complaint);
     }
 
-    /// The field of a section that must be there.
+    /// A required field of a section.
     fn need<'a, S, T>(
         &mut self,
         section: &Section<S>,
@@ -59,7 +59,7 @@ impl Notes {
         self.need_at(section.id, Some(&section.span), key, field)
     }
 
-    /// The field of the profile itself that must be there.
+    /// A required field of the profile itself.
     fn need_top<'a, T>(
         &mut self,
         profile: &Section<Profile>,
@@ -83,7 +83,7 @@ impl Notes {
         field.as_ref()
     }
 
-    /// One complaint per section that misses something.
+    /// One complaint per section that lacks required fields.
     fn tell_missing(&mut self) {
         for (span, keys) in std::mem::take(&mut self.missing).into_values() {
             let are = if keys.len() == 1 { "is" } else { "are" };
@@ -101,7 +101,7 @@ impl Notes {
     }
 }
 
-/// A row of the node table over the shared columns.
+/// A row of the node table, with the shared columns as defaults.
 #[derive(Clone, Copy)]
 struct RowView<'a> {
     section: &'a Section<Row>,
@@ -112,7 +112,7 @@ macro_rules! shared_columns {
     ($($column:ident: $type:ty),* $(,)?) => {
         impl<'a> RowView<'a> {
             $(
-                /// The row's own value, or else the shared one.
+                /// The row's own value, or else the shared value.
                 fn $column(&self) -> Option<&'a At<$type>> {
                     let shared = self.profile.defaults.as_ref();
                     let shared = shared.and_then(|defaults| defaults.value.$column.as_ref());
@@ -144,7 +144,7 @@ fn rows(profile: &Profile) -> impl Iterator<Item = RowView<'_>> {
     rows.iter().map(move |section| RowView { section, profile })
 }
 
-/// Checks everything. There is a cluster exactly when there is no error among the notes.
+/// Checks everything. It returns a cluster exactly if there is no error among the notes.
 pub(super) fn settle(
     profile: &Section<Profile>,
     base: &Path,
@@ -265,18 +265,19 @@ fn balancer(section: &Section<super::raw::Balancer>, notes: &mut Notes) -> Optio
     Some(Balancer { vrid: vrid?.value, failover, advert })
 }
 
-/// The longest full name that DNS has, in letters (RFC 1035 2.3.4; as Kubernetes counts an
+/// The longest full name in DNS, in characters (RFC 1035 2.3.4; as Kubernetes counts an
 /// `RFC 1123 subdomain`).
 const NAME_MAX: usize = 253;
 
-/// How long the VIP may be away when a balancer is lost, with `failover: fast`.
+/// How long the VIP may be unavailable when a balancer is lost, with `failover: fast`.
 const FAST: Duration = Duration::from_secs(1);
 
-/// How long the other balancer waits before it takes the VIP, in adverts: three of them, and for the
-/// second of our priorities (190 of 256) a quarter more (RFC 9568, 6.1: `Active_Down_Interval`).
+/// How long the other balancer waits before it takes over the VIP, in adverts: three of them, and a
+/// quarter more for the second of k8sha's priorities (190 of 256) (RFC 9568, 6.1:
+/// `Active_Down_Interval`).
 const TAKEOVER: f64 = 3.0 + 66.0 / 256.0;
 
-/// Adverts so slow that the VIP moves later than `failover: fast` promises.
+/// Reports adverts that are so slow that the VIP moves later than `failover: fast` promises.
 fn slow(advert: &At<Duration>, fast: &At<Failover>, notes: &mut Notes) {
     let away = advert.value.mul_f64(TAKEOVER);
     if away < FAST {
@@ -295,7 +296,7 @@ fn slow(advert: &At<Duration>, fast: &At<Failover>, notes: &mut Notes) {
     );
 }
 
-/// A span of time between a least and a most.
+/// A duration between a minimum and a maximum.
 fn within(
     span: Option<&At<Duration>>,
     default: Duration,
@@ -311,7 +312,7 @@ fn within(
     *value
 }
 
-/// A path of the profile, seen from where k8sha runs.
+/// A path of the profile, as seen from k8sha's working folder.
 fn resolved(base: &Path, path: &At<FilePath>) -> PathBuf {
     base.join(&path.value.0)
 }

@@ -73,7 +73,7 @@ fn another(
     if let Some(subnet) = subnet {
         sized(subnet, notes);
     }
-    // A bridge of its own has nothing to do with the tag of another one.
+    // A subnet with its own bridge does not inherit the first subnet's tag.
     let (bridge, vlan) = match &typed.bridge {
         Some(bridge) => (Some(bridge), typed.vlan.as_ref()),
         None => (first.bridge.as_ref(), typed.vlan.as_ref().or(first.vlan.as_ref())),

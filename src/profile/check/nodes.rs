@@ -58,11 +58,13 @@ fn node(row: RowView<'_>, domain: Option<&str>, notes: &mut Notes) -> Option<Nod
 }
 
 /// The longest name of a Kubernetes node. A node's name is an RFC 1123 subdomain and may have 253
-/// letters, but kubelet also puts it into the label `kubernetes.io/hostname`, and a label's value ends
-/// at 63 (apimachinery pkg/util/validation, `LabelValueMaxLength`): the API refuses the node.
+/// characters, but kubelet also puts it into the label `kubernetes.io/hostname`, and a label's
+/// value is limited to 63 (apimachinery pkg/util/validation, `LabelValueMaxLength`): the API
+/// refuses the node.
 const NODE_NAME_MAX: usize = 63;
 
-/// Names that are too long together with their domain: one complaint, since one domain is to blame.
+/// Names that are too long together with their domain: one complaint, because they share one
+/// domain.
 fn lengths(raw: &Profile, notes: &mut Notes) {
     let domain = raw.network.as_ref().and_then(|network| network.value.domain.as_ref());
     let Some(domain) = domain else { return };
@@ -76,7 +78,7 @@ fn lengths(raw: &Profile, notes: &mut Notes) {
     full_names(&machines, domain, NAME_MAX, "a name of DNS", notes);
 }
 
-/// Complains of names that are too long together with their domain.
+/// Reports names that are too long together with their domain.
 pub(super) fn full_names(
     names: &[&At<DnsLabel>],
     domain: &At<DnsName>,
@@ -130,7 +132,7 @@ fn sizes(row: RowView<'_>, notes: &mut Notes) {
     }
 }
 
-/// Finds values that are there twice.
+/// Finds duplicate values.
 struct Seen<T> {
     first: BTreeMap<T, (Range<usize>, String)>,
 }
@@ -180,7 +182,8 @@ fn vmids(raw: &Profile, notes: &mut Notes) {
     for (name, host) in hosts.iter().flat_map(|table| &table.0) {
         for (os, template) in host.value.templates.iter().flat_map(|table| &table.0) {
             let Some(vmid) = proxmox::template_vmid(template) else { continue };
-            // Templates of different hosts may share a number: the hosts need not be one cluster.
+            // Templates of different hosts may have the same VMID: the hosts need not form one
+            // cluster.
             if let Some((node, whose)) = seen.first.get(&vmid.value) {
                 let by = format!("the template of `{}` on `{}`", os.value, name.value);
                 notes.push(
@@ -195,7 +198,7 @@ fn vmids(raw: &Profile, notes: &mut Notes) {
 
 fn roles(raw: &Profile, notes: &mut Notes) {
     let all: Vec<RowView<'_>> = rows(raw).collect();
-    // A row whose role could not be read may be the one that seems to be missing.
+    // A row with an unreadable role may be the one that seems to be missing.
     if all.iter().any(|row| row.section.value.role.is_none()) {
         return;
     }

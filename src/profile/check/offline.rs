@@ -14,7 +14,7 @@ pub(super) fn mirrors(raw: &Profile, notes: &mut Notes) -> Option<Mirrors> {
     let mut registries = BTreeMap::new();
     let mut sound = true;
     for (name, mirrors) in typed.registries.iter().flat_map(|table| &table.0) {
-        // The name becomes a folder's under containerd's `certs.d`.
+        // The name becomes the name of a folder under containerd's `certs.d`.
         let known = !name.value.contains('/') && ImageRepository::read(&name.value).is_ok();
         if !known {
             sound = false;

@@ -6,9 +6,9 @@ use crate::profile::raw::{Cni, Port, Profile};
 use super::Notes;
 use crate::profile::at::At;
 
-/// Ports of load balancers, masters and workers that are taken, and by whom. HAProxy takes the API's
-/// port on every address of a balancer, and an API server that of its master, so what listens on the
-/// loopback address counts too.
+/// Ports of load balancers, masters and workers that other programs use, with their names. HAProxy
+/// listens on the API's port on every address of a balancer, and an API server on every address of
+/// its master, so a program that listens on the loopback address counts too.
 ///
 /// Sources: kubernetes.io, "Ports and Protocols"; kubernetes pkg/cluster/ports/ports.go and
 /// cmd/kubeadm/app/constants/constants.go (`EtcdListenClientPort` and the ports after it); 53 is
@@ -43,10 +43,10 @@ const CALICO: [(u16, &str); 4] = [
     (9098, "Calico's Typha's, for its health"),
     (9099, "Calico's Felix's, for its health"),
 ];
-/// Where services of type NodePort get theirs (kube-apiserver `--service-node-port-range`).
+/// The ports of services of type NodePort (kube-apiserver `--service-node-port-range`).
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// Who else needs that port on a node of the cluster.
+/// The other program that needs that port on a node of the cluster.
 fn holder(port: u16, cni: Option<&Cni>) -> Option<&'static str> {
     let of = |ports: &[(u16, &'static str)]| {
         ports.iter().find(|(taken, _)| *taken == port).map(|(_, whose)| *whose)
@@ -60,7 +60,7 @@ fn holder(port: u16, cni: Option<&Cni>) -> Option<&'static str> {
     of(&TAKEN).or(of_cni).or(of_nodes)
 }
 
-/// Complains of a port that another program listens on.
+/// Reports a port that another program listens on.
 pub(super) fn check(port: &At<Port>, profile: &Profile, notes: &mut Notes) {
     let cni = profile.kubernetes.as_ref().and_then(|kubernetes| kubernetes.value.cni.as_ref());
     if let Some(whose) = holder(port.value.0, cni) {

@@ -13,7 +13,7 @@ use crate::profile::at::{At, Section, Table, Written, listed};
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{self, OwnTemplate, Profile, PveNode, Template};
 
-/// Proxmox VE keeps the first hundred for itself (pve-common, `pve-vmid`).
+/// Proxmox VE reserves the first hundred VMIDs (pve-common, `pve-vmid`).
 const VMIDS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
 
 pub(super) fn settle(
@@ -66,7 +66,7 @@ fn login(section: Option<&Section<raw::HostLogin>>, base: &Path) -> HostLogin {
     }
 }
 
-/// The networks that the hosts drop packets to: what is typed, or else the cluster's own.
+/// The networks to which the hosts drop packets: those in the profile, or else the cluster's own.
 fn blackholes(typed: &raw::Proxmox, profile: &Profile, notes: &mut Notes) -> Vec<Ipv4Net> {
     let Some(asked) = &typed.blackholes else {
         let kubernetes = profile.kubernetes.as_ref().map(|section| &section.value);
@@ -169,7 +169,7 @@ fn host(
     Some((HostName(name.value.clone()), host))
 }
 
-/// The VMID of a template and where it stands.
+/// The VMID of a template and its place in the profile.
 pub(super) fn template_vmid(template: &Template) -> Option<&At<u32>> {
     match template {
         Template::Ours(vmid) => Some(vmid),
@@ -238,7 +238,7 @@ pub(super) fn images(raw: &Profile, notes: &mut Notes) -> Option<BTreeMap<String
     sound.then_some(images)
 }
 
-/// Whether every row finds its host there, and on it a template of its operating system.
+/// Whether every row's host exists and has a template of the row's operating system.
 pub(super) fn homes(raw: &Profile, notes: &mut Notes) {
     let hosts = raw.proxmox.as_ref().and_then(|proxmox| proxmox.value.hosts.as_ref());
     let mut told: Vec<(&str, &str)> = Vec::new();
@@ -288,7 +288,7 @@ pub(super) fn homes(raw: &Profile, notes: &mut Notes) {
     }
 }
 
-/// The hosts that there are. Proxmox VE tells `PVE1` from `pve1`, and so do we.
+/// The hosts of the profile. Proxmox VE distinguishes `PVE1` from `pve1`, and so does k8sha.
 fn known(hosts: &Table<Section<raw::Host>>, asked: &str) -> String {
     let alike = |(name, _): &&(At<String>, _)| name.value.eq_ignore_ascii_case(asked);
     match hosts.0.iter().find(alike) {

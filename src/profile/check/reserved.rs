@@ -10,7 +10,7 @@ use crate::profile::at::At;
 use crate::profile::complaint::Complaint;
 use crate::profile::raw::{DnsName, EtcdUrl};
 
-/// A range that is set aside, and what for (the IANA registry of special-purpose addresses, RFC 6890).
+/// A reserved range and its purpose (the IANA registry of special-purpose addresses, RFC 6890).
 struct Range4 {
     net: Ipv4Net,
     what: &'static str,
@@ -21,7 +21,7 @@ const fn range(address: [u8; 4], prefix: u8, what: &'static str) -> Range4 {
     Range4 { net: Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix), what }
 }
 
-/// Linux routes none of them between machines: packets from or to them are dropped, or stay on the
+/// Linux does not route these between machines: packets from or to them are dropped, or stay on the
 /// machine itself.
 const RANGES: [Range4; 5] = [
     range([0, 0, 0, 0], 8, "\"this network\" (0.0.0.0/8)"),
@@ -31,18 +31,18 @@ const RANGES: [Range4; 5] = [
     range([240, 0, 0, 0], 4, "the reserved range (240.0.0.0/4)"),
 ];
 
-/// The reserved range that a network touches.
+/// The reserved range that a network overlaps.
 fn of(net: Ipv4Net) -> Option<&'static str> {
     let touches = |range: &&Range4| range.net.contains(&net) || net.contains(&range.net);
     RANGES.iter().find(touches).map(|range| range.what)
 }
 
-/// The reserved range that an address lies in.
+/// The reserved range that contains an address.
 fn of_address(ip: Ipv4Addr) -> Option<&'static str> {
     RANGES.iter().find(|range| range.net.contains(&ip)).map(|range| range.what)
 }
 
-/// Networks of nodes, pods and services that lie in such a range.
+/// Finds networks of nodes, pods and services in such a range.
 pub(super) fn networks(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes) {
     for (what, net) in nets {
         if let Some(range) = of(net.value) {
@@ -55,11 +55,11 @@ pub(super) fn networks(nets: &[(&'static str, &At<Ipv4Net>)], notes: &mut Notes)
     }
 }
 
-/// How many name servers a resolver asks (glibc `MAXNS`, resolv.conf(5); kubelet
+/// How many name servers a resolver uses (glibc `MAXNS`, resolv.conf(5); kubelet
 /// pkg/apis/core/validation, `MaxDNSNameservers`).
 const NAME_SERVERS_MAX: usize = 3;
 
-/// Name servers that no node could ask, or that no pod would.
+/// Finds name servers that no node could query, or that no pod would query.
 pub(super) fn name_servers(servers: &[At<Ipv4Addr>], notes: &mut Notes) {
     for server in servers {
         foreign(server.value, &server.span, "the name server", notes);
@@ -74,7 +74,7 @@ pub(super) fn name_servers(servers: &[At<Ipv4Addr>], notes: &mut Notes) {
     }
 }
 
-/// Time servers that no node could ask.
+/// Finds time servers that no node could query.
 pub(super) fn time_servers(servers: &[At<DnsName>], notes: &mut Notes) {
     for server in servers {
         let name = &server.value.0;
@@ -91,7 +91,7 @@ pub(super) fn time_servers(servers: &[At<DnsName>], notes: &mut Notes) {
     }
 }
 
-/// Members of an external etcd that no API server could ask.
+/// Finds members of an external etcd that no API server could reach.
 pub(super) fn members(endpoints: &[At<EtcdUrl>], notes: &mut Notes) {
     for endpoint in endpoints {
         let host = &endpoint.value.host;

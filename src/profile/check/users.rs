@@ -1,10 +1,10 @@
 //! User names that the image or a package already uses, so the login user cannot have them.
 
-/// Users and groups of the images and packages that we install, in alphabetical order.
+/// Users and groups of the images and of the packages that k8sha installs, in alphabetical order.
 ///
-/// cloud-init makes the user with `useradd`, which makes a group of the same name and fails where
-/// there is one (`useradd: group admin exists`, exit status 9, useradd(8)); where there is such a user
-/// it is left as it is, without a login. Both leave a machine that cannot be reached.
+/// cloud-init creates the user with `useradd`, which creates a group of the same name and fails if
+/// that exists (`useradd: group admin exists`, exit status 9, useradd(8)). If the user exists,
+/// cloud-init leaves it unchanged, without a login. Either way the machine is unreachable.
 ///
 /// Sources: base-passwd's `passwd.master` and `group.master` of Ubuntu 22.04, 24.04 and Debian 12, 13;
 /// `/etc/group` of Ubuntu's and Debian's cloud images; the maintainer scripts and `sysusers.d` of
@@ -100,7 +100,8 @@ const TAKEN: &[&str] = &[
     "www-data",
 ];
 
-/// Whether a name belongs to a user or a group that is on the machine before the login user is made.
+/// Whether a name belongs to a user or a group that exists on the machine before the login user is
+/// created.
 pub(super) fn is_taken(name: &str) -> bool {
     TAKEN.contains(&name) || name.starts_with("systemd-")
 }

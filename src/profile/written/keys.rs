@@ -7,7 +7,7 @@ use schemars::{Schema, json_schema};
 use crate::profile::at::Written;
 
 words! {
-    /// The public key of an SSH server, of a kind that we can verify.
+    /// The public key of an SSH server, of a kind that k8sha can verify.
     HostKeyLine(String) = |word| host_key(word).map(|()| word.trim().to_owned()),
         { "type": "string", "pattern": "^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)) " };
     /// A public key as OpenSSH writes it.
@@ -15,9 +15,10 @@ words! {
         { "type": "string", "pattern": "^(ssh|ecdsa|sk)-" };
 }
 
-/// The kinds of keys that OpenSSH 8.9 and newer take, each with the number of fields after its name:
-/// RFC 4253 6.6 (RSA), RFC 5656 3.1 (ECDSA), RFC 8709 4 (Ed25519), and OpenSSH's PROTOCOL.u2f.
-/// A certificate is no key for `authorized_keys`, and DSA keys are no longer accepted.
+/// The kinds of keys that OpenSSH 8.9 and newer accept, each with the number of fields after its
+/// name: RFC 4253 6.6 (RSA), RFC 5656 3.1 (ECDSA), RFC 8709 4 (Ed25519), and OpenSSH's
+/// PROTOCOL.u2f. A certificate is not a key for `authorized_keys`, and DSA keys are no longer
+/// accepted.
 const KINDS: [(&str, usize); 7] = [
     ("ssh-ed25519", 1),
     ("ssh-rsa", 2),
@@ -74,7 +75,7 @@ fn public_key(word: &str) -> Result<(), String> {
 }
 
 /// The fields of a key: each a length of four bytes and that many bytes (RFC 4251 5, `string`).
-/// `None` where they do not end with the key.
+/// `None` if they do not end with the key.
 fn fields(mut blob: &[u8]) -> Option<Vec<&[u8]>> {
     let mut fields = Vec::new();
     while !blob.is_empty() {

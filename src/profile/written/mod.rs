@@ -1,6 +1,6 @@
 //! Parses the scalar values of a profile. An error may carry a hint after a newline.
 
-/// Declares words that are one value in a coat, read by a function.
+/// Declares newtypes for words, each parsed by a function.
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident($inner:ty) = $read:expr, $schema:tt;)*) => {$(
         $(#[$doc])*

@@ -5,15 +5,16 @@ use schemars::{Schema, json_schema};
 use crate::profile::at::Written;
 
 words! {
-    /// The name of a Proxmox VE node, as Proxmox spells it.
+    /// The name of a Proxmox VE node, as Proxmox VE spells it.
     PveNode(String) = node,
         { "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$" };
-    /// A pool of Proxmox VE, perhaps inside others.
+    /// A Proxmox VE pool, possibly nested.
     PoolName(String) = pool,
         { "type": "string", "pattern": "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}$" };
 }
 
-/// The CPU of every VM, as Proxmox's `cpu` option writes it: a model, perhaps with settings behind it.
+/// The CPU of every VM, as Proxmox's `cpu` option writes it: a model, optionally followed by
+/// settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuType {
     /// The whole option, such as `host,flags=+aes`.

@@ -1,4 +1,4 @@
-//! Words about where things come from, and about the hosts behind the VMs.
+//! Words for download sources, and for the hosts of the VMs.
 
 use std::net::Ipv4Addr;
 
@@ -8,13 +8,13 @@ use super::{dns_name, download, number, ranged};
 use crate::profile::at::Written;
 
 words! {
-    /// The address of a mirror, without its last slash.
+    /// The URL of a mirror, without the trailing slash.
     MirrorUrl(String) = mirror,
         { "type": "string", "format": "uri", "pattern": "^https?://" };
-    /// The address of a mirror that signing keys are fetched from, without its last slash.
+    /// The URL of a mirror for signing keys, without the trailing slash.
     SecureUrl(String) = secure,
         { "type": "string", "format": "uri", "pattern": "^https://" };
-    /// A container registry, perhaps with a path in it.
+    /// A container registry, possibly with a path.
     ImageRepository(String) = repository,
         { "type": "string", "pattern": "^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$" };
     /// An absolute path on a node.
@@ -29,7 +29,7 @@ words! {
 }
 
 fn mirror(word: &str) -> Result<String, String> {
-    // It becomes part of package sources and of shell scripts.
+    // It becomes part of package sources and shell scripts.
     if word.contains(['"', '\'', '`', '$', '\\', '?', '#', '@', '<', '>', '|', ';', '&']) {
         return Err(format!("`{word}` is not the URL of a mirror\nhost and path only"));
     }

@@ -1,4 +1,4 @@
-//! Words with rules of their own: names, sizes, addresses, keys.
+//! Words with their own rules: names, sizes, addresses, keys.
 
 use std::net::Ipv4Addr;
 
@@ -21,7 +21,7 @@ words! {
     /// A name of the cluster: a DNS label, since it also becomes a tag and part of file names.
     ClusterName(String) = |word| label(word).map(|()| word.to_owned()),
         { "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" };
-    /// A domain or a full host name, in lower case and without the last dot.
+    /// A domain or a full host name, in lower case and without the trailing dot.
     DnsName(String) = dns_name,
         { "type": "string", "pattern": "^[a-z0-9.-]{1,253}$" };
     /// A TCP port.
@@ -33,16 +33,16 @@ words! {
     /// A Linux bridge.
     Bridge(String) = bridge,
         { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,14}$" };
-    /// A storage of Proxmox VE.
+    /// A Proxmox VE storage.
     StorageName(String) = storage,
         { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$" };
     /// A login user.
     UserName(String) = user,
         { "type": "string", "pattern": "^[a-z_][a-z0-9_-]{0,31}$" };
-    /// The name or address of a machine that is not ours.
+    /// The name or address of a machine that k8sha did not create.
     HostAddress(String) = |word| jump::host_name(word).map_err(|why| format!("{why}\nsuch as `bastion.example.org`")),
         { "type": "string", "minLength": 1 };
-    /// A user on a machine that is not ours; it may be root.
+    /// A user on a machine that k8sha did not create; it may be root.
     AccountName(String) = jump::account,
         { "type": "string", "pattern": "^[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*$" };
     /// A path, absolute or relative to the profile.
@@ -51,10 +51,10 @@ words! {
     /// The SHA-256 of a file, as 64 lower-case hex digits.
     Sha256(String) = |word| digest(word).map(hex::encode),
         { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" };
-    /// The SHA-256 of a certificate; colons between the bytes are welcome.
+    /// The SHA-256 of a certificate; colons between the bytes are allowed.
     CertificateDigest([u8; 32]) = |word| digest(word),
         { "type": "string", "pattern": "^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$" };
-    /// Where a file is downloaded from.
+    /// The URL of a download.
     HttpsUrl(String) = download,
         { "type": "string", "format": "uri", "pattern": "^https?://" };
 }
@@ -104,10 +104,11 @@ fn size(word: &str, what: &str, units: &[(&str, u32)], such: &str) -> Result<u32
     if size > SIZE_MAX { Err(fault(": it is larger than any host can provide")) } else { Ok(size) }
 }
 
-/// The largest size, in MiB of memory (16 TiB) or GiB of disk (16 PiB): a slip of the finger, not a VM.
+/// The largest size, in MiB of memory (16 TiB) or GiB of disk (16 PiB): anything larger is a typing
+/// error.
 const SIZE_MAX: u32 = 16 << 20;
 
-/// Names that a machine's own `/etc/hosts` gives to itself or to groups of hosts.
+/// Names that a machine's `/etc/hosts` assigns to itself or to groups of hosts.
 const TAKEN: [&str; 7] = [
     "localhost",
     "localhost4",
@@ -258,7 +259,7 @@ pub(super) fn download(word: &str) -> Result<String, String> {
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     let printable = word.bytes().all(|byte| byte.is_ascii_graphic());
     if host.contains('@') {
-        // It would stand in plans, logs and in the process lists of nodes.
+        // It would appear in plans, in logs and in the process lists of nodes.
         let hint = "URLs are printed and logged: serve the file without authentication";
         return Err(format!("a URL must not contain a user name or a password\n{hint}"));
     }

@@ -9,13 +9,13 @@ use crate::ssh::fake::Reply;
 
 const CLUSTER: &str = "k8s1-cluster";
 
-/// A host that routes and runs units as told.
+/// A host that sets routes and runs units as requested.
 #[derive(Default)]
 struct Machine {
     nets: Vec<String>,
     enabled: bool,
     active: bool,
-    /// What goes wrong: the unit runs and sets nothing.
+    /// The injected fault: the unit runs, but sets no routes.
     idle: bool,
 }
 
@@ -90,7 +90,7 @@ async fn what_is_set_is_seen_again_and_what_is_removed_is_gone() {
     let all = nets(&["198.19.0.0/16", "100.64.0.0/10"]);
     let seen = look(&host, CLUSTER).await.unwrap();
     assert_eq!((seen.unit.clone(), seen.operator), (None, Some([10, 0, 0, 9].into())));
-    // The unit has to be there: the fake writes what `install` is given only for mode 0600.
+    // The unit must already exist: the fake's `install` writes its input only for mode 0600.
     fake.put(&unit::path(CLUSTER), unit::text(CLUSTER, &all));
     let seen = look(&host, CLUSTER).await.unwrap();
     apply(&host, CLUSTER, &all, &seen).await.unwrap();

@@ -97,7 +97,7 @@ pub(super) async fn verify(context: &Context, it: &action::Verify) -> Result<boo
             .map_err(|error| fault(doing, &error))
     });
     let nodes = while_on(context, &rows, work).await?;
-    // Kubernetes considers a node Ready until it has not heard from it for 40 s.
+    // Kubernetes considers a node Ready until it has received nothing from it for 40 s.
     all_on(context, &cluster.nodes.iter().collect::<Vec<_>>()).await?;
     let wrong: Vec<String> = rows
         .iter()

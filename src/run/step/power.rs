@@ -10,8 +10,8 @@ use crate::limits::excerpt;
 use crate::plan::halt;
 use crate::run::context::Context;
 
-/// How often Proxmox VE is asked whether the machines still run: one list of a host serves every
-/// step that waits for machines there.
+/// How often Proxmox VE is queried for whether the machines still run: one list of a host serves
+/// every step that waits for machines there.
 const LOOK: Duration = Duration::from_secs(5);
 /// After this many checks every machine is queried individually: the list does not show that QEMU
 /// has halted one.

@@ -243,7 +243,7 @@ impl Client {
         const SILENT: [&str; 3] = ["agent is not running", "is not running", "No QEMU guest agent"];
         match self.send(&request).await {
             Ok(_) => Ok(true),
-            // A host whose workers all wait for silent agents answers 596.
+            // A host whose workers all wait for agents that do not answer returns 596.
             Err(Error::NoAnswer { .. }) => Ok(false),
             Err(error) => match error.words() {
                 Some(words) if SILENT.iter().any(|text| words.contains(text)) => Ok(false),

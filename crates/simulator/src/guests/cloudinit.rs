@@ -126,7 +126,7 @@ pub fn network_stage(guest: &mut Guest, seed: &Seed) {
     }
 }
 
-/// `/etc/hosts` as the stock image has it, with cloud-init's line where it manages the file.
+/// `/etc/hosts` as in the stock image, with cloud-init's line if it manages the file.
 fn hosts(guest: &Guest, config: &Value) -> String {
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
     let managed = matches!(&config["manage_etc_hosts"], Value::Bool(true))

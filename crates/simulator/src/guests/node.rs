@@ -254,8 +254,8 @@ impl Guests {
         }
     }
 
-    /// Creates a Node for a guest, or lets the guest adopt the existing one of its name, and writes the
-    /// corresponding etcd keys.
+    /// Creates a Node for a guest, or makes the guest adopt the existing one of its name, and
+    /// writes the corresponding etcd keys.
     pub(crate) fn register(&mut self, id: &str, name: &str, key: &str, control_plane: bool) {
         let Some(guest) = self.all.get_mut(key) else { return };
         let (Some(address), info) = (guest.address(), guest.info()) else { return };

@@ -7,7 +7,7 @@ use hickory_server::proto::rr::RecordType;
 use super::super::network::dns::Answer;
 use super::{Call, Output};
 
-/// Seconds that dig waits for a silent server: `+time=2 +tries=1`.
+/// Seconds that dig waits for a server that does not answer: `+time=2 +tries=1`.
 const PATIENCE: f64 = 2.0;
 
 /// Queries as dig does.

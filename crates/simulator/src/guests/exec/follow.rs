@@ -36,7 +36,7 @@ fn joined(words: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// What a log has more than it had; all of it where it began again.
+/// The part of a log that is new; all of it if the log was restarted.
 pub fn more<'a>(before: &str, now: &'a str) -> &'a str {
     now.strip_prefix(before).unwrap_or(now)
 }
