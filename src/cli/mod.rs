@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod access;
 mod args;
+mod checks;
 mod chosen;
 mod confirm;
 mod dns;

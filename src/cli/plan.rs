@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::args::Common;
-use super::job::place_for_kubeconfig;
+use super::checks::place_for_kubeconfig;
 use super::refusal::refused;
 use super::session::Session;
 use crate::error::{Exit, Failure};

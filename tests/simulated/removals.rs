@@ -246,7 +246,10 @@ fn a_worker_that_does_not_answer_is_not_removed() {
     let mut living = Living::stacked();
     living.edit(&[(WORKER2, "")]);
     for suffix in ["", ".pub"] {
-        std::fs::remove_file(living.world.path().join(format!("operator/homelab/ssh/host-k8s-worker2{suffix}"))).unwrap();
+        std::fs::remove_file(
+            living.world.path().join(format!("operator/homelab/ssh/host-k8s-worker2{suffix}")),
+        )
+        .unwrap();
     }
     let before = living.world.digest();
     let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
