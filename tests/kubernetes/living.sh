@@ -99,6 +99,61 @@ refuses() {
   must 'everything keeps running' is "$(comm -3 "$work/before" "$work/after")" ''
 }
 
+# leave: the worker's row is removed. A pod without a controller keeps its machine; a pod that a Deployment
+# creates again does not.
+leave() {
+  local code=0 image=k8sha.test/pods:1
+  sed -i '/name: worker1,/d' "$profile"
+  kubectl run bare --image="$image" --image-pull-policy=Never --overrides \
+    '{"apiVersion":"v1","spec":{"nodeName":"worker1.kloud.lan","terminationGracePeriodSeconds":1}}' \
+    --command -- /usr/local/bin/talk >/dev/null
+  kubectl wait --for=condition=Ready pod/bare --timeout=60s >/dev/null
+  on_site leave-refused up --prune=worker1 || code=$?
+  must 'k8sha up stops at a pod without a controller' is "$code" 5
+  must 'and quotes kubectl' grep -q 'declare no controller' "$work/leave-refused.json"
+  must 'the worker is in service again' is \
+    "$(kubectl get node worker1.kloud.lan -o jsonpath='{.spec.unschedulable}{.metadata.annotations.k8sha/removal}')" ''
+  kubectl delete pod bare --now >/dev/null
+  kubectl apply -f - >/dev/null <<YAML
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: moves, namespace: default }
+spec:
+  selector: { matchLabels: { app: moves } }
+  template:
+    metadata: { labels: { app: moves } }
+    spec:
+      tolerations: [{ key: node-role.kubernetes.io/control-plane, operator: Exists }]
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+            - weight: 100
+              preference: { matchExpressions: [{ key: kubernetes.io/hostname, operator: In, values: [worker1.kloud.lan] }] }
+      terminationGracePeriodSeconds: 1
+      containers: [{ name: moves, image: "$image", imagePullPolicy: Never, command: [/usr/local/bin/talk] }]
+YAML
+  kubectl rollout status deployment/moves --timeout=60s >/dev/null
+  must 'its pod is on the worker' is \
+    "$(kubectl get pods -l app=moves -o jsonpath='{.items[*].spec.nodeName}')" worker1.kloud.lan
+
+  begin_act worker1
+  must 'k8sha up drains and removes the worker' on_site leave up --prune=worker1
+  end_act leave "the worker's row removed"
+  must 'its Node object is gone' fails kubectl get node worker1.kloud.lan
+  must 'its VM is gone' fails vm_exists 1111
+  kubectl rollout status deployment/moves --timeout=60s >/dev/null
+  must 'its pod runs elsewhere' is "$(kubectl get pods -l app=moves -o json \
+    | jq '[.items[] | select(.status.phase == "Running" and .spec.nodeName != "worker1.kloud.lan")] | length')" 1
+}
+# vm_exists VMID: whether a host lists the VM.
+vm_exists() {
+  local host
+  for host in pve1 pve2; do
+    if proxmox "$host" GET qemu | grep -q "\"vmid\":$1[,}]"; then return 0; fi
+  done
+  return 1
+}
+
 # living yes|no: all acts. The argument says whether etcd is stacked.
 living() {
   stacked=$1
@@ -148,6 +203,8 @@ living() {
   destroy_vm 1111
   must 'k8sha up creates the worker again' on_site worker up
   end_act worker "the worker's VM destroyed"
+
+  leave
 
   say
   say "Each time: the same CA and \`kube-system\`, one \`kubeadm init\` in total; on every untouched node the same"
