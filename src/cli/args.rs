@@ -105,6 +105,20 @@ pub enum Command {
         #[command(flatten)]
         up: UpArgs,
     },
+    /// Replace the machines of workers: drain each node, destroy its VM and create it again.
+    ///
+    /// One node at a time: the next one is drained when the new machine of the last one is Ready.
+    Replace {
+        /// The names of the workers in the profile.
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Do not ask for confirmation.
+        #[arg(long)]
+        yes: bool,
+        /// Options of the bootstrap.
+        #[command(flatten)]
+        up: UpArgs,
+    },
     /// Remove the cluster's VMs, seed images, templates and etcd keys: everything k8sha marked as
     /// its own.
     Destroy {

@@ -42,16 +42,34 @@ pub fn prune(question: &str, names: &BTreeSet<String>) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(prune::unasked(question, names));
     }
+    let hint = "restore the rows in the profile, or run again and type the names";
+    typed(question, names).map_err(|failure| failure.hint(hint.to_owned()))
+}
+
+/// Asks the user to type the names of the machines that are replaced.
+///
+/// # Errors
+/// When the answer is not exactly these names, or there is no terminal.
+pub fn replace(question: &str, names: &BTreeSet<String>) -> Result<(), Failure> {
+    let hint = "pass `--yes` to skip this question";
+    if !io::stdin().is_terminal() {
+        let said = "cannot ask for confirmation: standard input is not a terminal";
+        let doing = "replace machines; nothing was changed";
+        return Err(Failure::new(Exit::Usage, doing, said).hint(hint.to_owned()));
+    }
+    typed(question, names).map_err(|failure| failure.hint(hint.to_owned()))
+}
+
+/// Asks for names.
+fn typed(question: &str, names: &BTreeSet<String>) -> Result<(), Failure> {
     screen::ask(question);
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| {
         prune::refusal(&format!("reading the answer failed: {error}")).because(error)
     })?;
-    if prune::matches(&answer, names) {
-        Ok(())
-    } else {
-        let hint = "restore the rows in the profile, or run again and type the names".to_owned();
-        Err(prune::refusal("the names do not match").hint(hint))
+    match prune::matches(&answer, names) {
+        true => Ok(()),
+        false => Err(prune::refusal("the names do not match")),
     }
 }
 

@@ -115,13 +115,13 @@ pub(super) async fn destroy(
 }
 
 /// One run from looking to reporting.
-struct Job<'a> {
-    session: &'a Session,
+pub(super) struct Job<'a> {
+    pub(super) session: &'a Session,
     /// When it began: the time until the first step counts towards the critical path.
-    started: Instant,
+    pub(super) started: Instant,
     command: &'static str,
     /// The command's own flags, for the suggestion to run it again.
-    own: String,
+    pub(super) own: String,
     /// The machines that `--prune` names; empty if it names none.
     prune: Option<Vec<String>>,
     /// The machines whose removal was confirmed in this run.
@@ -130,7 +130,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(
+    pub(super) fn new(
         session: &'a Session,
         started: Instant,
         command: &'static str,
@@ -211,7 +211,11 @@ impl<'a> Job<'a> {
     }
 
     /// Looks once, plans, executes the plan and reports the outcome.
-    async fn once(&self, started: Instant, part: &Part) -> Result<(Plan, Report), Failure> {
+    pub(super) async fn once(
+        &self,
+        started: Instant,
+        part: &Part,
+    ) -> Result<(Plan, Report), Failure> {
         let scope = Scope::making(part.clone());
         let mut inventory = self.session.look(self.command, &self.context, &scope).await?;
         // At a second look in the same run, keys made earlier are saved already and in use.
@@ -303,7 +307,7 @@ impl<'a> Job<'a> {
     }
 
     /// Asks the user; an interruption ends the question.
-    async fn asked(
+    pub(super) async fn asked(
         &self,
         ask: impl FnOnce() -> Result<(), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
@@ -394,7 +398,7 @@ impl<'a> Job<'a> {
     }
 
     /// Adds the node list and the kubeconfig of a finished cluster to the report.
-    async fn after_bootstrap(&self, plan: &Plan, report: &mut Report) {
+    pub(super) async fn after_bootstrap(&self, plan: &Plan, report: &mut Report) {
         if !matches!(report.verdict, Verdict::Done | Verdict::Settled) {
             return;
         }
@@ -452,13 +456,13 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn goes_on(&self, command: &str) -> String {
+    pub(super) fn goes_on(&self, command: &str) -> String {
         let (own, flags) = (&self.own, self.session.flags());
         let us = flags::program(&self.session.common);
         format!("{us} {command}{own}{flags}     (resumes where this run stopped)")
     }
 
-    fn publish(&self, report: &Report) -> Result<Exit, Failure> {
+    pub(super) fn publish(&self, report: &Report) -> Result<Exit, Failure> {
         self.session.world.verdict()?;
         if self.session.common.json {
             super::print_json(report)?;

@@ -26,6 +26,7 @@ mod prune;
 mod reach;
 mod refusal;
 mod render;
+mod replace;
 mod routes;
 mod session;
 #[cfg(feature = "simulate")]
@@ -146,6 +147,7 @@ async fn run(cli: Cli, shape: clap::Command, started: Instant) -> Result<End, Fa
             return ssh::run(&common, started, ssh::Wish { node, tty, command }).await;
         }
         Command::Up { up, prune } => job::up(&common, started, up, prune).await,
+        Command::Replace { nodes, yes, up } => replace::run(&common, started, nodes, yes, up).await,
         Command::Bootstrap(up) => job::bootstrap(&common, started, up).await,
         Command::Provision { pve } => job::provision(&common, started, pve).await,
         Command::Rebuild { yes, up } => job::rebuild(&common, started, yes, up).await,

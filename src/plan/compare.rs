@@ -14,7 +14,7 @@ use super::removal;
 use super::settings;
 use super::spec;
 use super::survey::{Api, KubeNode, Seen, StackedMember};
-use crate::cluster::{CloneMode, Cluster, Role};
+use crate::cluster::{CloneMode, Cluster, Node, Role};
 
 mod machine;
 mod place;
@@ -89,7 +89,9 @@ pub fn differences(
     part: &Part,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
-    for node in cluster.nodes.iter().filter(|node| part.covers(&node.host)) {
+    let replaced = removal::replaced(cluster, inventory, part).map(|it| it.node.clone());
+    let stays = |node: &&Node| part.covers(&node.host) && Some(&node.name) != replaced.as_ref();
+    for node in cluster.nodes.iter().filter(stays) {
         if let Some(vm) = inventory.ours(&node.name) {
             found.extend(machine::differences(cluster, specs, node, vm, inventory));
         }

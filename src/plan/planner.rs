@@ -10,6 +10,7 @@ use super::draft::Steps;
 use super::first_start;
 use super::inventory::{Inventory, OurVm, TemplateState};
 use super::machines;
+use super::removal;
 use super::spec::{self, NodeSpec};
 use super::template;
 use super::{Disposition, Plan, PlannedVm};
@@ -32,12 +33,25 @@ pub struct Part {
     pub provision: bool,
     /// Whether Kubernetes is set up.
     pub bootstrap: bool,
+    /// Which machines leave a running cluster.
+    pub leaves: Leaves,
+}
+
+/// Which machines leave a running cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// None: a machine without a row is a difference that blocks.
+    None,
+    /// Those without a row.
+    Rowless,
+    /// That of one row, to be created again.
+    Row(NodeName),
 }
 
 impl Part {
     /// The whole job.
     pub fn all() -> Self {
-        Self { hosts: None, provision: true, bootstrap: true }
+        Self { hosts: None, provision: true, bootstrap: true, leaves: Leaves::Rowless }
     }
 
     /// Whether a host is acted on.
@@ -88,6 +102,7 @@ pub fn plan(
         leaving: Vec::new(),
     };
     draft.hold_back();
+    draft.held.extend(removal::replaced(cluster, inventory, part).map(|it| it.node.clone()));
     draft.leave_out();
     let mut vms = draft.vms();
     if part.provision {
@@ -99,6 +114,7 @@ pub fn plan(
     if part.bootstrap {
         draft.bootstrap();
     }
+    vms.retain(|vm| !draft.leaving.iter().any(|it| it.node == vm.node));
     vms.append(&mut draft.leaving);
     let wrong = draft.steps.unknown().iter().map(|text| {
         Conflict::new(

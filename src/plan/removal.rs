@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use super::inventory::{Inventory, OurVm, Stray, StrayReason};
-use super::planner::Part;
+use super::planner::{Leaves, Part};
 use super::survey::{KubeNode, Machine, Seen, Work};
 use crate::cluster::{Cluster, NodeName, Role};
 
@@ -43,15 +43,36 @@ pub struct Login {
     pub user: String,
 }
 
-/// Whether a run of this part removes machines: it must see and act on the whole cluster.
+/// Whether a run of this part removes machines without a row: it must see and act on the whole cluster.
 pub fn is_part_of(part: &Part) -> bool {
-    *part == Part::all()
+    part.leaves == Leaves::Rowless && part.hosts.is_none() && part.provision && part.bootstrap
 }
 
 /// Every machine that `up` removes because the table has no row for it.
 pub fn all<'a>(cluster: &Cluster, inventory: &'a Inventory) -> Vec<Removal<'a>> {
     let strays = inventory.strays.iter().filter(|stray| stray.why == StrayReason::NoRow);
     strays.filter_map(|stray| of(cluster, inventory, stray).ok()).collect()
+}
+
+/// The machine of the row that is replaced, if it exists and can leave the cluster.
+pub fn replaced<'a>(
+    cluster: &Cluster,
+    inventory: &'a Inventory,
+    part: &'a Part,
+) -> Option<Removal<'a>> {
+    let Leaves::Row(node) = &part.leaves else { return None };
+    machine(cluster, inventory, node, inventory.ours(node)?).ok()
+}
+
+/// Why the machine of the row that is replaced cannot leave the cluster; `None` also if it is gone.
+pub fn obstacle(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    part: &Part,
+) -> Option<(NodeName, String)> {
+    let Leaves::Row(node) = &part.leaves else { return None };
+    let why = machine(cluster, inventory, node, inventory.ours(node)?).err()?;
+    Some((node.clone(), why))
 }
 
 /// How a machine without a row leaves the cluster.
@@ -63,7 +84,19 @@ pub fn of<'a>(
     inventory: &'a Inventory,
     stray: &'a Stray,
 ) -> Result<Removal<'a>, String> {
-    let Stray { node, vm, .. } = stray;
+    machine(cluster, inventory, &stray.node, &stray.vm)
+}
+
+/// How a machine leaves the cluster, whether it has a row or not.
+fn machine<'a>(
+    cluster: &Cluster,
+    inventory: &'a Inventory,
+    node: &'a NodeName,
+    vm: &'a OurVm,
+) -> Result<Removal<'a>, String> {
+    if vm.mark.creation != inventory.creation {
+        return Err("it was created with another state folder".to_owned());
+    }
     match vm.role() {
         Some(Role::Worker) => {}
         Some(role) => return Err(format!("k8sha removes workers only, and it is a {role}")),
@@ -89,6 +122,14 @@ pub fn of<'a>(
     };
     if named.is_some_and(|known| known.roles.contains("control-plane")) {
         return Err(format!("its Node object `{name}` is of the control plane"));
+    }
+    let seen = inventory.survey.seen(node);
+    let other = api.nodes.iter().find(|(other, known)| {
+        let same_machine = seen.is_some_and(|seen| seen.machine_id == known.machine_id);
+        **other != name && (same_machine || known.address == Some(made.address.to_string()))
+    });
+    if let Some((other, _)) = other {
+        return Err(format!("its Node object is named `{other}`, not `{name}`"));
     }
     match inventory.survey.machines.get(node) {
         None => Err("it was not queried".to_owned()),

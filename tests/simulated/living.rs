@@ -317,7 +317,7 @@ fn another_domain_or_role_or_address_or_user_is_refused_before_the_first_write()
     )]);
     living.refused(&["role is worker, should be master"]);
     living.edit(&[("ip: 192.168.10.52", "ip: 192.168.10.53")]);
-    living.refused(&["ip is 192.168.10.52, should be 192.168.10.53"]);
+    living.refused(&["ip is 192.168.10.52, should be 192.168.10.53", "k8sha replace k8s-worker2"]);
     living.edit(&[("access:\n", "access:\n  user: opsen\n")]);
     living.refused(&["access.user is"]);
     living.edit(&[]);

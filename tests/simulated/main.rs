@@ -36,6 +36,7 @@ mod profile;
 mod rebuilds;
 mod refused;
 mod removals;
+mod replaced;
 mod schema;
 mod seeds;
 mod ssh;

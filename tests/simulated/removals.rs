@@ -8,11 +8,11 @@ use crate::living::Living;
 use crate::world::{Ran, World, fed};
 
 const WORKER1: &str = "  - { role: worker,        name: k8s-worker1, ip: 192.168.10.51, ram: 8G, vcpu: 4,           pve: pve1, vmid: 3051 }";
-const WORKER2: &str = "  - { role: worker,        name: k8s-worker2, ip: 192.168.10.52, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3052 }";
+pub const WORKER2: &str = "  - { role: worker,        name: k8s-worker2, ip: 192.168.10.52, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3052 }";
 const WORKER3: &str = "  - { role: worker,        name: k8s-worker3, ip: 192.168.10.53, ram: 8G, vcpu: 4,           pve: pve2, vmid: 3053 }";
 const MASTER3: &str = "name: k8s-master3";
 
-fn kubectl(world: &World, args: &[&str], input: &str) -> String {
+pub fn kubectl(world: &World, args: &[&str], input: &str) -> String {
     let all = [
         "ssh",
         "k8s-master1",
@@ -28,7 +28,7 @@ fn kubectl(world: &World, args: &[&str], input: &str) -> String {
 }
 
 /// A workload's pod on worker 2, whose budget allows `free` disruptions.
-fn workload(world: &World, free: u32) {
+pub fn workload(world: &World, free: u32) {
     let text = format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{ name: web-0, namespace: default, labels: {{ app: web }}, \
          ownerReferences: [{{ kind: StatefulSet, name: web }}] }}\nspec: {{ nodeName: k8s-worker2.home.arpa \
@@ -45,16 +45,16 @@ fn domain(world: &World) -> String {
     name.split_once('.').unwrap().1.to_owned()
 }
 
-fn nodes(world: &World) -> Vec<String> {
+pub fn nodes(world: &World) -> Vec<String> {
     let lines = inspect::clusters(&inspect::open(&world.path()).unwrap());
     lines[0].nodes.keys().map(|name| name.split('.').next().unwrap().to_owned()).collect()
 }
 
-fn vm(world: &World, name: &str) -> bool {
+pub fn vm(world: &World, name: &str) -> bool {
     world.vms().iter().any(|vm| vm.name == name)
 }
 
-fn position(ran: &Ran, step: &str) -> usize {
+pub fn position(ran: &Ran, step: &str) -> usize {
     let started = format!("\"{step}\"");
     ran.stderr
         .lines()

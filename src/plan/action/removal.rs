@@ -8,26 +8,34 @@ use super::Act;
 use crate::cluster::NodeName;
 use crate::plan::removal::Login;
 
-/// Cordon a node and evict its pods.
+/// Cordon a node and evict its pods, if it runs; in any case check that no data is on it alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Drain {
     /// The node.
     pub node: NodeName,
     /// The master through which.
     pub via: NodeName,
-    /// The name of its Node object.
+    /// The name of its Node object, whether it has one or not.
     pub name: String,
-    /// The machine id in that object.
-    pub machine_id: String,
+    /// The machine id in that object; `None` if there is nothing to evict, because the machine is off
+    /// or the cluster has no such Node.
+    pub machine_id: Option<String>,
 }
 
 impl fmt::Display for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("drain: evict its pods, as their disruption budgets allow")
+        f.write_str(match self.machine_id {
+            Some(_) => "drain",
+            None => "check that no volume has its data on this machine alone",
+        })
     }
 }
 
-impl Act for Drain {}
+impl Act for Drain {
+    fn writes(&self) -> bool {
+        self.machine_id.is_some()
+    }
+}
 
 /// Stop a drained node's kubelet and delete its Node object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,7 +78,7 @@ pub struct Uncordon {
 
 impl fmt::Display for Uncordon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("return to service: its removal was started, and its row is back")
+        f.write_str("return the node to service: its removal was not finished")
     }
 }
 

@@ -86,7 +86,15 @@ fn own_node<'a>(node: &Node, inventory: &'a Inventory) -> Option<(&'a String, &'
         .find(|(_, known)| !seen.machine_id.is_empty() && known.machine_id == seen.machine_id)
 }
 
+/// The command that makes a worker's machine again.
+fn replace(node: &Node) -> String {
+    format!("`k8sha replace {}`, which drains the node and creates its machine again", node.name)
+}
+
 fn remake(node: &Node, vm: &OurVm, what: &str, have: &str) -> String {
+    if vm.role() == Some(Role::Worker) && ["ip", "access.user"].contains(&what) {
+        return format!("set it back to {have}; or {}", replace(node));
+    }
     let drain = match node.role {
         _ if what == "role" => "drain it and delete its Node object, ",
         Role::Master | Role::Worker => "drain it (`kubectl drain`), ",
@@ -258,14 +266,16 @@ fn documents(
             want,
             class: Class::NewMachine,
             blocks: false,
-            next: format!(
+            next: match node.role {
+                Role::Worker => format!("set it back; or {first}{}", replace(node)),
+                _ => format!(
                 "set it back; or {first}{}remove VM {} on {} (`qm stop {1} && qm destroy {1}`) and \
                  run `k8sha up`, which recreates the VM. Do this for one machine at a time; `k8sha \
                  rebuild` creates a new cluster of new machines",
                 if node.role.is_kubernetes() { "drain it (`kubectl drain`), " } else { "" },
                 vm.vmid,
                 vm.host
-            ),
+            )},
         });
     };
     let wanted = specs.get(&node.name).map(|spec| spec::seed_hashes(&spec.seed_file));

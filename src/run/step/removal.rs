@@ -8,10 +8,14 @@ use crate::run::context::Context;
 
 /// Cordons a node and evicts its pods.
 pub(super) async fn drain(context: &Context, it: &action::Drain) -> Result<bool, Failure> {
-    let leaving = Leaving { name: &it.name, machine_id: &it.machine_id };
-    drain::run(context.remote(&it.via), leaving, context.clock)
-        .await
-        .map_err(|error| fault("drain the node", &error).on(&it.node))
+    let via = context.remote(&it.via);
+    let done = match &it.machine_id {
+        Some(machine_id) => {
+            drain::run(via, Leaving { name: &it.name, machine_id }, context.clock).await
+        }
+        None => drain::check_volumes(via, &it.name).await.map(|()| false),
+    };
+    done.map_err(|error| fault("drain the node", &error).on(&it.node))
 }
 
 /// Stops a drained node's kubelet and deletes its Node object.

@@ -267,7 +267,7 @@ proptest! {
         }
         had.kubeconfig = kubeconfig;
         let hosts = one_host.then(|| [HostName("pve1".into())].into());
-        let part = Part { hosts, provision, bootstrap };
+        let part = Part { hosts, provision, bootstrap, ..Part::all() };
         match plan(&cluster, &wanted, &had, &part) {
             Ok(plan) => {
                 whole(&plan);
