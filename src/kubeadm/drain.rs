@@ -59,6 +59,15 @@ impl Leaving<'_> {
         })
     }
 
+    /// Checks that no volume in use has its data on this node only.
+    async fn has_no_data(&self, via: &Remote) -> Result<(), Error> {
+        let volumes = local_volumes(via, self.name).await?;
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        Err(self.stays(format!("it has the only copy of the data of {}", volumes.join(", "))))
+    }
+
     fn stays(&self, said: impl Into<String>) -> Error {
         Error::Drain { name: self.name.to_owned(), said: said.into() }
     }
@@ -72,12 +81,7 @@ impl Leaving<'_> {
 pub async fn run(via: &Remote, leaving: Leaving<'_>, clock: Clock) -> Result<bool, Error> {
     let name = leaving.name;
     let Some(node) = leaving.find(via).await? else { return Ok(false) };
-    let volumes = local_volumes(via, name).await?;
-    if !volumes.is_empty() {
-        return Err(
-            leaving.stays(format!("it has the only copy of the data of {}", volumes.join(", ")))
-        );
-    }
+    leaving.has_no_data(via).await?;
     if !node.leaving {
         let was = if node.cordoned { CORDONED } else { SCHEDULED };
         let mark = format!("{ANNOTATION}={was}");
@@ -164,8 +168,9 @@ fn describe(volume: &Value) -> String {
 /// object must not be Ready.
 ///
 /// # Errors
-/// [`Error::Drain`] if the node is not cordoned any more; [`Error::OtherMachine`] if the Node or the
-/// machine is another one; [`Error::StillReports`] if a kubelet still reports under its name.
+/// [`Error::Drain`] if the node is not cordoned any more, or if its machine is off and has the only copy
+/// of a volume's data; [`Error::OtherMachine`] if the Node or the machine is another one;
+/// [`Error::StillReports`] if a kubelet still reports under its name.
 pub async fn delete(
     via: &Remote,
     machine: Option<&Remote>,
@@ -182,6 +187,7 @@ pub async fn delete(
             stop(machine, leaving).await?;
         }
         None => {
+            leaving.has_no_data(via).await?;
             let gone = forget::Gone {
                 name: name.to_owned(),
                 machine_id: machine_id.to_owned(),

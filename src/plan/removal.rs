@@ -103,6 +103,12 @@ fn machine<'a>(
         None => return Err("its mark does not show its role".to_owned()),
     }
     let made = vm.mark.machine.as_ref().ok_or("its mark does not show its address")?;
+    let twin = |other: &&Stray| {
+        other.node == *node && (other.vm.vmid, &other.vm.host) != (vm.vmid, &vm.host)
+    };
+    if let Some(twin) = inventory.strays.iter().find(twin) {
+        return Err(format!("VM {} on {} has its mark as well", twin.vm.vmid, twin.vm.host));
+    }
     if let Some(lock) = vm.lock.as_ref().filter(|lock| !lock.is_empty()) {
         return Err(format!("its VM is locked ({lock})"));
     }
@@ -123,27 +129,31 @@ fn machine<'a>(
     if named.is_some_and(|known| known.roles.contains("control-plane")) {
         return Err(format!("its Node object `{name}` is of the control plane"));
     }
+    // Its pods would be found only under the other name.
+    let address = made.address.to_string();
     let seen = inventory.survey.seen(node);
     let other = api.nodes.iter().find(|(other, known)| {
-        let same_machine = seen.is_some_and(|seen| seen.machine_id == known.machine_id);
-        **other != name && (same_machine || known.address == Some(made.address.to_string()))
+        **other != name
+            && match seen {
+                Some(seen) => {
+                    !seen.machine_id.is_empty() && known.machine_id == seen.machine_id
+                }
+                None => known.address.as_ref() == Some(&address),
+            }
     });
     if let Some((other, _)) = other {
-        return Err(format!("its Node object is named `{other}`, not `{name}`"));
+        return Err(format!("the Node object `{other}` is registered for it, not `{name}`"));
     }
     match inventory.survey.machines.get(node) {
         None => Err("it was not queried".to_owned()),
         Some(Machine::Silent { said }) => Err(format!("it runs and cannot be queried ({said})")),
-        Some(Machine::Off) => {
-            let address = made.address.to_string();
-            match named {
-                Some(known) if known.address.as_ref() != Some(&address) => Err(format!(
-                    "its Node object `{name}` has the address {}, not {address}",
-                    known.address.as_deref().unwrap_or("none")
-                )),
-                _ => Ok(Removal { node, vm, object: named.and_then(object), login: None }),
-            }
-        }
+        Some(Machine::Off) => match named {
+            Some(known) if known.address.as_ref() != Some(&address) => Err(format!(
+                "its Node object `{name}` has the address {}, not {address}",
+                known.address.as_deref().unwrap_or("none")
+            )),
+            _ => Ok(Removal { node, vm, object: named.and_then(object), login: None }),
+        },
         Some(Machine::Seen(seen)) => {
             queried(seen, &api.ca)?;
             match named {

@@ -11,6 +11,7 @@ use crate::plan::{Action, Step};
 mod disks;
 mod machines;
 mod order;
+mod removals;
 mod seeds;
 mod turns;
 
