@@ -162,6 +162,8 @@ impl Plan {
             blocks: false,
             next: "`k8sha up`".to_owned(),
         };
+        let leaving = self.vms.iter().filter(|vm| vm.disposition == Disposition::Destroyed);
+        let leaving: Vec<&str> = leaving.map(|vm| vm.node.as_str()).collect();
         let mut all = Vec::new();
         for vm in &self.vms {
             let name = vm.node.as_str();
@@ -170,7 +172,16 @@ impl Plan {
                     all.push(follow(name, "VM".into(), "absent".into(), "present".into()));
                 }
                 Disposition::Destroyed => {
-                    all.push(follow(name, "VM".into(), "present".into(), "absent".into()));
+                    let have = format!("VM {} on {}", vm.vmid, vm.host);
+                    all.push(Difference {
+                        // `up` without the names asks for them, on a terminal only.
+                        next: format!(
+                            "to drain and remove it with its disk: `k8sha up --prune={}`; otherwise \
+                             restore its row in the profile",
+                            leaving.join(",")
+                        ),
+                        ..follow(name, "machine".into(), have, "absent".into())
+                    });
                 }
                 // The mark in the notes changes with the other settings.
                 Disposition::Changed { changes } => all.extend(

@@ -135,9 +135,7 @@ fn machine<'a>(
     let other = api.nodes.iter().find(|(other, known)| {
         **other != name
             && match seen {
-                Some(seen) => {
-                    !seen.machine_id.is_empty() && known.machine_id == seen.machine_id
-                }
+                Some(seen) => !seen.machine_id.is_empty() && known.machine_id == seen.machine_id,
                 None => known.address.as_ref() == Some(&address),
             }
     });

@@ -2,6 +2,7 @@
 //! what must never happen meanwhile: a removal that was not confirmed, a machine destroyed with its pods on
 //! it, data lost, a Node deleted whose kubelet runs, a machine other than those named.
 
+use k8sha::mark::Marked;
 use k8sha_simulator::inspect;
 
 use crate::living::Living;
@@ -39,6 +40,16 @@ pub fn workload(world: &World, free: u32) {
     kubectl(world, &["apply", "-f", "-"], &text.replace("home.arpa", &domain));
 }
 
+/// A volume in use whose data only this node has.
+fn volume(world: &World, node: &str) {
+    let text = format!(
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{ name: pv1 }}\nstatus: {{ phase: Bound }}\nspec: \
+         {{ claimRef: {{ namespace: db, name: data-0 }}, nodeAffinity: {{ required: {{ nodeSelectorTerms: [{{ \
+         matchExpressions: [{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}] }}] }} }} }}\n"
+    );
+    kubectl(world, &["apply", "-f", "-"], &text);
+}
+
 fn domain(world: &World) -> String {
     let nodes = kubectl(world, &["get", "nodes"], "");
     let name = nodes.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
@@ -72,8 +83,17 @@ fn a_worker_without_a_row_is_drained_and_removed_once_its_removal_is_confirmed()
     let plan = living.world.run(&["plan"]).ok().stdout;
     crate::golden::assert_golden("plan/removal.txt", &plan);
     assert_eq!(living.world.run(&["plan", "--exit-code"]).code, 10);
+    let differs = "k8s-worker2: machine is VM 3052 on pve2, should be absent (changed by `up`)";
+    let next = "to drain and remove it with its disk: `k8sha up --prune=k8s-worker2`; otherwise restore \
+                its row in the profile";
     let status = living.world.run(&["status"]);
-    assert!(status.code == 1 && status.stdout.contains("k8s-worker2"), "{status:#?}");
+    assert_eq!(status.code, 1, "{status:#?}");
+    for words in [differs, next, "the cluster does not match the profile"] {
+        assert!(status.stdout.contains(words), "{words}: {}", status.stdout);
+    }
+    // No error: nothing hinders a run that confirms it.
+    let doctor = living.world.run(&["doctor"]).ok().stdout;
+    assert_eq!(doctor, format!("warning: {differs}\n  fix: {next}\n"));
     let ran = living.world.run(&["up"]);
     assert_eq!(ran.code, 1, "{ran:#?}");
     assert!(
@@ -185,12 +205,7 @@ fn pods_without_a_controller_and_local_volumes_keep_the_machine() {
     kubectl(&living.world, &["apply", "-f", "-"], &pod);
     let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
     assert!(ran.code == 5 && ran.stderr.contains("default/bare"), "{ran:#?}");
-    let volume = format!(
-        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{ name: pv1 }}\nstatus: {{ phase: Bound }}\nspec: \
-         {{ claimRef: {{ namespace: db, name: data-0 }}, nodeAffinity: {{ required: {{ nodeSelectorTerms: [{{ \
-         matchExpressions: [{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}] }}] }} }} }}\n"
-    );
-    kubectl(&living.world, &["apply", "-f", "-"], &volume);
+    volume(&living.world, &node);
     let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
     assert!(ran.code == 5 && ran.stderr.contains("pv1 (claim db/data-0)"), "{ran:#?}");
     assert!(vm(&living.world, "k8s-worker2"));
@@ -208,6 +223,41 @@ fn a_worker_that_is_off_is_removed_without_a_drain() {
     assert!(!ran.stderr.contains("\"drain/k8s-worker2\""), "{ran:#?}");
     assert!(!vm(&living.world, "k8s-worker2") && nodes(&living.world).len() == 4);
     living.settled();
+}
+
+#[test]
+fn a_worker_that_is_off_and_has_the_only_copy_of_data_is_not_removed() {
+    let mut living = Living::stacked();
+    volume(&living.world, &format!("k8s-worker2.{}", domain(&living.world)));
+    living.edit(&[(WORKER2, "")]);
+    living.administer("pve2", async |client| {
+        client.stop_vm(k8sha::cluster::VmId(3052)).await.unwrap();
+    });
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert!(ran.code == 5 && ran.stderr.contains("pv1 (claim db/data-0)"), "{ran:#?}");
+    assert!(vm(&living.world, "k8s-worker2") && nodes(&living.world).len() == 5);
+    living.unharmed();
+}
+
+#[test]
+fn a_copy_of_a_worker_without_a_row_is_named_and_nothing_is_removed() {
+    let mut living = Living::stacked();
+    living.administer("pve1", async |client| {
+        let config = client.find_vm(k8sha::cluster::VmId(3051)).await.unwrap().unwrap();
+        let request = k8sha::proxmox::CreateRequest {
+            vmid: k8sha::cluster::VmId(9000),
+            name: "customer-db".into(),
+            pool: None,
+            claim: config.mark().unwrap().claim("a copy"),
+            settings: k8sha::proxmox::Params::new().with("tags", "k8sha"),
+        };
+        client.create_vm(&request).await.unwrap();
+    });
+    living.edit(&[(WORKER1, "")]);
+    living.refused(&["VM 3051 on pve1", "VM 9000 on pve1 has its mark as well"]);
+    let ran = living.world.run(&["up", "--prune=k8s-worker1"]);
+    assert!(ran.code == 1 && vm(&living.world, "customer-db"), "{ran:#?}");
+    assert!(vm(&living.world, "k8s-worker1"));
 }
 
 #[test]
@@ -233,6 +283,9 @@ fn all_workers_are_removed_only_if_each_is_named_and_masters_never() {
     let master = table.lines().find(|line| line.contains(MASTER3)).unwrap().to_owned();
     living.edit(&[(&master, "")]);
     living.refused(&["VM 3043 on pve1, created as `k8s-master3`", "k8sha removes workers only"]);
+    let doctor = living.world.run(&["doctor"]);
+    assert!(doctor.code != 0 && doctor.stdout.contains("error: k8s-master3"), "{doctor:#?}");
+    assert!(doctor.stdout.contains("fix: restore its row in the profile"), "{doctor:#?}");
     let ran = living.world.run(&["up", "--prune=k8s-master3"]);
     assert!(ran.code == 1 && vm(&living.world, "k8s-master3"), "{ran:#?}");
     living.edit(&[(WORKER1, ""), (WORKER2, "")]);

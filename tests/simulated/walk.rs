@@ -19,6 +19,7 @@ use crate::world::{Ran, World};
 mod dice;
 mod loss;
 mod model;
+mod removal;
 mod sight;
 
 use dice::{Dice, edit};
@@ -40,6 +41,8 @@ struct Walk {
     asked: Asked,
     /// The profile of the last successful run.
     good: Asked,
+    /// The machines whose removal was confirmed in the last run, and in killed runs before it.
+    confirmed: BTreeSet<String>,
     known: Known,
     /// The configurations of foreign VMs.
     foreign: BTreeMap<u32, String>,
@@ -70,6 +73,7 @@ impl Walk {
             world: World::of("walk"),
             good: asked.clone(),
             asked,
+            confirmed: BTreeSet::new(),
             known: Known::default(),
             foreign: BTreeMap::new(),
             identity: None,
@@ -172,6 +176,9 @@ impl Walk {
         let (digest, acts) = (self.world.digest(), self.acts);
         let ran = self.world.run(args);
         self.unharmed(&ran);
+        if !self.restless {
+            self.confirmed.clear();
+        }
         let writes = self.world.writes();
         // Operations that a killed run has started continue on the machines.
         let same = self.restless || (self.world.digest() == digest && self.acts == acts);
@@ -184,11 +191,19 @@ impl Walk {
         (ran, wrote)
     }
 
+    /// `up` with a confirmation of every removal.
+    fn up_confirmed(&mut self) -> (Ran, bool) {
+        let words = self.up_words();
+        self.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// Starts a run and kills it.
     fn kill(&mut self) {
-        let after = 1 + self.dice.roll(90);
-        self.note(format!("up, killed after {after} events"));
-        self.world.kill_after(&["up"], after);
+        let words = self.up_words();
+        let after = 1 + self.dice.roll(if self.confirmed.is_empty() { 90 } else { 50 });
+        self.note(format!("{}, killed after {after} events", words.join(" ")));
+        let words: Vec<&str> = words.iter().map(|it| &**it).filter(|it| *it != "--json").collect();
+        self.world.kill_after(&words, after);
         self.restless = true;
         self.unharmed(&"a killed run");
     }
@@ -211,6 +226,13 @@ impl Walk {
             };
             self.must(!bad, "HARM", &(act, ran));
         }
+        let deleted: Vec<String> = history[self.acts..]
+            .iter()
+            .filter_map(|act| match &act.what {
+                What::NodeDeleted { node, .. } => node.split('.').next().map(str::to_owned),
+                _ => None,
+            })
+            .collect();
         self.acts = history.len();
         let lines = inspect::clusters(&world);
         if self.identity.is_none()
@@ -228,6 +250,15 @@ impl Walk {
         let (was, is) = (&self.foreign, self.of_others());
         self.must(*was == is, "a VM of others was touched", &(was, &is, ran));
         let seen = self.look();
+        self.removed(&self.known.clone(), ran);
+        for (vmid, vm) in &seen.vms {
+            let Some(made) = self.known.made.get(vmid) else { continue };
+            let name = &made.row.name;
+            // A run was killed between the two: the kubelet is stopped, and its Node is gone.
+            if deleted.contains(name) && self.confirmed.contains(name) && vm.running.is_some() {
+                self.known.deleted.insert(name.clone());
+            }
+        }
         for vmid in seen.vms.keys() {
             if self.known.made.contains_key(vmid) {
                 continue;
@@ -245,7 +276,9 @@ impl Walk {
     fn plan(&mut self) -> i32 {
         let (mut ran, _) = self.run(&["plan", "--exit-code"]);
         let seen = self.look();
-        let possible = blocked(&self.asked, &self.known, &seen).is_empty();
+        // A worker that a killed run has started cannot be drained yet.
+        let booting = self.restless && !self.leaving().is_empty();
+        let possible = blocked(&self.asked, &self.known, &seen).is_empty() && !booting;
         for _ in 0..LOOKS {
             if ran.code != 1 || !possible {
                 break;
@@ -257,7 +290,8 @@ impl Walk {
         let blocked = blocked(&self.asked, &self.known, &seen);
         self.must([0, 1, 2, 10].contains(&ran.code), "a strange end", &ran);
         if blocked.is_empty() {
-            self.must([0, 2, 10].contains(&ran.code), "plan refuses what is possible", &ran);
+            let fair = [0, 2, 10].contains(&ran.code) || booting;
+            self.must(fair, "plan refuses what is possible", &ran);
         } else {
             self.note(format!("    hindered: {}", blocked.join("; ")));
         }
@@ -276,8 +310,16 @@ impl Walk {
     fn up(&mut self) {
         let planned = self.plan();
         let before = blocked(&self.asked, &self.known, &self.look());
-        let (ran, wrote) = self.run(&["up", "--json"]);
-        if [1, 2].contains(&planned) {
+        let refused = [1, 2].contains(&planned);
+        if !refused {
+            self.unconfirmed();
+            if !self.leaving().is_empty() && self.dice.roll(3) == 0 {
+                self.kill();
+            }
+        }
+        let leaving = self.leaving();
+        let (ran, wrote) = self.up_confirmed();
+        if refused {
             self.must(ran.code == planned, "up does what plan refuses", &ran);
             self.must(!wrote, "a refusal has written", &ran);
             return;
@@ -288,6 +330,7 @@ impl Walk {
             let told = report["differences"].as_array().unwrap().len();
             let hidden = told == 0 && !differs.is_empty();
             self.must(!hidden, "up hides what differs", &(&differs, &report));
+            self.left(&leaving, &report);
             self.restless = false;
         } else if before.is_empty() {
             self.must(self.restless, "up fails though nothing hinders it", &ran);
@@ -300,9 +343,9 @@ impl Walk {
 
     /// At the latest the second run succeeds, and everything that can be applied is applied.
     fn converges(&mut self) {
-        let mut ran = self.run(&["up", "--json"]).0;
+        let mut ran = self.up_confirmed().0;
         if ran.code != 0 {
-            ran = self.run(&["up", "--json"]).0;
+            ran = self.up_confirmed().0;
         }
         self.must(ran.code == 0, "two runs do not end well", &ran);
         self.restless = false;
@@ -370,7 +413,9 @@ impl Walk {
     }
 
     fn step(&mut self) {
-        match self.dice.roll(20) {
+        let roll = self.dice.roll(20);
+        let edited = roll <= 7;
+        match roll {
             0..=7 => {
                 let told = edit(&mut self.asked, &mut self.dice);
                 self.note(told);
@@ -386,7 +431,10 @@ impl Walk {
         }
         self.world.with_text(&self.asked.text());
         if !self.end() {
-            self.plan();
+            match edited && !self.leaving().is_empty() && self.dice.roll(3) != 0 {
+                true => self.up(),
+                false => drop(self.plan()),
+            }
             // A refused edit is left in place for a while only.
             let stuck = !blocked(&self.asked, &self.known, &self.look()).is_empty();
             if stuck && self.dice.roll(2) == 0 {

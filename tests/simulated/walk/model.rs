@@ -292,9 +292,12 @@ pub fn differs(asked: &Asked, known: &Known, seen: &Seen) -> Differs {
             }
         }
     }
+    let leaving = leaving(asked, known, seen);
     for (vmid, vm) in &seen.vms {
-        if !asked.rows.iter().any(|row| row.vmid == *vmid) {
-            say(format!("VM {vmid} on {} has no row", vm.host), true);
+        let name = known.made.get(vmid).map(|made| &made.row.name);
+        let leaves = name.is_some_and(|name| leaving.contains(name));
+        if leaves || !asked.rows.iter().any(|row| row.vmid == *vmid) {
+            say(format!("VM {vmid} on {} has no row", vm.host), !leaves);
         }
     }
     kubernetes(asked, known, seen, &mut say);
@@ -309,6 +312,9 @@ fn kubernetes(asked: &Asked, known: &Known, seen: &Seen, say: &mut impl FnMut(St
         let name = asked.fqdn(&row.name);
         if line.nodes.get(&name) != Some(&true) || known.lost.contains(&row.name) {
             say(format!("{name} is no Ready node"), false);
+        }
+        if line.cordoned.contains(&name) {
+            say(format!("{name} is cordoned"), false);
         }
     }
     for name in line.nodes.keys() {
@@ -367,6 +373,14 @@ fn address(peer: &str) -> &str {
     peer.split(':').next().unwrap_or(peer)
 }
 
+/// The workers that exist without a row.
+pub fn leaving(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
+    let made = known.made.iter().filter(|(vmid, _)| seen.vms.contains_key(vmid));
+    let made = made.map(|(_, made)| &made.row).filter(|row| row.role == "worker");
+    let rowless = made.filter(|made| !asked.rows.iter().any(|row| row.name == made.name));
+    rowless.map(|row| row.name.clone()).collect()
+}
+
 /// Why `up` cannot apply all of it.
 pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
     let mut found = Vec::new();
@@ -375,6 +389,7 @@ pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
             found.push(format!("{name} was {have} at init"));
         }
     }
+    let leaving = leaving(asked, known, seen);
     let own = |vmid: u32| known.made.get(&vmid).filter(|_| seen.vms.contains_key(&vmid));
     for (vmid, vm) in &seen.vms {
         let Some(made) = own(*vmid) else { continue };
@@ -388,7 +403,15 @@ pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
                 && (row.role, row.ip, row.vmid) == (made.row.role, made.row.ip, *vmid)
                 && row.pve == vm.host
         };
-        if !asked.rows.iter().any(|row| is(&row))
+        if leaving.contains(&made.row.name) {
+            // Its creation did not succeed, or it may not be reached any more.
+            let card = Card::of(vm.config.get("net0").map_or("", String::as_str));
+            let had =
+                Card { mac: made.mac.clone().unwrap_or_default(), vlan: made.vlan, plugged: true };
+            if card != had {
+                found.push(format!("VM {vmid} has no row, and the card {card:?}"));
+            }
+        } else if !asked.rows.iter().any(|row| is(&row))
             || (asked.user.as_str(), asked.domain()) != (made.user.as_str(), made.domain.as_str())
         {
             found.push(format!("VM {vmid} was made as {made:?}"));
@@ -403,7 +426,9 @@ pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
             found.push(format!("the name servers do not know {} at {}", row.name, row.ip));
         }
     }
-    found.extend(known.deleted.iter().map(|name| format!("the Node of {name} was deleted")));
+    // A machine that leaves needs no Node.
+    let kept = known.deleted.iter().filter(|name| !leaving.contains(name));
+    found.extend(kept.map(|name| format!("the Node of {name} was deleted")));
     found.extend(quorum(asked, known, seen));
     found
 }

@@ -32,7 +32,7 @@ fn the_walks_comparison_detects_differences() {
         edit(&mut other);
         assert!(!differs(&other, known, &walk.look()).is_empty(), "{number}");
     }
-    let losses: [fn(&mut Seen); 6] = [
+    let losses: [fn(&mut Seen); 7] = [
         |seen| drop(seen.vms.remove(&3041)),
         |seen| seen.vms.get_mut(&3051).unwrap().running = None,
         |seen| {
@@ -40,6 +40,9 @@ fn the_walks_comparison_detects_differences() {
         },
         |seen| {
             seen.cluster.as_mut().unwrap().nodes.insert("w9.home.arpa".into(), true);
+        },
+        |seen| {
+            seen.cluster.as_mut().unwrap().cordoned.insert("w1.home.arpa".into());
         },
         |seen| drop(seen.cluster.as_mut().unwrap().members.pop_first()),
         |seen| drop(seen.balancers.pop_first()),

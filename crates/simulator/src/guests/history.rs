@@ -1,7 +1,7 @@
 //! The history of irreversible acts on clusters, in order of time: tests use it to detect a second CA,
 //! or the reset of a node in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,8 @@ pub struct ClusterLine {
     pub servers: BTreeMap<String, String>,
     /// Its Nodes, and whether they are Ready.
     pub nodes: BTreeMap<String, bool>,
+    /// The Nodes that are cordoned.
+    pub cordoned: BTreeSet<String>,
     /// The members of the etcd on its masters by peer address, and whether they run. Empty if etcd is
     /// not on the masters.
     pub members: BTreeMap<String, bool>,
@@ -118,6 +120,12 @@ impl Guests {
                     .nodes
                     .iter()
                     .map(|(name, node)| (name.clone(), self.ready(kube, node) == Ready::Yes))
+                    .collect(),
+                cordoned: kube
+                    .nodes
+                    .iter()
+                    .filter(|(_, node)| node.cordoned)
+                    .map(|(name, _)| name.clone())
                     .collect(),
                 members: members
                     .filter_map(|member| {

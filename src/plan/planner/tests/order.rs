@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::removals::unrow;
 use super::*;
 use crate::cluster::Image;
 use crate::plan::inventory::{EtcdMember, HostState, Inventory, TemplateState};
@@ -209,6 +210,69 @@ fn as_a_reader_would(cluster: &Cluster, plan: &Plan) {
     }
 }
 
+fn often() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.75)
+}
+
+fn seldom() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.25)
+}
+
+fn is_removal(step: &Step) -> bool {
+    matches!(step.action, Action::Drain(_) | Action::DeleteNode(_) | Action::Destroy(_))
+}
+
+/// Only workers without a row leave; each after everything that is added or repaired, drained first, and
+/// one at a time.
+fn as_a_careful_reader_would_remove(had: &Inventory, plan: &Plan, part: &Part) {
+    let steps: Vec<&Step> = plan.steps.iter().filter(|step| is_removal(step)).collect();
+    if steps.is_empty() {
+        return;
+    }
+    assert!(*part == Part::all() && plan.look_again.is_empty(), "{plan:#?}");
+    let verify = |step: &Step| matches!(step.action, Action::Verify(_));
+    for step in &steps {
+        let earlier = before(plan, &step.id);
+        for other in plan.steps.iter().filter(|it| !is_removal(it) && !verify(it)) {
+            assert!(earlier.contains(&*other.id), "{} before {}: {plan:#?}", step.id, other.id);
+        }
+    }
+    let mut left: Vec<&NodeName> = Vec::new();
+    for step in &steps {
+        let Action::Destroy(it) = &step.action else { continue };
+        let stray = had.strays.iter().find(|stray| stray.node == it.node).unwrap();
+        assert_eq!(stray.vm.role(), Some(Role::Worker), "{plan:#?}");
+        assert_eq!((&stray.vm.host, stray.vm.vmid), (&it.host, it.vmid), "{plan:#?}");
+        let of = |verb: &str| format!("{verb}/{}", it.node);
+        let api = had.survey.api.as_ref().unwrap();
+        let listed = api.nodes.contains_key(&format!("{}.kloud.lan", it.node));
+        let runs = had.survey.seen(&it.node).is_some();
+        assert_eq!(place(plan, &of("delete-node")).is_some(), listed, "{plan:#?}");
+        assert_eq!(place(plan, &of("drain")).is_some(), listed && runs, "{plan:#?}");
+        ordered(plan, &of("drain"), &of("delete-node"));
+        ordered(plan, &of("delete-node"), &step.id);
+        for one in &left {
+            ordered(plan, &format!("delete-node/{one}"), &of("drain"));
+            ordered(plan, &format!("delete-node/{one}"), &of("delete-node"));
+        }
+        left.push(&it.node);
+    }
+    for step in &steps {
+        // A Node is deleted only together with its machine.
+        let (Action::Drain(action::Drain { node, name, machine_id, .. })
+        | Action::DeleteNode(action::DeleteNode { node, name, machine_id, .. })) = &step.action
+        else {
+            continue;
+        };
+        assert!(left.contains(&node), "{plan:#?}");
+        let known = &had.survey.api.as_ref().unwrap().nodes[name];
+        assert!(
+            name.starts_with(&format!("{node}.")) && known.machine_id == *machine_id,
+            "{plan:#?}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 1500,
@@ -220,15 +284,28 @@ proptest! {
     fn every_plan_is_whole_and_in_the_order_in_which_a_reader_would_do_it(
         which in 0..3usize,
         losses in prop::collection::vec((any::<Index>(), prop::sample::select(&LOSSES[..])), 0..6),
+        (workers, others) in (0..4usize, prop::collection::vec(any::<Index>(), 0..2)),
         templates in prop::collection::vec(0..3usize, 2),
-        (answers, known, made, kubeconfig) in any::<(bool, bool, bool, bool)>(),
-        (provision, bootstrap, one_host, own) in any::<(bool, bool, bool, bool)>(),
+        (answers, known, made, kubeconfig) in (often(), any::<bool>(), often(), any::<bool>()),
+        (provision, bootstrap, one_host, own) in (often(), often(), seldom(), any::<bool>()),
         seed in any::<u64>(),
     ) {
         let mut cluster = k8s1();
         let other = [fixture::k8s1, fixture::homelab, fixture::own_etcd][which]();
         cluster.nodes = other.nodes;
         cluster.etcd = other.etcd;
+        // One more worker than those that lose their rows.
+        if let Some(worker) = cluster.with_role(Role::Worker).last().cloned() {
+            for number in 3..=4u8 {
+                cluster.nodes.push(Node {
+                    name: NodeName(format!("k8s1worker{number}")),
+                    fqdn: format!("k8s1worker{number}.kloud.lan"),
+                    ip: [10, 101, 1, 110 + number].into(),
+                    vmid: VmId(1110 + u32::from(number)),
+                    ..worker.clone()
+                });
+            }
+        }
         if own {
             let image = Image { url: "https://x/y.img".into(), sha256: "ab".repeat(32) };
             let systems: BTreeSet<String> = cluster.nodes.iter().map(|it| it.os.clone()).collect();
@@ -239,7 +316,7 @@ proptest! {
                 cluster.images.insert(os, image.clone());
             }
         }
-        let wanted = specs(&cluster, "aa", "bb");
+        let mut wanted = specs(&cluster, "aa", "bb");
         let mut had = inventory(&cluster, &wanted);
         for node in cluster.with_role(Role::Etcd) {
             let member = EtcdMember { planted: true, foreign: false, healthy: true };
@@ -256,6 +333,18 @@ proptest! {
             for (at, loss) in losses {
                 lose(&cluster, &mut had, at.index(cluster.nodes.len()), loss);
             }
+            let names = |cluster: &Cluster, role: fn(Role) -> bool| -> Vec<NodeName> {
+                let rows = cluster.nodes.iter().filter(|node| role(node.role));
+                rows.map(|node| node.name.clone()).collect()
+            };
+            for name in names(&cluster, |role| role == Role::Worker).iter().take(workers) {
+                unrow(&mut cluster, &mut had, name);
+            }
+            for at in others {
+                let names = names(&cluster, |role| role != Role::Worker);
+                unrow(&mut cluster, &mut had, at.get(&names));
+            }
+            wanted.retain(|name, _| cluster.node(name).is_some());
         } else {
             had = had.emptied();
         }
@@ -272,6 +361,7 @@ proptest! {
             Ok(plan) => {
                 whole(&plan);
                 as_a_reader_would(&cluster, &plan);
+                as_a_careful_reader_would_remove(&had, &plan, &part);
                 turns::follow_needs(&plan, seed);
             }
             Err(refusal) => {
