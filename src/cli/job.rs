@@ -227,7 +227,9 @@ impl<'a> Job<'a> {
         }
         if removal::is_part_of(part) {
             let leaving = removal::all(&self.context.cluster, &inventory);
-            self.may_remove(leaving.iter().map(Leaving::of).collect()).await?;
+            let nodes = inventory.survey.nodes().into_iter().flatten();
+            let short = nodes.filter_map(|(name, _)| Some(name.split_once('.')?.0.to_owned()));
+            self.may_remove(leaving.iter().map(Leaving::of).collect(), short.collect()).await?;
         }
         self.session.state.keep()?;
         let taken_stock_s = started.elapsed().as_secs_f64();
@@ -236,12 +238,20 @@ impl<'a> Job<'a> {
     }
 
     /// Checks that the user wants the machines without a row removed, before anything is changed.
-    async fn may_remove(&self, leaving: Vec<Leaving>) -> Result<(), Failure> {
+    async fn may_remove(
+        &self,
+        leaving: Vec<Leaving>,
+        registered: BTreeSet<String>,
+    ) -> Result<(), Failure> {
         let names: BTreeSet<String> = leaving.iter().map(|one| one.name.clone()).collect();
         if self.confirmed.get().is_some_and(|confirmed| names.is_subset(confirmed)) {
             return Ok(());
         }
-        let asked = prune::consent(&self.context.cluster, &leaving, self.prune.as_deref())?;
+        let (cluster, prune) = (&self.context.cluster, self.prune.as_deref());
+        let asked = prune::consent(cluster, &leaving, prune, &registered)?;
+        if let Some(note) = prune::unknown(&leaving, prune) {
+            self.context.note(note);
+        }
         if let Consent::Ask { question, names } = asked {
             self.asked(move || confirm::prune(&question, &names)).await?;
         }
@@ -384,7 +394,8 @@ impl<'a> Job<'a> {
             nodes: lines::nodes(&self.context.cluster, plan, outcome),
             steps: lines::steps(plan, outcome),
             failures,
-            notes: plan.notices.iter().cloned().chain(self.context.notes()).collect(),
+            notes: [plan.notices.clone(), self.context.notes(), lines::cordoned(plan, outcome)]
+                .concat(),
             differences: match verdict {
                 // The run waited for these, and they may be why it failed.
                 Verdict::Failed => lines::differences(plan.differences.iter().chain(&plan.unwell)),

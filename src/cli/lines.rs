@@ -24,6 +24,23 @@ pub(super) fn steps(plan: &Plan, outcome: &Outcome) -> Vec<StepLine> {
         .collect()
 }
 
+/// Notes on nodes that an interrupted run may have left cordoned.
+pub(super) fn cordoned(plan: &Plan, outcome: &Outcome) -> Vec<String> {
+    let cut = |id: &str| matches!(outcome.ends.get(id), Some(End::Interrupted));
+    let mut notes = Vec::new();
+    for step in plan.steps.iter().filter(|step| step.writes()) {
+        let (Action::Drain(_) | Action::DeleteNode(_)) = &step.action else { continue };
+        if cut(&step.id) && !notes.iter().any(|note: &String| note.starts_with(&step.on)) {
+            notes.push(format!(
+                "{} may be cordoned: run the same command again, or restore its row and run `up`, which \
+                 returns it to service",
+                step.on
+            ));
+        }
+    }
+    notes
+}
+
 pub(super) fn differences<'a>(
     found: impl IntoIterator<Item = &'a Difference>,
 ) -> Vec<DifferenceLine> {

@@ -24,8 +24,8 @@ pub(super) async fn run(
     let leaving = removal::all(&context.cluster, &inventory);
     plan.notices.extend(leaving.iter().map(|one| {
         format!(
-            "the profile has no row for {}: `up` removes it after you have typed its name, or with \
-             `--prune`",
+            "the profile has no row for {0}: `up` removes it after you have typed its name, or with \
+             `--prune={0}`",
             one.node
         )
     }));

@@ -45,6 +45,7 @@ pub(super) fn consent(
     cluster: &Cluster,
     leaving: &[Leaving],
     prune: Option<&[String]>,
+    registered: &BTreeSet<String>,
 ) -> Result<Consent, Failure> {
     let names: BTreeSet<String> = leaving.iter().map(|one| one.name.clone()).collect();
     let rows: BTreeSet<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -53,6 +54,14 @@ pub(super) fn consent(
     if !kept.is_empty() {
         return Err(refusal(&format!("{} has a row in the profile", kept.join(", ")))
             .hint("remove the rows of the machines to be removed, and name those".to_owned()));
+    }
+    if let Some(name) = given.difference(&names).find(|name| registered.contains(*name)) {
+        let said = format!("{name} has a Node object, but no VM with this cluster's mark");
+        return Err(refusal(&said).hint(format!(
+            "check in Proxmox VE whether its VM lost the mark in its description or its tag; if the \
+             machine is gone: `kubectl delete node {name}.{}`",
+            cluster.network.domain
+        )));
     }
     if leaving.is_empty() {
         return Ok(Consent::Given);
@@ -65,7 +74,7 @@ pub(super) fn consent(
             "The profile has no row for {all}. This drains and removes {} with {}. Type {what} ({}) to \
              continue: ",
             if leaving.len() == 1 { "it" } else { "them" },
-            if leaving.len() == 1 { "its disk" } else { "their disks" },
+            if leaving.len() == 1 { "all its disks" } else { "all their disks" },
             names.iter().cloned().collect::<Vec<_>>().join(" ")
         );
         return Ok(Consent::Ask { question, names });
@@ -92,10 +101,23 @@ pub(super) fn consent(
     .hint(format!("to remove all of them: `{named}`; otherwise restore the rows")))
 }
 
+/// A note on names that no machine has.
+pub(super) fn unknown(leaving: &[Leaving], prune: Option<&[String]>) -> Option<String> {
+    let known = |name: &&String| !leaving.iter().any(|one| one.name == **name);
+    let unknown: Vec<&str> =
+        prune.into_iter().flatten().filter(known).map(String::as_str).collect();
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "there is no machine {}, which `--prune` names: it was removed before, or the name is wrong",
+            unknown.join(", ")
+        )
+    })
+}
+
 /// The machines that have no row, for a run that cannot ask.
 pub(super) fn unasked(question: &str, names: &BTreeSet<String>) -> Failure {
     let said = question.split(" This drains").next().unwrap_or(question).trim_end_matches('.');
-    refusal(&format!("{said}, and standard input is not a terminal to confirm their removal on"))
+    refusal(&format!("{said}, and standard input is not a terminal to confirm the removal"))
         .hint(format!("to remove them: `{}`; otherwise restore the rows", flag(names)))
 }
 
@@ -141,7 +163,9 @@ mod tests {
         }
         let prune: Option<Vec<String>> =
             prune.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        consent(&cluster, &leaving(names), prune.as_deref()).map_err(|failure| failure.said)
+        let registered = BTreeSet::from(["node".to_owned()]);
+        consent(&cluster, &leaving(names), prune.as_deref(), &registered)
+            .map_err(|failure| failure.said)
     }
 
     #[test]
@@ -150,7 +174,7 @@ mod tests {
         assert_eq!(
             question,
             "The profile has no row for b (VM 1 on pve1), a (VM 1 on pve1). This drains and removes \
-             them with their disks. Type their names (a b) to continue: "
+             them with all their disks. Type their names (a b) to continue: "
         );
         assert!(matches("b, a\n", &names) && matches("a b", &names));
         for typed in ["", "a", "a b c", "yes", "2"] {
@@ -174,5 +198,9 @@ mod tests {
         assert_eq!(given(0, &["x"], Some(&["y", "x"])), Ok(Consent::Given));
         assert!(given(9, &["x", "y"], Some(&["x"])).unwrap_err().contains("does not name y"));
         assert!(given(9, &["x"], Some(&["x", "w1"])).unwrap_err().contains("w1 has a row"));
+        assert!(given(9, &[], Some(&["node"])).unwrap_err().contains("node has a Node object"));
+        let names = ["x".to_owned(), "y".to_owned()];
+        assert!(unknown(&leaving(&["x"]), Some(&names)).unwrap().contains("no machine y,"));
+        assert_eq!(unknown(&leaving(&["x", "y"]), Some(&names)), None);
     }
 }

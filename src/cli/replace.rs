@@ -132,10 +132,10 @@ fn question(names: &BTreeSet<String>) -> String {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (what, name) = match names.len() {
         1 => ("this worker", "its name"),
-        _ => ("these workers, one after the other", "their names"),
+        _ => ("these workers one after the other", "their names"),
     };
     format!(
-        "This drains {what}, destroys the VM with its disk, and creates it again. Type {name} ({}) to \
+        "This drains {what}, destroys the VM with all its disks, and creates it again. Type {name} ({}) to \
          continue: ",
         names.join(" ")
     )

@@ -54,7 +54,7 @@ pub(super) fn announce(
     let expected = Expected { seconds, runs, steps: plan.steps.len(), unrecorded };
     if !session.common.quiet && !session.common.json {
         let removed = |vm: &PlannedVm| vm.disposition == Disposition::Destroyed;
-        let what = if plan.vms.iter().any(removed) {
+        let what = if plan.vms.iter().all(removed) {
             " for the removal"
         } else if !plan.look_again.is_empty() {
             " until k8sha looks again and plans the rest"

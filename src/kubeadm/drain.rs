@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::Doing;
-use super::{Error, facts, forget, kubectl, ready};
+use super::{Error, facts, files, forget, kubectl, path, ready};
 use crate::clock::{Clock, Wait};
 use crate::report::event;
 use crate::ssh::{Command, Remote, mask};
@@ -24,6 +24,10 @@ const CORDONED: &str = "cordoned";
 const SCHEDULED: &str = "scheduled";
 /// How long the pods of a node may take to leave it.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long a kubelet that was started may take to register its Node.
+const REGISTERS: Duration = Duration::from_secs(2 * 60);
+/// The label that a volume on a node's disk is usually bound to.
+const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long one attempt may take, as an argument of kubectl: short, so that what it waits for is shown.
@@ -59,15 +63,6 @@ impl Leaving<'_> {
         })
     }
 
-    /// Checks that no volume in use has its data on this node only.
-    async fn has_no_data(&self, via: &Remote) -> Result<(), Error> {
-        let volumes = local_volumes(via, self.name).await?;
-        if volumes.is_empty() {
-            return Ok(());
-        }
-        Err(self.stays(format!("it has the only copy of the data of {}", volumes.join(", "))))
-    }
-
     fn stays(&self, said: impl Into<String>) -> Error {
         Error::Drain { name: self.name.to_owned(), said: said.into() }
     }
@@ -81,7 +76,7 @@ impl Leaving<'_> {
 pub async fn run(via: &Remote, leaving: Leaving<'_>, clock: Clock) -> Result<bool, Error> {
     let name = leaving.name;
     let Some(node) = leaving.find(via).await? else { return Ok(false) };
-    leaving.has_no_data(via).await?;
+    check_volumes(via, name).await?;
     if !node.leaving {
         let was = if node.cordoned { CORDONED } else { SCHEDULED };
         let mark = format!("{ANNOTATION}={was}");
@@ -90,7 +85,8 @@ pub async fn run(via: &Remote, leaving: Leaving<'_>, clock: Clock) -> Result<boo
     let Err(said) = evict(via, name, clock).await? else { return Ok(true) };
     let back = release(via, name).await;
     let after = match back {
-        Ok(()) => "it was returned to service".to_owned(),
+        Ok(true) => "it was returned to service".to_owned(),
+        Ok(false) => "it stays cordoned, as it was before".to_owned(),
         Err(error) => format!("it is still cordoned: {error}"),
     };
     Err(leaving.stays(format!("{said}\n{after}")))
@@ -134,21 +130,64 @@ fn last(text: &str) -> String {
     mask::mask(why.map_or(&*said, |why| why))
 }
 
-/// The volumes in use whose data is on one node only: those that Kubernetes binds to its host name.
-async fn local_volumes(via: &Remote, name: &str) -> Result<Vec<String>, Error> {
+/// Checks that no volume in use can be reached from this node only.
+///
+/// # Errors
+/// [`Error::Drain`] with the volumes.
+pub async fn check_volumes(via: &Remote, name: &str) -> Result<(), Error> {
     let list = kubectl::json(via, &["get", "pv", "-o", "json"]).await?;
-    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let here = |volume: &&Value| volume["status"]["phase"] != "Available" && is_bound(volume, name);
-    Ok(items.iter().filter(here).map(describe).collect())
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    let used = items.iter().filter(|volume| volume["status"]["phase"] != "Available");
+    let bound: Vec<&Value> = used.filter(|volume| !terms(volume).is_empty()).collect();
+    if bound.is_empty() {
+        return Ok(());
+    }
+    let nodes = kubectl::json(via, &["get", "nodes", "-o", "json"]).await?;
+    let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
+    let called = |node: &&Value| node["metadata"]["name"] == name;
+    // A Node that was deleted had at least this label.
+    let gone = json!({"metadata": {"labels": {HOSTNAME: name}}});
+    let this = nodes.iter().find(called).unwrap_or(&gone);
+    let only = |volume: &&&Value| {
+        is_reached(volume, this, true)
+            && !nodes
+                .iter()
+                .filter(|node| !called(node))
+                .any(|node| is_reached(volume, node, false))
+    };
+    let volumes: Vec<String> = bound.iter().filter(only).map(|volume| describe(volume)).collect();
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let said = format!("it has the only copy of the data of {}", volumes.join(", "));
+    Err(Error::Drain { name: name.to_owned(), said })
 }
 
-fn is_bound(volume: &Value, name: &str) -> bool {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let terms = list(&volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]);
-    let expressions = terms.iter().flat_map(|term| list(&term["matchExpressions"]));
-    expressions
-        .filter(|one| one["key"] == "kubernetes.io/hostname" && one["operator"] == "In")
-        .any(|one| list(&one["values"]).iter().any(|value| value == name))
+/// The alternative terms of a volume's node affinity.
+fn terms(volume: &Value) -> Vec<Value> {
+    let terms = &volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"];
+    terms.as_array().cloned().unwrap_or_default()
+}
+
+/// Whether a volume can be reached from a node, by the node's labels; `unknown` for what is not evaluated
+/// here (kubernetes.io/docs/concepts/storage/persistent-volumes, "Node Affinity").
+fn is_reached(volume: &Value, node: &Value, unknown: bool) -> bool {
+    let holds = |one: &Value| {
+        let label = one["key"].as_str().and_then(|key| node["metadata"]["labels"].get(key));
+        let listed =
+            one["values"].as_array().is_some_and(|all| all.iter().any(|it| Some(it) == label));
+        match one["operator"].as_str() {
+            Some("In") => listed,
+            Some("NotIn") => !listed,
+            Some("Exists") => label.is_some(),
+            Some("DoesNotExist") => label.is_none(),
+            _ => unknown,
+        }
+    };
+    terms(volume).iter().any(|term| {
+        let expressions = term["matchExpressions"].as_array();
+        expressions.is_none_or(|all| all.iter().all(holds))
+    })
 }
 
 fn describe(volume: &Value) -> String {
@@ -187,7 +226,7 @@ pub async fn delete(
             stop(machine, leaving).await?;
         }
         None => {
-            leaving.has_no_data(via).await?;
+            check_volumes(via, name).await?;
             let gone = forget::Gone {
                 name: name.to_owned(),
                 machine_id: machine_id.to_owned(),
@@ -219,34 +258,51 @@ async fn stop(machine: &Remote, leaving: Leaving<'_>) -> Result<(), Error> {
         return Err(leaving.stays("its machine has a control plane"));
     }
     let stop = Command::sudo("systemctl").args(["stop", "kubelet"]);
+    files::write(machine, path::LEAVING, b"").await?;
     machine.run_ok(&stop).await.doing("stop the kubelet")?;
     Ok(())
 }
 
-/// Returns a node to service whose removal was started.
+/// Returns a node to service whose removal was started: starts its kubelet, which registers the Node again
+/// if it was deleted, and uncordons it unless it was cordoned before.
 ///
 /// # Errors
-/// [`Error::OtherMachine`] if another machine has registered under its name.
-pub async fn undo(via: &Remote, machine: &Remote, leaving: Leaving<'_>) -> Result<bool, Error> {
-    let node = leaving.find(via).await?;
-    if !node.is_some_and(|node| node.leaving) {
-        return Ok(false);
-    }
+/// [`Error::OtherMachine`] if another machine has registered under its name; [`Error::TooLong`] if the
+/// kubelet does not register.
+pub async fn undo(
+    via: &Remote,
+    machine: &Remote,
+    leaving: Leaving<'_>,
+    clock: Clock,
+) -> Result<bool, Error> {
     let start = Command::sudo("systemctl").args(["start", "kubelet"]);
     machine.run_ok(&start).await.doing("start the kubelet")?;
+    let mut wait = Wait::new(clock, REGISTERS, PAUSE);
+    while leaving.find(via).await?.is_none() {
+        event::progress("waiting until its kubelet registers the Node");
+        if let Err(expired) = wait.not_yet(()).await {
+            let what = format!("its kubelet did not register the Node `{}`", leaving.name);
+            return Err(Error::too_long(machine, what, expired.limit, "no such Node"));
+        }
+    }
     release(via, leaving.name).await?;
+    files::remove(machine, path::LEAVING).await?;
     Ok(true)
 }
 
-/// Uncordons a node, unless it was cordoned before its removal was started, and removes the annotation.
-async fn release(via: &Remote, name: &str) -> Result<(), Error> {
+/// Uncordons a node, unless it was cordoned before its removal was started, and removes the annotation;
+/// returns whether it is not cordoned now.
+async fn release(via: &Remote, name: &str) -> Result<bool, Error> {
     let node = kubectl::json(via, &["get", "node", name, "-o", "json"]).await?;
     let was = node["metadata"]["annotations"][ANNOTATION].as_str();
     if was == Some(SCHEDULED) {
         kubectl::text(via, &["uncordon", name]).await?;
     }
-    let mark = format!("{ANNOTATION}-");
-    kubectl::text(via, &["annotate", "node", name, &mark]).await.map(drop)
+    if was.is_some() {
+        let mark = format!("{ANNOTATION}-");
+        kubectl::text(via, &["annotate", "node", name, &mark]).await?;
+    }
+    Ok(was != Some(CORDONED))
 }
 
 #[cfg(test)]
@@ -279,20 +335,30 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_counts_as_local_if_it_is_bound_to_the_host_name() {
-        let volume = |key: &str, value: &str| {
+    fn a_volume_counts_as_local_if_no_other_node_reaches_it() {
+        let volume = |key: &str, operator: &str, value: &str| {
             json!({"metadata": {"name": "pv1"}, "status": {"phase": "Bound"},
                 "spec": {"claimRef": {"namespace": "db", "name": "data-0"}, "nodeAffinity":
                     {"required": {"nodeSelectorTerms": [{"matchExpressions":
-                        [{"key": key, "operator": "In", "values": [value]}]}]}}}})
+                        [{"key": key, "operator": operator, "values": [value]}]}]}}}})
         };
-        assert!(is_bound(&volume("kubernetes.io/hostname", "w1.lan"), "w1.lan"));
-        assert!(!is_bound(&volume("kubernetes.io/hostname", "w2.lan"), "w1.lan"));
-        assert!(!is_bound(&volume("topology.kubernetes.io/zone", "w1.lan"), "w1.lan"));
-        assert!(!is_bound(&json!({}), "w1.lan"));
-        assert_eq!(
-            describe(&volume("kubernetes.io/hostname", "w1.lan")),
-            "the volume pv1 (claim db/data-0)"
-        );
+        let node = |name: &str, zone: &str| json!({"metadata": {"name": name, "labels": {HOSTNAME: name, "zone": zone, "disk": name}}});
+        let (w1, w2) = (node("w1.lan", "a"), node("w2.lan", "a"));
+        for (volume, here, there) in [
+            (volume(HOSTNAME, "In", "w1.lan"), true, false),
+            (volume(HOSTNAME, "In", "w2.lan"), false, true),
+            (volume("disk", "In", "w1.lan"), true, false),
+            (volume("zone", "In", "a"), true, true),
+            (volume("zone", "NotIn", "a"), false, false),
+            (volume("zone", "Exists", ""), true, true),
+            // What cannot be evaluated may be on this node and nowhere else.
+            (volume("zone", "Gt", "1"), true, false),
+            (json!({}), false, false),
+        ] {
+            assert_eq!(is_reached(&volume, &w1, true), here, "{volume}");
+            assert_eq!(is_reached(&volume, &w2, false), there, "{volume}");
+        }
+        let text = describe(&volume(HOSTNAME, "In", "w1.lan"));
+        assert_eq!(text, "the volume pv1 (claim db/data-0)");
     }
 }

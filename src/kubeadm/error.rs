@@ -276,7 +276,7 @@ impl Error {
                     .into(),
             ),
             Error::Drain { said, .. } if said.contains("(use --force") => Some(
-                "nothing creates these pods again on another node: delete or move them, and run the same \
+                "nothing will recreate these pods on another node: delete or move them, and run the same \
                  command again"
                     .into(),
             ),

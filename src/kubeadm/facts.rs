@@ -46,6 +46,8 @@ pub struct Facts {
     /// Whether k8sha's configuration of `kubeadm join` exists: it is deleted when the join has
     /// succeeded.
     pub join_config: bool,
+    /// Whether it is recorded that k8sha stopped its kubelet to remove it from the cluster.
+    pub leaving: bool,
     /// The state of k8sha's `kubeadm init`.
     pub init: State,
     /// The state of k8sha's `kubeadm join`.
@@ -72,11 +74,12 @@ pub async fn gather(remote: &Remote) -> Result<Facts, Error> {
         files::exists(remote, path::ADMIN),
         files::exists(remote, path::KUBELET),
     )?;
-    let (apiserver, init_config, init_over, join_config, init, join) = tokio::try_join!(
+    let (apiserver, init_config, init_over, join_config, leaving, init, join) = tokio::try_join!(
         files::exists(remote, path::APISERVER),
         files::exists(remote, path::INIT),
         files::exists(remote, path::INIT_OVER),
         files::exists(remote, path::JOIN),
+        files::exists(remote, path::LEAVING),
         unit::state(remote, Unit::Init),
         unit::state(remote, Unit::Join),
     )?;
@@ -91,6 +94,7 @@ pub async fn gather(remote: &Remote) -> Result<Facts, Error> {
         init_config,
         init_over,
         join_config,
+        leaving,
         init,
         join,
     })

@@ -46,6 +46,8 @@ pub mod path {
     pub const KEYS: &str = "/etc/kubernetes/k8sha/keys.yaml";
     /// The record that k8sha's `kubeadm init` succeeded.
     pub(crate) const INIT_OVER: &str = "/etc/kubernetes/k8sha/initialised";
+    /// The record that k8sha stopped the kubelet because the node leaves the cluster.
+    pub(crate) const LEAVING: &str = "/etc/kubernetes/k8sha/leaving";
 
     /// The administrator's kubeconfig that kubeadm writes.
     pub const ADMIN: &str = "/etc/kubernetes/admin.conf";

@@ -109,7 +109,7 @@ pub fn differences(
     // An API of another cluster is not compared; that it answers is a conflict.
     if !inventory.is_anothers_api() {
         cluster_settings(cluster, inventory, &mut found);
-        registered(cluster, inventory, &mut found);
+        registered(cluster, inventory, part, &mut found);
     }
     found
 }
@@ -176,14 +176,26 @@ fn stray(cluster: &Cluster, inventory: &Inventory, stray: &Stray) -> Difference 
             format!("{where_}, created as `{node}`"),
             "absent".to_owned(),
             match removal::of(cluster, inventory, stray) {
-                Ok(_) => {
-                    "`k8sha up` removes it: restore its row in the profile, or run that".to_owned()
-                }
+                Ok(_) => format!(
+                    "`k8sha up --prune={node}` drains and removes it; or restore its row in the \
+                     profile"
+                ),
+                Err(why) if vm.role() == Some(Role::Worker) => format!(
+                    "restore its row in the profile; or clear the obstacle ({why}) and run `k8sha up \
+                     --prune={node}`, which drains and removes it"
+                ),
                 Err(why) => format!(
-                    "restore its row in the profile: {why}. To remove it manually: `kubectl drain` \
-                     and `kubectl delete node`, remove its etcd member if it is a master, then `qm \
-                     stop {0} && qm destroy {0}` on {1}",
-                    vm.vmid, vm.host
+                    "restore its row in the profile: {why}. To remove it manually: {}`qm stop {1} && \
+                     qm destroy {1}` on {2}",
+                    match vm.role() {
+                        Some(Role::Master) => {
+                            "`kubectl drain` and `kubectl delete node`, remove its etcd member, then "
+                        }
+                        Some(Role::Etcd) => "remove its etcd member, then ",
+                        _ => "",
+                    },
+                    vm.vmid,
+                    vm.host
                 ),
             },
         ),
@@ -248,10 +260,18 @@ fn cluster_settings(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Di
 }
 
 /// Compares the Node objects and etcd members with the table.
-fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Difference>) {
+fn registered(cluster: &Cluster, inventory: &Inventory, part: &Part, found: &mut Vec<Difference>) {
     let Some(api) = &inventory.survey.api else { return };
     let version = format!("v{}", cluster.kubernetes.version);
     let running = api.settings.get(settings::VERSION);
+    // The plan deletes these.
+    let leaving: Vec<String> = match removal::is_part_of(part) {
+        true => removal::all(cluster, inventory).into_iter().filter_map(|it| it.object).collect(),
+        false => Vec::new(),
+    }
+    .into_iter()
+    .map(|object| object.name)
+    .collect();
     for (name, known) in &api.nodes {
         let row = cluster.nodes.iter().find(|node| node.fqdn == *name);
         // Kubelets of the version that the cluster runs are covered by the cluster's difference.
@@ -269,7 +289,7 @@ fn registered(cluster: &Cluster, inventory: &Inventory, found: &mut Vec<Differen
                     .into(),
             });
         }
-        if row.is_none() && !is_machine_of_ours(inventory, known) {
+        if row.is_none() && !leaving.contains(name) && !is_machine_of_ours(inventory, known) {
             found.push(Difference {
                 on: name.clone(),
                 what: "Node object".into(),

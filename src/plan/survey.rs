@@ -59,6 +59,8 @@ pub struct Seen {
     pub init: Work,
     /// The record of k8sha's `kubeadm join` there.
     pub join: Work,
+    /// Whether k8sha stopped its kubelet to remove it from the cluster.
+    pub leaving: bool,
     /// The answer of its own API server.
     pub api: Answer,
 }
@@ -151,6 +153,8 @@ pub struct KubeNode {
     pub address: Option<String>,
     /// The kubelet's version, such as `v1.28.4`.
     pub kubelet: String,
+    /// Whether it is cordoned.
+    pub cordoned: bool,
     /// Whether k8sha has started to remove it.
     pub leaving: bool,
 }

@@ -135,6 +135,7 @@ fn seen(facts: facts::Facts, master: bool) -> Seen {
         apiserver: facts.apiserver,
         init: work(facts.init, facts.init_config && !facts.init_over),
         join: work(facts.join, facts.join_config),
+        leaving: facts.leaving,
         api: Answer::NotAsked,
     }
 }
@@ -215,6 +216,7 @@ async fn ask_by(context: &Context, way: &Way) -> Result<Api, crate::kubeadm::Err
             machine_id: node.machine_id,
             address: node.address,
             kubelet: node.version,
+            cordoned: node.cordoned,
             leaving: node.leaving,
         };
         (node.name, known)

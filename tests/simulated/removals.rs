@@ -166,7 +166,7 @@ fn a_row_that_comes_back_after_a_killed_removal_returns_its_node_to_service() {
     assert!(killed, "no kill met the drain");
     living.edit(&[]);
     let plan = living.world.run(&["plan", "--exit-code"]);
-    assert!(plan.code == 10 && plan.stdout.contains("return to service"), "{plan:#?}");
+    assert!(plan.code == 10 && plan.stdout.contains("return the node to service"), "{plan:#?}");
     living.world.run(&["up", "--quiet"]).ok();
     assert!(!kubectl(&living.world, &["get", "nodes"], "").contains("SchedulingDisabled"));
     living.settled();
@@ -220,7 +220,7 @@ fn a_worker_that_is_off_is_removed_without_a_drain() {
         client.stop_vm(k8sha::cluster::VmId(3052)).await.unwrap();
     });
     let ran = living.world.run(&["up", "--json", "--prune=k8s-worker2"]).ok();
-    assert!(!ran.stderr.contains("\"drain/k8s-worker2\""), "{ran:#?}");
+    assert!(!ran.stderr.contains("\"what\":\"drain\""), "{ran:#?}");
     assert!(!vm(&living.world, "k8s-worker2") && nodes(&living.world).len() == 4);
     living.settled();
 }
@@ -309,4 +309,81 @@ fn a_worker_that_does_not_answer_is_not_removed() {
     assert!(ran.code == 1 && ran.stderr.contains("it runs and cannot be queried"), "{ran:#?}");
     assert_eq!(living.world.digest(), before);
     living.unharmed();
+}
+
+#[test]
+fn a_removal_killed_after_the_node_was_deleted_is_undone_if_the_row_comes_back() {
+    let mut living = Living::stacked();
+    living.edit(&[(WORKER2, "")]);
+    let mut met = false;
+    for after in 1..60 {
+        living.world.kill_after(&["up", "--prune=k8s-worker2"], after);
+        met = !nodes(&living.world).contains(&"k8s-worker2".to_owned());
+        if met {
+            break;
+        }
+    }
+    assert!(met, "no kill met the deleted Node");
+    if !vm(&living.world, "k8s-worker2") {
+        // The VM went with it; then the machine is created again.
+        living.edit(&[]);
+    } else {
+        living.edit(&[]);
+        let plan = living.world.run(&["plan"]).ok().stdout;
+        assert!(plan.contains("return the node to service"), "{plan}");
+    }
+    living.world.run(&["up", "--quiet"]).ok();
+    assert_eq!(nodes(&living.world).len(), 5);
+    assert!(kubectl(&living.world, &["get", "nodes"], "").matches("worker").count() >= 4);
+    living.settled();
+}
+
+#[test]
+fn a_machine_that_is_off_or_has_no_node_object_keeps_the_only_copy_of_a_volume() {
+    let mut living = Living::stacked();
+    let node = format!("k8s-worker2.{}", domain(&living.world));
+    living.edit(&[(WORKER2, "")]);
+    let volume = format!(
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{ name: pv1 }}\nspec: {{ nodeAffinity: {{ \
+         required: {{ nodeSelectorTerms: [{{ matchExpressions: [{{ key: kubernetes.io/hostname, operator: \
+         In, values: [{node}] }}] }}] }} }} }}\n"
+    );
+    kubectl(&living.world, &["apply", "-f", "-"], &volume);
+    living.administer("pve2", async |client| {
+        client.stop_vm(k8sha::cluster::VmId(3052)).await.unwrap();
+    });
+    for deleted in [false, true] {
+        if deleted {
+            kubectl(&living.world, &["delete", "node", &node], "");
+        }
+        let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+        assert!(ran.code == 5 && ran.stderr.contains("the volume pv1"), "{ran:#?}");
+        assert!(vm(&living.world, "k8s-worker2"));
+    }
+}
+
+#[test]
+fn names_in_prune_that_no_machine_has_are_reported() {
+    let mut living = Living::stacked();
+    let ran = living.world.run(&["up", "--prune=nosuch"]).ok();
+    assert!(ran.stdout.contains("no machine nosuch"), "{ran:#?}");
+    // Its VM is gone, and its Node is still there.
+    living.destroy("pve2", 3052);
+    living.edit(&[(WORKER2, "")]);
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert!(ran.code == 1 && ran.stderr.contains("k8s-worker2 has a Node object"), "{ran:#?}");
+}
+
+#[test]
+fn a_node_that_was_cordoned_by_hand_is_named_and_stays_cordoned() {
+    let mut living = Living::stacked();
+    let node = format!("k8s-worker2.{}", domain(&living.world));
+    workload(&living.world, 0);
+    kubectl(&living.world, &["cordon", &node], "");
+    let plan = living.world.run(&["plan"]).ok().stdout;
+    assert!(plan.contains(&format!("kubectl uncordon {node}")), "{plan}");
+    living.edit(&[(WORKER2, "")]);
+    let ran = living.world.run(&["up", "--prune=k8s-worker2"]);
+    assert!(ran.code == 5 && ran.stdout.contains("it stays cordoned"), "{ran:#?}");
+    assert!(kubectl(&living.world, &["get", "nodes"], "").contains("SchedulingDisabled"));
 }

@@ -16,6 +16,8 @@ use crate::plan::{compare, settings};
 enum Way {
     /// It is a node of the cluster.
     Joined,
+    /// It was, and k8sha stopped its kubelet to remove it: the kubelet registers it again.
+    Returns,
     /// It may join.
     Join { reset: Option<String>, forget: Option<String> },
     /// Unknown until it was started and queried.
@@ -206,7 +208,7 @@ impl Draft<'_> {
                      restart kubelet` there registers it again; otherwise drain it, remove its VM \
                      in Proxmox VE and run `k8sha up`",
                 )),
-                Way::Joined | Way::Join { .. } => {}
+                Way::Joined | Way::Returns | Way::Join { .. } => {}
             }
         }
         self.refuse_joins_beside_lost_members(&ways);
@@ -220,9 +222,9 @@ impl Draft<'_> {
         }
         let cleared = self.clear(via, &ways);
         self.pod_network(via, fresh, &cleared);
-        self.joins(via, &ways, &cleared);
-        let joined = ways.iter().filter(|(_, way)| *way == Way::Joined);
+        let joined = ways.iter().filter(|(_, way)| matches!(way, Way::Joined | Way::Returns));
         self.uncordon(via, &joined.map(|(node, _)| *node).collect::<Vec<_>>());
+        self.joins(via, &ways, &cleared);
         self.removals(via);
         if self.look_again.is_empty() {
             let all = self.steps.all();
@@ -391,10 +393,14 @@ impl Draft<'_> {
             } else {
                 self.steps.done(of(StepId::Join));
             }
-            let unlabelled = matches!(way, Way::Join { .. }) || self.lacks_label(node, way);
+            let unlabelled =
+                matches!(way, Way::Join { .. } | Way::Returns) || self.lacks_label(node, way);
             if node.role == Role::Worker && unlabelled {
                 let action = action::Label { node: node.name.clone(), via: via.clone() };
-                self.steps.add(&node.name, action, &[of(StepId::Join)]);
+                let uncordon = of(StepId::Uncordon);
+                let returns = self.steps.has(&uncordon).then_some(uncordon);
+                let needs = returns.into_iter().chain([of(StepId::Join)]).collect::<Vec<_>>();
+                self.steps.add(&node.name, action, &needs);
             }
         }
     }
@@ -460,6 +466,9 @@ fn seen_way(
     if seen.join.is_open() && seen.init == Work::None && own.is_none_or(|known| !known.ready) {
         let reason = "its own kubeadm join was started and did not finish".to_owned();
         return Way::Join { reset: Some(reason), forget: left("its join did not finish".into()) };
+    }
+    if node.role == Role::Worker && seen.leaving && registered.is_none() {
+        return Way::Returns;
     }
     let what = match own {
         Some(_) => "its kubelet serves the cluster, but its control plane is incomplete",

@@ -98,22 +98,27 @@ impl Draft<'_> {
         }
     }
 
-    /// Returns nodes to service whose removal was started and whose rows are back.
+    /// Returns nodes to service whose removal was started and whose rows are back. A node that was cordoned
+    /// by hand stays as it is.
     pub(super) fn uncordon(&mut self, via: &NodeName, rows: &[&Node]) {
         let Some(api) = &self.inventory.survey.api else { return };
         for node in rows.iter().filter(|node| !self.held.contains(&node.name)) {
-            let Some(known) = api.nodes.get(&node.fqdn).filter(|known| known.leaving) else {
-                continue;
-            };
-            let seen = self.inventory.survey.seen(&node.name);
-            if seen.is_some_and(|seen| seen.machine_id == known.machine_id) {
+            let Some(seen) = self.inventory.survey.seen(&node.name) else { continue };
+            let known = api.nodes.get(&node.fqdn);
+            let own = known.is_none_or(|known| known.machine_id == seen.machine_id);
+            if own && (seen.leaving || known.is_some_and(|known| known.leaving)) {
                 let action = action::Uncordon {
                     node: node.name.clone(),
                     via: via.clone(),
                     name: node.fqdn.clone(),
-                    machine_id: known.machine_id.clone(),
+                    machine_id: seen.machine_id.clone(),
                 };
                 self.steps.add(&node.name, action, &[StepId::Vip, StepId::Init]);
+            } else if known.is_some_and(|known| known.cordoned) {
+                self.notices.push(format!(
+                    "{} is cordoned; `kubectl uncordon {}` lets pods start there again",
+                    node.name, node.fqdn
+                ));
             }
         }
     }

@@ -101,6 +101,7 @@ fn inventory(cluster: &Cluster, specs: &Specs) -> Inventory {
             machine_id: seen.machine_id.clone(),
             address: Some(node.ip.to_string()),
             kubelet: format!("v{}", cluster.kubernetes.version),
+            cordoned: false,
             leaving: false,
         };
         api.nodes.insert(node.fqdn.clone(), known);

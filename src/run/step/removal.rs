@@ -37,7 +37,7 @@ pub(super) async fn delete_node(
 /// Returns a node to service whose removal was started.
 pub(super) async fn uncordon(context: &Context, it: &action::Uncordon) -> Result<bool, Failure> {
     let leaving = Leaving { name: &it.name, machine_id: &it.machine_id };
-    drain::undo(context.remote(&it.via), context.remote(&it.node), leaving)
+    drain::undo(context.remote(&it.via), context.remote(&it.node), leaving, context.clock)
         .await
         .map_err(|error| fault("return the node to service", &error).on(&it.node))
 }

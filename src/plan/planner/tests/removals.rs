@@ -106,7 +106,7 @@ fn what_is_not_a_worker_that_can_leave_safely_is_kept_and_the_reason_is_given() 
         ("the API that answers belongs to another cluster", |had| {
             had.survey.api.as_mut().unwrap().uid = "other".into();
         }),
-        ("the API that answers belongs to another cluster", |had| had.creation = "2".into()),
+        ("it was created with another state folder", |had| had.creation = "2".into()),
         ("its Node object `k8s1worker1.kloud.lan` is of the control plane", |had| {
             object(had).roles.insert("control-plane".into());
         }),
@@ -259,10 +259,11 @@ fn a_machine_that_is_off_or_has_no_node_object_is_removed_without_a_drain() {
     had.survey.api.as_mut().unwrap().nodes.remove(FQDN);
     let found = plan_of(&cluster, &wanted, &had, &Part::all());
     assert_eq!(writes(&found), ["destroy/k8s1worker1/1111"]);
-    let action::Destroy { node, host, vmid, creation } = match &found.steps[1].action {
-        Action::Destroy(it) => it.clone(),
-        other => panic!("{other:?}"),
-    };
+    let action::Destroy { node, host, vmid, creation } =
+        match &step(&found, "destroy/k8s1worker1/1111").action {
+            Action::Destroy(it) => it.clone(),
+            other => panic!("{other:?}"),
+        };
     let made = (node.as_str(), host.as_str(), vmid.0, creation.as_str());
     assert_eq!(made, (WORKER, had.strays[0].vm.host.as_str(), 1111, "1"));
 }
