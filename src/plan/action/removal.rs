@@ -25,7 +25,7 @@ pub struct Drain {
 impl fmt::Display for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.machine_id {
-            Some(_) => "drain",
+            Some(_) => "drain (evict its pods)",
             None => "check that no volume has its data on this machine alone",
         })
     }
