@@ -243,6 +243,19 @@ pub async fn delete(
     }
 }
 
+/// Checks that a machine has no Node object: it may have registered again since it was deleted.
+///
+/// # Errors
+/// [`Error::Drain`] if it has one.
+pub async fn has_left(via: &Remote, name: &str) -> Result<(), Error> {
+    let nodes = ready::nodes(via).await?;
+    if nodes.iter().all(|node| node.name != name) {
+        return Ok(());
+    }
+    let said = "its machine has registered it again, and pods may run there".to_owned();
+    Err(Error::Drain { name: name.to_owned(), said })
+}
+
 /// Stops the kubelet of the machine that registered the Node, and of no other.
 async fn stop(machine: &Remote, leaving: Leaving<'_>) -> Result<(), Error> {
     let facts = facts::gather(machine).await?;

@@ -48,6 +48,11 @@ pub fn is_part_of(part: &Part) -> bool {
     part.leaves == Leaves::Rowless && part.hosts.is_none() && part.provision && part.bootstrap
 }
 
+/// The name of a machine's Node object.
+pub fn node_name(cluster: &Cluster, node: &NodeName) -> String {
+    format!("{node}.{}", cluster.network.domain)
+}
+
 /// Every machine that `up` removes because the table has no row for it.
 pub fn all<'a>(cluster: &Cluster, inventory: &'a Inventory) -> Vec<Removal<'a>> {
     let strays = inventory.strays.iter().filter(|stray| stray.why == StrayReason::NoRow);
@@ -121,7 +126,7 @@ fn machine<'a>(
     if inventory.is_anothers_api() {
         return Err("the API that answers belongs to another cluster".to_owned());
     }
-    let name = format!("{node}.{}", cluster.network.domain);
+    let name = node_name(cluster, node);
     let named = api.nodes.get(&name);
     let object = |known: &KubeNode| {
         Some(Object { name: name.clone(), machine_id: known.machine_id.clone() })

@@ -39,6 +39,7 @@ pub fn plan(cluster: &Cluster, inventory: &Inventory, extent: Extent) -> Plan {
             host: vm.host.clone(),
             vmid: vm.vmid,
             creation: vm.mark.creation.clone(),
+            without: None,
         };
         gone.push(steps.add(&node, action, &[StepId::ForgetEtcd]));
         going.insert((vm.host.clone(), vm.vmid));

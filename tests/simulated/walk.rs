@@ -200,7 +200,7 @@ impl Walk {
     /// Starts a run and kills it.
     fn kill(&mut self) {
         let words = self.up_words();
-        let after = 1 + self.dice.roll(if self.confirmed.is_empty() { 90 } else { 50 });
+        let after = 1 + self.dice.roll(if self.confirmed.is_empty() { 90 } else { 30 });
         self.note(format!("{}, killed after {after} events", words.join(" ")));
         let words: Vec<&str> = words.iter().map(|it| &**it).filter(|it| *it != "--json").collect();
         self.world.kill_after(&words, after);
@@ -413,9 +413,7 @@ impl Walk {
     }
 
     fn step(&mut self) {
-        let roll = self.dice.roll(20);
-        let edited = roll <= 7;
-        match roll {
+        match self.dice.roll(20) {
             0..=7 => {
                 let told = edit(&mut self.asked, &mut self.dice);
                 self.note(told);
@@ -427,14 +425,12 @@ impl Walk {
             11..=15 => self.lose(),
             16 => self.kill(),
             17 => self.status(),
+            18 => self.dismiss(),
             _ => self.up(),
         }
         self.world.with_text(&self.asked.text());
         if !self.end() {
-            match edited && !self.leaving().is_empty() && self.dice.roll(3) != 0 {
-                true => self.up(),
-                false => drop(self.plan()),
-            }
+            self.plan();
             // A refused edit is left in place for a while only.
             let stuck = !blocked(&self.asked, &self.known, &self.look()).is_empty();
             if stuck && self.dice.roll(2) == 0 {

@@ -18,6 +18,18 @@ pub struct Destroy {
     pub vmid: VmId,
     /// The creation id in its mark.
     pub creation: String,
+    /// The Node object that must not exist; `None` if the whole cluster is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without: Option<Without>,
+}
+
+/// A Node object that must not exist when its machine is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Without {
+    /// The master through which the cluster is asked.
+    pub via: NodeName,
+    /// The name of the Node object.
+    pub name: String,
 }
 
 impl fmt::Display for Destroy {

@@ -26,7 +26,7 @@ pub use balance::{Balance, Vip};
 pub use boot::Boot;
 pub use bootstrap::{Cni, Init, Join, Keys, Kubeconfig, Label, Verify};
 pub use configure::{Configure, SeedDrive};
-pub use destroy::{Destroy, RemoveTemplate, RemoveVolume};
+pub use destroy::{Destroy, RemoveTemplate, RemoveVolume, Without};
 pub use dns::{Dns, NodeDns};
 pub use eject::{DeleteSeed, Eject};
 pub use etcd::{Etcd, EtcdClient, EtcdForm, EtcdMember, ForgetEtcd};

@@ -34,7 +34,7 @@ impl Draft<'_> {
             let action = action::Drain {
                 node: node.clone(),
                 via: via.clone(),
-                name: format!("{node}.{}", self.cluster.network.domain),
+                name: removal::node_name(self.cluster, node),
                 machine_id: evicted.map(|object| object.machine_id.clone()),
             };
             before = vec![self.steps.add(node, action, &before)];
@@ -53,6 +53,10 @@ impl Draft<'_> {
                 host: vm.host.clone(),
                 vmid: vm.vmid,
                 creation: vm.mark.creation.clone(),
+                without: Some(action::Without {
+                    via: via.clone(),
+                    name: removal::node_name(self.cluster, node),
+                }),
             };
             self.steps.add(node, action, &[&before[..], &[delete]].concat());
             self.leaving.push(PlannedVm {

@@ -1,6 +1,8 @@
 //! Steps that remove objects with k8sha's mark, and nothing else.
 
 use crate::error::{Exit, Failure};
+use crate::exits::failure;
+use crate::kubeadm::drain;
 use crate::mark::Marked;
 use crate::plan::action;
 use crate::proxmox::wire::VmConfig;
@@ -9,7 +11,7 @@ use crate::run::look::proxmox;
 
 /// Stops and removes a node's VM.
 pub(super) async fn vm(context: &Context, it: &action::Destroy) -> Result<bool, Failure> {
-    let action::Destroy { node, host, vmid, creation } = it;
+    let action::Destroy { node, host, vmid, creation, without } = it;
     let vmid = *vmid;
     let client = context.client(host)?;
     let doing = format!("remove VM {vmid}");
@@ -26,6 +28,10 @@ pub(super) async fn vm(context: &Context, it: &action::Destroy) -> Result<bool, 
     };
     let Some(config) = client.find_vm(vmid).await.map_err(fault)? else { return Ok(false) };
     ours(&config)?;
+    if let Some(action::Without { via, name }) = without {
+        let asked = drain::has_left(context.remote(via), name).await;
+        asked.map_err(|error| failure(&doing, &error).on(&on))?;
+    }
     // Proxmox VE itself reports this only when the VM is already off.
     if config.get("protection").is_some_and(|value| value == "1") {
         let said = "it has `protection` set; it was not stopped";

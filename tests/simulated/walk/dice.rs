@@ -40,7 +40,6 @@ pub fn edit(asked: &mut Asked, dice: &mut Dice) -> String {
         }
         8 => swap(asked, dice),
         9 | 10 => setting(asked, dice),
-        11..=13 => dismiss(asked, dice),
         _ => one_row(asked, dice),
     }
 }
@@ -57,17 +56,6 @@ fn add(asked: &mut Asked, dice: &mut Dice) -> String {
     let told = format!("add the row {} at place {to}", row.name);
     asked.rows.insert(to, row);
     told
-}
-
-/// Removes the row of a worker.
-fn dismiss(asked: &mut Asked, dice: &mut Dice) -> String {
-    let workers: Vec<usize> =
-        (0..asked.rows.len()).filter(|at| asked.rows[*at].role == "worker").collect();
-    if workers.is_empty() {
-        return add(asked, dice);
-    }
-    let row = asked.rows.remove(dice.pick(&workers));
-    format!("remove the row {}", row.name)
 }
 
 fn swap(asked: &mut Asked, dice: &mut Dice) -> String {

@@ -426,6 +426,13 @@ pub fn blocked(asked: &Asked, known: &Known, seen: &Seen) -> Vec<String> {
             found.push(format!("the name servers do not know {} at {}", row.name, row.ip));
         }
     }
+    let answers = seen.cluster.as_ref().is_some_and(|line| {
+        let up = line.members.values().filter(|up| **up).count();
+        !line.servers.is_empty() && (line.members.is_empty() || up * 2 > line.members.len())
+    });
+    if !leaving.is_empty() && !answers {
+        found.push(format!("{leaving:?} cannot be drained: the API does not answer"));
+    }
     // A machine that leaves needs no Node.
     let kept = known.deleted.iter().filter(|name| !leaving.contains(name));
     found.extend(kept.map(|name| format!("the Node of {name} was deleted")));

@@ -3,9 +3,33 @@
 use std::collections::BTreeSet;
 
 use super::Walk;
-use super::model::{self, Known};
+use super::model::{self, Known, pool};
 
 impl Walk {
+    /// The rows of some workers are removed, and nothing else; or rows of workers are added.
+    pub(super) fn dismiss(&mut self) {
+        self.asked = self.good.clone();
+        let workers: Vec<String> = self
+            .asked
+            .rows
+            .iter()
+            .filter(|row| row.role == "worker")
+            .map(|row| row.name.clone())
+            .collect();
+        if workers.is_empty() {
+            let spare = pool().into_iter().filter(|row| row.role == "worker");
+            self.asked.rows.extend(spare.take(2));
+            self.note("undo all edits, and add the rows of two workers");
+        } else {
+            let mut gone: BTreeSet<String> = [self.dice.pick(&workers)].into();
+            gone.extend(workers.into_iter().filter(|_| self.dice.roll(3) == 0));
+            self.asked.rows.retain(|row| !gone.contains(&row.name));
+            self.note(format!("undo all edits, and remove the rows {gone:?}"));
+        }
+        self.world.with_text(&self.asked.text());
+        self.up();
+    }
+
     /// The workers that exist without a row.
     pub(super) fn leaving(&self) -> BTreeSet<String> {
         model::leaving(&self.asked, &self.known, &self.look()).into_iter().collect()

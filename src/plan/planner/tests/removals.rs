@@ -259,13 +259,12 @@ fn a_machine_that_is_off_or_has_no_node_object_is_removed_without_a_drain() {
     had.survey.api.as_mut().unwrap().nodes.remove(FQDN);
     let found = plan_of(&cluster, &wanted, &had, &Part::all());
     assert_eq!(writes(&found), ["destroy/k8s1worker1/1111"]);
-    let action::Destroy { node, host, vmid, creation } =
-        match &step(&found, "destroy/k8s1worker1/1111").action {
-            Action::Destroy(it) => it.clone(),
-            other => panic!("{other:?}"),
-        };
-    let made = (node.as_str(), host.as_str(), vmid.0, creation.as_str());
-    assert_eq!(made, (WORKER, had.strays[0].vm.host.as_str(), 1111, "1"));
+    let Action::Destroy(it) = &step(&found, "destroy/k8s1worker1/1111").action else { panic!() };
+    let made = (it.node.as_str(), &it.host, it.vmid.0, it.creation.as_str());
+    assert_eq!(made, (WORKER, &had.strays[0].vm.host, 1111, "1"));
+    // It is removed only if no Node was registered in between.
+    let (via, name) = (NodeName("k8s1master1".into()), FQDN.to_owned());
+    assert_eq!(it.without, Some(action::Without { via, name }));
 }
 
 #[test]
