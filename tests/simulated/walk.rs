@@ -315,6 +315,12 @@ impl Walk {
             self.unconfirmed();
             if !self.leaving().is_empty() && self.dice.roll(3) == 0 {
                 self.kill();
+                if self.dice.roll(3) == 0 {
+                    self.note("undo all edits: the rows are back");
+                    self.asked = self.good.clone();
+                    self.world.with_text(&self.asked.text());
+                    return self.up();
+                }
             }
         }
         let leaving = self.leaving();
