@@ -62,15 +62,21 @@ pub fn replace(question: &str, names: &BTreeSet<String>) -> Result<(), Failure> 
 
 /// Asks for names.
 fn typed(question: &str, names: &BTreeSet<String>) -> Result<(), Failure> {
-    screen::ask(question);
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| {
+    let answer = answer(question).map_err(|error| {
         prune::refusal(&format!("reading the answer failed: {error}")).because(error)
     })?;
     match prune::matches(&answer, names) {
         true => Ok(()),
         false => Err(prune::refusal("the names do not match")),
     }
+}
+
+/// Shows a question and reads a line.
+fn answer(question: &str) -> io::Result<String> {
+    screen::ask(question);
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer)
 }
 
 fn ask(cluster: &str, warning: &str, hint: &str) -> Result<(), Failure> {
@@ -82,11 +88,7 @@ fn ask(cluster: &str, warning: &str, hint: &str) -> Result<(), Failure> {
             "{warning} Cannot ask for confirmation: standard input is not a terminal"
         )));
     }
-    screen::ask(&format!("{warning} Type the cluster's name ({cluster}) to continue: "));
-    let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
+    let answer = answer(&format!("{warning} Type the cluster's name ({cluster}) to continue: "))
         .map_err(|error| no(&format!("reading the answer failed: {error}")).because(error))?;
     if answer.trim() == cluster {
         Ok(())

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::{Common, UpArgs};
 use super::checks::{known_hosts, place_for_kubeconfig, pod_network};
-use super::prune::{self, Consent, Leaving};
+use super::prune::{self, Consent, Rowless};
 use super::refusal::{obstructed, refused};
 use super::session::Session;
 use super::{confirm, flags, lines, times};
@@ -229,7 +229,7 @@ impl<'a> Job<'a> {
             let leaving = removal::all(&self.context.cluster, &inventory);
             let nodes = inventory.survey.nodes().into_iter().flatten();
             let short = nodes.filter_map(|(name, _)| Some(name.split_once('.')?.0.to_owned()));
-            self.may_remove(leaving.iter().map(Leaving::of).collect(), short.collect()).await?;
+            self.may_remove(leaving.iter().map(Rowless::of).collect(), short.collect()).await?;
         }
         self.session.state.keep()?;
         let taken_stock_s = started.elapsed().as_secs_f64();
@@ -240,7 +240,7 @@ impl<'a> Job<'a> {
     /// Checks that the user wants the machines without a row removed, before anything is changed.
     async fn may_remove(
         &self,
-        leaving: Vec<Leaving>,
+        leaving: Vec<Rowless>,
         registered: BTreeSet<String>,
     ) -> Result<(), Failure> {
         let names: BTreeSet<String> = leaving.iter().map(|one| one.name.clone()).collect();

@@ -32,8 +32,8 @@ pub(super) fn cordoned(plan: &Plan, outcome: &Outcome) -> Vec<String> {
         let (Action::Drain(_) | Action::DeleteNode(_)) = &step.action else { continue };
         if cut(&step.id) && !notes.iter().any(|note: &String| note.starts_with(&step.on)) {
             notes.push(format!(
-                "{} may be cordoned: run the same command again, or restore its row and run `up`, which \
-                 returns it to service",
+                "{} may be cordoned: run the same command again to continue, or `up` with its row in the \
+                 profile to return it to service",
                 step.on
             ));
         }

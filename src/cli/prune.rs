@@ -9,7 +9,7 @@ use crate::plan::removal::Removal;
 
 /// A machine that would be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Leaving {
+pub(super) struct Rowless {
     /// The name in its mark.
     pub(super) name: String,
     /// Its VM.
@@ -30,7 +30,7 @@ pub(super) enum Consent {
     },
 }
 
-impl Leaving {
+impl Rowless {
     pub(super) fn of(removal: &Removal<'_>) -> Self {
         let vm = format!("VM {} on {}", removal.vm.vmid, removal.vm.host);
         Self { name: removal.node.to_string(), vm }
@@ -43,7 +43,7 @@ impl Leaving {
 /// If it does not cover all of them.
 pub(super) fn consent(
     cluster: &Cluster,
-    leaving: &[Leaving],
+    leaving: &[Rowless],
     prune: Option<&[String]>,
     registered: &BTreeSet<String>,
 ) -> Result<Consent, Failure> {
@@ -102,7 +102,7 @@ pub(super) fn consent(
 }
 
 /// A note on names that no machine has.
-pub(super) fn unknown(leaving: &[Leaving], prune: Option<&[String]>) -> Option<String> {
+pub(super) fn unknown(leaving: &[Rowless], prune: Option<&[String]>) -> Option<String> {
     let known = |name: &&String| !leaving.iter().any(|one| one.name == **name);
     let unknown: Vec<&str> =
         prune.into_iter().flatten().filter(known).map(String::as_str).collect();
@@ -136,8 +136,8 @@ fn flag(names: &BTreeSet<String>) -> String {
     format!("--prune={}", names.iter().cloned().collect::<Vec<_>>().join(","))
 }
 
-fn listed(leaving: &[Leaving]) -> String {
-    let one = |it: &Leaving| format!("{} ({})", it.name, it.vm);
+fn listed(leaving: &[Rowless]) -> String {
+    let one = |it: &Rowless| format!("{} ({})", it.name, it.vm);
     leaving.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
@@ -146,10 +146,10 @@ mod tests {
     use super::*;
     use crate::cluster::fixture;
 
-    fn leaving(names: &[&str]) -> Vec<Leaving> {
+    fn leaving(names: &[&str]) -> Vec<Rowless> {
         names
             .iter()
-            .map(|name| Leaving { name: (*name).into(), vm: "VM 1 on pve1".into() })
+            .map(|name| Rowless { name: (*name).into(), vm: "VM 1 on pve1".into() })
             .collect()
     }
 

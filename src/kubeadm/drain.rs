@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::error::Doing;
 use super::{Error, facts, files, forget, kubectl, path, ready};
 use crate::clock::{Clock, Wait};
+use crate::limits::{excerpt, ssh};
 use crate::report::event;
 use crate::ssh::{Command, Remote, mask};
 
@@ -127,7 +128,7 @@ fn last(text: &str) -> String {
     };
     // The end says that the time is over; the line before says why.
     let why = lines.iter().rev().find(|line| line.contains("(will retry"));
-    mask::mask(why.map_or(&*said, |why| why))
+    mask::mask(&excerpt(why.map_or(&*said, |why| why), ssh::QUOTED))
 }
 
 /// Checks that no volume in use can be reached from this node only.
@@ -159,7 +160,8 @@ pub async fn check_volumes(via: &Remote, name: &str) -> Result<(), Error> {
     if volumes.is_empty() {
         return Ok(());
     }
-    let said = format!("it has the only copy of the data of {}", volumes.join(", "));
+    let volumes = excerpt(&volumes.join(", "), ssh::QUOTED);
+    let said = format!("it has the only copy of the data of {volumes}");
     Err(Error::Drain { name: name.to_owned(), said })
 }
 
@@ -320,9 +322,13 @@ async fn release(via: &Remote, name: &str) -> Result<bool, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use serde_json::json;
 
     use super::*;
+    use crate::kubeadm::fake::Host;
+    use crate::ssh::fake::Reply;
 
     #[test]
     fn what_keeps_a_pod_on_its_node_is_quoted() {
@@ -345,6 +351,74 @@ mod tests {
             last(bare)
         );
         assert_eq!(last("strange"), "strange");
+    }
+
+    #[test]
+    fn what_kubectl_prints_is_shown_in_a_bounded_length() {
+        let long =
+            format!("cannot delete Pods (use --force to override): {}", "a/b, ".repeat(100_000));
+        assert!(last(&long).len() < 2 * ssh::QUOTED && last(&long).contains(OVERRIDE));
+    }
+
+    const LEAVING: Leaving<'static> = Leaving { name: "w1.lan", machine_id: "id/uuid" };
+
+    /// A master whose API has this Node, and the commands on it that change something.
+    async fn master(machine: &'static str, cordoned: bool) -> (Host, Arc<Mutex<Vec<String>>>) {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&done);
+        let host = Host::start(move |words, _| {
+            let ["kubectl", "--kubeconfig", _, rest @ ..] = words else { return None };
+            Some(Reply::out(
+                match rest {
+                    ["get", "nodes", ..] => json!({"items": [{
+                        "metadata": {"name": "w1.lan"},
+                        "spec": {"unschedulable": cordoned},
+                        "status": {"nodeInfo": {"machineID": machine, "systemUUID": "uuid"}},
+                    }]}),
+                    ["get", "pv", ..] => json!({"items": []}),
+                    other => {
+                        log.lock().unwrap().push(other.join(" "));
+                        json!({})
+                    }
+                }
+                .to_string(),
+            ))
+        })
+        .await;
+        (host, done)
+    }
+
+    #[tokio::test]
+    async fn the_node_of_another_machine_is_neither_drained_nor_deleted_nor_returned() {
+        let (master, done) = master("other", true).await;
+        let via = master.remote("m1");
+        let clock = Clock::real();
+        for error in [
+            run(&via, LEAVING, clock).await.unwrap_err(),
+            delete(&via, Some(&via), LEAVING, clock).await.unwrap_err(),
+            delete(&via, None, LEAVING, clock).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::OtherMachine { .. }), "{error}");
+        }
+        assert_eq!(*done.lock().unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_uncordoned_after_its_drain_is_not_deleted() {
+        let (master, done) = master("id", false).await;
+        let via = master.remote("m1");
+        let error = delete(&via, Some(&via), LEAVING, Clock::real()).await.unwrap_err();
+        assert!(error.to_string().contains("uncordoned after it was drained"), "{error}");
+        assert_eq!(*done.lock().unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_registered_again_keeps_its_machine() {
+        let (master, _) = master("id", false).await;
+        let via = master.remote("m1");
+        let error = has_left(&via, "w1.lan").await.unwrap_err();
+        assert!(error.to_string().contains("registered it again"), "{error}");
+        has_left(&via, "w2.lan").await.unwrap();
     }
 
     #[test]

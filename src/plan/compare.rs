@@ -265,13 +265,10 @@ fn registered(cluster: &Cluster, inventory: &Inventory, part: &Part, found: &mut
     let version = format!("v{}", cluster.kubernetes.version);
     let running = api.settings.get(settings::VERSION);
     // The plan deletes these.
-    let leaving: Vec<String> = match removal::is_part_of(part) {
-        true => removal::all(cluster, inventory).into_iter().filter_map(|it| it.object).collect(),
-        false => Vec::new(),
-    }
-    .into_iter()
-    .map(|object| object.name)
-    .collect();
+    let leaving: Vec<String> = removal::planned(cluster, inventory, part)
+        .into_iter()
+        .filter_map(|it| Some(it.object?.name))
+        .collect();
     for (name, known) in &api.nodes {
         let row = cluster.nodes.iter().find(|node| node.fqdn == *name);
         // Kubelets of the version that the cluster runs are covered by the cluster's difference.

@@ -59,6 +59,18 @@ pub fn all<'a>(cluster: &Cluster, inventory: &'a Inventory) -> Vec<Removal<'a>> 
     strays.filter_map(|stray| of(cluster, inventory, stray).ok()).collect()
 }
 
+/// Every machine that leaves the cluster in a run of this part.
+pub fn planned<'a>(
+    cluster: &Cluster,
+    inventory: &'a Inventory,
+    part: &'a Part,
+) -> Vec<Removal<'a>> {
+    match is_part_of(part) {
+        true => all(cluster, inventory),
+        false => replaced(cluster, inventory, part).into_iter().collect(),
+    }
+}
+
 /// The machine of the row that is replaced, if it exists and can leave the cluster.
 pub fn replaced<'a>(
     cluster: &Cluster,

@@ -134,6 +134,8 @@ pub(crate) fn kinds(plan: &Plan) -> Vec<Option<String>> {
             Action::Boot(_) => start_of(step).map(|_| "")?,
             Action::Init(it) if it.resumed => "-resumed",
             Action::Etcd(it) if it.resumed => "-resumed",
+            // It evicts nothing.
+            Action::Drain(it) if it.machine_id.is_none() => "-check",
             // A clone takes as long as its template is large, whatever the node is for.
             Action::Clone(it) if it.full => return Some("clone-full".to_owned()),
             Action::Clone(_) => return Some("clone".to_owned()),

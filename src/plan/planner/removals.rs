@@ -1,5 +1,6 @@
-//! Plans how machines leave the cluster: those without a row, or one that is replaced; after everything that is added or repaired: one at a
-//! time, so that the next one is drained only when the cluster is without the last.
+//! Plans how machines leave the cluster: those without a row, or one that is replaced; after everything
+//! that is added or repaired, and one at a time: the next one is drained only when the cluster is
+//! without the last.
 
 use super::Draft;
 use crate::cluster::{Cni, Node, NodeName};
@@ -18,11 +19,7 @@ impl Draft<'_> {
             self.refusals.push(Conflict::new(node, text, "fix this first; nothing was changed"));
             return;
         }
-        let mut all: Vec<Removal<'_>> = Vec::new();
-        if removal::is_part_of(self.part) {
-            all = removal::all(self.cluster, self.inventory);
-        }
-        all.extend(removal::replaced(self.cluster, self.inventory, self.part));
+        let all = removal::planned(self.cluster, self.inventory, self.part);
         if all.is_empty() || !self.look_again.is_empty() {
             return;
         }
